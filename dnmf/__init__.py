@@ -1,0 +1,33 @@
+"""dnmf: non-negative matrix factorization for matrices that do not fit in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "NMF": "dnmf.estimator",
+    "Result": "dnmf.runs.result",
+    "fit": "dnmf.api",
+    "open": "dnmf.api",
+    "plan": "dnmf.api",
+    "resume": "dnmf.api",
+    "transform": "dnmf.api",
+    "DnmfError": "dnmf.errors",
+}
+
+__all__ = [*sorted(_PUBLIC), "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names on first use: ``import dnmf`` itself loads nothing heavy."""
+    if name in _PUBLIC:
+        from importlib import import_module
+
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'dnmf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

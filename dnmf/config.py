@@ -1,0 +1,195 @@
+"""The frozen options of a fit, and the limits of a worker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from dnmf.errors import OptionError
+
+__all__ = ["MIB", "FitConfig", "ModelSpec", "Resources", "parse_bytes", "whole_number"]
+
+MIB = 1 << 20
+
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "": 1}
+_UNITS |= {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def parse_bytes(value: str | int | float, name: str = "size") -> int:
+    """Turn ``"600MB"``, ``"2GiB"`` or a number of bytes into an int.
+
+    Raises
+    ------
+    OptionError
+        The value is not a positive size.
+    """
+    text = str(value).strip().lower().replace(" ", "").replace("_", "")
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text[len(digits) :]
+    try:
+        size = float(digits) * _UNITS[unit]
+    except (ValueError, KeyError):
+        raise OptionError(f"{name} is {value!r}; give bytes, as in 600MB or 2GiB") from None
+    if not (1 <= size < 2**62):
+        raise OptionError(f"{name} is {value!r}; it must be at least one byte")
+    return int(size)
+
+
+def whole_number(value: Any, name: str, minimum: int) -> int:
+    """``value`` as an int, or an OptionError that names it."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or number != value or isinstance(value, bool):
+        raise OptionError(f"{name} is {value!r}; it must be a whole number")
+    if number < minimum:
+        raise OptionError(f"{name} is {number}; it must be at least {minimum}")
+    return number
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One of the models that share every read of V.
+
+    Attributes
+    ----------
+    k : int
+        Number of components.
+    seed : int
+        Seed of its random start.
+    """
+
+    k: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """All that decides the result of a fit besides the data.
+
+    Attributes
+    ----------
+    models : tuple of ModelSpec
+        At least one.
+    loss : str
+        A name that the registry of losses knows.
+    init : str
+        ``"random"``, or ``"custom"`` when H (and perhaps W) was given.
+    tol : float
+        The fit stops when the decrease of the objective that is still to be expected is at
+        most ``tol`` times the objective.
+    max_passes : int
+        Most reads of V after the scan.
+    max_time : float or None
+        Seconds after which no further pass starts. Does not change any pass.
+    dtype : str or None
+        ``"float32"`` or ``"float64"`` to compute in; None chooses by the data.
+    block_size : int
+        Bytes of a decoded block.
+    max_block : int
+        Bytes that one chunk-row may decode to before columns become the blocks.
+    segments : int or None
+        Number of segments; None chooses by the size of the data.
+    fan_in : int
+        How many partial sums one node of the reduction tree adds.
+    slab_size : int
+        Bytes (float64) of one column slab of the reduced W'V.
+    strict_bits : bool
+        Refuse, instead of marking, a fit whose tasks ran on processors or libraries that
+        round differently.
+    missing_chunks : str
+        ``"auto"``, ``"fill"`` or ``"error"``: what a chunk that is not stored means.
+    """
+
+    models: tuple[ModelSpec, ...]
+    loss: str = "frobenius"
+    init: str = "random"
+    tol: float = 1e-4
+    max_passes: int = 200
+    max_time: float | None = None
+    dtype: str | None = None
+    block_size: int = 32 * MIB
+    max_block: int = 256 * MIB
+    segments: int | None = None
+    fan_in: int = 4
+    slab_size: int = 64 * MIB
+    strict_bits: bool = False
+    missing_chunks: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise OptionError("no model was asked for; give k")
+        for model in self.models:
+            whole_number(model.k, "k", 1)
+            whole_number(model.seed, "seed", 0)
+        whole_number(self.max_passes, "max_passes", 1)
+        whole_number(self.fan_in, "fan_in", 2)
+        for name in ("block_size", "max_block", "slab_size"):
+            whole_number(getattr(self, name), name, 1)
+        if self.segments is not None:
+            whole_number(self.segments, "segments", 1)
+        if not (isinstance(self.tol, (int, float)) and 0 <= self.tol < math.inf):
+            raise OptionError(f"tol is {self.tol!r}; it must be a finite number, 0 or more")
+        if self.max_time is not None and not self.max_time > 0:
+            raise OptionError(f"max_time is {self.max_time!r}; it must be more than 0 seconds")
+        _one_of(self.dtype, "dtype", (None, "float32", "float64"))
+        _one_of(self.missing_chunks, "missing_chunks", ("auto", "fill", "error"))
+
+    @property
+    def total_k(self) -> int:
+        """Components of all models together."""
+        return sum(model.k for model in self.models)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> FitConfig:
+        known = {field.name for field in fields(cls)}
+        if set(value) != known:
+            raise OptionError(f"options of another version: {sorted(set(value) ^ known)}")
+        models = tuple(ModelSpec(**model) for model in value["models"])
+        return cls(**{**value, "models": models})
+
+    def differences(self, other: FitConfig) -> list[str]:
+        """Sentences for the options in which a resumed run may not differ."""
+        free = {"max_time", "strict_bits"}
+        return [
+            f"{field.name} was {getattr(self, field.name)!r}, now {getattr(other, field.name)!r}"
+            for field in fields(self)
+            if field.name not in free and getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+    def replace(self, **changes: Any) -> FitConfig:
+        return replace(self, **changes)
+
+
+def _one_of(value: object, name: str, names: tuple[object, ...]) -> None:
+    if value not in names:
+        raise OptionError(f"{name} is {value!r}; it must be one of {', '.join(map(str, names))}")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the executor offers.
+
+    Attributes
+    ----------
+    workers : int
+        Worker processes.
+    threads : int
+        Threads of the largest worker.
+    memory_limit : int or None
+        Bytes of the smallest worker; None is unlimited or unknown.
+    description : str
+        For people, e.g. ``"serial"`` or ``"2 workers x 1 thread, 1.0 GB each"``.
+    """
+
+    workers: int
+    threads: int
+    memory_limit: int | None
+    description: str

@@ -1,0 +1,161 @@
+"""A step as data, and what a kind of step can do: leaf, combine, finish.
+
+A step is a map-reduce over segments. Every segment gives a list of *pieces*; piece p of all
+segments is reduced by a tree of fixed fan-in in index order; each reduced piece is finished,
+which stores what is large in the run and returns what is small. Executors know nothing else,
+so the loop, the passes and their results exist once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dnmf.config import Resources
+
+__all__ = ["Executor", "LeafReport", "Step", "StepOutcome", "Work", "combine_tree", "tree_levels"]
+
+Piece = Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """The unit of commit: some segments, some rows, some models.
+
+    Attributes
+    ----------
+    index : int
+        The record that commits this step; it builds on record ``index - 1``.
+    kind : str
+        ``"scan"``, ``"pass"``, ``"transform"`` or ``"publish"``.
+    models : tuple of int
+        Positions in the plan's models.
+    attempt : int
+        How often this step was started before (across processes); part of task keys.
+    rows : str
+        ``"all"`` or the name of a sample.
+    residual : bool
+        Compute residuals entry by entry instead of from products (no extra read).
+    """
+
+    index: int
+    kind: str
+    models: tuple[int, ...]
+    attempt: int = 0
+    rows: str = "all"
+    residual: bool = False
+
+
+@dataclass(frozen=True)
+class LeafReport:
+    """What one finished segment tells the driver while the step runs.
+
+    Attributes
+    ----------
+    segment : int
+    bytes_read : int
+        Decoded bytes of V that the segment read.
+    """
+
+    segment: int
+    bytes_read: int
+
+
+class Work(Protocol):
+    """One step of one run, ready to execute. Pure: the same call gives the same bits.
+
+    Every method may run in any process that can read V and the run, any number of times.
+    """
+
+    @property
+    def segments(self) -> int:
+        """Number of leaves."""
+        ...
+
+    @property
+    def pieces(self) -> int:
+        """Number of pieces of every leaf; piece 0 is small and is finished first."""
+        ...
+
+    @property
+    def fan_in(self) -> int: ...
+
+    def leaf(self, segment: int) -> list[Piece]: ...
+
+    def combine(self, piece: int, parts: Sequence[Piece]) -> Piece:
+        """Add parts of one piece in the order given; may reuse the first one's memory."""
+        ...
+
+    def finish(self, piece: int, reduced: Piece, small: Piece) -> Any:
+        """Store the reduced piece; ``small`` is the reduced piece 0. Returns JSON."""
+        ...
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """The end of a step that succeeded.
+
+    Attributes
+    ----------
+    results : list
+        What ``Work.finish`` returned, by piece.
+    retries : int
+        How often a part of the step was started again.
+    """
+
+    results: list[Any]
+    retries: int
+
+
+class Executor(Protocol):
+    """Runs steps. The result does not depend on which executor, or how many workers."""
+
+    def resources(self) -> Resources:
+        """What there is to run on, now."""
+        ...
+
+    def run_step(self, work: Work, on_leaf: Callable[[LeafReport], None]) -> StepOutcome:
+        """Execute one step; calls ``on_leaf`` once per segment as it completes.
+
+        Raises
+        ------
+        ResumableError
+            The cluster is gone; committed steps are safe.
+        """
+        ...
+
+    def check(self) -> None:
+        """Compare versions of packages wherever tasks run (VersionMismatchError)."""
+        ...
+
+
+def tree_levels(leaves: int, fan_in: int) -> list[int]:
+    """Number of nodes on every level above the leaves, the last one 1 (empty for one leaf)."""
+    levels = []
+    while leaves > 1:
+        leaves = -(-leaves // fan_in)
+        levels.append(leaves)
+    return levels
+
+
+def combine_tree(
+    fan_in: int, leaves: int, leaf: Callable[[int], Piece], combine: Callable[[list[Piece]], Piece]
+) -> Piece:
+    """Reduce leaves in index order through the fixed tree, holding few partial sums at once.
+
+    Equal, addition by addition, to reducing level by level: a node is combined as soon as its
+    last child is there. Every node is passed through ``combine``, also one with one child.
+    """
+    open_nodes: list[list[Piece]] = [[] for _ in tree_levels(leaves, fan_in)]
+    if not open_nodes:
+        return leaf(0)
+    for index in range(leaves):
+        part, last = leaf(index), index == leaves - 1
+        for level in open_nodes:
+            level.append(part)
+            if len(level) < fan_in and not last:
+                break
+            part = combine(level[:])
+            level.clear()
+    return part

@@ -1,0 +1,98 @@
+"""What a run keeps: objects, and records that commit them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+__all__ = ["ObjectRef", "RunStore"]
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """The name of a stored array and the checksum of its contents.
+
+    Attributes
+    ----------
+    name : str
+        Relative to the run, e.g. ``W/3/0-17-a1b2c3``. Never reused, never overwritten.
+    checksum : str
+        Of dtype, shape and bytes; a reader that finds another one refuses the object.
+    """
+
+    name: str
+    checksum: str
+
+    def to_json(self) -> list[str]:
+        return [self.name, self.checksum]
+
+    @classmethod
+    def from_json(cls, value: Iterable[str]) -> ObjectRef:
+        name, checksum = value
+        return cls(name, checksum)
+
+
+class RunStore(Protocol):
+    """Where one run lives. All state of a fit is here, versioned; nothing is overwritten.
+
+    Attributes
+    ----------
+    path : str or None
+        The run folder; None for a run in memory.
+    """
+
+    @property
+    def path(self) -> str | None: ...
+
+    def put(self, name: str, array: np.ndarray) -> ObjectRef:
+        """Store an array durably under a new name (an attempt id is added to it).
+
+        Raises
+        ------
+        RunError
+            The storage is full or read-only.
+        """
+        ...
+
+    def get(self, ref: ObjectRef) -> np.ndarray:
+        """The array, verified against its checksum; not to be modified.
+
+        Raises
+        ------
+        RunError
+            The object is missing, truncated or differs from its checksum.
+        """
+        ...
+
+    def create(self, plan: Mapping[str, Any]) -> None:
+        """Write the run's plan (once, before any record)."""
+        ...
+
+    def plan(self) -> dict[str, Any]:
+        """The run's plan."""
+        ...
+
+    def commit(self, index: int, record: Mapping[str, Any]) -> None:
+        """Create record ``index`` (0, 1, ...) only if absent; this commits the step.
+
+        Raises
+        ------
+        RunLockedError
+            The record exists: another process went on with this run.
+        """
+        ...
+
+    def record(self, index: int) -> dict[str, Any]:
+        """One committed record."""
+        ...
+
+    def latest(self) -> tuple[int, dict[str, Any]] | None:
+        """Index and content of the highest valid record, or None before the first."""
+        ...
+
+    def drop(self, keep: Iterable[str], records_before: int) -> None:
+        """Delete objects whose name is not in ``keep`` and records below ``records_before``."""
+        ...
