@@ -1,0 +1,96 @@
+"""Every block of README.md runs, in order, in one temporary folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+NEWCOMER_RUNS = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/dnmf demo"
+NEWCOMER_TESTS = (
+    "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
+)
+REASONS = {"installs", "is the test command", "needs several machines"}
+"""The only reasons for which a block of the README may stay unrun."""
+
+FENCE = re.compile(
+    r"(?:^<!-- not run: (?P<reason>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class CodeBlock:
+    language: str
+    code: str
+    line: int
+    reason: str | None
+
+    def command(self) -> list[str]:
+        if self.language == "python":
+            return [sys.executable, "-W", "error::UserWarning", "-c", self.code]
+        return ["bash", "-euo", "pipefail", "-c", self.code]
+
+
+def _blocks() -> list[CodeBlock]:
+    return [
+        CodeBlock(
+            match["language"],
+            match["code"],
+            README[: match.start("code")].count("\n") + 1,
+            match["reason"],
+        )
+        for match in FENCE.finditer(README)
+    ]
+
+
+def test_the_newcomer_commands_are_there() -> None:
+    lines = README.splitlines()
+    assert lines.count(NEWCOMER_RUNS) == 1
+    assert lines.count(NEWCOMER_TESTS) == 1
+
+
+def test_ci_runs_the_test_command() -> None:
+    """`.ci/run` takes the command from the README: its pattern finds that line and no other."""
+    script = (ROOT / ".ci" / "run").read_text()
+    pattern = re.search(r"grep -E '([^']+)' README\.md", script)
+    assert pattern is not None
+    found = [line for line in README.splitlines() if re.search(pattern[1], line)]
+    assert found == [NEWCOMER_TESTS]
+
+
+def test_blocks_stay_unrun_only_for_a_listed_reason() -> None:
+    blocks = _blocks()
+    assert len(blocks) == README.count("\n```") // 2, "a block was not recognised"
+    assert {block.language for block in blocks} <= {"python", "bash", "text"}
+    assert {block.reason for block in blocks} - {None} <= REASONS
+    for block in blocks:
+        assert (block.reason in {"installs", "is the test command"}) == ("pip " in block.code)
+    assert sum(block.reason is None and block.language != "text" for block in blocks) >= 4
+
+
+@pytest.mark.cluster
+def test_blocks_run(tmp_path: Path) -> None:
+    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": binaries, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    for block in _blocks():
+        if block.reason is not None or block.language == "text":
+            continue
+        done = subprocess.run(
+            block.command(),
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"README.md:{block.line}\n{done.stdout}\n{done.stderr}"
