@@ -8,15 +8,20 @@ so the loop, the passes and their results exist once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dnmf.config import Resources
+from dnmf.errors import TransientError
 
-__all__ = ["Executor", "LeafReport", "Step", "StepOutcome", "Work", "combine_tree", "tree_levels"]
+__all__ = ["Executor", "Step", "StepOutcome", "Work", "combine_tree", "leaf_with_retries", "tree_levels"]
 
 Piece = Any
+
+PAUSES = (0.1, 0.5, 2.0)
+"""Seconds before a leaf that failed for a reason that may pass is tried again."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class Step:
         ``"scan"``, ``"pass"``, ``"transform"`` or ``"publish"``.
     models : tuple of int
         Positions in the plan's models.
-    attempt : int
-        How often this step was started before (across processes); part of task keys.
+    attempt : str
+        Names this try in task keys; no result depends on it.
     rows : str
         ``"all"`` or the name of a sample.
     residual : bool
@@ -42,24 +47,9 @@ class Step:
     index: int
     kind: str
     models: tuple[int, ...]
-    attempt: int = 0
+    attempt: str = ""
     rows: str = "all"
     residual: bool = False
-
-
-@dataclass(frozen=True)
-class LeafReport:
-    """What one finished segment tells the driver while the step runs.
-
-    Attributes
-    ----------
-    segment : int
-    bytes_read : int
-        Decoded bytes of V that the segment read.
-    """
-
-    segment: int
-    bytes_read: int
 
 
 class Work(Protocol):
@@ -115,8 +105,8 @@ class Executor(Protocol):
         """What there is to run on, now."""
         ...
 
-    def run_step(self, work: Work, on_leaf: Callable[[LeafReport], None]) -> StepOutcome:
-        """Execute one step; calls ``on_leaf`` once per segment as it completes.
+    def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
+        """Execute one step; calls ``on_leaf(segment)`` once per segment as it completes.
 
         Raises
         ------
@@ -128,6 +118,16 @@ class Executor(Protocol):
     def check(self) -> None:
         """Compare versions of packages wherever tasks run (VersionMismatchError)."""
         ...
+
+
+def leaf_with_retries(work: Work, segment: int) -> tuple[list[Piece], int]:
+    """Run a leaf, again with growing pauses where a failure may pass; and how often again."""
+    for attempt, pause in enumerate(PAUSES):
+        try:
+            return work.leaf(segment), attempt
+        except TransientError:
+            time.sleep(pause)
+    return work.leaf(segment), len(PAUSES)
 
 
 def tree_levels(leaves: int, fan_in: int) -> list[int]:

@@ -1,0 +1,396 @@
+"""fit, resume, transform, plan, open: what `import dnmf` offers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from dnmf.config import FitConfig, Resources
+from dnmf.errors import DnmfError, InputError, OptionError, ResumableError
+from dnmf.executors.serial import Serial
+from dnmf.fitting.context import Context
+from dnmf.fitting.events import Listener, Planned
+from dnmf.fitting.loop import run
+from dnmf.fitting.memory import check_memory
+from dnmf.fitting.plan import Plan, make_plan
+from dnmf.fitting.publish import finish_publication, memory_arrays, summary
+from dnmf.fitting.report import PlanReport
+from dnmf.fitting.start import put_start
+from dnmf.fitting.work import Executor
+from dnmf.interop import as_source
+from dnmf.interop.staging import stage
+from dnmf.options import fit_config, given_start, merge_aliases
+from dnmf.runs.folder import FolderStore
+from dnmf.runs.lock import RunLock
+from dnmf.runs.memory import MemoryStore
+from dnmf.runs.result import Result
+
+__all__ = ["fit", "open", "plan", "resume", "transform"]
+
+
+def fit(
+    V: Any,
+    k: int | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    client: Any = None,
+    seed: int | None = None,
+    init: Any = "random",
+    tol: float | None = None,
+    max_passes: int | None = None,
+    max_time: float | None = None,
+    dtype: Any = None,
+    block_size: int | str | None = None,
+    max_block: int | str | None = None,
+    segments: int | None = None,
+    fan_in: int | None = None,
+    slab_size: int | str | None = None,
+    missing_chunks: str | None = None,
+    strict_bits: bool = False,
+    overwrite: bool = False,
+    resume: bool = False,
+    executor: Executor | None = None,
+    on_event: Listener | None = None,
+    n_components: int | None = None,
+    max_iter: int | None = None,
+    random_state: int | None = None,
+    init_W: np.ndarray | None = None,
+) -> Result:
+    """Factorize V (n x d) into W (n x k) times H (k x d), all entries 0 or more.
+
+    Minimises 1/2 |V - W H|^2 (least squares). Every pass reads V once.
+
+    Parameters
+    ----------
+    V : path, URL, zarr.Array, zarr.Group, numpy array, scipy CSR, dask.array or Source
+        The matrix; see the README for what can be read. Never modified.
+    k : int
+        Number of components. ``n_components`` is another name.
+    out : path, optional
+        Where the run and then the result lives. Needed on a cluster; without it, W and H stay
+        in this process and nothing can be resumed.
+    client : distributed.Client, optional
+        The cluster. By default the active client if there is one, else this process works.
+    seed : int, optional
+        Of the random start; None draws one (it is recorded). ``random_state`` is another name.
+    init : "random" or (k, d) array
+        The start of H.
+    tol : float, default 1e-4
+        Stop when the decrease still to be expected is at most ``tol`` times the objective.
+    max_passes : int, default 200
+        Most reads of V after the scan. ``max_iter`` is another name.
+    max_time : float, optional
+        Seconds after which no further pass starts.
+    dtype : {"float32", "float64"}, optional
+        To compute in; by default float32 for V of float32 and smaller types, else float64.
+    block_size : int or str, default "32MiB"
+        Bytes of V that are decoded at once.
+    max_block : int or str, default "256MiB"
+        Bytes that the smallest readable block may take.
+    segments, fan_in, slab_size : int, optional
+        Granularity of scheduling and of sums; part of the layout that decides the bits.
+    missing_chunks : {"auto", "fill", "error"}
+        Whether chunks that are not stored count as fill value.
+    strict_bits : bool
+        Refuse processors or libraries that round differently, instead of saying so.
+    overwrite : bool
+        Replace ``out`` if dnmf made it.
+    resume : bool
+        Go on with the run at ``out`` if there is one (same data and options).
+    executor : Executor, optional
+        Instead of ``client``.
+    on_event : callable, optional
+        Receives `dnmf.fitting.events`.
+    init_W : (n, k) array, optional
+        Warm start of W for the first pass, with an array ``init``.
+
+    Returns
+    -------
+    Result
+        ``.W`` and ``.H`` are array-like: lazy where the result is on storage.
+
+    Raises
+    ------
+    InputError, OptionError, OutputExistsError
+        Something given cannot be used; nothing is left behind.
+    MemoryPlanError
+        The fit cannot run in the memory of a worker.
+    ResumableError
+        The cluster is gone; the message says how to go on.
+    """
+    options = merge_aliases(
+        {
+            "k": k,
+            "n_components": n_components,
+            "seed": seed,
+            "random_state": random_state,
+            "max_passes": max_passes,
+            "max_iter": max_iter,
+            "tol": tol,
+            "max_time": max_time,
+            "dtype": dtype,
+            "block_size": block_size,
+            "max_block": max_block,
+            "segments": segments,
+            "fan_in": fan_in,
+            "slab_size": slab_size,
+            "missing_chunks": missing_chunks,
+            "strict_bits": strict_bits,
+        }
+    )
+    H, name, options["k"] = given_start(init, options["k"])
+    going_on = resume and out is not None and os.path.exists(out)
+    if going_on and options["seed"] is None:  # the one that was drawn when it began
+        options["seed"] = _planned(out).config.models[0].seed
+    config = fit_config(options, name)
+    work = choose_executor(client, executor)
+    if going_on:
+        return _go_on(out, work, on_event, max_time, V, config)
+    return _begin(V, config, "fit", work, out, overwrite, on_event, H, init_W)
+
+
+def transform(
+    V: Any,
+    fit: Any,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    client: Any = None,
+    overwrite: bool = False,
+    dtype: Any = None,
+    block_size: int | str | None = None,
+    max_block: int | str | None = None,
+    executor: Executor | None = None,
+    on_event: Listener | None = None,
+) -> Any:
+    """W of new rows: minimise 1/2 |V - W H|^2 over W >= 0 at the H of a fit, in one read of V.
+
+    Parameters
+    ----------
+    V : as for `fit`
+        (m, d): the fit's columns.
+    fit : Result, path of a result, or (k, d) array H
+    out : path, optional
+        Writes a Zarr group with ``W`` there; needed on a cluster.
+
+    Returns
+    -------
+    (m, k) array-like
+        NumPy without ``out``, else a lazy Zarr array.
+    """
+    if isinstance(fit, (str, os.PathLike)):
+        fit = Result.open(fit)
+    H = np.asarray(fit.H if isinstance(fit, Result) else fit)
+    options = {"block_size": block_size, "max_block": max_block, "dtype": dtype}
+    checked, name, k = given_start(H, None)
+    config = fit_config({**options, "k": k, "seed": 0}, name)
+    work = choose_executor(client, executor)
+    return _begin(V, config, "transform", work, out, overwrite, on_event, checked, None).W
+
+
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    client: Any = None,
+    max_time: float | None = None,
+    executor: Executor | None = None,
+    on_event: Listener | None = None,
+) -> Result:
+    """Go on with a run that was interrupted, from its last committed step.
+
+    A finished run is opened and returned as it is.
+    """
+    return _go_on(path, choose_executor(client, executor), on_event, max_time, None, None)
+
+
+def open(path: str | os.PathLike[str]) -> Result:
+    """Open a result, or the best committed pair of a run in progress."""
+    return Result.open(path)
+
+
+def plan(
+    V: Any,
+    k: int | None = None,
+    *,
+    resources: Resources | None = None,
+    client: Any = None,
+    init: Any = "random",
+    **options: Any,
+) -> PlanReport:
+    """Lay out a fit without running it: blocks, segments, bytes per read, memory.
+
+    Takes the options of `fit` that decide the layout; ``resources`` or ``client`` say what it
+    would run on (by default this process).
+
+    Raises
+    ------
+    MemoryPlanError
+        It could not run.
+    """
+    values = merge_aliases({"k": k, **options})
+    unknown = set(values) - {field for field in FitConfig.__dataclass_fields__} - {"k", "seed"}
+    if unknown:
+        raise OptionError(f"plan has no option {', '.join(sorted(unknown))}")
+    _, name, values["k"] = given_start(init, values["k"])
+    config = fit_config({"seed": 0, **{n: v for n, v in values.items() if v is not None}}, name)
+    offered = resources or choose_executor(client, None).resources()
+    laid_out, _ = make_plan(as_source(V), config)
+    return PlanReport(laid_out, offered, check_memory(laid_out, offered))
+
+
+def choose_executor(client: Any, executor: Executor | None) -> Executor:
+    """The executor given, the client's, the active client's, or this process."""
+    if executor is not None:
+        if client is not None:
+            raise OptionError("give either client or executor, not both")
+        return executor
+    if client is None and "distributed" in sys.modules:
+        from distributed import default_client
+
+        try:
+            client = default_client()
+        except ValueError:
+            client = None
+    if client is None:
+        return Serial()
+    from dnmf.executors.cluster import Cluster
+
+    return Cluster(client)
+
+
+def _begin(
+    V: Any,
+    config: FitConfig,
+    mode: str,
+    executor: Executor,
+    out: str | os.PathLike[str] | None,
+    overwrite: bool,
+    on_event: Listener | None,
+    H: np.ndarray | None,
+    W: np.ndarray | None,
+) -> Result:
+    """Plan, create the run, put its start, and run it."""
+    listen = on_event or _ignore
+    source = as_source(V)
+    laid_out, oriented = make_plan(source, config, mode)
+    need = check_memory(laid_out, executor.resources())
+    serial = isinstance(executor, Serial)
+    if out is None and not serial:
+        raise OptionError("a fit on a cluster needs out: a path that all workers reach")
+    executor.check()
+    if out is None:
+        memory = MemoryStore()
+        laid_out = put_start(memory, laid_out, H, W)
+        memory.create(laid_out.to_json())
+        listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
+        context = Context(memory, laid_out, oriented)
+        return _memory_result(context, run(context, executor, listen, config.max_time))
+    protect = [source.describe_location()] if hasattr(source, "describe_location") else []
+    store = FolderStore.create_new(out, None, overwrite, protect)
+    try:
+        if not serial and not source.persistent:
+            source = stage(source, store, executor)
+            laid_out, oriented = make_plan(source, config, mode)
+        laid_out = put_start(store, laid_out, H, W)
+        store.create(laid_out.to_json())
+    except BaseException:
+        store.discard()
+        raise
+    listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
+    with RunLock(store.path), _discard_if_invalid(store):
+        return _run_folder(Context(store, laid_out, oriented), executor, listen, config.max_time)
+
+
+def _memory_result(context: Context, record: dict[str, Any]) -> Result:
+    W, H = memory_arrays(context, record)
+    facts = summary(context.plan, record)
+    named = ("objective", "relative_error", "stop_reason", "config", "fingerprint", "versions")
+    values = {name: facts.pop(name) for name in named}
+    return Result.in_memory(W, H, history=record["history"], details=facts, **values)
+
+
+def _run_folder(
+    context: Context, executor: Executor, listen: Listener, max_time: float | None
+) -> Result:
+    store = context.store
+    assert isinstance(store, FolderStore)
+    with _say_how_to_go_on(store):
+        record = run(context, executor, listen, max_time)
+        finish_publication(context, record)
+    return Result.open(store.path)
+
+
+@contextmanager
+def _discard_if_invalid(store: FolderStore) -> Iterator[None]:
+    """A run that this process made and that committed nothing leaves nothing behind."""
+    try:
+        yield
+    except DnmfError as error:
+        if store.latest() is None and not isinstance(error, ResumableError):
+            store.discard()
+        raise
+
+
+@contextmanager
+def _say_how_to_go_on(store: FolderStore) -> Iterator[None]:
+    try:
+        yield
+    except ResumableError as error:
+        raise ResumableError(
+            f"{error}. All committed passes are safe in {store.path}; go on with: "
+            f"dnmf resume {store.path}"
+        ) from error
+
+
+def _go_on(
+    path: str | os.PathLike[str],
+    executor: Executor,
+    on_event: Listener | None,
+    max_time: float | None,
+    V: Any,
+    config: FitConfig | None,
+) -> Result:
+    """Continue a run; V and config, where given, must be those that it began with."""
+    found = Result.open(path)
+    store = FolderStore(path)
+    planned = _planned(path)
+    context = _reopen(store, planned, V, config)
+    if found.done:
+        return found
+    check_memory(planned, executor.resources())
+    executor.check()
+    locked = RunLock(store.path) if store.path else nullcontext()
+    with locked:
+        return _run_folder(context, executor, on_event or _ignore, max_time)
+
+
+def _planned(path: str | os.PathLike[str]) -> Plan:
+    return Plan.from_json(FolderStore(path).plan())
+
+
+def _reopen(store: FolderStore, planned: Plan, V: Any, config: FitConfig | None) -> Context:
+    """The run's context, with its options and data's layout compared to what is given."""
+    if config is not None:
+        wrong = planned.config.differences(config)
+        if wrong:
+            raise OptionError(
+                f"{store.path} was begun with other options ({'; '.join(wrong)}); resume it with "
+                f"the same ones, or start again with overwrite"
+            )
+    if V is None or planned.source is not None:
+        return Context.open(store.path)
+    again, oriented = make_plan(as_source(V), planned.config, planned.mode)
+    if again.source_metadata != planned.source_metadata:
+        raise InputError(
+            f"V ({again.description}) is not the matrix that {store.path} was begun with "
+            f"({planned.description})"
+        )
+    return Context(store, planned, oriented)
+
+
+def _ignore(event: Any) -> None:
+    """No listener: events go nowhere."""

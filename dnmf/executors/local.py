@@ -1,0 +1,100 @@
+"""Start a cluster on this machine, or connect to one that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dask import config as dask_config
+from dask.system import CPU_COUNT
+from distributed import Client, LocalCluster
+from distributed.deploy.utils import nprocesses_nthreads
+from distributed.system import MEMORY_LIMIT
+
+from dnmf.config import Resources
+from dnmf.errors import ClusterError, OptionError
+
+__all__ = ["connect", "local_resources", "start_local"]
+
+
+def local_resources(
+    workers: int | None = None, threads: int | None = None, memory: int | None = None
+) -> Resources:
+    """What `start_local` with the same arguments would start; starts nothing.
+
+    All workers together get the processors and the memory that this process may use (also in
+    a container), unless more is asked for.
+    """
+    if workers is None and threads is None:
+        workers, threads = nprocesses_nthreads()
+    elif workers is None:
+        assert threads is not None
+        workers = max(1, CPU_COUNT // threads)
+    elif threads is None:
+        threads = max(1, CPU_COUNT // workers)
+    assert threads is not None
+    limit = min(memory or MEMORY_LIMIT // workers, MEMORY_LIMIT)
+    text = f"{workers} worker(s) x {threads} thread(s), {limit / 1e9:.1f} GB each"
+    return Resources(workers, threads, limit, text)
+
+
+@contextmanager
+def start_local(
+    workers: int | None = None,
+    threads: int | None = None,
+    memory: int | None = None,
+    dashboard: str | None = ":0",
+) -> Iterator[Client]:
+    """A cluster of worker processes on this machine, closed at the end.
+
+    Parameters
+    ----------
+    workers, threads : int, optional
+        Processes, and threads of each; by default sized to the machine.
+    memory : int, optional
+        Bytes of each worker; by default its share of the machine's memory.
+    """
+    size = local_resources(workers, threads, memory)
+    # the pools of BLAS and OpenMP are fixed before a worker imports NumPy
+    environ = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    settings = {
+        "distributed.nanny.pre-spawn-environ": {**environ, "MALLOC_TRIM_THRESHOLD_": "65536"},
+        "distributed.admin.tick.limit": "30s",
+    }
+    with (
+        dask_config.set(settings),
+        LocalCluster(
+            n_workers=size.workers,
+            threads_per_worker=size.threads,
+            memory_limit=size.memory_limit,
+            dashboard_address=dashboard,
+            processes=True,
+            silence_logs=40,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def connect(
+    address: str | None = None, scheduler_file: str | None = None, timeout: float = 10.0
+) -> Client:
+    """A client of a scheduler that runs.
+
+    Raises
+    ------
+    OptionError
+        Not exactly one of the two is given.
+    ClusterError
+        The scheduler does not answer within ``timeout`` seconds.
+    """
+    if (address is None) == (scheduler_file is None):
+        raise OptionError("give either the scheduler's address or its scheduler file, not both")
+    try:
+        return Client(address, scheduler_file=scheduler_file, timeout=timeout)
+    except (OSError, TimeoutError, ValueError) as error:
+        where = address or scheduler_file
+        raise ClusterError(
+            f"no scheduler answers at {where} within {timeout:.0f} s ({error}); is it running, "
+            f"and reachable from here?"
+        ) from error

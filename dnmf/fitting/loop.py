@@ -1,0 +1,167 @@
+"""The loop: schedule a step, execute it, commit its record. Written once for every executor."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dnmf.errors import VersionMismatchError
+from dnmf.fitting import transitions
+from dnmf.fitting.context import Context
+from dnmf.fitting.events import Committed, Listener, Notice, Progress, Stopped
+from dnmf.fitting.pass_work import PassWork
+from dnmf.fitting.publish import prepare_publication
+from dnmf.fitting.publish_work import PublishWork
+from dnmf.fitting.scan_work import ScanWork
+from dnmf.fitting.state import ModelState
+from dnmf.fitting.stopping import stop_sentence
+from dnmf.fitting.transform_work import TransformWork
+from dnmf.fitting.work import Executor, Step, Work
+
+__all__ = ["WORKS", "run"]
+
+WORKS: dict[str, Callable[[Context, Step], Work]] = {
+    "scan": ScanWork,
+    "pass": PassWork,
+    "transform": TransformWork,
+    "publish": PublishWork,
+}
+
+
+@dataclass
+class _Run:
+    """One process working on one run."""
+
+    context: Context
+    executor: Executor
+    listen: Listener
+    deadline: float | None
+    attempt: str
+
+    def execute(self, step: Step, record: dict[str, Any]) -> dict[str, Any]:
+        """Run one step and build the record that commits it."""
+        began = time.perf_counter()
+        if step.kind == "publish":
+            prepare_publication(self.context)
+        work = WORKS[step.kind](self.context, step)
+        outcome = self.executor.run_step(work, self._progress(step, work, record))
+        cost = {"seconds": time.perf_counter() - began, "retries": outcome.retries}
+        new = transitions.AFTER[step.kind](self.context, step, record, outcome.results, cost)
+        who = [step.index, step.kind, socket.gethostname(), os.getpid(), self.attempt]
+        executed = [*record.get("executed", []), who]
+        return {**new, "format": 1, "index": step.index, "kind": step.kind, "executed": executed}
+
+    def _progress(self, step: Step, work: Work, record: dict[str, Any]) -> Callable[[int], None]:
+        plan, done, nbytes = self.context.plan, 0, 0
+        number = transitions.passes(record) + 1 if step.kind == "pass" else 0
+        reads = step.kind != "publish"
+
+        def on_leaf(segment: int) -> None:
+            nonlocal done, nbytes
+            done += 1
+            nbytes += plan.segment_bytes[segment] if reads else 0
+            total = plan.bytes_per_read if reads else 0
+            self.listen(Progress(step.kind, number, done, work.segments, nbytes, total))
+
+        return on_leaf
+
+    def commit(self, step: Step, record: dict[str, Any], before: dict[str, Any]) -> None:
+        """Create the record, tell it, and drop what neither it nor the one before it needs."""
+        store, plan = self.context.store, self.context.plan
+        store.commit(step.index, record)
+        keep = {*transitions.names(record), *transitions.names(before)}
+        store.drop(keep, step.index - 1)
+        rows = record["history"][len(before["history"]) :]
+        self.listen(Committed(step.kind, rows, plan.config.max_passes))
+        self._check_numeric(record, before)
+
+    def _check_numeric(self, record: dict[str, Any], before: dict[str, Any]) -> None:
+        """Tell, or refuse, that tasks rounded differently."""
+        now = record["state"]["numeric"]
+        if len(now) < 2 or len(before["state"]["numeric"]) > 1:
+            return
+        text = (
+            f"tasks ran on processors or libraries that round differently ({', '.join(now)}): "
+            f"the result is right, but not bit for bit reproducible"
+        )
+        if self.context.plan.config.strict_bits:
+            raise VersionMismatchError(f"{text}. Make the workers alike, or drop strict_bits")
+        self.listen(Notice(text))
+
+
+def run(
+    context: Context, executor: Executor, listen: Listener, max_time: float | None = None
+) -> dict[str, Any]:
+    """Execute whatever the run has not committed yet.
+
+    Parameters
+    ----------
+    context : Context
+        A created run.
+    executor : Executor
+    listen : callable
+        Receives events.
+    max_time : float, optional
+        Seconds from now after which no further pass starts.
+
+    Returns
+    -------
+    dict
+        The last record, with the state, the history and why the fit stopped.
+    """
+    latest = context.store.latest()
+    record = transitions.nothing() if latest is None else latest[1]
+    deadline = None if max_time is None else time.monotonic() + max_time
+    process = _Run(context, executor, listen, deadline, uuid.uuid4().hex[:8])
+    while True:
+        record = _end_by_time(process, record)
+        step = _next_step(context, record, process.attempt)
+        if step is None:
+            break
+        new = process.execute(step, record)
+        process.commit(step, new, record)
+        record = new
+        for note in record.pop("notes", []):
+            listen(Notice(note))
+    listen(Stopped(transitions.reason(record)))
+    return record
+
+
+def _next_step(context: Context, record: dict[str, Any], attempt: str) -> Step | None:
+    """What to do after this record; None when nothing is left."""
+    plan, index = context.plan, record["index"] + 1
+    everything = tuple(range(len(plan.config.models)))
+    if record["state"]["models"] is None:
+        kind = "scan" if plan.mode == "fit" else "transform"
+        return Step(index, kind, everything, attempt)
+    states = [ModelState.from_json(model) for model in record["state"]["models"]]
+    active = tuple(m for m in everything if states[m].stop_reason is None)
+    if active:
+        residual = any(transitions.wants_residual(context, record, states[m]) for m in active)
+        return Step(index, "pass", active, attempt, residual=residual)
+    if not record["done"] and context.store.path is not None:
+        return Step(index, "publish", everything, attempt)
+    return None
+
+
+def _end_by_time(process: _Run, record: dict[str, Any]) -> dict[str, Any]:
+    """Give the models that are still active max_time as their reason, once it is over."""
+    models = record["state"]["models"]
+    if models is None or process.deadline is None or time.monotonic() < process.deadline:
+        return record
+    states = [ModelState.from_json(model) for model in models]
+    if any(state.pair is None for state in states):
+        return record  # at least one pass, or there is no answer at all
+    config = process.context.plan.config
+    ended = [
+        state
+        if state.stop_reason
+        else replace(state, stop_reason=stop_sentence("max_time", config, state.passes))
+        for state in states
+    ]
+    return {**record, "state": {**record["state"], "models": [s.to_json() for s in ended]}}

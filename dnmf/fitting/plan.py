@@ -1,0 +1,207 @@
+"""Blocks, segments and slabs: all that a run freezes before it reads anything."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from dnmf.config import MIB, FitConfig
+from dnmf.errors import InputError, MemoryPlanError, RunError
+from dnmf.sources.base import Source
+
+__all__ = ["PLAN_FORMAT", "Plan", "compute_dtype", "make_plan"]
+
+PLAN_FORMAT = 1
+SEGMENT_BYTES = 256 * MIB
+MOST_SEGMENTS = 2000
+FEWEST_SEGMENTS = 64
+NARROWEST = 64
+"""Rows of fewer columns count as this many, so that W and V H' stay in proportion."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The layout of a run: a function of the data and the options, never of the cluster.
+
+    Attributes
+    ----------
+    run_id : str
+        Part of every task's key.
+    mode : str
+        ``"fit"`` or ``"transform"``.
+    axis : str
+        ``"rows"``: blocks are rows of V; ``"columns"``: blocks are columns of V, the fit runs
+        on V' and the factors swap at the surface.
+    shape : (int, int)
+        Of the matrix whose rows are cut into blocks (V' for ``"columns"``).
+    block_starts : tuple of int
+        First row of every block, then n.
+    segment_blocks : tuple of int
+        First block of every segment, then the number of blocks.
+    segment_bytes : tuple of int
+        Decoded bytes of every segment, as stored.
+    largest_block : (int, int, int)
+        Rows, decoded bytes and read overhead in bytes of the largest block.
+    slab_starts : tuple of int
+        First column of every slab of W'V and H, then d.
+    start_H, start_W : list or None
+        References to the given H, and to the row pieces of the given W (one per segment).
+    """
+
+    run_id: str
+    mode: str
+    source: dict[str, Any] | None
+    source_metadata: dict[str, Any]
+    description: str
+    axis: str
+    shape: tuple[int, int]
+    sparse: bool
+    stored_dtype: str
+    dtype: str
+    block_starts: tuple[int, ...]
+    segment_blocks: tuple[int, ...]
+    segment_bytes: tuple[int, ...]
+    largest_block: tuple[int, int, int]
+    slab_starts: tuple[int, ...]
+    config: FitConfig
+    start_H: list[list[str]] | None = None
+    start_W: list[list[str]] | None = None
+    format: int = PLAN_FORMAT
+
+    @property
+    def segments(self) -> int:
+        return len(self.segment_blocks) - 1
+
+    @property
+    def blocks(self) -> int:
+        return len(self.block_starts) - 1
+
+    @property
+    def slabs(self) -> int:
+        return len(self.slab_starts) - 1
+
+    @property
+    def bytes_per_read(self) -> int:
+        """Decoded bytes of V that one pass reads."""
+        return sum(self.segment_bytes)
+
+    @property
+    def row_starts(self) -> list[int]:
+        """First row of every segment, then n."""
+        return [self.block_starts[b] for b in self.segment_blocks]
+
+    def segment_block_starts(self, segment: int) -> tuple[int, ...]:
+        """First row of every block of a segment, then its end."""
+        first, last = self.segment_blocks[segment], self.segment_blocks[segment + 1]
+        return self.block_starts[first : last + 1]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "config": self.config.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Plan:
+        value = dict(value)
+        if value.get("format") != PLAN_FORMAT:
+            raise RunError(
+                f"the run has plan format {value.get('format')!r}, this dnmf reads {PLAN_FORMAT}; "
+                f"go on with the dnmf that began it, or start again with overwrite"
+            )
+        for key in ("shape", "block_starts", "segment_blocks", "segment_bytes"):
+            value[key] = tuple(value[key])
+        for key in ("largest_block", "slab_starts"):
+            value[key] = tuple(value[key])
+        return cls(**{**value, "config": FitConfig.from_json(value["config"])})
+
+
+def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
+    """The dtype to compute in: float32 for anything that it holds exactly, else float64."""
+    if asked is not None:
+        return np.dtype(asked)
+    small = stored.kind == "f" and stored.itemsize <= 4
+    small = small or (stored.kind in "iu" and stored.itemsize <= 2) or stored.kind == "b"
+    return np.dtype("float32" if small else "float64")
+
+
+def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Plan, Source]:
+    """Lay out a run.
+
+    Returns
+    -------
+    plan : Plan
+    source : Source
+        ``source``, or its transpose where columns of V are the blocks.
+
+    Raises
+    ------
+    MemoryPlanError
+        Neither rows nor columns can be decoded within ``config.max_block``.
+    """
+    dtype = compute_dtype(source.dtype, config.dtype)
+    axis, oriented, starts = _choose_axis(source, config, dtype)
+    n, d = oriented.shape
+    sizes = [oriented.block_bytes(a, b) for a, b in zip(starts, starts[1:], strict=False)]
+    total = sum(sizes)
+    wanted = config.segments or min(MOST_SEGMENTS, max(FEWEST_SEGMENTS, -(-total // SEGMENT_BYTES)))
+    count = min(len(sizes), wanted)
+    segment_blocks = [s * len(sizes) // count for s in range(count + 1)]
+    largest = int(np.argmax(sizes))
+    rows = max(b - a for a, b in zip(starts, starts[1:], strict=False))
+    overhead = oriented.read_overhead(starts[largest], starts[largest + 1])
+    slab = max(1, config.slab_size // (8 * config.total_k))
+    plan = Plan(
+        run_id=uuid.uuid4().hex[:12],
+        mode=mode,
+        source=dict(source.spec()) if source.persistent else None,
+        source_metadata=dict(source.metadata()),
+        description=source.describe(),
+        axis=axis,
+        shape=(n, d),
+        sparse=oriented.is_sparse,
+        stored_dtype=str(source.dtype),
+        dtype=dtype.name,
+        block_starts=tuple(starts),
+        segment_blocks=tuple(segment_blocks),
+        segment_bytes=tuple(
+            sum(sizes[a:b]) for a, b in zip(segment_blocks, segment_blocks[1:], strict=False)
+        ),
+        largest_block=(rows, sizes[largest], overhead),
+        slab_starts=(*range(0, d, slab), d),
+        config=config,
+    )
+    return plan, oriented
+
+
+def _choose_axis(
+    source: Source, config: FitConfig, dtype: np.dtype
+) -> tuple[str, Source, list[int]]:
+    """Rows where a chunk-row fits, else columns where a chunk-column does (rule 8)."""
+    found = []
+    for axis, candidate in (("rows", source), ("columns", source.transposed())):
+        if candidate is None:
+            continue
+        try:
+            starts = _cut(candidate, config, dtype)
+        except InputError:  # a layout that has no rows, such as CSC
+            if axis == "columns":
+                raise
+            continue
+        sizes = [candidate.block_bytes(a, b) for a, b in zip(starts, starts[1:], strict=False)]
+        if max(sizes) <= config.max_block:
+            return axis, candidate, starts
+        found.append((axis, max(sizes)))
+    what = " and ".join(f"{size / MIB:,.0f} MiB by {axis}" for axis, size in found)
+    raise MemoryPlanError(
+        f"the smallest block that can be read takes {what}, more than max_block "
+        f"({config.max_block / MIB:,.0f} MiB). Rewrite V in smaller chunks "
+        f"(dnmf convert IN OUT --chunks ROWS,COLUMNS), or allow larger blocks with max_block"
+    )
+
+
+def _cut(source: Source, config: FitConfig, dtype: np.dtype) -> list[int]:
+    max_rows = max(1, config.block_size // (dtype.itemsize * NARROWEST))
+    itemsize = max(dtype.itemsize, source.dtype.itemsize)
+    return [int(x) for x in source.block_starts(config.block_size, itemsize, max_rows)]

@@ -1,0 +1,117 @@
+"""Write the committed pair as the result: components ordered, factors where they belong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dnmf.faultpoints import reach
+from dnmf.fitting.context import Context, cached_work, refs
+from dnmf.fitting.factors import read_H
+from dnmf.fitting.plan import Plan
+from dnmf.fitting.state import ModelState, Pair
+from dnmf.fitting.work import Step
+from dnmf.runs.base import RunStore
+from dnmf.runs.published import write_H, write_W
+
+__all__ = ["PublishWork", "assemble", "chunk_rows", "component_order"]
+
+CHUNK_BYTES = 16 << 20
+
+
+def component_order(pair: Pair) -> np.ndarray:
+    """Components by falling share of V, ties by the column where their H is largest."""
+    return np.lexsort((np.array(pair.peak), -np.array(pair.share)))
+
+
+def chunk_rows(plan: Plan) -> int:
+    """Rows of a chunk of the tall factor in the result."""
+    k = sum(model.k for model in plan.config.models)
+    rows = max(1, CHUNK_BYTES // (8 * k))
+    return min(plan.shape[0], rows)
+
+
+def _tall_scale(plan: Plan, pair: Pair) -> np.ndarray:
+    """By columns the tall factor becomes H, whose rows have unit norm; W takes the scale."""
+    norms = np.array(pair.W_norms)
+    if plan.axis == "rows":
+        return np.ones_like(norms)
+    return np.where(norms > 0, norms, 1.0)
+
+
+def _tall_rows(store: RunStore, plan: Plan, pair: Pair, start: int, stop: int) -> np.ndarray:
+    """Rows of the tall factor in the result's order and gauge."""
+    order, scale = component_order(pair), _tall_scale(plan, pair)
+    first = int(np.searchsorted(pair.W_starts, start, side="right")) - 1
+    parts = []
+    while first < len(pair.W) and pair.W_starts[first] < stop:
+        piece = store.get(refs([pair.W[first]])[0])
+        offset = pair.W_starts[first]
+        parts.append(piece[max(start - offset, 0) : stop - offset])
+        first += 1
+    rows = np.concatenate(parts)[:, order]
+    return rows if plan.axis == "rows" else (rows / scale[order]).astype(rows.dtype)
+
+
+def _wide(store: RunStore, plan: Plan, pair: Pair) -> np.ndarray:
+    """The k x d factor in the result's order and gauge."""
+    order, scale = component_order(pair), _tall_scale(plan, pair)
+    H = read_H(store, pair.H)[order]
+    return H if plan.axis == "rows" else (H * scale[order, None]).astype(H.dtype)
+
+
+def assemble(store: RunStore, plan: Plan, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """W (n, k) and H (k, d) of V as arrays in memory."""
+    tall = _tall_rows(store, plan, pair, 0, plan.shape[0])
+    wide = _wide(store, plan, pair)
+    return (tall, wide) if plan.axis == "rows" else (wide.T.copy(), tall.T.copy())
+
+
+class PublishWork:
+    """A leaf per chunk of the tall factor; the small factor is written by the first one."""
+
+    pieces = 1
+
+    def __init__(self, context: Context, step: Step) -> None:
+        self.context = context
+        self.step = step
+        plan = context.plan
+        self.rows = chunk_rows(plan)
+        self.segments = -(-plan.shape[0] // self.rows)
+        self.fan_in = 64
+        record = context.record(step.index - 1)
+        state = ModelState.from_json(record["state"]["models"][step.models[0]])
+        assert state.pair is not None
+        self.pair = state.pair
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = self.context.store.path
+        return cached_work, (PublishWork, path, self.context.plan.run_id, self.step)
+
+    def leaf(self, segment: int) -> list[Any]:
+        """Write rows of the tall factor (and, once, the other factor)."""
+        store, plan = self.context.store, self.context.plan
+        assert store.path is not None
+        start = segment * self.rows
+        stop = min(start + self.rows, plan.shape[0])
+        tall = _tall_rows(store, plan, self.pair, start, stop)
+        if plan.axis == "rows":
+            write_W(store.path, start, tall)
+        else:
+            write_H(store.path, start, np.ascontiguousarray(tall.T))
+        if segment == 0 and plan.mode == "fit":
+            wide = _wide(store, plan, self.pair)
+            if plan.axis == "rows":
+                write_H(store.path, 0, wide)
+            else:
+                write_W(store.path, 0, np.ascontiguousarray(wide.T))
+        reach("published", segment=segment)
+        return [0]
+
+    def combine(self, piece: int, parts: Sequence[Any]) -> Any:
+        return 0
+
+    def finish(self, piece: int, reduced: Any, small: Any) -> Any:
+        return {}

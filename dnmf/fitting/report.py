@@ -1,0 +1,99 @@
+"""A plan for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dnmf.config import Resources
+from dnmf.fitting.memory import MemoryNeed
+from dnmf.fitting.plan import Plan
+from dnmf.fitting.work import tree_levels
+
+__all__ = ["PlanReport"]
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What would run, on what, and what it needs.
+
+    Attributes
+    ----------
+    plan : Plan
+    resources : Resources
+    memory : MemoryNeed
+    """
+
+    plan: Plan
+    resources: Resources
+    memory: MemoryNeed
+
+    @property
+    def tasks(self) -> int:
+        """Tasks of one pass on a cluster."""
+        plan = self.plan
+        tree = sum(tree_levels(plan.segments, plan.config.fan_in))
+        pieces = 1 + plan.slabs
+        return plan.segments + pieces * (plan.segments + tree + 1)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Label and value, line by line."""
+        plan, need = self.plan, self.memory
+        n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
+        rows, block, _ = plan.largest_block
+        limit = self.resources.memory_limit
+        of = f" of {_size(limit)}" if limit else ""
+        what = "columns" if plan.axis == "columns" else "rows"
+        return [
+            ("data", plan.description),
+            ("matrix", f"V {n:,} x {d:,}, k = {_models(plan)}, computing in {plan.dtype}"),
+            (
+                "blocks",
+                f"{plan.blocks:,} of at most {rows:,} {what} ({_size(block)}), by {plan.axis}",
+            ),
+            (
+                "segments",
+                f"{plan.segments:,}, sums in {plan.slabs} slab(s), fan-in {plan.config.fan_in}",
+            ),
+            ("bytes per read", f"{_size(plan.bytes_per_read)} (the scan, and every pass)"),
+            ("runs on", self.resources.description),
+            ("tasks per pass", f"{self.tasks:,}"),
+            (
+                "memory per worker",
+                f"{_size(need.total)} predicted{of} (imports {_size(need.baseline)}, H "
+                f"{_size(need.shared)}, per task {_size(need.per_task)}, sums "
+                f"{_size(need.reduction)})",
+            ),
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as data; bytes as numbers."""
+        plan = self.plan
+        return {
+            "data": plan.description,
+            "shape": list(plan.shape if plan.axis == "rows" else plan.shape[::-1]),
+            "k": [model.k for model in plan.config.models],
+            "dtype": plan.dtype,
+            "axis": plan.axis,
+            "blocks": plan.blocks,
+            "segments": plan.segments,
+            "slabs": plan.slabs,
+            "fan_in": plan.config.fan_in,
+            "block_starts": list(plan.block_starts),
+            "bytes_per_read": plan.bytes_per_read,
+            "tasks_per_pass": self.tasks,
+            "resources": asdict(self.resources),
+            "memory": asdict(self.memory),
+        }
+
+
+def _models(plan: Plan) -> str:
+    return ", ".join(str(model.k) for model in plan.config.models)
+
+
+def _size(nbytes: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:,.0f} {unit}" if unit in ("bytes", "kB") else f"{nbytes:,.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:,.2f} TB"

@@ -1,0 +1,131 @@
+"""The first read: is V a finite, non-negative matrix, and what are its sums?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dnmf.fitting.context import Context, cached_work, read_segment
+from dnmf.fitting.work import Step
+from dnmf.init.random import random_H
+from dnmf.linalg.blas import numeric_fingerprint
+from dnmf.linalg.measure import measure
+
+__all__ = ["ScanWork"]
+
+MOST_NAMES = 20
+
+
+@dataclass
+class ScanStats:
+    """The small sums of a scan; ``add`` in index order."""
+
+    bytes_read: int = 0
+    nonzeros: int = 0
+    zero_rows: int = 0
+    total: float = 0.0
+    sumsq: float = 0.0
+    largest: float = 0.0
+    bad: int = 0
+    first_bad: tuple[int, int, float] | None = None
+    unstored: int = 0
+    unstored_names: list[str] = field(default_factory=list)
+    checksums: list[int] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    numeric: list[str] = field(default_factory=list)
+
+    def add(self, other: ScanStats) -> None:
+        for name in ("bytes_read", "nonzeros", "zero_rows", "total", "sumsq", "bad", "unstored"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.largest = max(self.largest, other.largest)
+        self.first_bad = self.first_bad or other.first_bad
+        self.unstored_names = (self.unstored_names + other.unstored_names)[:MOST_NAMES]
+        self.checksums = self.checksums + other.checksums
+        self.rows = self.rows + other.rows
+        self.numeric = sorted({*self.numeric, *other.numeric})
+
+
+class ScanWork:
+    """Piece 0: `ScanStats`; piece 1: sums and sums of squares of the columns, (2, d)."""
+
+    pieces = 2
+
+    def __init__(self, context: Context, step: Step) -> None:
+        self.context = context
+        self.step = step
+        self.segments = context.plan.segments
+        self.fan_in = context.plan.config.fan_in
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = self.context.store.path
+        return cached_work, (ScanWork, path, self.context.plan.run_id, self.step)
+
+    def leaf(self, segment: int) -> list[Any]:
+        """Measure the blocks of a segment; its rows' sums are stored, (2, rows)."""
+        stats = ScanStats(numeric=[numeric_fingerprint()["digest"]])
+        columns = np.zeros((2, self.context.plan.shape[1]))
+        rows = []
+        for block, nbytes, check in read_segment(self.context, segment, None):
+            found = measure(block.V, columns[0], columns[1])
+            part = ScanStats(
+                nbytes,
+                found.nonzeros,
+                int(np.count_nonzero(found.row_sums == 0)),
+                float(found.row_sums.sum()),
+                float(found.row_sumsq.sum()),
+                found.largest,
+                found.bad,
+                checksums=[check],
+            )
+            if found.first_bad:
+                row, column, value = found.first_bad
+                part.first_bad = (block.start + row, column, value)
+            stop = block.start + block.V.shape[0]
+            names = self.context.source.unstored(block.start, stop, block.V)
+            part.unstored, part.unstored_names = len(names), names[:MOST_NAMES]
+            stats.add(part)
+            rows.append(np.stack([found.row_sums, found.row_sumsq]))
+        ref = self.context.store.put(f"rows/{segment}", np.concatenate(rows, axis=1))
+        stats.rows = [ref.to_json()]
+        return [stats, columns]
+
+    def combine(self, piece: int, parts: Sequence[Any]) -> Any:
+        if piece == 1:
+            total = parts[0].copy()
+            for part in parts[1:]:
+                total += part
+            return total
+        first = ScanStats()
+        for part in parts:
+            first.add(part)
+        return first
+
+    def finish(self, piece: int, reduced: Any, small: ScanStats) -> Any:
+        if piece == 1:
+            ref = self.context.store.put("columns", reduced)
+            starts = [self._start_H(m, reduced[0]) for m in self.step.models]
+            zeros = int(np.sum(reduced[0] == 0))
+            return {"columns": ref.to_json(), "zero_columns": zeros, "start_H": starts}
+        checks = np.array(reduced.checksums, np.uint64)
+        ref = self.context.store.put("checksums", checks)
+        values = {key: value for key, value in vars(reduced).items() if key != "checksums"}
+        return {**values, "checksums": ref.to_json(), "digest": _digest(checks)}
+
+    def _start_H(self, model: int, column_sums: np.ndarray) -> list[list[str]]:
+        """The H that the first pass starts from: given, or random and scaled to the data."""
+        plan = self.context.plan
+        if plan.start_H is not None:
+            return plan.start_H
+        spec = plan.config.models[model]
+        H = random_H(spec.seed, model, spec.k, 0, column_sums, plan.dtype)
+        return [self.context.store.put(f"plain/0/{model}", H).to_json()]
+
+
+def _digest(checksums: np.ndarray) -> str:
+    """The data's fingerprint: of all blocks in order."""
+    import hashlib
+
+    return hashlib.sha256(checksums.tobytes()).hexdigest()[:32]

@@ -1,0 +1,53 @@
+"""Given starts of H and W, put where every worker finds them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from dnmf.errors import OptionError
+from dnmf.fitting.plan import Plan
+from dnmf.runs.base import RunStore
+
+__all__ = ["put_start"]
+
+
+def put_start(
+    store: RunStore, plan: Plan, H: np.ndarray | None, W: np.ndarray | None = None
+) -> Plan:
+    """Store a given H (k x d) and W (n x k) of V; returns the plan that refers to them.
+
+    Raises
+    ------
+    OptionError
+        A shape does not fit V.
+    """
+    if H is None:
+        return plan
+    n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
+    k = plan.config.models[0].k
+    if H.shape != (k, d):
+        raise OptionError(f"H is {_size(H)}, but V has {d} columns: H must be {k} x {d}")
+    if W is not None and W.shape != (n, k):
+        raise OptionError(f"W is {_size(W)}, but V has {n} rows: W must be {n} x {k}")
+    if plan.axis == "columns":
+        if W is None:
+            raise OptionError(
+                "V is read by columns, where the fit starts from W: give init_W besides init, or "
+                "rewrite V in smaller chunks (dnmf convert IN OUT --chunks ROWS,COLUMNS)"
+            )
+        H, W = W.T, H.T
+    wide = store.put("start/H", np.ascontiguousarray(H, plan.dtype)).to_json()
+    tall = None
+    if W is not None:
+        tall = [
+            store.put(f"start/W-{s}", np.ascontiguousarray(W[a:b], plan.dtype)).to_json()
+            for s, (a, b) in enumerate(pairwise(plan.row_starts))
+        ]
+    return replace(plan, start_H=[wide], start_W=tall)
+
+
+def _size(X: np.ndarray) -> str:
+    return " x ".join(map(str, X.shape))

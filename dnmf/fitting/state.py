@@ -1,0 +1,191 @@
+"""The state of a fit between two steps: JSON in, JSON out, and pure transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from dnmf.config import FitConfig
+from dnmf.fitting.stopping import expected_decrease, stop_sentence
+
+__all__ = ["ModelState", "Pair", "PassResult", "advance", "rounding_unit"]
+
+FIRST_STEP = 0.5
+GROWTH = 1.2
+CAP_GROWTH = 1.05
+MOST_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A committed (W, H), W being the solution at this H.
+
+    Attributes
+    ----------
+    W : list of [name, checksum]
+        Row pieces, one per segment.
+    H : list of [name, checksum]
+        Column slabs.
+    objective : float
+    share : list of float
+        <WtV_j, H_j> of each component.
+    peak : list of int
+        Column of the largest entry of each row of H.
+    W_norms : list of float
+        Norm of each column of W.
+    """
+
+    W: list[list[str]]
+    W_starts: list[int]
+    H: list[list[str]]
+    objective: float
+    WtW: list[str]
+    WtV: list[list[str]]
+    share: list[float]
+    peak: list[int]
+    W_norms: list[float]
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """Where one model stands.
+
+    Attributes
+    ----------
+    pair : Pair or None
+        The best committed pair.
+    plain : list of [name, checksum]
+        H after the H-step of the pair (or the start), by slabs.
+    previous : list or None
+        The ``plain`` before this one, for the extrapolation.
+    warm : list or None
+        W before the first pass, where the caller gave one.
+    beta : float
+        Step of the extrapolation in the next pass; 0 is none.
+    step, cap : float
+        The step when extrapolating is allowed, and its bound.
+    accepted, passes : int
+        Passes that were committed as the new pair, and all of them.
+    decrease : float or None
+        Of the last accepted pass.
+    tries : dict
+        How often each dead component was revived.
+    revive : list of int
+        Components whose W starts at zero in the next pass.
+    stop_reason : str or None
+    """
+
+    pair: Pair | None
+    plain: list[list[str]]
+    previous: list[list[str]] | None = None
+    warm: list[list[str]] | None = None
+    beta: float = 0.0
+    step: float = FIRST_STEP
+    cap: float = 1.0
+    accepted: int = 0
+    passes: int = 0
+    decrease: float | None = None
+    remaining: float | None = None
+    tries: dict[str, int] = field(default_factory=dict)
+    revive: list[int] = field(default_factory=list)
+    stop_reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ModelState:
+        pair = Pair(**value["pair"]) if value["pair"] else None
+        return cls(**{**value, "pair": pair})
+
+    def names(self) -> list[str]:
+        """Names of the objects that this state needs."""
+        pieces = [*self.plain, *(self.previous or []), *(self.warm or [])]
+        if self.pair:
+            pieces += [*self.pair.W, *self.pair.H, *self.pair.WtV, self.pair.WtW]
+        return [name for name, _ in pieces]
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass found for one model: the pair, the next plain H, and numbers."""
+
+    pair: Pair
+    plain: list[list[str]]
+    revived: list[int]
+    kkt_W: float
+    kkt_H: float
+    sweeps: float
+
+
+def rounding_unit(sumsq: float, dtype: str) -> float:
+    """What an objective may rise by rounding alone (design section 8, rule 10)."""
+    return sumsq * (2.0**-24 if dtype == "float32" else 2.0**-53 * 1e3)
+
+
+def advance(
+    state: ModelState, found: PassResult, sumsq: float, config: FitConfig, dtype: str
+) -> tuple[ModelState, bool]:
+    """Accept the pass's pair, or keep the old one and go on from its plain H.
+
+    Returns
+    -------
+    state : ModelState
+    accepted : bool
+    """
+    unit = rounding_unit(sumsq, dtype)
+    old, new = state.pair, found.pair
+    passes = state.passes + 1
+    if old is not None and new.objective > old.objective + (0.0 if state.beta else unit):
+        rejected = replace(
+            state, passes=passes, beta=0.0, step=state.step / 2, cap=state.step, revive=[]
+        )
+        if not state.beta:
+            rejected = replace(rejected, stop_reason=stop_sentence("rounding", config, passes))
+        return _bounded(rejected, config), False
+    decrease = None if old is None else max(old.objective - new.objective, 0.0)
+    remaining = expected_decrease(decrease, state.decrease)
+    grown = min(state.cap, state.step * GROWTH) if state.beta else state.step
+    tries = dict(state.tries)
+    for j in found.revived:
+        tries[str(j)] = tries.get(str(j), 0) + 1
+    extrapolates = old is not None and not found.revived
+    accepted = ModelState(
+        pair=new,
+        plain=found.plain,
+        previous=state.plain,
+        beta=grown if extrapolates else 0.0,
+        step=grown,
+        cap=min(1.0, state.cap * CAP_GROWTH),
+        accepted=state.accepted + 1,
+        passes=passes,
+        decrease=decrease,
+        remaining=remaining,
+        tries=tries,
+        revive=found.revived,
+    )
+    kind = _why_stop(accepted, sumsq, config, dtype)
+    if kind:
+        accepted = replace(accepted, stop_reason=stop_sentence(kind, config, passes))
+    return _bounded(accepted, config), True
+
+
+def _why_stop(state: ModelState, sumsq: float, config: FitConfig, dtype: str) -> str | None:
+    assert state.pair is not None
+    objective = state.pair.objective
+    if 2 * objective <= (8 * float(np.finfo(dtype).eps)) ** 2 * sumsq:
+        return "exact"
+    if state.accepted < 3 or state.revive or state.remaining is None:
+        return None
+    if state.remaining <= config.tol * objective:
+        return "converged"
+    return None
+
+
+def _bounded(state: ModelState, config: FitConfig) -> ModelState:
+    if state.stop_reason is None and state.passes >= config.max_passes:
+        return replace(state, stop_reason=stop_sentence("max_passes", config, state.passes))
+    return state

@@ -1,0 +1,121 @@
+"""What the scan must have found before a fit may go on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from dnmf.config import FitConfig
+from dnmf.errors import CorruptDataError, InputError
+from dnmf.fitting.plan import Plan
+
+__all__ = ["check_entries", "check_scan"]
+
+SAFE = {"float32": (1e-15, 1e15), "float64": (1e-140, 1e140)}
+"""Range of the largest entry in which sums of products of V with itself stay finite."""
+
+SUSPICIOUS = 1e-3
+
+
+def check_entries(plan: Plan, bad: int, first: tuple[int, int, float] | None) -> None:
+    """Refuse NaN, infinite and negative entries.
+
+    Raises
+    ------
+    InputError
+        Row, column and value of the first, and how many there are.
+    """
+    if not bad or first is None:
+        return
+    row, column, value = first
+    if plan.axis == "columns":
+        row, column = column, row
+    what = "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else "negative"
+    count = "it is the only such entry" if bad == 1 else f"{bad:,} entries are such"
+    wide = plan.dtype == "float32" and plan.stored_dtype == "float64" and math.isinf(value)
+    hint = " (computing in float32, whose largest number is 3.4e38)" if wide else ""
+    raise InputError(
+        f"Negative values in data passed to NMF: V[{row}, {column}] is {value:g}; {count}. "
+        f"Entries must be 0 or more: clip, shift or remove them first"
+        if what == "negative"
+        else f"V[{row}, {column}] is {what}{hint}; {count}. "
+        f"Every entry must be finite: remove or impute such rows or columns first"
+    )
+
+
+def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
+    """Refuse what cannot be factorized.
+
+    Returns
+    -------
+    list of str
+        Remarks that a person should see.
+
+    Raises
+    ------
+    InputError
+        Offending entries, nothing but zeros, or numbers outside the dtype's safe range.
+    CorruptDataError
+        Chunks are not stored, and the rest of the matrix makes it unlikely that they hold zeros.
+    """
+    check_entries(plan, scan["bad"], scan["first_bad"])
+    if scan["unstored"]:
+        _check_unstored(plan, scan)
+    if scan["largest"] == 0:
+        raise InputError(
+            f"V ({plan.shape[0]} x {plan.shape[1]}) has nothing but zeros; there is nothing to fit"
+        )
+    low, high = SAFE[plan.dtype]
+    if not low <= scan["largest"] <= high:
+        raise InputError(
+            f"the largest entry of V is {scan['largest']:g}; in {plan.dtype} it must lie between "
+            f"{low:g} and {high:g}. Scale V by a constant, or compute in float64 (dtype)"
+        )
+    notes = []
+    if scan["zero_rows"] or scan["zero_columns"]:
+        rows, columns = scan["zero_rows"], scan["zero_columns"]
+        if plan.axis == "columns":
+            rows, columns = columns, rows
+        notes.append(
+            f"V has {rows:,} rows and {columns:,} columns of zeros; their factors are zero"
+        )
+    return notes
+
+
+def _check_unstored(plan: Plan, scan: dict[str, Any]) -> None:
+    """A chunk that is not stored is zeros to Zarr, and lost data to an unfinished copy."""
+    config: FitConfig = plan.config
+    if config.missing_chunks == "fill":
+        return
+    if config.missing_chunks == "auto" and _zeros_are_likely(plan, scan):
+        return
+    names = ", ".join(scan["unstored_names"][:5])
+    raise CorruptDataError(
+        f"{scan['unstored']:,} chunk(s) of {plan.description} are missing: {names}"
+        f"{', ...' if scan['unstored'] > 5 else ''}. If they were never written because they hold "
+        f"only the fill value, say so with missing_chunks='fill' (--missing-chunks fill); "
+        f"else restore them"
+    )
+
+
+def _zeros_are_likely(plan: Plan, scan: dict[str, Any]) -> bool:
+    """Whether the zeros elsewhere make as many empty chunks as there are plausible.
+
+    An empty chunk is expected where entries, whole rows or whole columns are zero often enough;
+    the expected number of empty chunks is compared with a small bound.
+    """
+    n, d = plan.shape
+    chunk_rows, chunk_columns = plan.source_metadata.get("chunks") or (1, d)
+    if plan.axis == "columns":
+        chunk_rows, chunk_columns = chunk_columns, chunk_rows
+    chunk_rows, chunk_columns = min(chunk_rows, n), min(chunk_columns, d)
+    chunks = max(1.0, n * d / (chunk_rows * chunk_columns))
+    empty = scan["unstored"] * chunk_rows * chunk_columns
+    stored = max(n * d - empty, 1)
+    entries = max(stored - scan["nonzeros"], 0) / stored
+    lost_rows = scan["unstored"] * chunk_rows if chunk_columns == d else 0
+    lost_columns = scan["unstored"] * chunk_columns if chunk_rows == n else 0
+    rows = max(scan["zero_rows"] - lost_rows, 0) / max(n - lost_rows, 1)
+    columns = max(scan["zero_columns"] - lost_columns, 0) / max(d - lost_columns, 1)
+    likely = entries ** (chunk_rows * chunk_columns) + rows**chunk_rows + columns**chunk_columns
+    return bool(chunks * likely > SUSPICIOUS)

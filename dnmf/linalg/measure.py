@@ -1,0 +1,145 @@
+"""One look at a block: validity, sums, checksum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from dnmf.linalg.jit import kernel
+
+__all__ = ["BlockMeasure", "checksum", "measure"]
+
+Matrix = np.ndarray | sp.csr_array
+
+
+@dataclass
+class BlockMeasure:
+    """Sums of one block and its first offending entry.
+
+    Attributes
+    ----------
+    row_sums, row_sumsq : (m,) float64 arrays
+    nonzeros : int
+    largest : float
+        Largest entry.
+    bad : int
+        Number of entries that are NaN, infinite or negative.
+    first_bad : (int, int, float) or None
+        Row within the block, column and value of the first of them.
+    """
+
+    row_sums: np.ndarray
+    row_sumsq: np.ndarray
+    nonzeros: int
+    largest: float
+    bad: int
+    first_bad: tuple[int, int, float] | None
+
+
+def measure(V: Matrix, column_sums: np.ndarray, column_sumsq: np.ndarray) -> BlockMeasure:
+    """Measure a block in one traversal and add its columns' sums to the (d,) float64 arrays."""
+    m = V.shape[0]
+    row_sums, row_sumsq = np.zeros(m), np.zeros(m)
+    if isinstance(V, np.ndarray):
+        nonzeros, bad, row, column, largest = _measure_dense(
+            V, row_sums, row_sumsq, column_sums, column_sumsq
+        )
+    else:
+        nonzeros, bad, row, column, largest = _measure_csr(
+            V.data, V.indices, V.indptr, row_sums, row_sumsq, column_sums, column_sumsq
+        )
+    first = None
+    if bad:
+        first = (int(row), int(column), float(V[int(row), int(column)]))
+    return BlockMeasure(row_sums, row_sumsq, int(nonzeros), float(largest), int(bad), first)
+
+
+def checksum(V: Matrix) -> int:
+    """A 64-bit checksum of the block's shape, dtype and bits, at memory speed.
+
+    Two position-weighted sums modulo 2^64 with odd weights: any change of one word, any swap
+    of two differing words and any truncation shows. It guards against accidents, not malice.
+    """
+    parts = [V] if isinstance(V, np.ndarray) else [V.data, V.indices, V.indptr]
+    value = np.uint64(len(parts))
+    for part in parts:
+        flat = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+        words = flat[: flat.size // 8 * 8].view(np.uint64)
+        tail = np.zeros(1, np.uint64)
+        tail.view(np.uint8)[: flat.size % 8] = flat[words.size * 8 :]
+        value = _mix(words, tail[0], value, np.uint64(flat.size))
+    return int(value)
+
+
+@kernel
+def _mix(words, tail, value, size):  # type: ignore[no-untyped-def]
+    plain = np.uint64(0)
+    weighted = np.uint64(0)
+    weight = np.uint64(1)
+    two = np.uint64(2)
+    for i in range(words.size):
+        plain += words[i]
+        weighted += words[i] * (two * np.uint64(i) + weight)
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    for part in (plain, weighted, tail, size):
+        value = (value ^ part) * golden
+        value ^= value >> np.uint64(29)
+    return value
+
+
+@kernel
+def _measure_dense(V, row_sums, row_sumsq, column_sums, column_sumsq):  # type: ignore[no-untyped-def]
+    nonzeros = 0
+    bad = 0
+    first_row = -1
+    first_column = -1
+    largest = 0.0
+    for i in range(V.shape[0]):
+        total = 0.0
+        sumsq = 0.0
+        wrong = 0
+        for j in range(V.shape[1]):
+            v = float(V[i, j])
+            if not (v >= 0.0 and v < np.inf):
+                if bad + wrong == 0:
+                    first_row = i
+                    first_column = j
+                wrong += 1
+            else:
+                nonzeros += v != 0.0
+                total += v
+                sumsq += v * v
+                largest = max(largest, v)
+                column_sums[j] += v
+                column_sumsq[j] += v * v
+        bad += wrong
+        row_sums[i] = total
+        row_sumsq[i] = sumsq
+    return nonzeros, bad, first_row, first_column, largest
+
+
+@kernel
+def _measure_csr(data, indices, indptr, row_sums, row_sumsq, column_sums, column_sumsq):  # type: ignore[no-untyped-def]
+    nonzeros = 0
+    bad = 0
+    first_row = -1
+    first_column = -1
+    largest = 0.0
+    for i in range(row_sums.size):
+        for p in range(indptr[i], indptr[i + 1]):
+            v = float(data[p])
+            if not (v >= 0.0 and v < np.inf):
+                if bad == 0:
+                    first_row = i
+                    first_column = indices[p]
+                bad += 1
+                continue
+            nonzeros += v != 0.0
+            row_sums[i] += v
+            row_sumsq[i] += v * v
+            largest = max(largest, v)
+            column_sums[indices[p]] += v
+            column_sumsq[indices[p]] += v * v
+    return nonzeros, bad, first_row, first_column, largest

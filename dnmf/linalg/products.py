@@ -1,0 +1,136 @@
+"""V H', W' V and residuals of one block, dense or CSR."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from dnmf.linalg.jit import kernel
+
+__all__ = ["add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual"]
+
+Matrix = np.ndarray | sp.csr_array
+TILE_ROWS = 256
+
+
+def product_VHt(V: Matrix, H: np.ndarray, Ht: np.ndarray | None) -> np.ndarray:
+    """V H' of a block.
+
+    Parameters
+    ----------
+    V : (m, d) array or CSR array
+    H : (k, d) array
+        Of the dtype of V.
+    Ht : (d, k) array, C-contiguous
+        H', needed for CSR only: a nonzero then touches one contiguous row.
+
+    Returns
+    -------
+    (m, k) array, C-contiguous
+    """
+    if isinstance(V, np.ndarray):
+        return V @ H.T
+    assert Ht is not None
+    out = np.zeros((V.shape[0], H.shape[0]), H.dtype)
+    _csr_VHt(V.data, V.indices, V.indptr, Ht, out)
+    return out
+
+
+def add_WtV(V: Matrix, W: np.ndarray, total: np.ndarray) -> None:
+    """Add W' V of a block to ``total``.
+
+    ``total`` is (k, d) float64 for a dense V, and (d, k) in the dtype of W for CSR, where a
+    nonzero then touches one contiguous row.
+    """
+    if isinstance(V, np.ndarray):
+        total += W.T @ V
+    else:
+        _csr_add_VtW(V.data, V.indices, V.indptr, W, total)
+
+
+def gram(X: np.ndarray) -> np.ndarray:
+    """X' X of a tall (m, k) array, from a float64 copy; exactly symmetric."""
+    X64 = X.astype(np.float64, copy=False)
+    out = np.ascontiguousarray(X64.T @ X64)
+    return np.tril(out) + np.tril(out, -1).T
+
+
+def residual_sumsq(V: Matrix, W: np.ndarray, H: np.ndarray, Ht: np.ndarray | None) -> float:
+    """|V - W H|^2 of a block, entry by entry: exact where |V|^2 - 2 <V H', W> + ... cancels."""
+    if not isinstance(V, np.ndarray):
+        assert Ht is not None
+        G = gram(Ht)
+        return float(_csr_residual(V.data, V.indices, V.indptr, W, Ht, G))
+    total = 0.0
+    for start in range(0, V.shape[0], TILE_ROWS):
+        rows = slice(start, start + TILE_ROWS)
+        total += float(_sumsq_difference(V[rows], W[rows] @ H))
+    return total
+
+
+def row_residual(V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:
+    """The non-negative part of ``v - w H`` of one row, a (d,) array."""
+    if isinstance(V, np.ndarray):
+        v = V[row]
+    else:
+        v = np.zeros(V.shape[1], H.dtype)
+        part = slice(V.indptr[row], V.indptr[row + 1])
+        v[V.indices[part]] = V.data[part]
+    return np.maximum(v - w @ H, 0)
+
+
+@kernel
+def _csr_VHt(data, indices, indptr, Ht, out):  # type: ignore[no-untyped-def]
+    k = Ht.shape[1]
+    for i in range(out.shape[0]):
+        row = out[i]
+        for p in range(indptr[i], indptr[i + 1]):
+            v = data[p]
+            h = Ht[indices[p]]
+            for t in range(k):
+                row[t] += v * h[t]
+
+
+@kernel
+def _csr_add_VtW(data, indices, indptr, W, total):  # type: ignore[no-untyped-def]
+    k = W.shape[1]
+    for i in range(W.shape[0]):
+        w = W[i]
+        for p in range(indptr[i], indptr[i + 1]):
+            v = data[p]
+            column = total[indices[p]]
+            for t in range(k):
+                column[t] += v * w[t]
+
+
+@kernel
+def _sumsq_difference(A, B):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(A.shape[0]):
+        for j in range(A.shape[1]):
+            x = float(A[i, j]) - float(B[i, j])
+            total += x * x
+    return total
+
+
+@kernel
+def _csr_residual(data, indices, indptr, W, Ht, G):  # type: ignore[no-untyped-def]
+    # sum over nonzeros of (v - wh)^2, and w G w' less the nonzeros' (wh)^2 for the zeros
+    k = W.shape[1]
+    total = 0.0
+    for i in range(W.shape[0]):
+        w = W[i]
+        zeros = 0.0
+        for s in range(k):
+            for t in range(k):
+                zeros += float(w[s]) * G[s, t] * float(w[t])
+        for p in range(indptr[i], indptr[i + 1]):
+            h = Ht[indices[p]]
+            fit = 0.0
+            for t in range(k):
+                fit += float(w[t]) * float(h[t])
+            zeros -= fit * fit
+            difference = float(data[p]) - fit
+            total += difference * difference
+        total += max(zeros, 0.0)
+    return total

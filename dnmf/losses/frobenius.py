@@ -1,0 +1,111 @@
+"""Least squares: f = 1/2 |V - W H|^2 (design section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dnmf.linalg.hals import solve_rows
+from dnmf.linalg.products import add_WtV, gram, residual_sumsq, row_residual
+from dnmf.losses.base import Candidate, Factor, HStep, Matrix, SmallStats
+
+__all__ = ["Frobenius"]
+
+H_TAU = 1e-3
+H_SWEEPS = 500
+
+
+class Frobenius:
+    """Alternating non-negative least squares by HALS on W' V, W' W, V H' and H H'."""
+
+    name = "frobenius"
+
+    def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
+        """See `Loss.empty`; W' V is kept transposed for CSR, where rows of it are touched."""
+        WtV = np.zeros((d, k), dtype).T if sparse else np.zeros((k, d))
+        return SmallStats(np.zeros((k, k))), WtV
+
+    def update_block(
+        self,
+        V: Matrix,
+        start: int,
+        products: np.ndarray,
+        W: np.ndarray,
+        factor: Factor,
+        row_sumsq: np.ndarray,
+        stats: tuple[SmallStats, Any],
+        *,
+        tau: float,
+        residual: bool,
+    ) -> None:
+        """See `Loss.update_block`."""
+        small, WtV = stats
+        found = solve_rows(W, products, factor.G.astype(W.dtype), row_sumsq, tau=tau)
+        add_WtV(V, W, WtV if isinstance(V, np.ndarray) else WtV.T)
+        part = SmallStats(gram(W), found.cross, found.total, found.sumsq, found.kkt, found.sweeps)
+        small.residual = small.residual or 0.0 if residual else None
+        if residual:
+            part.residual = residual_sumsq(V, W, factor.H, factor.Ht)
+        part.candidates = self._worst(V, start, W, factor, found.residual_sumsq, small)
+        small.add(part)
+
+    def _worst(
+        self,
+        V: Matrix,
+        start: int,
+        W: np.ndarray,
+        factor: Factor,
+        residuals: np.ndarray,
+        small: SmallStats,
+    ) -> list[Candidate]:
+        """The worst row of the block, unless the segment has a worse one (one per segment)."""
+        row = int(np.argmax(residuals))
+        worst = float(residuals[row])
+        if small.candidates and small.candidates[0].residual >= worst:
+            return []
+        small.candidates = []
+        return [Candidate(worst, start + row, row_residual(V, row, W[row], factor.H))]
+
+    def slabs(self, accumulator: Any, slab_starts: Sequence[int]) -> list[np.ndarray]:
+        """See `Loss.slabs`."""
+        return [
+            np.array(accumulator[:, a:b], np.float64, order="C") for a, b in pairwise(slab_starts)
+        ]
+
+    def objective(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
+        """See `Loss.objective`; entry by entry where the pass computed residuals."""
+        if stats.residual is not None:
+            return 0.5 * stats.residual
+        value = 0.5 * (sumsq - 2.0 * stats.cross + float(np.sum(stats.WtW * factor.G)))
+        return max(value, 0.0)
+
+    def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
+        """See `Loss.dead`: A_jj G_jj <= eps max."""
+        size = np.diag(stats.WtW) * G_diagonal
+        limit = float(np.finfo(dtype).eps) * float(size.max(initial=0.0))
+        return [int(j) for j in np.flatnonzero(size <= limit)]
+
+    def update_H(
+        self, WtV: np.ndarray, stats: SmallStats, H: np.ndarray, column_sumsq: np.ndarray
+    ) -> HStep:
+        """See `Loss.update_H`: the columns are independent, and cost no data access."""
+        A = stats.WtW
+        diagonal = np.diag(A)[:, None]
+        old = H.astype(np.float64)
+        gradient = A @ old - WtV
+        inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+        step = old - np.maximum(0.0, old - gradient * inverse)
+        kkt = float(np.sum(diagonal * step * step))
+        Ht = np.ascontiguousarray(old.T)
+        solve_rows(
+            Ht,
+            np.ascontiguousarray(WtV.T),
+            A,
+            column_sumsq,
+            tau=H_TAU,
+            max_sweeps=H_SWEEPS,
+        )
+        return HStep(np.ascontiguousarray(Ht.T, dtype=H.dtype), kkt, np.sum(WtV * old, axis=1))

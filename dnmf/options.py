@@ -1,0 +1,93 @@
+"""Names and values that callers may use for the options of a fit."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import numpy as np
+
+from dnmf.config import FitConfig, ModelSpec, parse_bytes, whole_number
+from dnmf.errors import OptionError
+
+__all__ = ["ALIASES", "fit_config", "given_start", "merge_aliases"]
+
+ALIASES = {"k": "n_components", "max_passes": "max_iter", "seed": "random_state"}
+
+
+def merge_aliases(options: dict[str, Any]) -> dict[str, Any]:
+    """Fold scikit-learn's names into ours; both at once must agree.
+
+    Raises
+    ------
+    OptionError
+        Two names of one option have different values.
+    """
+    merged = dict(options)
+    for name, alias in ALIASES.items():
+        other = merged.pop(alias, None)
+        if other is None:
+            continue
+        if merged.get(name) is not None and merged[name] != other:
+            raise OptionError(
+                f"{name}={merged[name]!r} and {alias}={other!r} are two names of one option; "
+                f"give one of them"
+            )
+        merged[name] = other
+    return merged
+
+
+def seed_number(seed: Any) -> int:
+    """A seed as a whole number; None draws one, a NumPy generator gives one."""
+    if seed is None:
+        return secrets.randbits(31)
+    if isinstance(seed, np.random.RandomState):
+        return int(seed.randint(2**31))
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(2**31))
+    return whole_number(seed, "seed", 0)
+
+
+def given_start(init: Any, k: int | None) -> tuple[np.ndarray | None, str, int | None]:
+    """Tell a given H from the name of a start.
+
+    Returns
+    -------
+    H : (k, d) array or None
+    name : str
+        ``"custom"`` or ``"random"``.
+    k : int or None
+        Taken from H where it was not given.
+    """
+    if isinstance(init, str):
+        if init != "random":
+            raise OptionError(f"init is {init!r}; it must be 'random' or an array H of k rows")
+        return None, "random", k
+    H = np.asarray(init)
+    if H.ndim != 2 or H.dtype.kind not in "fiub":
+        raise OptionError(
+            f"init has shape {H.shape} and dtype {H.dtype}; it must be 'random' or a real (k, d) H"
+        )
+    if not np.all(np.isfinite(H)) or H.min(initial=0) < 0:
+        raise OptionError("init has entries that are negative or not finite; H must be 0 or more")
+    if k is not None and k != H.shape[0]:
+        raise OptionError(f"k is {k}, but init has {H.shape[0]} rows")
+    return H, "custom", H.shape[0]
+
+
+def fit_config(options: dict[str, Any], init: str) -> FitConfig:
+    """The frozen options of a fit; options that are None keep their defaults."""
+    values = {name: value for name, value in options.items() if value is not None}
+    k = values.pop("k", None)
+    if k is None:
+        raise OptionError("k, the number of components, was not given")
+    model = ModelSpec(whole_number(k, "k", 1), seed_number(values.pop("seed", None)))
+    for name in ("block_size", "max_block", "slab_size"):
+        if name in values:
+            values[name] = parse_bytes(values[name], name)
+    for name in ("max_passes", "segments", "fan_in"):
+        if name in values:
+            values[name] = whole_number(values[name], name, 1)
+    if "dtype" in values:
+        values["dtype"] = np.dtype(values["dtype"]).name
+    return FitConfig(models=(model,), init=init, **values)
