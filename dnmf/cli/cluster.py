@@ -1,0 +1,125 @@
+"""Where a command runs: serially, on a local cluster that it starts, or on one that runs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from dnmf.errors import OptionError
+
+__all__ = ["ClusterOptions"]
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """The options by which a person chooses where to run.
+
+    Attributes
+    ----------
+    workers : int or None
+        Processes of a local cluster; 0 is serial, None is sized to the machine.
+    threads : int or None
+        Per worker.
+    memory : int or None
+        Bytes per worker.
+    scheduler, scheduler_file : str or None
+        Address, or file with the address, of a cluster that runs.
+    """
+
+    workers: int | None = None
+    threads: int | None = None
+    memory: int | None = None
+    scheduler: str | None = None
+    scheduler_file: str | None = None
+
+    @property
+    def serial(self) -> bool:
+        """Whether no cluster is wanted."""
+        return self.workers == 0
+
+    def check(self) -> None:
+        """Raise OptionError for options that contradict each other."""
+        given = {name: value for name, value in self._pairs() if value is not None}
+        local = [name for name in ("--workers", "--threads", "--memory") if name in given]
+        running = [name for name in ("--scheduler", "--scheduler-file") if name in given]
+        if len(running) == 2:
+            raise OptionError("--scheduler and --scheduler-file name two clusters; give one")
+        if running and local:
+            raise OptionError(
+                f"{' and '.join(local)} would start a local cluster, {running[0]} names one that "
+                "runs; give one or the other"
+            )
+        if self.serial and len(local) > 1:
+            raise OptionError(
+                f"--workers 0 starts no worker that {' or '.join(local[1:])} could apply to; "
+                "leave one of them out"
+            )
+
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        """A client of the cluster that was asked for; None where the work runs serially.
+
+        A cluster that this starts ends with the context; one that ran already goes on running.
+
+        Raises
+        ------
+        ClusterError
+            The scheduler does not answer.
+        """
+        if self.serial:
+            yield None
+        elif self.scheduler is not None or self.scheduler_file is not None:
+            from dnmf.executors.local import connect
+
+            client = connect(address=self.scheduler, scheduler_file=self.scheduler_file)
+            try:
+                yield client
+            finally:
+                client.close()
+        else:
+            from dnmf.executors.local import start_local
+
+            with start_local(self.workers, self.threads, self.memory) as client:
+                yield client
+
+    @contextmanager
+    def offered(self) -> Iterator[dict[str, Any]]:
+        """Keywords for ``dnmf.plan``: where a fit would run. Starts no cluster."""
+        if self.serial:
+            yield {}
+        elif self.scheduler is not None or self.scheduler_file is not None:
+            with self.client() as client:
+                yield {"client": client}
+        else:
+            from dnmf.executors.local import local_resources
+
+            yield {"resources": local_resources(self.workers, self.threads, self.memory)}
+
+    def arguments(self) -> str:
+        """The options again, as one would type them; starts with a blank unless empty."""
+        return "".join(
+            f" {name} {shlex.quote(str(value))}"
+            for name, value in self._pairs()
+            if value is not None
+        )
+
+    def _pairs(self) -> list[tuple[str, int | str | None]]:
+        return [
+            ("--workers", self.workers),
+            ("--threads", self.threads),
+            ("--memory", self.memory),
+            ("--scheduler", self.scheduler),
+            ("--scheduler-file", self.scheduler_file),
+        ]
+
+
+def print_dashboard(client: Any) -> None:
+    """Say where to watch the cluster, if it says."""
+    link = getattr(client, "dashboard_link", None)
+    if link:
+        click.echo(f"dashboard  {link}")

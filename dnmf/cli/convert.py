@@ -1,0 +1,62 @@
+"""``dnmf convert``: rechunk a matrix, or bring it into Zarr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dnmf.cli.options import debug_option, local_options, overwrite
+
+__all__ = ["command"]
+
+EPILOG = """\b
+Examples:
+  dnmf convert tall-chunks.zarr V.zarr --chunks 1000,5000
+  dnmf convert counts.mtx counts.zarr --to csr --memory 2GiB
+  dnmf convert V.npy V.zarr --dtype float32"""
+
+
+class _Chunks(click.ParamType):
+    """Rows and columns of a chunk: 1000,5000."""
+
+    name = "rows,columns"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        try:
+            chunks = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            chunks = ()
+        if len(chunks) not in (1, 2) or min(chunks) < 1:
+            self.fail(f"{value!r}; give rows and columns of a chunk, as in 1000,5000", param, ctx)
+        return chunks
+
+
+@click.command(epilog=EPILOG)
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@click.option(
+    "--to",
+    type=click.Choice(["dense", "csr"]),
+    help="Layout of OUT [default: that of IN].",
+)
+@click.option("--chunks", type=_Chunks(), help="Rows and columns of a chunk: 1000,5000.")
+@click.option("--dtype", metavar="TYPE", help="Type of OUT's entries [default: that of IN].")
+@overwrite
+@local_options
+@debug_option
+def command(source: str, target: str, cluster: ClusterOptions, **options: Any) -> None:
+    """Copy the matrix IN to the Zarr store OUT with other chunks, layout or type.
+
+    IN is what fit reads (Zarr, CSR in Zarr), or a .npy, .npz (scipy) or Matrix Market file. It
+    runs in parallel, within the memory limit.
+    """
+    from dnmf.api import convert
+    from dnmf.cli.progress import listener
+
+    with cluster.client() as client, listener() as listen:
+        print_dashboard(client)
+        convert(source, target, memory=cluster.memory, client=client, on_event=listen, **options)
+    click.echo(f"wrote {target}")

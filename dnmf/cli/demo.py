@@ -1,0 +1,150 @@
+"""``dnmf demo``: see it work, on real text or at any size."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dnmf.cli.cluster import ClusterOptions, print_dashboard
+from dnmf.cli.options import SIZE, debug_option, local_options
+from dnmf.errors import OptionError, OutputExistsError
+
+if TYPE_CHECKING:
+    from dnmf.cli.demo_planted import Planted
+    from dnmf.fitting.events import Listener
+
+__all__ = ["command"]
+
+EPILOG = """\b
+Examples:
+  dnmf demo
+  dnmf demo --large 8GB --memory 1GB --workers 2"""
+
+TOPICS, COMPONENTS, COLUMNS = 16, 20, 2000
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where data and result go [default: a new temporary folder].",
+)
+@click.option("--large", type=SIZE, help="Generate a dense matrix of this size instead: 8GB.")
+@click.option(
+    "--columns",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"With --large: its columns [default: {COLUMNS}].",
+)
+@click.option(
+    "-k",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"Number of components [default: {TOPICS}; with --large {COMPONENTS}].",
+)
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True)
+@local_options
+@debug_option
+def command(
+    folder: Path | None,
+    large: int | None,
+    columns: int | None,
+    k: int | None,
+    seed: int,
+    cluster: ClusterOptions,
+) -> None:
+    """Factorize the docstrings of Python's standard library and print their topics.
+
+    With --large, generate a matrix of any size with known factors instead, in parallel, and
+    factorize it within --memory per worker. Everything is kept in the folder.
+    """
+    if large is None and columns is not None:
+        raise OptionError("--columns belongs to --large; the docstrings have the columns they have")
+    with _kept_folder(folder) as home:
+        if large is None:
+            _topics(home, k or TOPICS, seed, cluster)
+        else:
+            from dnmf.cli.demo_planted import Planted
+
+            parts = (large, columns or COLUMNS, k or COMPONENTS, seed)
+            _large(Planted(str(home / "V.zarr"), *parts), home / "fit.zarr", cluster)
+
+
+@contextmanager
+def _kept_folder(folder: Path | None) -> Iterator[Path]:
+    """The folder to work in; it stays, unless the demo was refused before it wrote anything."""
+    home = Path(tempfile.mkdtemp(prefix="dnmf-demo-")) if folder is None else folder
+    existed = folder is not None and home.exists()
+    home.mkdir(parents=True, exist_ok=True)
+    click.echo(f"folder  {home}")
+    try:
+        yield home
+    finally:
+        if not existed and not any(home.iterdir()):
+            home.rmdir()
+
+
+def _topics(folder: Path, k: int, seed: int, cluster: ClusterOptions) -> None:
+    import dnmf
+    from dnmf.cli import demo_corpus
+    from dnmf.cli.demo_topics import print_topics
+    from dnmf.cli.interrupt import resumable
+    from dnmf.cli.progress import listener
+    from dnmf.cli.report import summary
+
+    store, out = folder / "docstrings.zarr", str(folder / "topics.zarr")
+    if store.exists():
+        raise OutputExistsError(f"{store} exists; delete it or name another --folder")
+    root = demo_corpus.standard_library()
+    corpus = demo_corpus.vectorize(list(demo_corpus.docstrings(root)))
+    demo_corpus.store(corpus, store)
+    click.echo(f"read {len(corpus.documents)} docstrings, {len(corpus.terms)} words from {root}\n")
+    with resumable(out, cluster.arguments()), cluster.client() as client, listener() as listen:
+        print_dashboard(client)
+        result = dnmf.fit(str(store / "X"), k, out=out, client=client, seed=seed, on_event=listen)
+    click.echo()
+    print_topics(result.H, result.W, corpus)
+    click.echo(f"\n{summary(result, out)}")
+
+
+def _large(planted: Planted, out: Path, cluster: ClusterOptions) -> None:
+    import dnmf
+    from dnmf.cli.interrupt import resumable
+    from dnmf.cli.memory_use import Peaks
+    from dnmf.cli.progress import listener
+    from dnmf.cli.report import summary
+    from dnmf.cli.text import columns
+
+    planted.check_disk()
+    where, arguments = str(out), cluster.arguments()
+    with resumable(where, arguments), cluster.client() as client, listener() as listen:
+        print_dashboard(client)
+        peaks = Peaks(client)
+        error = _generate(planted, client, listen)
+        result = dnmf.fit(
+            planted.path, planted.k, out=where, client=client, seed=planted.seed, on_event=listen
+        )
+        lines = [
+            ("planted error", f"{error:.5g}, what noise of +-10% leaves of the true factors"),
+            *peaks.lines(cluster.memory),
+        ]
+    click.echo(f"\n{columns(lines)}\n{summary(result, where)}")
+
+
+def _generate(planted: Planted, client: Any, listen: Listener) -> float:
+    """Write V; the relative error that the planted factors leave."""
+    from dnmf.cli.demo_planted import generate
+    from dnmf.fitting.events import Progress
+
+    squares = residual = 0.0
+    for done, (part, rest) in enumerate(generate(planted, client), start=1):
+        squares, residual = squares + part, residual + rest
+        listen(Progress("generate", 0, done, planted.chunks, 0, 0))
+    click.echo(f"generated {planted.rows} x {planted.columns} float32 in {planted.path}\n")
+    return math.sqrt(residual / squares) if squares else 0.0

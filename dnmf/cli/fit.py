@@ -1,0 +1,63 @@
+"""``dnmf fit``: factorize a matrix."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from dnmf.cli.cluster import ClusterOptions, print_dashboard
+from dnmf.cli.options import DURATION, cluster_options, debug_option, layout_options, overwrite
+
+__all__ = ["command"]
+
+EPILOG = """\b
+Examples:
+  dnmf fit counts.zarr -k 20 --out topics.zarr
+  dnmf fit cells.zarr/X -k 30 --out cells-k30.zarr --workers 4 --memory 2GiB
+  dnmf fit s3://bucket/V.zarr -k 50 --out /shared/V-k50.zarr --scheduler tcp://host:8786"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("v", metavar="V")
+@layout_options
+@click.option("--out", required=True, metavar="PATH", help="Where the run and its result live.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True)
+@click.option(
+    "--tol",
+    type=click.FloatRange(min=0),
+    help="Stop when this part of the objective is the most still to be gained.",
+)
+@click.option(
+    "--max-passes", type=click.IntRange(min=1), metavar="N", help="Most reads of V after the scan."
+)
+@click.option("--max-time", type=DURATION, help="No pass starts after: 90, 15min, 2h.")
+@click.option(
+    "--missing-chunks",
+    type=click.Choice(["auto", "fill", "error"]),
+    default="auto",
+    show_default=True,
+    help="What a chunk that is not stored means.",
+)
+@click.option("--strict-bits", is_flag=True, help="Refuse workers that would round differently.")
+@overwrite
+@cluster_options
+@debug_option
+def command(v: str, out: str, cluster: ClusterOptions, **options: Any) -> None:
+    """Factorize the matrix at path or URL V: find W (n x k) and H (k x d) with V = W H.
+
+    V is a Zarr array, a CSR matrix in Zarr as AnnData writes it (path/to/store.zarr/X), or a
+    .npy file. The run in --out survives interruptions; the same folder ends as the result.
+    """
+    import dnmf
+    from dnmf.cli.interrupt import resumable
+    from dnmf.cli.progress import listener
+    from dnmf.cli.report import summary
+
+    began = time.monotonic()
+    with resumable(out, cluster.arguments()), cluster.client() as client, listener() as listen:
+        print_dashboard(client)
+        given = {name: value for name, value in options.items() if value is not None}
+        result = dnmf.fit(v, out=out, client=client, on_event=listen, **given)
+    click.echo(f"\n{summary(result, out, time.monotonic() - began)}")

@@ -1,0 +1,39 @@
+"""``dnmf plan``: what a fit would do, and what would be refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from dnmf.cli.cluster import ClusterOptions
+from dnmf.cli.options import cluster_options, debug_option, layout_options
+from dnmf.cli.text import columns
+
+__all__ = ["command"]
+
+EPILOG = """\b
+Examples:
+  dnmf plan counts.zarr -k 20
+  dnmf plan counts.zarr -k 20 --workers 4 --memory 2GiB --json"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("v", metavar="V")
+@layout_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@cluster_options
+@debug_option
+def command(v: str, as_json: bool, cluster: ClusterOptions, **options: Any) -> None:
+    """Show blocks, segments, bytes per read and memory per worker of a fit of V.
+
+    Nothing runs and no entry of V is read. A fit that would be refused is refused here, with
+    the same message.
+    """
+    import dnmf
+
+    given = {name: value for name, value in options.items() if value is not None}
+    with cluster.offered() as where:
+        plan = dnmf.plan(v, given.pop("k"), **where, **given)
+    click.echo(json.dumps(plan.to_json(), indent=2) if as_json else columns(plan.lines()))

@@ -1,0 +1,169 @@
+"""Events of a fit as a live display on a terminal; only notices elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+from dnmf.cli.text import bytes_text, columns, number_text, seconds_text
+from dnmf.fitting.events import Committed, Event, Listener, Notice, Planned, Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+__all__ = ["ProgressState", "listener"]
+
+_TITLES = {"generate": "generating V", "publish": "writing W and H"}
+
+
+@dataclass
+class ProgressState:
+    """What the display shows: the running step, and the last committed one.
+
+    Attributes
+    ----------
+    clock : callable
+        Gives seconds; monotonic.
+    step : Progress or None
+        The latest news of the running step.
+    started : float
+        When the running step began, by ``clock``.
+    read_before : int
+        Bytes that earlier steps read.
+    latest : dict
+        The row of the history with the smallest objective: that of the pair that is kept.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    step: Progress | None = None
+    started: float = field(init=False)
+    read_before: int = 0
+    latest: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    def update(self, event: Event) -> None:
+        """Take in one event."""
+        if isinstance(event, Progress):
+            same = self.step and (self.step.kind, self.step.number) == (event.kind, event.number)
+            if not same or (self.step is not None and event.done < self.step.done):
+                self._end_step()
+            self.step = event
+        elif isinstance(event, Committed):
+            self._end_step()
+            rows = [*event.rows, self.latest] if self.latest else event.rows
+            self.latest = min(rows, key=lambda row: row["objective"], default={})
+
+    def _end_step(self) -> None:
+        """The next step starts about now: between two steps there is only a small commit."""
+        self.read_before += self.step.bytes_done if self.step else 0
+        self.step, self.started = None, self.clock()
+
+    def cells(self) -> list[str]:
+        """Title, segments, bytes read in all, rate, time left, objective, relative error."""
+        return [self._title(), *self._speed(), *self._quality()]
+
+    def share(self) -> float:
+        """Of the running step that is done, 0 to 1."""
+        return self.step.done / self.step.total if self.step and self.step.total else 0.0
+
+    def _title(self) -> str:
+        if self.step is None:
+            return "between steps" if self.read_before else "starting"
+        number = f" {self.step.number}" if self.step.number else ""
+        return _TITLES.get(self.step.kind, self.step.kind) + number
+
+    def _speed(self) -> list[str]:
+        step, seconds = self.step, self.clock() - self.started
+        read = self.read_before + (step.bytes_done if step else 0)
+        total = f"{bytes_text(read)} read" if read else ""
+        if step is None:
+            return ["", total, "", ""]
+        rate = f"{bytes_text(step.bytes_done / seconds)}/s" if step.bytes_done and seconds else ""
+        left = seconds * (step.total - step.done) / step.done if step.done else None
+        return [
+            f"{step.done}/{step.total}",
+            total,
+            rate,
+            "" if left is None else f"{seconds_text(left)} left",
+        ]
+
+    def _quality(self) -> list[str]:
+        if not self.latest:
+            return ["", ""]
+        return [
+            f"objective {number_text(self.latest['objective'])}",
+            f"relative error {number_text(self.latest['relative_error'], 5)}",
+        ]
+
+
+class _Live:
+    """A ``ProgressState`` that rich draws four times a second."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+
+        self.state = ProgressState()
+        self.console = console
+        self.live = Live(self, console=console, refresh_per_second=4, transient=True)
+
+    def __rich__(self) -> RenderableType:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        title, *cells = self.state.cells()
+        grid = Table.grid(padding=(0, 1))
+        for _ in range(len(cells) + 2):
+            grid.add_column(no_wrap=True, overflow="ellipsis")
+        grid.add_row(title, ProgressBar(1.0, self.state.share(), width=20), *cells)
+        return grid
+
+    def notice(self, text: str) -> None:
+        self.console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def listener(stream: TextIO | None = None) -> Iterator[Listener]:
+    """Give a listener that shows progress on ``stream`` (default: stderr) while it is open.
+
+    The plan goes to stdout. Notices are always printed, as lines of their own; progress only
+    where ``stream`` is a terminal.
+    """
+    stream = sys.stderr if stream is None else stream
+    if not stream.isatty():
+        yield lambda event: _plain(event, stream)
+        return
+    from rich.console import Console
+
+    display = _Live(Console(file=stream))
+
+    def show(event: Event) -> None:
+        if isinstance(event, Notice):
+            display.notice(event.text)
+        elif isinstance(event, Planned):
+            display.live.stop()
+            _print_plan(event)
+        else:
+            display.state.update(event)
+            display.live.start()  # nothing where it runs already
+
+    try:
+        yield show
+    finally:
+        display.live.stop()
+
+
+def _plain(event: Event, stream: TextIO) -> None:
+    if isinstance(event, Planned):
+        _print_plan(event)
+    elif isinstance(event, Notice):
+        print(f"note: {event.text}", file=stream, flush=True)
+
+
+def _print_plan(event: Planned) -> None:
+    print(columns(event.lines), flush=True)

@@ -1,0 +1,75 @@
+"""What a result says of itself, in a few lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dnmf.cli.text import bytes_text, columns, number_text, seconds_text
+
+if TYPE_CHECKING:
+    from dnmf.runs.result import Result
+
+__all__ = ["bytes_read", "history_table", "quality", "snippet", "summary"]
+
+
+def summary(result: Result, path: str, seconds: float | None = None) -> str:
+    """Objective, error, passes, bytes, seconds, why it ended, and where the result is.
+
+    Parameters
+    ----------
+    result : Result
+    path : str
+        As the person wrote it.
+    seconds : float, optional
+        That this command took; by default those of all passes.
+    """
+    lines = [
+        *quality(result),
+        ("bytes read", bytes_text(bytes_read(result))),
+        ("time", seconds_text(pass_seconds(result) if seconds is None else seconds)),
+        ("stopped", result.stop_reason or "not yet"),
+        ("result", path),
+    ]
+    return f"{columns(lines)}\n\n{snippet(path)}"
+
+
+def quality(result: Result) -> list[tuple[str, str]]:
+    """Label and value: objective, relative error, passes."""
+    return [
+        ("objective", number_text(result.objective)),
+        ("relative error", number_text(result.relative_error, 5)),
+        ("passes", str(result.passes)),
+    ]
+
+
+def bytes_read(result: Result) -> int:
+    """Decoded bytes of V that a finished fit read: its scan, and all passes."""
+    scan = result.details["layout"]["bytes_per_read"] if result.details["mode"] == "fit" else 0
+    return int(scan) + sum(int(row["bytes_read"]) for row in result.history)
+
+
+def pass_seconds(result: Result) -> float:
+    """Seconds of all passes, whichever process ran them."""
+    return sum(float(row["seconds"]) for row in result.history)
+
+
+def snippet(path: str) -> str:
+    """Python that opens a result."""
+    return f"    import dnmf\n    fit = dnmf.open({path!r})  # fit.W, fit.H, fit.history"
+
+
+def history_table(rows: list[dict[str, Any]]) -> str:
+    """One line per pass; a rejected extrapolation is marked."""
+    head = ("pass", "objective", "relative error", "bytes read", "time", "")
+    cells = [
+        (
+            str(row["pass"]),
+            number_text(row["objective"], 8),
+            number_text(row["relative_error"], 5),
+            bytes_text(row["bytes_read"]),
+            seconds_text(row["seconds"]),
+            "" if row["accepted"] else "rejected",
+        )
+        for row in rows
+    ]
+    return columns([head, *cells], right=frozenset(range(5)))

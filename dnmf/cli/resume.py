@@ -1,0 +1,40 @@
+"""``dnmf resume``: go on with an interrupted fit."""
+
+from __future__ import annotations
+
+import click
+
+from dnmf.cli.cluster import ClusterOptions, print_dashboard
+from dnmf.cli.options import DURATION, cluster_options, debug_option
+
+__all__ = ["command"]
+
+EPILOG = """\b
+Example:
+  dnmf resume topics.zarr --workers 2"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("run", metavar="RUN")
+@click.option("--max-time", type=DURATION, help="No pass starts after: 90, 15min, 2h.")
+@cluster_options
+@debug_option
+def command(run: str, max_time: float | None, cluster: ClusterOptions) -> None:
+    """Go on with the fit in folder RUN from its last committed pass.
+
+    The result is bit for bit that of a fit that was not interrupted. A finished fit is left as
+    it is.
+    """
+    import dnmf
+    from dnmf.cli.interrupt import resumable
+    from dnmf.cli.progress import listener
+    from dnmf.cli.report import summary
+
+    result = dnmf.open(run)
+    if result.done:
+        click.echo("this fit is finished; nothing to do\n")
+    else:
+        with resumable(run, cluster.arguments()), cluster.client() as client, listener() as listen:
+            print_dashboard(client)
+            result = dnmf.resume(run, client=client, max_time=max_time, on_event=listen)
+    click.echo(f"\n{summary(result, run)}")

@@ -1,0 +1,38 @@
+"""``dnmf transform``: W of new rows."""
+
+from __future__ import annotations
+
+import click
+
+from dnmf.cli.cluster import ClusterOptions, print_dashboard
+from dnmf.cli.options import cluster_options, debug_option, overwrite
+
+__all__ = ["command"]
+
+EPILOG = """\b
+Example:
+  dnmf transform new.zarr topics.zarr --out new-W.zarr"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("v", metavar="V")
+@click.argument("result", metavar="RESULT")
+@click.option("--out", required=True, metavar="PATH", help="The Zarr group that gets W.")
+@overwrite
+@cluster_options
+@debug_option
+def command(v: str, result: str, out: str, overwrite: bool, cluster: ClusterOptions) -> None:
+    """Compute W >= 0 for the rows of V with the H of a fit: V = W H.
+
+    V has the columns of the fitted matrix, any rows. RESULT is the folder of the fit.
+    """
+    import dnmf
+    from dnmf.cli.interrupt import resumable
+    from dnmf.cli.progress import listener
+
+    fit = dnmf.open(result)
+    with resumable(out, cluster.arguments()), cluster.client() as client, listener() as listen:
+        print_dashboard(client)
+        W = dnmf.transform(v, fit, out=out, client=client, overwrite=overwrite, on_event=listen)
+    click.echo(f"W is {W.shape[0]} x {W.shape[1]} {W.dtype} in {out}")
+    click.echo(f"\n    import zarr\n    W = zarr.open_group({out!r}, mode='r')['W']")

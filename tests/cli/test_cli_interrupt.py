@@ -1,0 +1,136 @@
+"""Ctrl-C, SIGTERM, a terminal and a pipe: the program in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import zarr
+from cli_tools import command, planted
+
+import dnmf
+from dnmf.cli.interrupt import resumable
+from dnmf.testing import faults
+
+FIT = ("-k", 4, "--tol", 0, "--max-passes", 6, "--block-size", 1200)
+
+
+def test_ctrl_c_leaves_a_run_that_resume_finishes_bit_for_bit(program, run, V, tmp_path):
+    whole = program("fit", V, *FIT, "--out", tmp_path / "whole.zarr", "--workers", 0)
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stderr == ""  # a pipe: no progress
+
+    path = tmp_path / "cut.zarr"
+    ctrl_c = faults.Fault("record-committed", "interrupt", {"index": 3})
+    where = faults.plan(tmp_path / "faults", [ctrl_c])
+    cut = program("fit", V, *FIT, "--out", path, "--workers", 0, DNMF_FAULTS=where)
+    assert faults.struck(where) == 1
+    assert cut.returncode == 3, cut.stderr
+    assert f"dnmf resume {path} --workers 0" in cut.stderr
+    assert "Traceback" not in cut.stderr
+    committed = len(dnmf.open(path).history)
+    assert 0 < committed < 6
+
+    going_on = run("resume", path, "--workers", 0)
+    assert going_on.exit_code == 0, going_on.output
+    for name in ("W", "H"):
+        mine, undisturbed = (
+            np.asarray(getattr(dnmf.open(tmp_path / folder), name))
+            for folder in ("cut.zarr", "whole.zarr")
+        )
+        np.testing.assert_array_equal(mine, undisturbed)
+
+    again = run("resume", path)
+    assert again.exit_code == 0
+    assert "nothing to do" in again.stdout
+
+
+def test_ctrl_c_before_the_run_exists(tmp_path):
+    with pytest.raises(KeyboardInterrupt), resumable(str(tmp_path / "none.zarr"), ""):
+        raise KeyboardInterrupt
+
+
+def test_sigterm_is_an_interrupt_only_inside():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), resumable("none.zarr", ""):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def wait_for_passes(path, count: int, process: subprocess.Popen) -> None:
+    """Until so many passes are committed."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        try:
+            if len(dnmf.open(path).history) >= count:
+                return
+        except dnmf.DnmfError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"{count} passes were not committed within 60 s")
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_fit_on_a_cluster_and_its_workers(number, V, tmp_path):
+    path = tmp_path / "cut.zarr"
+    options = ("-k", 4, "--tol", 0, "--max-passes", 100_000, "--block-size", 1200)
+    process = subprocess.Popen(
+        command("fit", V, *options, "--out", path, "--workers", 2, "--threads", 1),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_for_passes(path, 2, process)
+        if number == signal.SIGINT:  # a terminal sends Ctrl-C to all processes of the group
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 3, err
+        assert f"dnmf resume {path} --workers 2 --threads 1" in err
+        assert "Traceback" not in err
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)  # no worker is left
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_terminal_sees_progress(tmp_path):
+    np.save(tmp_path / "V.npy", planted(2000, 50))
+    master, slave = pty.openpty()
+    arguments = ("-k", 4, "--tol", 0, "--max-passes", 20, "--workers", 0)
+    process = subprocess.Popen(
+        command("fit", tmp_path / "V.npy", *arguments, "--out", tmp_path / "fit.zarr"),
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "160"},
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while chunk := os.read(master, 4096):
+            shown += chunk
+    except OSError:  # the other end is closed
+        pass
+    os.close(master)
+    assert process.wait(timeout=60) == 0
+    process.stdout.close()
+    assert b"pass " in shown
+    assert b"objective" in shown
+
+
+def test_a_npy_file_and_a_csr_matrix_are_input_too(program, tmp_path):
+    np.save(tmp_path / "V.npy", planted(50, 20))
+    done = program("fit", tmp_path / "V.npy", "-k", 2, "--out", tmp_path / "a", "--workers", 0)
+    assert done.returncode == 0, done.stderr
+    assert zarr.open_group(tmp_path / "a", mode="r")["W"].shape == (50, 2)

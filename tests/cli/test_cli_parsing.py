@@ -1,0 +1,117 @@
+"""Options: what is accepted, what is refused, and that all of it arrives."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from dnmf.cli.cluster import ClusterOptions
+from dnmf.cli.main import cli
+from dnmf.config import FitConfig, ModelSpec
+from dnmf.errors import OptionError
+
+
+def refused(*arguments: str) -> str:
+    run = CliRunner().invoke(cli, list(arguments))
+    assert run.exit_code == 2, run.output
+    assert run.stdout == ""
+    assert "Traceback" not in run.stderr
+    return run.stderr
+
+
+@pytest.mark.parametrize("command", [["fit", "V.zarr", "--out", "x"], ["plan", "V.zarr"]])
+@pytest.mark.parametrize("k", ["0", "-3", "2.5", "many", "1e3"])
+def test_impossible_k(command, k):
+    message = refused(*command, "-k", k)
+    assert "'-k'" in message
+    assert k in message
+
+
+def test_missing_k_and_missing_out():
+    assert "Missing option '-k'" in refused("fit", "V.zarr", "--out", "x")
+    assert "Missing option '--out'" in refused("fit", "V.zarr", "-k", "3")
+    assert "Missing option '--out'" in refused("transform", "V.zarr", "x.zarr")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--seed", "-1", "-1"),
+        ("--tol", "-0.1", "-0.1"),
+        ("--max-passes", "0", "0"),
+        ("--max-time", "soon", "'soon' is no time"),
+        ("--max-time", "0", "more than 0"),
+        ("--max-time", "nan", "no time"),
+        ("--dtype", "float16", "float16"),
+        ("--block-size", "big", "give bytes, as in 600MB or 2GiB"),
+        ("--memory", "0", "at least one byte"),
+        ("--memory", "1XB", "1XB"),
+        ("--missing-chunks", "guess", "guess"),
+        ("--workers", "-1", "-1"),
+        ("--threads", "0", "0"),
+    ],
+)
+def test_impossible_values(option, value, says):
+    message = refused("fit", "V.zarr", "-k", "3", "--out", "x", option, value)
+    assert f"'{option}'" in message
+    assert says in message
+
+
+@pytest.mark.parametrize("command", ["fit", "resume", "transform", "plan"])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--scheduler", "tcp://h:1", "--workers", "2"], "--workers would start a local cluster"),
+        (["--scheduler-file", "s.json", "--memory", "1GB"], "--scheduler-file names one that runs"),
+        (["--scheduler", "tcp://h:1", "--scheduler-file", "s.json"], "two clusters"),
+        (["--workers", "0", "--threads", "2"], "--workers 0 starts no worker"),
+        (["--workers", "0", "--memory", "1GB"], "--memory"),
+    ],
+)
+def test_contradictions_are_one_sentence(command, options, says):
+    needed = {
+        "fit": ["V.zarr", "-k", "3", "--out", "x"],
+        "resume": ["x"],
+        "transform": ["V.zarr", "x", "--out", "y"],
+        "plan": ["V.zarr", "-k", "3"],
+    }
+    message = refused(command, *needed[command], *options)
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    assert says in message
+
+
+def test_convert_chunks():
+    for chunks in ("0,5", "1,2,3", "a,b", ""):
+        assert "'--chunks'" in refused("convert", "a.npy", "b.zarr", "--chunks", chunks)
+
+
+def test_columns_belong_to_large():
+    assert "--columns belongs to --large" in refused("demo", "--columns", "10")
+
+
+def test_every_choice_is_a_valid_option_and_no_other():
+    choices = {
+        param.name: param.type.choices
+        for param in cli.get_command(None, "fit").params
+        if hasattr(param.type, "choices")
+    }
+    assert set(choices) == {"dtype", "missing_chunks"}
+    for name, values in choices.items():
+        for value in values:
+            assert getattr(FitConfig((ModelSpec(1, 0),), **{name: value}), name) == value
+        with pytest.raises(OptionError) as refusal:
+            FitConfig((ModelSpec(1, 0),), **{name: "unheard of"})
+        assert all(value in str(refusal.value) for value in values)
+
+
+def test_arguments_repeat_the_options():
+    options = ClusterOptions(workers=2, memory=10**9)
+    assert options.arguments() == " --workers 2 --memory 1000000000"
+    assert ClusterOptions().arguments() == ""
+    assert ClusterOptions(scheduler_file="a b").arguments() == " --scheduler-file 'a b'"
+
+
+def test_serial_needs_no_client():
+    with ClusterOptions(workers=0).client() as client:
+        assert client is None
