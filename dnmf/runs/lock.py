@@ -1,0 +1,245 @@
+"""An advisory lock: one process at a time works on a run.
+
+Commits are safe without it (a record is created only if absent); the lock spares two processes
+the work of which only one's would count.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+
+from dnmf.errors import RunError, RunLockedError
+from dnmf.runs.files import TEMPORARY, create_file, new_id, storage
+from dnmf.runs.layout import LOCK, STATE
+from dnmf.runs.records import decode, encode
+
+__all__ = ["HEARTBEAT", "LEASE", "Holder", "RunLock", "holder"]
+
+LEASE = 30.0
+"""Seconds without a sign of life after which another host's lock is taken over."""
+
+HEARTBEAT = 5.0
+"""Seconds between signs of life."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who works on a run.
+
+    Attributes
+    ----------
+    host : str
+    machine : str
+        Host, boot and process namespace: within one, a pid means one process.
+    pid : int
+    started : str
+        When the process started, as the machine counts it: tells apart two with one pid.
+    since : str
+        When it took the lock, UTC.
+    token : str
+        Of this one taking of the lock.
+    """
+
+    host: str
+    machine: str
+    pid: int
+    started: str
+    since: str
+    token: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+
+class RunLock:
+    """Hold a run's lock as a context manager.
+
+    Parameters
+    ----------
+    path : str
+        The run folder; the run exists.
+    lease, heartbeat : float
+        Seconds.
+
+    Attributes
+    ----------
+    lost : bool
+        Another process took the lock over, because this one gave no sign of life for a lease.
+
+    Raises
+    ------
+    RunLockedError
+        On entering: a living process holds it.
+    """
+
+    def __init__(self, path: str, *, lease: float = LEASE, heartbeat: float = HEARTBEAT) -> None:
+        self._run = path
+        self._path = os.path.join(path, LOCK)
+        self._lease, self._heartbeat = lease, heartbeat
+        self._mine: os.stat_result | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.lost = False
+
+    def __enter__(self) -> RunLock:
+        with storage("lock", self._path, may_pass=False):
+            self._take()
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._beat, name="dnmf-heartbeat", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        with suppress(OSError):  # a lock left behind is one of a dead process
+            if self._is_mine():
+                os.unlink(self._path)
+
+    def _take(self) -> None:
+        if not os.path.isdir(os.path.join(self._run, STATE)):
+            raise RunError(f"{self._run} is not a run of dnmf; there is nothing to lock")
+        me = Holder(
+            host=socket.gethostname(),
+            machine=_machine(),
+            pid=os.getpid(),
+            started=_started(os.getpid()) or "",
+            since=datetime.now(UTC).isoformat(sep=" ", timespec="seconds"),
+            token=new_id(),
+        )
+        for _ in range(10):
+            with suppress(FileExistsError):
+                create_file(self._path, [encode(asdict(me))], self._remember)
+                return
+            found = _read(self._path)
+            if found is not None:
+                self._refuse_living(found)
+                self._put_aside(found)
+        raise RunLockedError(f"{self._run}: other processes keep taking its lock; try again")
+
+    def _remember(self, temporary: str) -> None:
+        self._mine = os.stat(temporary)
+
+    def _refuse_living(self, found: tuple[Holder | None, float]) -> None:
+        other, age = found
+        if not _lives(other, age, self._lease):
+            return
+        who = str(other) if other is not None else "an unknown process"
+        hint = "stop that process, or wait until it ends"
+        if other is None or other.machine != _machine():
+            left = max(1.0, self._lease - age)
+            hint += f"; if it is dead, try again in {left:.0f} seconds"
+        raise RunLockedError(f"{self._run} is being worked on by {who}: {hint}")
+
+    def _put_aside(self, dead: tuple[Holder | None, float]) -> None:
+        """Remove a dead process's lock; if it was replaced meanwhile, put that one back."""
+        aside = f"{self._path}.{new_id()}"
+        with suppress(FileNotFoundError):
+            os.rename(self._path, aside)
+            moved = _read(aside)
+            if moved is not None and moved[0] != dead[0]:
+                with suppress(FileExistsError):
+                    os.link(aside, self._path)
+            os.unlink(aside)
+
+    def _is_mine(self) -> bool:
+        try:
+            now = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        return self._mine is not None and os.path.samestat(now, self._mine)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._heartbeat):
+            with suppress(OSError):  # a storage that fails now may be back at the next beat
+                if not self._is_mine():
+                    self.lost = True
+                    return
+                os.utime(self._path)
+
+
+def holder(path: str, lease: float = LEASE) -> Holder | None:
+    """The living process that works on the run at ``path``, or None."""
+    found = _read(os.path.join(path, LOCK))
+    if found is None or not _lives(*found, lease):
+        return None
+    return found[0]
+
+
+def _lives(other: Holder | None, age: float, lease: float) -> bool:
+    if other is not None and other.machine == _machine():
+        return _started(other.pid) == other.started
+    return age < lease
+
+
+def _read(path: str) -> tuple[Holder | None, float] | None:
+    """Who holds a lock (None where that is unreadable) and seconds since its last sign of life.
+
+    None where there is no lock.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+            touched = os.fstat(file.fileno()).st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        who = Holder(**decode(data))
+    except (ValueError, TypeError):
+        who = None
+    return who, _now(os.path.dirname(path)) - touched
+
+
+def _now(folder: str) -> float:
+    """The time by the clock of the storage, which is also the clock of the heartbeats."""
+    probe = os.path.join(folder, TEMPORARY + new_id())
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            return os.stat(probe).st_mtime
+        finally:
+            os.unlink(probe)
+    except OSError:  # not writable, for somebody who only looks
+        return time.time()
+
+
+@functools.cache
+def _machine() -> str:
+    """Two processes with the same value see each other's pids."""
+    parts = [socket.gethostname()]
+    with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        parts.append(file.read().strip())
+    with suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
+
+
+def _started(pid: int) -> str | None:
+    """When the process started, in the machine's own words; None where it does not live."""
+    if sys.platform == "linux":
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                values = file.read().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if values[0] in "ZX" else values[19]  # state, starttime: see proc(5)
+    shown = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return shown.stdout.strip() or None

@@ -1,0 +1,86 @@
+"""A run that lives in this process only."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from dnmf.errors import RunError, RunLockedError
+from dnmf.runs.base import ObjectRef
+from dnmf.runs.records import rounded_trip
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore:
+    """A RunStore of dictionaries, for serial fits without a run folder.
+
+    References carry no checksum: memory is trusted.
+    """
+
+    def __init__(self) -> None:
+        self._objects: dict[str, np.ndarray] = {}
+        self._records: dict[int, dict[str, Any]] = {}
+        self._plan: dict[str, Any] | None = None
+        self._attempts = itertools.count()
+
+    def __reduce__(self) -> NoReturn:
+        raise RunError(
+            "a run in memory cannot be sent to another process; give a run folder with out="
+        )
+
+    @property
+    def path(self) -> None:
+        return None
+
+    def put(self, name: str, array: np.ndarray) -> ObjectRef:
+        copy = np.array(array, order="C")  # the caller may use its memory again
+        copy.flags.writeable = False
+        ref = ObjectRef(f"{name}-{next(self._attempts)}", "")
+        self._objects[ref.name] = copy
+        return ref
+
+    def get(self, ref: ObjectRef) -> np.ndarray:
+        try:
+            return self._objects[ref.name]
+        except KeyError:
+            raise RunError(f"the object {ref.name} is missing: the run went on since") from None
+
+    def create(self, plan: Mapping[str, Any]) -> None:
+        if self._plan is not None:
+            raise RunLockedError("this run has its plan already")
+        self._plan = rounded_trip(plan)
+
+    def plan(self) -> dict[str, Any]:
+        if self._plan is None:
+            raise RunError("this run has no plan yet")
+        return rounded_trip(self._plan)
+
+    def commit(self, index: int, record: Mapping[str, Any]) -> None:
+        # setdefault decides between threads; the round trip shares nothing with the caller.
+        mine = rounded_trip(record)
+        if self._records.setdefault(index, mine) is not mine:
+            raise RunLockedError(f"record {index} exists: something else went on with this run")
+
+    def record(self, index: int) -> dict[str, Any]:
+        try:
+            return rounded_trip(self._records[index])
+        except KeyError:
+            raise RunError(f"this run has no record {index}") from None
+
+    def latest(self) -> tuple[int, dict[str, Any]] | None:
+        if not self._records:
+            return None
+        index = max(self._records)
+        return index, self.record(index)
+
+    def drop(self, keep: Iterable[str], records_before: int) -> None:
+        kept = set(keep)
+        for name in [name for name in self._objects if name not in kept]:
+            del self._objects[name]
+        newest = sorted(self._records)[-2:]
+        for index in [i for i in self._records if i < records_before and i not in newest]:
+            del self._records[index]

@@ -1,0 +1,141 @@
+"""Arrays as files: raw ``.npy``, written whole, read back only as they were written."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+import zlib
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from dnmf.errors import RunError
+from dnmf.faultpoints import reach
+from dnmf.runs.base import ObjectRef
+from dnmf.runs.files import make_folder, new_id, replace_file, storage
+
+__all__ = ["check_name", "checksum", "point_details", "read_object", "write_object"]
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
+_TRIES = 20
+
+
+def check_name(name: str) -> str:
+    """``name`` again, if it is one that cannot leave the folder of objects."""
+    if not _NAME.fullmatch(name):
+        raise RunError(f"{name!r} is no name of an object: letters, digits, - _ . + and / only")
+    return name
+
+
+def checksum(array: np.ndarray) -> str:
+    """Of dtype, shape and bytes in C order."""
+    head = f"{array.dtype.str}{array.shape}".encode()
+    return f"{zlib.crc32(_raw(array), zlib.crc32(head)):08x}"
+
+
+def _raw(array: np.ndarray) -> memoryview:
+    """The bytes of a C-contiguous array, without a copy."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def point_details(name: str, path: str) -> dict[str, Any]:
+    """What fault points say of an object: ``W/3/0-17`` is of kind W and segment 17."""
+    details: dict[str, Any] = {"kind": name.split("/")[0], "name": name, "path": path}
+    number = re.search(r"(\d+)$", name)
+    if number:
+        details["segment"] = int(number[1])
+    return details
+
+
+def write_object(folder: str, name: str, array: np.ndarray) -> ObjectRef:
+    """Store an array under ``folder/name-<attempt id>.npy``, whole and durable."""
+    array = np.asarray(array, order="C")
+    if array.dtype.hasobject:
+        raise RunError(f"{name}: an array of Python objects cannot be stored")
+    full = f"{check_name(name)}-{new_id()}"
+    path = os.path.join(folder, f"{full}.npy")
+    details = point_details(name, path)
+    reach("object-writing", **details)
+    with storage("write", path):
+        _write(folder, path, array, details)
+    reach("object-written", **details)
+    return ObjectRef(full, checksum(array))
+
+
+def _write(folder: str, path: str, array: np.ndarray, details: dict[str, Any]) -> None:
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
+    # Not array.tofile: its errors do not carry an errno, so a full disk could not be told.
+    parts = (head.getvalue(), _raw(array))
+    for attempt in range(_TRIES):
+        try:
+            replace_file(path, parts, lambda t: reach("object-staged", **{**details, "path": t}))
+            return
+        except FileNotFoundError:  # a new subfolder, or one that ``drop`` removed meanwhile
+            if attempt == _TRIES - 1 or not os.path.isdir(folder):
+                raise
+            time.sleep(0.002 * attempt)
+            with suppress(FileNotFoundError):
+                _make_folders(folder, os.path.dirname(path))
+
+
+def _make_folders(root: str, path: str) -> None:
+    step = root
+    for part in os.path.relpath(path, root).split(os.sep):
+        step = os.path.join(step, part)
+        try:
+            make_folder(step)
+        except FileExistsError:
+            continue
+
+
+def read_object(folder: str, ref: ObjectRef) -> np.ndarray:
+    """The array as it was written, read-only.
+
+    Raises
+    ------
+    RunError
+        Missing, truncated or different; the message has its path.
+    TransientError
+        The storage failed in a way that may pass.
+    """
+    path = os.path.join(folder, f"{check_name(ref.name)}.npy")
+    with storage("read", path):
+        array = _load(path)
+    if isinstance(array, str):
+        raise RunError(f"{path} {array}. The run has lost it: fit again with --overwrite")
+    if checksum(array) != ref.checksum:
+        raise RunError(
+            f"{path} differs from its checksum ({checksum(array)}, recorded {ref.checksum}): its "
+            "storage changed it. The run has lost it: fit again with --overwrite"
+        )
+    array.flags.writeable = False
+    return array
+
+
+def _load(path: str) -> np.ndarray | str:
+    """The array, or in words what is wrong with the file."""
+    try:
+        with open_fresh(path) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError:
+        return "is missing: it was deleted, or the run went on since (then open it again)"
+    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
+        return f"is truncated or damaged ({str(error).splitlines()[0]})"
+
+
+def open_fresh(path: str) -> Any:
+    """Open a file for reading that another host may just have made."""
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        # Network file systems remember for a while that a name was absent. Listing its
+        # folders makes them look again.
+        folder = os.path.dirname(path)
+        for parent in (os.path.dirname(os.path.dirname(folder)), os.path.dirname(folder), folder):
+            if os.path.isdir(parent):
+                os.listdir(parent)
+        return open(path, "rb")

@@ -1,0 +1,207 @@
+"""Open a run folder: the published result, or what is committed so far."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dnmf.errors import RunError
+from dnmf.runs.base import ObjectRef, RunStore
+from dnmf.runs.folder import FolderStore
+from dnmf.runs.layout import STATE, examine, local_path, published_attributes, record_history
+from dnmf.runs.lock import holder
+from dnmf.runs.pieces import RowPieces
+from dnmf.runs.result import Result
+
+__all__ = ["component_order", "in_progress", "open_result"]
+
+_OWN = {
+    "format",
+    "history_columns",
+    "objective",
+    "relative_error",
+    "stop_reason",
+    "config",
+    "fingerprint",
+    "versions",
+}
+
+
+def open_result(path: str | os.PathLike[str], model: int = 0) -> Result:
+    """See ``Result.open``."""
+    text = os.fspath(path)
+    if "://" in text and not text.startswith("file://"):
+        return _published(text, "", _remote_attributes(text))
+    folder = local_path(text)
+    own_group = f"models/{model}"
+    for group in (own_group, "") if model == 0 else (own_group,):
+        complete = published_attributes(folder) is not None
+        attributes = published_attributes(folder, group) if complete else None
+        if attributes is not None:
+            return _published(folder, group, attributes)
+    if os.path.isdir(os.path.join(folder, STATE)) and published_attributes(folder) is None:
+        return in_progress(FolderStore(folder), model)
+    existing = examine(folder)
+    if existing.kind == "result":
+        raise RunError(f"{folder} has no model {model}")
+    raise RunError(
+        f"{folder} {existing.text}; it is not a run or result of dnmf. Give the folder that out= "
+        "(--out) named"
+    )
+
+
+def _remote_attributes(url: str) -> dict[str, Any]:
+    import zarr
+
+    try:
+        found = dict(zarr.open_group(url, mode="r").attrs).get("dnmf")
+    except Exception as error:  # whatever the storage's own package raises
+        raise RunError(f"cannot open {url}: {type(error).__name__}: {error}") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{url} is a Zarr group, but not a result of dnmf")
+    return found
+
+
+def _published(where: str, group: str, attributes: dict[str, Any]) -> Result:
+    import zarr
+
+    from dnmf.runs.published import RESULT_FORMAT
+
+    found = attributes.get("format")
+    if found != RESULT_FORMAT:
+        raise RunError(
+            f"{where} is a result of format {found}, this version of dnmf reads format "
+            f"{RESULT_FORMAT}; use the version that wrote it, or read it with Zarr"
+        )
+    try:
+        node = zarr.open_group(where, path=group, mode="r")
+        factors = {name: node[name] for name in ("W", "H") if name in node}
+        names = attributes.get("history_columns", [])
+        columns = {name: np.asarray(node[name]).tolist() for name in names}
+    except (KeyError, ValueError, OSError) as error:
+        raise RunError(
+            f"{where} is damaged: {error}. Copy it again, or fit again with --overwrite"
+        ) from error
+    rows = zip(*columns.values(), strict=True)
+    return Result(
+        path=where,
+        done=True,
+        stop_reason=attributes.get("stop_reason"),
+        objective=attributes.get("objective"),
+        relative_error=attributes.get("relative_error"),
+        history=[dict(zip(columns, row, strict=True)) for row in rows],
+        config=attributes.get("config") or {},
+        fingerprint=attributes.get("fingerprint"),
+        versions=attributes.get("versions") or {},
+        details={key: value for key, value in attributes.items() if key not in _OWN},
+        _factors=factors,
+    )
+
+
+def in_progress(store: RunStore, model: int = 0) -> Result:
+    """The committed pair of a run in progress, in the order and scale of the final result."""
+    plan = store.plan()
+    latest = store.latest()
+    index, record = (-1, {}) if latest is None else latest
+    state = record.get("state") or {}
+    models = state.get("models") or []
+    specs = plan.get("config", {}).get("models", [])
+    if model >= max(len(models), len(specs), 1) or model < 0:
+        raise RunError(f"{store.path} has no model {model}; it fits {max(len(models), len(specs))}")
+    mine = models[model] if models else {}
+    pair = mine.get("pair")
+    history = [row for row in record_history(record) if row.get("model", 0) == model]
+    accepted = [row for row in history if row.get("accepted", True)]
+    k = specs[model]["k"] if specs else None
+    scan = state.get("scan") or {}
+    return Result(
+        path=store.path,
+        done=False,
+        stop_reason=mine.get("stop_reason"),
+        objective=pair["objective"] if pair else None,
+        relative_error=accepted[-1].get("relative_error") if accepted else None,
+        history=history,
+        config=plan.get("config", {}),
+        fingerprint=scan.get("digest"),
+        versions=plan.get("versions") or state.get("versions") or {},
+        details=_details(store, plan, index, record, k),
+        _factors=_pair_factors(store, plan, pair) if pair else {},
+    )
+
+
+def _details(
+    store: RunStore, plan: Mapping[str, Any], index: int, record: Mapping[str, Any], k: int | None
+) -> dict[str, Any]:
+    """What else is worth knowing, without the long lists of the plan."""
+    short = {
+        name: value
+        for name, value in plan.items()
+        if name != "config" and not (isinstance(value, list) and len(value) > 8)
+    }
+    living = holder(store.path) if store.path is not None else None
+    shape = plan.get("shape")
+    swapped = shape is not None and plan.get("axis") == "columns"
+    return {
+        "k": k,
+        "shape": shape[::-1] if swapped and shape else shape,
+        "plan": short,
+        "record": index,
+        "executed": record.get("executed", []),
+        "damaged": list(getattr(store, "damaged", [])),
+        "worked_on_by": None if living is None else str(living),
+    }
+
+
+def component_order(share: Any, peak: Any) -> np.ndarray:
+    """Components by falling share of V, ties by the column where their H is largest."""
+    return np.lexsort((np.asarray(peak), -np.asarray(share)))
+
+
+def _pair_factors(
+    store: RunStore, plan: Mapping[str, Any], pair: Mapping[str, Any]
+) -> dict[str, Any]:
+    """W and H of V: W in pieces, H put together when it is asked for.
+
+    Blocks of rows: the tall factor is W and stays as it is. Blocks of columns: the tall factor
+    is H', whose rows get unit norm, and W takes the scale.
+    """
+    order = component_order(pair["share"], pair["peak"]) if pair.get("share") else None
+    tall = [ObjectRef.from_json(value) for value in pair["W"]]
+    wide = [ObjectRef.from_json(value) for value in pair["H"]]
+    if plan.get("axis") != "columns":
+        W = RowPieces(store, tall, pair["W_starts"], *_width(store, tall), order=order)
+
+        def whole_H() -> np.ndarray:
+            H = np.concatenate([store.get(ref) for ref in wide], axis=1)
+            return H if order is None else H[order]
+
+        return {"W": W, "H": whole_H} if wide else {"W": W}
+    k, dtype = _width(store, tall)
+    norms = np.asarray(pair.get("W_norms", [1.0] * k), dtype=float)
+    scale = np.where(norms > 0, norms, 1.0)
+
+    def whole_tall() -> np.ndarray:
+        stored = RowPieces(store, tall, pair["W_starts"], k, dtype, order=order)[:]
+        norm = scale if order is None else scale[order]
+        return np.ascontiguousarray((stored / norm).astype(stored.dtype).T)
+
+    factors: dict[str, Any] = {"H": whole_tall}
+    if wide:
+        starts = plan.get("slab_starts") or _starts(store, wide)
+        factors["W"] = RowPieces(
+            store, wide, starts, k, dtype, by_columns=True, order=order, scale=scale
+        )
+    return factors
+
+
+def _width(store: RunStore, refs: list[ObjectRef]) -> tuple[int, np.dtype]:
+    """Number of components and dtype, as the first piece has them."""
+    first = store.get(refs[0])
+    return first.shape[1], first.dtype
+
+
+def _starts(store: RunStore, slabs: list[ObjectRef]) -> list[int]:
+    return [0, *np.cumsum([store.get(ref).shape[1] for ref in slabs]).tolist()]

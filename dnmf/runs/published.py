@@ -1,0 +1,285 @@
+"""The result as a Zarr group: arrays first, root metadata last.
+
+Until ``finish`` has written the root's ``zarr.json`` the folder is no Zarr group, so nobody takes
+a half-written result for a whole one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from dnmf.errors import RunError
+from dnmf.faultpoints import reach
+from dnmf.runs.files import make_folder, replace_file, storage, sync_folder
+from dnmf.runs.records import finite
+
+__all__ = ["RESULT_FORMAT", "create_arrays", "finish", "write_H", "write_W"]
+
+RESULT_FORMAT = 1
+"""Of published results; another one is refused."""
+
+_CHUNK_BYTES = 32 << 20
+_DIMENSIONS = {"W": ("row", "component"), "H": ("component", "column")}
+
+
+def create_arrays(
+    path: str,
+    n: int,
+    d: int | None,
+    k: int,
+    dtype: np.dtype | str,
+    chunk_rows: int,
+    *,
+    chunk_columns: int | None = None,
+    group: str = "",
+) -> None:
+    """Create the arrays ``W`` (n, k) and ``H`` (k, d) of a result.
+
+    Arrays that are there already and are the same are kept with what they hold.
+
+    Parameters
+    ----------
+    path : str
+        The run folder.
+    n, d, k : int
+        d None: the result has no H.
+    dtype : numpy.dtype or str
+    chunk_rows : int
+        Rows of a chunk of W; chunks are (chunk_rows, k).
+    chunk_columns : int, optional
+        Columns of a chunk of H; chunks are (k, chunk_columns), by default of 32 MiB at most.
+    group : str
+        ``""``, or a group inside such as ``"models/3"``.
+    """
+    folder = _group_folder(path, group)
+    _create(os.path.join(folder, "W"), "W", (n, k), (min(chunk_rows, n), k), dtype)
+    if d is not None:
+        wide = chunk_columns or max(1, _CHUNK_BYTES // (k * np.dtype(dtype).itemsize))
+        _create(os.path.join(folder, "H"), "H", (k, d), (k, min(wide, d)), dtype)
+
+
+def _group_folder(path: str, group: str) -> str:
+    folder = path
+    for part in [part for part in group.split("/") if part]:
+        folder = os.path.join(folder, part)
+        with storage("create", folder):
+            if not os.path.isdir(folder):
+                make_folder(folder)
+    return folder
+
+
+def _create(
+    path: str, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype | str
+) -> None:
+    with storage("create", path):
+        if os.path.exists(os.path.join(path, "zarr.json")):
+            there = zarr.open_array(path, mode="r")
+            if (there.shape, there.chunks, there.dtype) == (shape, chunks, np.dtype(dtype)):
+                return
+        zarr.create_array(
+            path,
+            shape=shape,
+            chunks=chunks,
+            dtype=np.dtype(dtype),
+            # Its checksum makes a damaged chunk an error instead of wrong numbers.
+            compressors=ZstdCodec(level=1, checksum=True),
+            fill_value=0,
+            dimension_names=_DIMENSIONS.get(name, ("pass",)),
+            # A chunk of zeros is stored too: an absent one is then always a lost one.
+            config={"write_empty_chunks": True},
+            overwrite=True,
+        )
+        _sync(os.path.join(path, "zarr.json"))
+
+
+def _sync(path: str) -> None:
+    """Make a file that Zarr wrote durable, and its name."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    folder = os.path.dirname(path)
+    sync_folder(folder)
+    sync_folder(os.path.dirname(folder))
+
+
+def write_W(path: str, start: int, rows: np.ndarray, *, group: str = "") -> None:
+    """Write rows ``start`` and following of W, durably; again gives the same.
+
+    Parameters
+    ----------
+    path : str
+    start : int
+        A multiple of the chunk's rows; so is the end, unless it is n.
+    rows : (m, k) array
+        In the dtype of W.
+    """
+    _write(os.path.join(path, group, "W"), 0, start, rows)
+
+
+def write_H(path: str, start_column: int, columns: np.ndarray, *, group: str = "") -> None:
+    """Write columns of H, durably; again gives the same.
+
+    Parameters
+    ----------
+    path : str
+    start_column : int
+        A multiple of the chunk's columns; so is the end, unless it is d.
+    columns : (k, m) array
+        In the dtype of H.
+    """
+    _write(os.path.join(path, group, "H"), 1, start_column, columns)
+
+
+def _write(path: str, axis: int, start: int, part: np.ndarray) -> None:
+    reach("array-writing", kind=os.path.basename(path), start=start, path=path)
+    with storage("write", path):
+        array = zarr.open_array(path, mode="r+", config={"write_empty_chunks": True})
+        chunk, size = array.chunks[axis], array.shape[axis]
+        stop = start + part.shape[axis]
+        other = 1 - axis
+        if part.dtype != array.dtype or part.shape[other] != array.shape[other]:
+            raise RunError(
+                f"{path} is {array.shape} {array.dtype}, what is written {part.shape} {part.dtype}"
+            )
+        if start % chunk or (stop % chunk and stop != size) or stop > size:
+            raise RunError(
+                f"{path} is written in whole chunks of {chunk} up to {size}, not {start}:{stop}"
+            )
+        where = (slice(start, stop), slice(None))
+        array[where if axis == 0 else where[::-1]] = part
+        for index in range(start // chunk, -(-stop // chunk)):
+            _sync(_chunk_file(path, axis, index))
+    reach("array-written", kind=os.path.basename(path), start=start, path=path)
+
+
+def _chunk_file(path: str, axis: int, index: int) -> str:
+    return os.path.join(path, "c", str(index), "0") if axis == 0 else os.path.join(
+        path, "c", "0", str(index)
+    )  # fmt: skip
+
+
+def finish(
+    path: str,
+    attributes: Mapping[str, Any],
+    history: Mapping[str, Any],
+    *,
+    group: str = "",
+) -> None:
+    """Write the history and, last, the metadata that makes the folder a Zarr group.
+
+    Parameters
+    ----------
+    path : str
+    attributes : dict
+        What the result says of itself; becomes ``attributes["dnmf"]`` of the group. NaN and
+        infinity become null.
+    history : dict of str to (passes,) array
+        Columns of numbers or truth values, all of one length; arrays of dimension ``pass``.
+    group : str
+        Finish inner groups first, the root (``""``) last.
+
+    Raises
+    ------
+    RunError
+        A chunk of W or H was not written, or a column is not one of numbers.
+    """
+    folder = _group_folder(path, group)
+    columns = _columns(history)
+    for name in ("W", "H"):
+        _check_written(os.path.join(folder, name), 0 if name == "W" else 1)
+    for name, column in columns.items():
+        _write_column(os.path.join(folder, name), column)
+    own = {"format": RESULT_FORMAT, **finite(attributes), "history_columns": list(columns)}
+    for parent in _parents(group):
+        target = os.path.join(path, parent, "zarr.json")
+        if not os.path.exists(target):
+            _write_group(os.path.join(path, parent), {})
+    details = {"group": group, "path": os.path.join(folder, "zarr.json")}
+    reach("result-finishing", **details)
+    _write_group(folder, {"dnmf": own})
+    reach("result-published", **details)
+
+
+def _parents(group: str) -> list[str]:
+    """Groups between the root and ``group``, without both."""
+    parts = group.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def _columns(history: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    columns = {name: np.asarray(values) for name, values in history.items()}
+    for name, column in columns.items():
+        if column.ndim != 1 or column.dtype.kind not in "biuf" or name in _DIMENSIONS:
+            raise RunError(f"the history's column {name!r} is not one of numbers: {column.dtype}")
+    if len({len(column) for column in columns.values()}) > 1:
+        lengths = ", ".join(f"{name} {len(column)}" for name, column in columns.items())
+        raise RunError(f"the columns of the history differ in length: {lengths}")
+    return columns
+
+
+def _write_column(path: str, column: np.ndarray) -> None:
+    size = max(1, len(column))
+    _create(path, os.path.basename(path), column.shape, (size,), column.dtype)
+    if len(column):
+        with storage("write", path):
+            zarr.open_array(path, mode="r+", config={"write_empty_chunks": True})[:] = column
+            _sync(os.path.join(path, "c", "0"))
+
+
+def _check_written(path: str, axis: int) -> None:
+    """Every chunk must be there: a missing one would silently read as zeros."""
+    if not os.path.isdir(path):
+        return  # no such array in this group
+    with storage("read", path):
+        array = zarr.open_array(path, mode="r")
+    chunk = array.chunks[axis]
+    for index in range(-(-array.shape[axis] // chunk)):
+        if not os.path.isfile(_chunk_file(path, axis, index)):
+            raise RunError(
+                f"{path} is not complete: {index * chunk} to "
+                f"{min((index + 1) * chunk, array.shape[axis]) - 1} were not written. Go on with "
+                "dnmf resume"
+            )
+
+
+def _write_group(folder: str, attributes: dict[str, Any]) -> None:
+    """Write a group's metadata with that of all nodes inside, so that opening reads one file."""
+    metadata = {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": attributes,
+        "consolidated_metadata": {
+            "kind": "inline",
+            "must_understand": False,
+            "metadata": _nodes(folder),
+        },
+    }
+    target = os.path.join(folder, "zarr.json")
+    data = json.dumps(metadata, indent=2, allow_nan=False).encode()
+    with storage("write", target):
+        replace_file(target, [data])
+
+
+def _nodes(folder: str, prefix: str = "") -> dict[str, Any]:
+    """Metadata of the Zarr nodes below a group, by path."""
+    found: dict[str, Any] = {}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        target = os.path.join(entry.path, "zarr.json")
+        if not os.path.isfile(target):
+            continue
+        with open(target, encoding="utf-8") as file:
+            node = json.load(file)
+        node.pop("consolidated_metadata", None)
+        found[prefix + entry.name] = node
+        if node["node_type"] == "group":
+            found |= _nodes(entry.path, f"{prefix}{entry.name}/")
+    return found
