@@ -187,6 +187,7 @@ class PassWork:
             "plain": store.put(f"plain/{where}", step.H).to_json(),
             "WtV": store.put(f"WtV/{where}", WtV).to_json(),
             "kkt": step.kkt,
+            "gain": step.gain,
             "share": step.share.tolist(),
             "peak": [[float(old[j, c]), int(a + c)] for j, c in enumerate(peak)],
         }

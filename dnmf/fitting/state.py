@@ -111,13 +111,18 @@ class ModelState:
 
 @dataclass(frozen=True)
 class PassResult:
-    """What a pass found for one model: the pair, the next plain H, and numbers."""
+    """What a pass found for one model: the pair, the next plain H, and numbers.
+
+    ``gain`` is how much the H-step alone lowers the objective: the next pass falls by at least
+    as much, so that a plateau is not taken for the end.
+    """
 
     pair: Pair
     plain: list[list[str]]
     revived: list[int]
     kkt_W: float
     kkt_H: float
+    gain: float
     sweeps: float
 
 
@@ -147,7 +152,7 @@ def advance(
             rejected = replace(rejected, stop_reason=stop_sentence("rounding", config, passes))
         return _bounded(rejected, config), False
     decrease = None if old is None else max(old.objective - new.objective, 0.0)
-    remaining = expected_decrease(decrease, state.decrease)
+    remaining = expected_decrease(decrease, state.decrease, found.gain)
     grown = min(state.cap, state.step * GROWTH) if state.beta else state.step
     tries = dict(state.tries)
     for j in found.revived:

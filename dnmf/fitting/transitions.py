@@ -123,9 +123,14 @@ def _pass_result(context: Context, position: int, results: list[Any]) -> PassRes
         W_norms=small["W_norms"],
     )
     kkt_H = math.sqrt(sum(slab["kkt"] for slab in slabs))
-    plain = [slab["plain"] for slab in slabs]
     return PassResult(
-        pair, plain, small["revived"], math.sqrt(small["kkt"]), kkt_H, small["sweeps"]
+        pair=pair,
+        plain=[slab["plain"] for slab in slabs],
+        revived=small["revived"],
+        kkt_W=math.sqrt(small["kkt"]),
+        kkt_H=kkt_H,
+        gain=sum(slab["gain"] for slab in slabs),
+        sweeps=small["sweeps"],
     )
 
 

@@ -90,12 +90,15 @@ class HStep:
         The new H, in the dtype of the old one.
     kkt : float
         Sum over the slab of A_jj (h - max(0, h - grad / A_jj))^2 at the old H.
+    gain : float
+        How much the objective falls from the old H to the new one at this W.
     share : (k,) float64 array
         Sum over the slab of WtV_jc H_jc at the old H.
     """
 
     H: np.ndarray
     kkt: float
+    gain: float
     share: np.ndarray
 
 

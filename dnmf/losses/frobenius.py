@@ -108,4 +108,8 @@ class Frobenius:
             tau=H_TAU,
             max_sweeps=H_SWEEPS,
         )
-        return HStep(np.ascontiguousarray(Ht.T, dtype=H.dtype), kkt, np.sum(WtV * old, axis=1))
+        new = np.ascontiguousarray(Ht.T, dtype=H.dtype)
+        # f is quadratic: f(old) - f(new) = <grad(old) + grad(new), old - new> / 2
+        change = old - new
+        gain = 0.5 * float(np.sum((gradient + (A @ new - WtV)) * change))
+        return HStep(new, kkt, gain, np.sum(WtV * old, axis=1))
