@@ -1,0 +1,115 @@
+"""What V may be: one class per kind of storage, behind the `Source` protocol.
+
+`open_source` finds the kind of whatever a person gives; `from_spec` makes a source again in
+another process. A new kind is one module, one line in `SOURCES` and one contract test.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from dnmf.errors import InputError
+from dnmf.sources.base import Block, Matrix, Source
+
+__all__ = ["SOURCES", "Block", "Matrix", "Source", "from_spec", "open_source"]
+
+SOURCES: dict[str, str] = {
+    "array": "dnmf.sources.array:ArraySource",
+    "npy": "dnmf.sources.npy:NpySource",
+    "sparse": "dnmf.sources.array:SparseSource",
+    "zarr": "dnmf.sources.zarr_dense:ZarrDense",
+    "zarr_columns": "dnmf.sources.transposed:ZarrColumns",
+    "zarr_csc": "dnmf.sources.zarr_csc:ZarrCSC",
+    "zarr_csr": "dnmf.sources.zarr_csr:ZarrCSR",
+}
+"""Every kind of source and its class, imported when it is used."""
+
+
+def from_spec(spec: Mapping[str, Any]) -> Source:
+    """Make a source again from what its ``spec()`` returned.
+
+    Raises
+    ------
+    InputError
+        The kind is unknown, or the data are no longer there.
+    """
+    kind = spec.get("kind")
+    if kind not in SOURCES:
+        raise InputError(f"source of kind {kind!r}; known kinds are {', '.join(sorted(SOURCES))}")
+    module, _, name = SOURCES[kind].partition(":")
+    source: Source = getattr(import_module(module), name).from_spec(spec)
+    return source
+
+
+def open_source(V: Any) -> Source:
+    """The source of a matrix, whatever holds it.
+
+    Parameters
+    ----------
+    V : str, path, array or Source
+        A path or fsspec URL of a Zarr array, of a sparse matrix in Zarr (a group as AnnData
+        writes it), of an AnnData store (its X), or of an array within a store
+        (``store.zarr/path/to/array``); a path of a ``.npy`` file; a Zarr array or group; a NumPy
+        array or memory map; a scipy sparse matrix or array (other formats than CSR are
+        converted to CSR once); a `Source`, which is returned.
+
+    Raises
+    ------
+    InputError
+        There is no such thing, or it is not a real, non-empty, two-dimensional matrix.
+    MissingDependencyError
+        A URL needs a package that is not installed.
+    """
+    if isinstance(V, (str, os.PathLike)):
+        return _open_path(os.fspath(V))
+    if isinstance(V, np.ndarray):
+        return _open_array(V)
+    if sp.issparse(V):
+        from dnmf.sources.array import SparseSource
+
+        return SparseSource(V)
+    if type(V).__module__.partition(".")[0] == "zarr":
+        import zarr
+
+        from dnmf.sources.opening import open_node
+
+        if isinstance(V, (zarr.Array, zarr.Group)):
+            return open_node(V)
+    if isinstance(V, Source):
+        return V
+    kind = f"{type(V).__module__}.{type(V).__qualname__}".removeprefix("builtins.")
+    raise InputError(
+        f"V is of type {kind}; give a path or URL, a Zarr array or group, a NumPy array or a scipy "
+        "sparse matrix (numpy.asarray converts lists, .to_numpy() data frames)"
+    )
+
+
+def _open_path(path: str | bytes) -> Source:
+    text = os.fsdecode(path)
+    if not text:
+        raise InputError("the path of V is empty")
+    if text.endswith(".npy") and os.path.isfile(os.path.expanduser(text)):
+        from dnmf.sources.npy import NpySource
+
+        return NpySource.open(os.path.expanduser(text))
+    from dnmf.sources.opening import open_path
+
+    return open_path(text)
+
+
+def _open_array(V: np.ndarray) -> Source:
+    from dnmf.sources.array import ArraySource
+
+    if isinstance(V, np.memmap):
+        from dnmf.sources.npy import NpySource
+
+        mapped = NpySource.of_memmap(V)
+        if mapped is not None:
+            return mapped
+    return ArraySource(V)

@@ -1,0 +1,217 @@
+"""Matrices in the memory of this process: NumPy arrays and scipy's sparse ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+import scipy.sparse as sp
+
+from dnmf.errors import InputError
+from dnmf.sources.base import Matrix, Source
+from dnmf.sources.checks import check_shape, matrix_text, native_dtype
+from dnmf.sources.csr import check_offsets, csr_block, digest, index_dtype
+from dnmf.sources.cuts import RowCost, cut_by_cost, cut_evenly
+
+__all__ = ["ArraySource", "SparseSource"]
+
+
+class ArraySource:
+    """A NumPy array. Blocks are read-only views where rows are contiguous, else copies.
+
+    Parameters
+    ----------
+    V : (n, d) array
+
+    Raises
+    ------
+    InputError
+        V is masked, empty, not two-dimensional or not real.
+    """
+
+    kind: ClassVar[str] = "array"
+
+    def __init__(self, V: np.ndarray) -> None:
+        if isinstance(V, np.ma.MaskedArray):
+            raise InputError(
+                "V is a masked array, whose mask would be lost; fill it (V.filled(0)) if masked "
+                "entries are zeros"
+            )
+        self._V = np.asarray(V)
+        self._shape = check_shape(self._V.shape, "the array")
+        self._dtype = native_dtype(self._V.dtype, "the array")
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> NoReturn:
+        raise _only_here("an array")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._dtype
+
+    @property
+    def is_sparse(self) -> bool:
+        return False
+
+    @property
+    def nbytes(self) -> int:
+        return self._V.nbytes
+
+    @property
+    def persistent(self) -> bool:
+        return False
+
+    def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
+        n, d = self.shape
+        return cut_evenly(n, d * itemsize, block_size, max_rows, [1])
+
+    def block_bytes(self, start: int, stop: int) -> int:
+        return (stop - start) * self.shape[1] * self.dtype.itemsize
+
+    def read_overhead(self, start: int, stop: int) -> int:
+        return 0
+
+    def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
+        for start, stop in pairwise(starts):
+            yield self._block(start, stop)
+
+    def _block(self, start: int, stop: int) -> np.ndarray:
+        block = np.ascontiguousarray(self._V[start:stop], dtype=self.dtype).view()
+        block.flags.writeable = False
+        return block
+
+    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
+        return []
+
+    def transposed(self) -> Source | None:
+        return ArraySource(self._V.T)
+
+    def describe(self) -> str:
+        return matrix_text("array", self.shape, self.dtype, "in memory", self.nbytes)
+
+    def metadata(self) -> dict[str, Any]:
+        return {"kind": self.kind, "shape": list(self.shape), "dtype": self.dtype.name}
+
+    def spec(self) -> Mapping[str, Any]:
+        raise _only_here("an array")
+
+
+class SparseSource:
+    """A scipy sparse matrix or array.
+
+    CSR is used as it is, every other format (CSC too) is converted to CSR once: the data are in
+    memory anyway, and the result then does not depend on the format. Index arrays of either
+    width, unsorted and duplicate indices are made canonical block by block, in copies.
+
+    Parameters
+    ----------
+    V : (n, d) sparse matrix or array
+
+    Raises
+    ------
+    InputError
+        V is empty, not two-dimensional or not real.
+    CorruptDataError
+        Its index arrays contradict its shape.
+    """
+
+    kind: ClassVar[str] = "sparse"
+
+    def __init__(self, V: sp.sparray | sp.spmatrix) -> None:
+        where = f"the {type(V).__name__}"
+        self._shape = check_shape(V.shape, where)
+        self._dtype = native_dtype(V.dtype, where)
+        self._format = str(V.format)
+        csr = V.tocsr()
+        self._data, self._indices = csr.data, csr.indices
+        nonzeros = min(len(csr.data), len(csr.indices), int(csr.indptr[-1]))
+        self._indptr = check_offsets(csr.indptr, 0, self._shape[0], nonzeros, where)
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> NoReturn:
+        raise _only_here("a sparse matrix")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._dtype
+
+    @property
+    def is_sparse(self) -> bool:
+        return True
+
+    @property
+    def nbytes(self) -> int:
+        return self.block_bytes(0, self.shape[0]) + self._indptr.itemsize
+
+    @property
+    def persistent(self) -> bool:
+        return False
+
+    def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
+        width = index_dtype(self.shape[1]).itemsize
+        cost = RowCost(per_row=width, per_nonzero=itemsize + width)
+        return cut_by_cost([self._indptr], cost, block_size, max_rows)[0]
+
+    def block_bytes(self, start: int, stop: int) -> int:
+        nonzeros = int(self._indptr[stop] - self._indptr[start])
+        entry = self._dtype.itemsize + self._indices.itemsize
+        return nonzeros * entry + (stop - start) * self._indptr.itemsize
+
+    def read_overhead(self, start: int, stop: int) -> int:
+        """See `Source.read_overhead`; as if rows had duplicates to be summed."""
+        return self.block_bytes(start, stop)
+
+    def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
+        for start, stop in pairwise(starts):
+            yield self._block(int(start), int(stop))
+
+    def _block(self, start: int, stop: int) -> sp.csr_array:
+        offsets = self._indptr[start : stop + 1]
+        span = slice(int(offsets[0]), int(offsets[-1]))
+        data, indices = self._data[span].view(), self._indices[span].view()
+        data.flags.writeable = indices.flags.writeable = False
+        data = data.astype(self.dtype, copy=False)
+        return csr_block(
+            data, indices, offsets, self.shape[1], owned=False, start=start, where="sparse matrix"
+        )
+
+    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
+        return []
+
+    def transposed(self) -> Source | None:
+        return None
+
+    def describe(self) -> str:
+        stored = int(self._indptr[-1])
+        layout = f"CSR with {stored} stored entries, in memory"
+        if self._format != "csr":
+            layout += f" (converted from {self._format.upper()})"
+        return matrix_text("sparse matrix", self.shape, self.dtype, layout, self.nbytes)
+
+    def metadata(self) -> dict[str, Any]:
+        """JSON; holds a checksum of indptr, since blocks are cut by it."""
+        return {
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "indptr": digest([self._indptr]),
+        }
+
+    def spec(self) -> Mapping[str, Any]:
+        raise _only_here("a sparse matrix")
+
+
+def _only_here(what: str) -> InputError:
+    return InputError(
+        f"{what} in memory cannot be opened by another process; write it to Zarr (dnmf convert)"
+    )

@@ -1,0 +1,71 @@
+"""What every source checks and says in the same words: shape, dtype, size, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dnmf.errors import InputError
+
+__all__ = ["check_shape", "matrix_text", "may_pass", "native_dtype", "size_text"]
+
+
+def check_shape(shape: Sequence[int], where: str) -> tuple[int, int]:
+    """The shape as (n, d).
+
+    Raises
+    ------
+    InputError
+        There are not two dimensions, or one of them is zero.
+    """
+    if len(shape) != 2:
+        raise InputError(
+            f"{where} has {len(shape)} dimension{'' if len(shape) == 1 else 's'} "
+            f"(shape {tuple(map(int, shape))}); V must have 2, rows and columns"
+        )
+    n, d = map(int, shape)
+    if n == 0 or d == 0:
+        what = "rows" if n == 0 else "columns"
+        raise InputError(
+            f"{where} is {n} x {d}: it has no {what}, so there is nothing to factorize"
+        )
+    return n, d
+
+
+def native_dtype(dtype: np.dtype, where: str) -> np.dtype:
+    """The dtype in this machine's byte order: what blocks have.
+
+    Raises
+    ------
+    InputError
+        Entries are not real numbers of at most 64 bits.
+    """
+    if dtype.kind not in "buif" or dtype.itemsize > 8:
+        raise InputError(
+            f"{where} has dtype {dtype}; V must have real entries: float16, float32, float64, an "
+            "integer type or bool. Convert it first"
+        )
+    return dtype.newbyteorder("=")
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether a failure of storage may be gone at the next attempt."""
+    for_good = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+    return isinstance(error, OSError) and not isinstance(error, for_good)
+
+
+def size_text(size: float) -> str:
+    """``8.2 GB``, in decimal units."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def matrix_text(
+    where: str, shape: tuple[int, int], dtype: np.dtype, layout: str, nbytes: int
+) -> str:
+    """One line for people: where, shape, dtype, layout and size."""
+    return f"{where}: {shape[0]} x {shape[1]} {dtype}, {layout}, {size_text(nbytes)}"

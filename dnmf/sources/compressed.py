@@ -1,0 +1,158 @@
+"""The three arrays of a compressed sparse matrix in Zarr, as AnnData writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+
+from dnmf.errors import CorruptDataError, InputError
+from dnmf.sources.checks import check_shape, matrix_text
+from dnmf.sources.csr import check_offsets, digest
+from dnmf.sources.forward import ForwardReader
+from dnmf.sources.store import Location, locate
+from dnmf.sources.stored import StoredArray
+
+__all__ = ["ENCODINGS", "CompressedArrays", "encoding_of"]
+
+ENCODINGS = ("csr_matrix", "csc_matrix")
+
+_STRETCH = 1 << 20
+"""Offsets that are held at once while indptr is read from end to end."""
+
+
+def encoding_of(group: zarr.Group) -> str | None:
+    """``"csr_matrix"``, ``"csc_matrix"`` or None."""
+    name = str(group.attrs.get("encoding-type", group.attrs.get("h5sparse_format", "")))
+    name = name if name.endswith("_matrix") else f"{name}_matrix"
+    return name if name in ENCODINGS else None
+
+
+@dataclass(frozen=True)
+class CompressedArrays:
+    """The arrays of a compressed sparse group.
+
+    Attributes
+    ----------
+    location : Location
+    note : str
+        What a person should know about how it was found.
+    encoding : str
+        ``"csr_matrix"`` (lines are rows) or ``"csc_matrix"`` (lines are columns).
+    shape : (int, int)
+        Lines, and entries of a line.
+    data, indices, indptr : StoredArray
+    """
+
+    location: Location
+    note: str
+    encoding: str
+    shape: tuple[int, int]
+    data: StoredArray
+    indices: StoredArray
+    indptr: StoredArray
+
+    @classmethod
+    def open(cls, location: Location, group: zarr.Group, note: str = "") -> CompressedArrays:
+        """Open and compare the arrays of a group.
+
+        Raises
+        ------
+        InputError, CorruptDataError
+            The group is not complete, or its arrays contradict each other.
+        """
+        encoding, where = encoding_of(group), location.name
+        if encoding is None:
+            raise InputError(f"{where} is not a sparse matrix (no encoding-type csr_matrix)")
+        arrays = [_part(location, group, name) for name in ("data", "indices", "indptr")]
+        data, indices, indptr = arrays
+        n, d = _shape_of(group, where)
+        lines, entries = (n, d) if encoding == "csr_matrix" else (d, n)
+        if indptr.shape[0] != lines + 1:
+            raise CorruptDataError(
+                f"{where}: indptr has {indptr.shape[0]} entries, but shape {n} x {d} needs "
+                f"{lines + 1}"
+            )
+        if data.shape != indices.shape:
+            raise CorruptDataError(
+                f"{where}: data has {data.shape[0]} entries, but indices has {indices.shape[0]}"
+            )
+        return cls(location, note, encoding, (lines, entries), data, indices, indptr)
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> CompressedArrays:
+        location = locate(spec["location"])
+        try:
+            node = location.open()
+        except FileNotFoundError as error:
+            raise InputError(f"{location.name} is no longer there") from error
+        if not isinstance(node, zarr.Group):
+            raise InputError(f"{location.name} was a group and is now an array")
+        return cls.open(location, node)
+
+    @property
+    def nonzeros(self) -> int:
+        """Stored entries."""
+        return self.data.shape[0]
+
+    def stretches(self) -> Iterator[np.ndarray]:
+        """All of indptr, in order and checked."""
+        lines, where = self.shape[0], self.location.name
+        unit = self.indptr.chunks[0]
+        step = -(-_STRETCH // unit) * unit
+        reader, before = ForwardReader(self.indptr), np.zeros(0, np.int64)
+        for begin in range(0, lines + 1, step):
+            piece = reader.take(begin, min(begin + step, lines + 1))
+            joined = np.concatenate([before, piece.astype(np.int64, copy=False)])
+            check_offsets(joined, begin - len(before), lines, self.nonzeros, where)
+            yield joined[len(before) :]
+            before = joined[-1:]
+
+    def metadata(self) -> dict[str, Any]:
+        """JSON; holds a checksum of indptr, since blocks are cut by it."""
+        return {
+            "encoding": self.encoding,
+            "shape": list(self.shape),
+            "data": self.data.layout,
+            "indices": self.indices.layout,
+            "indptr": digest(self.stretches()),
+        }
+
+    def spec(self, kind: str) -> Mapping[str, Any]:
+        if self.location.url is None:
+            raise InputError(f"{self.location.name} is only in this process; others cannot open it")
+        return {"kind": kind, "location": self.location.url}
+
+    def describe(self, shape: tuple[int, int]) -> str:
+        name = self.encoding[:3].upper()
+        layout = f"{name} with {self.nonzeros} stored entries, {self.data.layout_text}"
+        nbytes = sum(a.shape[0] * a.dtype.itemsize for a in (self.data, self.indices, self.indptr))
+        where = self.location.name + self.note
+        return matrix_text(where, shape, self.data.dtype, layout, nbytes)
+
+
+def _shape_of(group: zarr.Group, where: str) -> tuple[int, int]:
+    found: Any = group.attrs.get("shape", group.attrs.get("h5sparse_shape"))
+    try:
+        shape = [int(size) for size in found]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{where} is a sparse matrix whose attribute 'shape' is {found!r}; it must be [n, d]"
+        ) from None
+    return check_shape(shape, where)
+
+
+def _part(location: Location, group: zarr.Group, name: str) -> StoredArray:
+    child = location.child(name)
+    array = group.get(name)
+    if not isinstance(array, zarr.Array):
+        raise InputError(f"{location.name} is a sparse matrix without its array {name!r}")
+    if array.ndim != 1:
+        raise InputError(f"{child.name} has {array.ndim} dimensions; it must have 1")
+    stored = StoredArray(child, array)
+    if name != "data" and stored.dtype.kind not in "iu":
+        raise InputError(f"{child.name} has dtype {stored.dtype}; it must have integers")
+    return stored

@@ -1,0 +1,138 @@
+"""CSR blocks: checked, canonical, never touching the arrays that they are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import scipy.sparse as sp
+
+from dnmf.errors import CorruptDataError
+
+__all__ = ["block_dtype", "check_offsets", "csr_block", "digest", "index_dtype"]
+
+
+def index_dtype(columns: int, nonzeros: int = 0) -> np.dtype:
+    """int32 where it holds every index, else int64."""
+    return np.dtype(np.int32 if max(columns, nonzeros) < 2**31 else np.int64)
+
+
+def block_dtype(stored: np.dtype) -> np.dtype:
+    """The dtype of a CSR block: scipy has no sparse float16, so that becomes float32."""
+    return np.dtype(np.float32) if stored == np.float16 else stored
+
+
+def check_offsets(
+    offsets: np.ndarray, start: int, rows: int, nonzeros: int, where: str
+) -> np.ndarray:
+    """A stretch of indptr as int64, checked.
+
+    Parameters
+    ----------
+    offsets : (m + 1,) integer array
+        ``indptr[start : start + m + 1]``.
+    start : int
+        The row that the first offset belongs to.
+    rows : int
+        Rows of the matrix.
+    nonzeros : int
+        Stored entries of the matrix.
+    where : str
+        Names the matrix in errors.
+
+    Raises
+    ------
+    CorruptDataError
+        indptr does not begin at 0, decreases, or does not end at the number of entries.
+    """
+    offsets = offsets.astype(np.int64, copy=False)
+    if start == 0 and offsets[0] != 0:
+        raise CorruptDataError(f"{where}: indptr begins with {offsets[0]}; it must begin with 0")
+    falls = np.flatnonzero(offsets[1:] < offsets[:-1])
+    if len(falls):
+        at = int(falls[0])
+        raise CorruptDataError(
+            f"{where}: indptr decreases from {offsets[at]} to {offsets[at + 1]} at row "
+            f"{start + at}; the store is damaged or incomplete, write it again"
+        )
+    end, final = int(offsets[-1]), start + len(offsets) - 1 == rows
+    if end > nonzeros or (final and end != nonzeros):
+        raise CorruptDataError(
+            f"{where}: indptr says {end} stored entries before row {start + len(offsets) - 1}, "
+            f"but data and indices have {nonzeros}; the store is damaged, write it again"
+        )
+    return offsets
+
+
+def csr_block(
+    data: np.ndarray,
+    indices: np.ndarray,
+    offsets: np.ndarray,
+    columns: int,
+    *,
+    owned: bool,
+    start: int,
+    where: str,
+) -> sp.csr_array:
+    """A canonical CSR block.
+
+    Parameters
+    ----------
+    data : (nnz,) array
+    indices : (nnz,) integer array
+    offsets : (m + 1,) int64 array
+        Checked by `check_offsets`; the first need not be 0.
+    columns : int
+    owned : bool
+        Whether data and indices may be sorted in place.
+    start : int
+        The global index of the first row, for errors.
+    where : str
+        Names the matrix in errors.
+
+    Returns
+    -------
+    (m, columns) csr_array
+        Sorted, unique column indices; duplicates summed, stored zeros kept.
+
+    Raises
+    ------
+    CorruptDataError
+        A column index is negative or too large.
+    """
+    _check_indices(indices, offsets, columns, start, where)
+    kind = index_dtype(columns, len(indices))
+    indptr = (offsets - offsets[0]).astype(kind, copy=False)
+    narrow = indices.astype(kind, copy=False)
+    values = data.astype(block_dtype(data.dtype), copy=False)
+    block = sp.csr_array((len(offsets) - 1, columns), dtype=values.dtype)
+    # Its constructor would copy arrays that are small parts of others.
+    block.data, block.indices, block.indptr = values, narrow, indptr
+    if not block.has_canonical_format:
+        if not owned:
+            block = block.copy()
+        block.sum_duplicates()
+    return block
+
+
+def _check_indices(
+    indices: np.ndarray, offsets: np.ndarray, columns: int, start: int, where: str
+) -> None:
+    if not len(indices) or (indices.min() >= 0 and indices.max() < columns):
+        return
+    at = int(np.flatnonzero((indices < 0) | (indices >= columns))[0])
+    row = int(np.searchsorted(offsets, offsets[0] + at, side="right")) - 1
+    raise CorruptDataError(
+        f"{where}: column index {indices[at]} in row {start + row}, but there are {columns} "
+        f"columns (0 to {columns - 1}); the store is damaged or its shape is wrong"
+    )
+
+
+def digest(stretches: Iterable[np.ndarray]) -> str:
+    """Checksum of an int64 array that comes in stretches."""
+    import hashlib
+
+    total = hashlib.sha256()
+    for stretch in stretches:
+        total.update(np.ascontiguousarray(stretch, dtype="<i8").tobytes())
+    return total.hexdigest()[:32]

@@ -1,0 +1,86 @@
+"""Where rows are cut into blocks. Depends on the data and the arguments only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["RowCost", "cut_by_cost", "cut_evenly"]
+
+
+def cut_evenly(
+    n: int, row_bytes: int, block_size: int, max_rows: int, units: list[int]
+) -> np.ndarray:
+    """Blocks of equally many rows, the last one perhaps fewer.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    row_bytes, block_size, max_rows : int
+        As in `Source.block_starts`.
+    units : list of int
+        Numbers of rows whose multiples are good blocks, the best first. The first one that
+        fits is used, else the last one, which is what must be decoded together.
+
+    Returns
+    -------
+    (blocks + 1,) int64 array
+    """
+    most = min(block_size // row_bytes, max_rows)
+    unit = next((unit for unit in units if unit <= most), units[-1])
+    rows = max(unit, most // unit * unit)
+    return np.append(np.arange(0, n, rows, dtype=np.int64), np.int64(n))
+
+
+@dataclass(frozen=True)
+class RowCost:
+    """What a row of CSR weighs in a decoded block, in bytes."""
+
+    per_row: int
+    per_nonzero: int
+
+
+def cut_by_cost(
+    stretches: Iterable[np.ndarray], cost: RowCost, block_size: int, max_rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks of CSR rows, each as many rows as fit; a larger row is a block of its own.
+
+    Parameters
+    ----------
+    stretches : iterable of int64 arrays
+        ``indptr`` in order, cut anywhere: it may be too large to be held at once.
+    cost : RowCost
+    block_size, max_rows : int
+        As in `Source.block_starts`.
+
+    Returns
+    -------
+    starts : (blocks + 1,) int64 array
+    offsets : (blocks + 1,) int64 array
+        ``indptr[starts]``.
+    """
+    starts, offsets = [0], [0]
+    known = np.zeros(0, np.int64)  # the last value of the stretch before, which a cut may need
+    position = 0  # of known[0] in indptr
+    for stretch in stretches:
+        values = np.concatenate([known, stretch])
+        weight = values * cost.per_nonzero
+        weight += np.arange(position, position + len(values)) * cost.per_row
+        last = position + len(values) - 1
+        while True:
+            start = starts[-1]
+            limit = offsets[-1] * cost.per_nonzero + start * cost.per_row + block_size
+            fits = position + int(np.searchsorted(weight, limit, side="right")) - 1
+            stop = max(start + 1, min(fits, start + max_rows))
+            if stop > last or stop == fits == last:
+                break  # the next stretch may hold more rows of this block
+            starts.append(stop)
+            offsets.append(int(values[stop - position]))
+        known, position = values[-1:], last
+    if starts[-1] < position:
+        starts.append(position)
+        offsets.append(int(known[0]))
+    return np.array(starts, np.int64), np.array(offsets, np.int64)

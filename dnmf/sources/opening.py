@@ -1,0 +1,131 @@
+"""From a path or URL to a source; says what is there where it is not a matrix."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import zarr
+
+from dnmf.errors import DnmfError, InputError
+from dnmf.sources.base import Source
+from dnmf.sources.compressed import CompressedArrays, encoding_of
+from dnmf.sources.store import Location, is_url, locate, location_of
+from dnmf.sources.zarr_csc import ZarrCSC
+from dnmf.sources.zarr_csr import ZarrCSR
+from dnmf.sources.zarr_dense import ZarrDense
+
+__all__ = ["open_node", "open_path"]
+
+_CONVERTIBLE = (".npz", ".mtx", ".mtx.gz", ".mtx.bz2")
+_HDF5 = (".h5ad", ".h5", ".hdf5")
+_MOST_NAMES = 20
+_MOST_PARENTS = 4
+
+
+def open_path(text: str) -> Source:
+    """The matrix at a path or URL.
+
+    Raises
+    ------
+    InputError
+        There is nothing, no Zarr, or no matrix.
+    """
+    location = locate(text)
+    try:
+        node = location.open()
+    except FileNotFoundError:
+        raise InputError(_nothing_at(text, location)) from None
+    return _source(location, node)
+
+
+def open_node(node: zarr.Array | zarr.Group) -> Source:
+    """The matrix that an open Zarr array or group is."""
+    return _source(location_of(node), node)
+
+
+def _source(location: Location, node: zarr.Array | zarr.Group, note: str = "") -> Source:
+    if isinstance(node, zarr.Array):
+        return ZarrDense.open(location, node, note)
+    encoding = encoding_of(node)
+    if encoding is not None:
+        arrays = CompressedArrays.open(location, node, note)
+        return ZarrCSC(arrays) if encoding == "csc_matrix" else ZarrCSR(arrays)
+    if node.attrs.get("encoding-type") == "anndata" and "X" in node and not note:
+        return _source(location.child("X"), node["X"], " (X of an AnnData store)")
+    raise InputError(
+        f"{location.name} is a Zarr group, not a matrix. {_contents(node)}; name one of them, as "
+        f"in {location.name}/NAME"
+    )
+
+
+def _contents(group: zarr.Group) -> str:
+    """Which arrays and sparse matrices a group holds, two levels deep."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # files that are no part of the hierarchy
+        members = sorted(group.members(max_depth=2), key=lambda member: member[0])
+    found, inside = [], ""
+    for name, node in members:
+        if inside and name.startswith(inside):
+            continue
+        if isinstance(node, zarr.Array):
+            found.append(f"{name} ({' x '.join(map(str, node.shape))} {node.dtype})")
+        elif encoding_of(node) is not None:
+            found.append(f"{name} ({encoding_of(node)})")
+            inside = f"{name}/"
+    if not found:
+        return "It holds no arrays"
+    more = f" and {len(found) - _MOST_NAMES} more" if len(found) > _MOST_NAMES else ""
+    return f"Its arrays: {', '.join(found[:_MOST_NAMES])}{more}"
+
+
+def _nothing_at(text: str, location: Location) -> str:
+    """A sentence about a place where no Zarr node is."""
+    group = _parent_group(text)
+    if group is not None:
+        name, node = group
+        return f"{location.name} does not exist. {name} is a Zarr group. {_contents(node)}"
+    if is_url(text):
+        return f"there is no Zarr array or group at {location.name}"
+    path = str(location.url)
+    if not os.path.lexists(path):
+        return f"{path} does not exist"
+    if path.endswith(_CONVERTIBLE):
+        return f"{path} is not Zarr; convert it first: dnmf convert {path} V.zarr"
+    if path.endswith(_HDF5):
+        return (
+            f"{path} is HDF5, not Zarr; with anndata: "
+            "anndata.read_h5ad(path).write_zarr('counts.zarr')"
+        )
+    if os.path.isfile(path):
+        return f"{path} is a file, neither a Zarr array nor a .npy file"
+    return (
+        f"{path} is a folder, but not a Zarr array or group (it has no zarr.json, .zarray or "
+        f".zgroup){_hierarchies_in(path)}"
+    )
+
+
+def _hierarchies_in(path: str) -> str:
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        return f": {error}"
+    marks = ("zarr.json", ".zarray", ".zgroup")
+    found = [n for n in names if any(os.path.exists(os.path.join(path, n, m)) for m in marks)]
+    return f"; Zarr in it: {', '.join(found[:_MOST_NAMES])}" if found else ""
+
+
+def _parent_group(text: str) -> tuple[str, zarr.Group] | None:
+    """The nearest group above a place where nothing is."""
+    parent = text if is_url(text) else os.path.abspath(os.path.expanduser(text))
+    for _ in range(_MOST_PARENTS):
+        parent = parent.rstrip("/").rpartition("/")[0]
+        if not parent or parent.endswith(("/", ":")):
+            return None
+        try:
+            location = locate(parent)
+            node = location.open()
+        except (FileNotFoundError, DnmfError):
+            continue
+        return (location.name, node) if isinstance(node, zarr.Group) else None
+    return None

@@ -1,0 +1,151 @@
+"""Where a Zarr array or group lives, opened read-only; whatever fails is said for people."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import zarr
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore
+
+from dnmf.errors import DnmfError, InputError, MissingDependencyError, TransientError
+from dnmf.sources.checks import may_pass
+
+__all__ = ["Location", "host", "is_url", "locate", "location_of"]
+
+Node = zarr.Array[Any] | zarr.Group
+
+
+def is_url(text: str) -> bool:
+    """Whether fsspec, not the local file system, resolves it."""
+    return "://" in text or "::" in text
+
+
+@dataclass(frozen=True)
+class Location:
+    """A node of a Zarr hierarchy.
+
+    Attributes
+    ----------
+    store : zarr.abc.store.Store
+        Read-only. It travels with pickles, so options and credentials that it was made with
+        do too.
+    path : str
+        Within the store; "" is its root.
+    url : str or None
+        An absolute path or a URL under which any process finds the node. It is what a run
+        folder keeps: never options or credentials. None for stores of one process.
+    """
+
+    store: Store
+    path: str
+    url: str | None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.url or f"{self.store}{'/' if self.path else ''}{self.path}"
+
+    def child(self, name: str) -> Location:
+        """A node of this group."""
+        path = f"{self.path}/{name}" if self.path else name
+        return Location(self.store, path, f"{self.url}/{name}" if self.url else None)
+
+    def open(self) -> Node:
+        """Read the node's metadata.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no array and no group.
+        InputError, MissingDependencyError, TransientError
+            The metadata cannot be read.
+        """
+        try:
+            return zarr.open(store=self.store, path=self.path, mode="r")
+        except (FileNotFoundError, DnmfError, MemoryError):
+            raise
+        except ImportError as error:
+            raise _missing(self.name, error) from error
+        except PermissionError as error:
+            raise InputError(f"{self.name} may not be read here: {error}") from error
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            if may_pass(error):
+                raise TransientError(f"cannot reach {self.name} ({text})") from error
+            raise InputError(f"the Zarr metadata of {self.name} cannot be read ({text})") from error
+
+
+def locate(text: str) -> Location:
+    """The location of a path or URL; nothing is opened yet.
+
+    Raises
+    ------
+    InputError
+        The URL's protocol is unknown.
+    MissingDependencyError
+        The protocol needs a package that is not installed.
+    """
+    for local in ("file://", "local://"):
+        text = text.removeprefix(local)
+    if not is_url(text):
+        path = os.path.abspath(os.path.expanduser(text))
+        return Location(LocalStore(path, read_only=True), "", path)
+    url = text.rstrip("/")
+    try:
+        store = FsspecStore.from_url(url, read_only=True)
+    except ImportError as error:
+        raise _missing(url, error) from error
+    except Exception as error:
+        raise InputError(f"cannot open {url}: {error}") from error
+    return Location(store, "", None if _in_memory(store) else url)
+
+
+def location_of(node: Node) -> Location:
+    """Where an open array or group lives."""
+    store = node.store
+    if not store.read_only:
+        try:
+            store = store.with_read_only(True)
+        except NotImplementedError as error:
+            raise InputError(
+                f"{node.store} cannot be opened read-only; open it so first"
+            ) from error
+    return Location(store, node.path, _url(store, node.path))
+
+
+def _url(store: Store, path: str) -> str | None:
+    """What other processes may open; None for a store that lives in this one, or is wrapped."""
+    if type(store) is LocalStore:
+        return os.path.join(os.path.abspath(store.root), path).rstrip("/")
+    if type(store) is FsspecStore and not _in_memory(store):
+        root = store.fs.unstrip_protocol(store.path)
+        return f"{root.rstrip('/')}/{path}".rstrip("/").removeprefix("file://")
+    return None
+
+
+def _in_memory(store: FsspecStore) -> bool:
+    protocol = store.fs.protocol
+    return "memory" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+
+def _missing(url: str, error: ImportError) -> MissingDependencyError:
+    """The install command for an fsspec protocol."""
+    from fsspec.registry import known_implementations
+
+    protocol = url.split("::")[0].split("://")[0]
+    package = known_implementations.get(protocol, {}).get("class", "").split(".")[0]
+    if package in ("", "fsspec"):
+        package = f'"fsspec[{protocol}]"'
+    return MissingDependencyError(
+        f"{protocol}:// needs a package that is not installed ({error}); run: "
+        f"python -m pip install {package}"
+    )
+
+
+def host() -> str:
+    """The name of this machine, for errors about what it cannot see."""
+    return socket.gethostname()

@@ -1,0 +1,282 @@
+"""One Zarr array: read by regions, with every failure traced to its chunk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import RangeByteRequest
+from zarr.buffer.cpu import NDBuffer
+from zarr.core.sync import sync
+from zarr.storage import StorePath
+
+from dnmf.errors import CorruptDataError, DnmfError, InputError, TransientError
+from dnmf.sources.blosc import BloscChecked, TooShort
+from dnmf.sources.checks import may_pass, native_dtype
+from dnmf.sources.store import Location, host
+
+__all__ = ["Region", "StoredArray"]
+
+Region = tuple[tuple[int, int], ...]
+"""Start and stop along every dimension."""
+
+
+class StoredArray:
+    """A Zarr array with 1 or 2 dimensions and a regular chunk grid. Picklable, thread-safe.
+
+    It is opened where it is used: after unpickling in another process the metadata is read
+    again there and compared, so that a process that sees other data, or none, says so. (A
+    store that is not there would read as fill values.)
+
+    Attributes
+    ----------
+    location : Location
+    shape : tuple of int
+    dtype : numpy.dtype
+        In this machine's byte order.
+    chunks : tuple of int
+        What is decoded together (with sharding: the inner chunks).
+    shards : tuple of int or None
+        What is stored together, with sharding.
+    zarr_format : int
+    """
+
+    def __init__(self, location: Location, array: zarr.Array[Any]) -> None:
+        self.location = location
+        self.shape = tuple(array.shape)
+        self.dtype = native_dtype(array.dtype, location.name)
+        try:
+            self.chunks, self.shards = tuple(array.chunks), array.shards
+        except NotImplementedError as error:
+            raise InputError(
+                f"{location.name} has an irregular chunk grid; rewrite it with equal chunks "
+                "(dnmf convert)"
+            ) from error
+        self.zarr_format: int = array.metadata.zarr_format
+        self._fill = 0 if array.fill_value is None else array.fill_value
+        codecs = [*array.filters, *array.compressors]
+        self._copies = 1 + len(codecs)  # as stored, and what each codec makes of it
+        blosc = bool(codecs) and type(codecs[-1]).__name__.startswith("Blosc")
+        index_first = "'start'" in str(array.metadata.to_dict().get("codecs"))
+        self._check_blosc = blosc and not index_first
+        self._opened: zarr.Array[Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """Shape, dtype and chunk grid as JSON."""
+        return {
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "chunks": list(self.chunks),
+            "shards": None if self.shards is None else list(self.shards),
+            "zarr_format": self.zarr_format,
+        }
+
+    @property
+    def layout_text(self) -> str:
+        chunks = f"chunks {' x '.join(map(str, self.chunks))}"
+        shards = f" in shards {' x '.join(map(str, self.shards))}" if self.shards else ""
+        return f"{chunks}{shards}, Zarr v{self.zarr_format}"
+
+    @property
+    def array(self) -> zarr.Array[Any]:
+        """The array, opened in this process."""
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    def _open(self) -> zarr.Array[Any]:
+        store, where = self.location.store, self.location
+        checked = BloscChecked(store, self.shards is not None) if self._check_blosc else store
+        try:
+            node = Location(checked, where.path, where.url).open()
+        except FileNotFoundError as error:
+            raise CorruptDataError(
+                f"{where.name} cannot be opened on {host()}: there is nothing. Every process that "
+                "takes part must reach it under this name"
+            ) from error
+        if not isinstance(node, zarr.Array):
+            raise CorruptDataError(f"{where.name} was an array and is now a group")
+        now = StoredArray(where, node)
+        if now.layout != self.layout:
+            raise CorruptDataError(
+                f"{where.name} changed: it was {self.layout} and is {now.layout} on {host()}"
+            )
+        return node
+
+    def read(self, region: Region, out: np.ndarray) -> None:
+        """Decode a region into ``out``, which may have any strides.
+
+        Raises
+        ------
+        CorruptDataError
+            A chunk cannot be decoded: names store, chunk and region.
+        TransientError
+            The storage failed in a way that may pass.
+        """
+        try:
+            self._read(region, out)
+        except (DnmfError, MemoryError):
+            raise
+        except Exception as error:
+            raise self._explain(region, error) from error
+
+    def _read(self, region: Region, out: np.ndarray) -> None:
+        selection = tuple(slice(start, stop) for start, stop in region)
+        self.array.get_basic_selection(selection, out=NDBuffer.from_numpy_array(out))
+
+    def _explain(self, region: Region, error: Exception) -> DnmfError:
+        """Read again chunk by chunk: which one is it, and is it storage or content?"""
+        for key, part in self._chunks_of(region):
+            try:
+                missing = sync(key.get()) is None
+            except Exception as failure:
+                return self._at(key, part, failure, stored=not isinstance(failure, TooShort))
+            if missing:
+                continue
+            try:
+                self._read(part, np.empty([b - a for a, b in part], self.dtype))
+            except Exception as failure:
+                return self._at(key, part, failure, stored=False)
+        return TransientError(
+            f"reading {self.location.name} failed ({type(error).__name__}: {error}), but each of "
+            "its chunks can be read now"
+        )
+
+    def _at(self, key: StorePath, part: Region, failure: Exception, stored: bool) -> DnmfError:
+        """``stored`` says that the storage failed, before anything was decoded."""
+        text = f"{type(failure).__name__}: {failure}".rstrip(": ")
+        chunk = f"chunk {key.path} of {self.location.name} ({_region_text(part)})"
+        if isinstance(failure, PermissionError):
+            return CorruptDataError(f"{chunk} may not be read on {host()}: {text}")
+        if stored and (may_pass(failure) or not isinstance(failure, OSError)):
+            return TransientError(f"{chunk} could not be fetched: {text}")
+        return CorruptDataError(
+            f"{chunk} cannot be decoded: it is truncated or damaged ({text}). Restore this chunk "
+            "from a copy, or write it again"
+        )
+
+    def _chunks_of(self, region: Region) -> Iterator[tuple[StorePath, Region]]:
+        """The stored objects that a region touches, and which part of it each one holds."""
+        grid = self.shards or self.chunks
+        touched = [range(a // g, -(-b // g)) for (a, b), g in zip(region, grid, strict=True)]
+        for at in product(*touched):
+            part = tuple(
+                (max(a, i * g), min(b, (i + 1) * g))
+                for (a, b), i, g in zip(region, at, grid, strict=True)
+            )
+            yield self.array.store_path / self.array.metadata.encode_chunk_key(at), part
+
+    def unstored(self, region: Region, values: np.ndarray) -> list[str]:
+        """Keys of the chunks of this region that are not stored.
+
+        Parameters
+        ----------
+        region : Region
+        values : array
+            The region, decoded (perhaps converted): a chunk with anything but the fill value
+            in it is stored, so that storage is asked about few.
+        """
+        origin = [start for start, _ in region]
+        candidates = [
+            key
+            for key, part in self._chunks_of(region)
+            if self._is_fill(
+                values[tuple(slice(a - o, b - o) for (a, b), o in zip(part, origin, strict=True))]
+            )
+        ]
+        return self._absent(candidates)
+
+    def not_stored(self, region: Region, fill_values: int | None = None) -> list[str]:
+        """Keys of the chunks of this region that are not stored, whatever they read as.
+
+        Parameters
+        ----------
+        region : Region
+        fill_values : int, optional
+            How many entries of the region equal the fill value: a chunk with more entries in
+            the region is stored, so that storage is not asked.
+        """
+        return self._absent(
+            [
+                key
+                for key, part in self._chunks_of(region)
+                if fill_values is None or prod(b - a for a, b in part) <= fill_values
+            ]
+        )
+
+    def count_fill(self, values: np.ndarray) -> int:
+        """How many values equal the fill value."""
+        if self._fill == 0:
+            return values.size - int(np.count_nonzero(values))
+        return int(np.count_nonzero(self._same_as_fill(values)))
+
+    def _is_fill(self, values: np.ndarray) -> bool:
+        return all(self._equal_fill(part) for part in (values[:1], values))  # cheap test first
+
+    def _equal_fill(self, values: np.ndarray) -> bool:
+        return not values.any() if self._fill == 0 else bool(self._same_as_fill(values).all())
+
+    def _same_as_fill(self, values: np.ndarray) -> np.ndarray:
+        fill = values.dtype.type(self._fill)
+        return np.isnan(values) if np.isnan(fill) else values == fill
+
+    def _absent(self, keys: list[StorePath]) -> list[str]:
+        async def first_bytes() -> list[Any]:
+            one = RangeByteRequest(0, 1)
+            return await asyncio.gather(*(key.get(byte_range=one) for key in keys))
+
+        async def exist() -> list[bool]:
+            return await asyncio.gather(*(key.exists() for key in keys))
+
+        try:
+            if self.shards is None:
+                found = sync(exist())
+                return [key.path for key, there in zip(keys, found, strict=True) if not there]
+            heads = sync(first_bytes())
+        except OSError as error:
+            raise TransientError(f"cannot ask {self.location.name} for chunks: {error}") from error
+        for key, head in zip(keys, heads, strict=True):
+            if head is not None and len(head) == 0:  # Zarr would read it as fill values
+                raise CorruptDataError(
+                    f"chunk {key.path} of {self.location.name} is empty (0 bytes); restore it "
+                    "from a copy, or delete it if it holds only fill values"
+                )
+        return [key.path for key, head in zip(keys, heads, strict=True) if head is None]
+
+    def overhead(self, region: Region) -> int:
+        """Bytes that decoding a region takes at its peak beyond the decoded region.
+
+        Zarr holds up to ``async.concurrency`` chunks at once: as stored and as each codec
+        leaves it, each counted with its decoded size (a compressed one is rarely larger).
+        """
+        limit = int(zarr.config.get("async.concurrency"))
+        chunk = prod(self.chunks) * self.dtype.itemsize * self._copies
+        grid = self.shards or self.chunks
+        flight = min(limit, prod(_count(r, g) for r, g in zip(region, grid, strict=True)))
+        if self.shards is None:
+            return flight * chunk
+        inner = [
+            min(_count(r, c), g // c) for r, c, g in zip(region, self.chunks, grid, strict=True)
+        ]
+        wanted = prod(i * c for i, c in zip(inner, self.chunks, strict=True)) * self.dtype.itemsize
+        return flight * (2 * wanted + min(limit, prod(inner)) * chunk)
+
+
+def _count(stretch: tuple[int, int], size: int) -> int:
+    """How many cells of a grid a stretch touches."""
+    return -(-stretch[1] // size) - stretch[0] // size
+
+
+def _region_text(region: Region) -> str:
+    names = ("rows", "columns") if len(region) == 2 else ("entries",)
+    parts = [f"{name} {a} to {b - 1}" for name, (a, b) in zip(names, region, strict=True)]
+    return ", ".join(parts)

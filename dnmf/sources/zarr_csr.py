@@ -1,0 +1,158 @@
+"""Sparse matrices in Zarr that are stored by rows (CSR)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+
+from dnmf.errors import CorruptDataError
+from dnmf.sources.base import Matrix, Source
+from dnmf.sources.compressed import CompressedArrays
+from dnmf.sources.csr import block_dtype, check_offsets, csr_block, index_dtype
+from dnmf.sources.cuts import RowCost, cut_by_cost
+from dnmf.sources.forward import ForwardReader
+
+__all__ = ["ZarrCSR"]
+
+
+class ZarrCSR:
+    """A sparse matrix whose rows are stored one after the other.
+
+    Parameters
+    ----------
+    arrays : CompressedArrays
+        CSR, or CSC to be read as the transpose.
+    """
+
+    kind: ClassVar[str] = "zarr_csr"
+
+    def __init__(self, arrays: CompressedArrays) -> None:
+        self._arrays = arrays
+        self._offsets: dict[int, int] = {}  # of rows where blocks begin, as far as known
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> Self:
+        return cls(CompressedArrays.from_spec(spec))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_arrays": self._arrays, "_offsets": {}}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._arrays.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of blocks; float32 where float16 is stored, which scipy's sparse arrays cannot hold."""
+        return block_dtype(self._arrays.data.dtype)
+
+    @property
+    def is_sparse(self) -> bool:
+        return True
+
+    @property
+    def nbytes(self) -> int:
+        return self._bytes(self._arrays.nonzeros, self.shape[0] + 1)
+
+    @property
+    def persistent(self) -> bool:
+        return self._arrays.location.url is not None
+
+    def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
+        """See `Source.block_starts`; reads all of indptr, in stretches."""
+        width = index_dtype(self.shape[1]).itemsize
+        cost = RowCost(per_row=width, per_nonzero=itemsize + width)
+        starts, offsets = cut_by_cost(self._arrays.stretches(), cost, block_size, max_rows)
+        self._offsets.update(zip(starts.tolist(), offsets.tolist(), strict=True))
+        return starts
+
+    def block_bytes(self, start: int, stop: int) -> int:
+        return self._bytes(self._offset(stop) - self._offset(start), stop - start)
+
+    def read_overhead(self, start: int, stop: int) -> int:
+        """See `Source.read_overhead`; an upper estimate."""
+        a, b = self._offset(start), self._offset(stop)
+        arrays, nonzeros = self._arrays, b - a
+        parts = (arrays.data, arrays.indices)
+        decoding = max(part.overhead(((a, b),)) for part in parts)
+        offsets = arrays.indptr.overhead(((start, stop + 1),)) + 3 * 8 * (stop - start + 1)
+        shared = sum(p.chunks[0] * p.dtype.itemsize for p in (*parts, arrays.indptr))
+        stored, kept = (p.dtype.itemsize for p in parts), self._entry()
+        canonical = nonzeros * (sum(stored) + kept) // 2  # narrowed, or duplicates summed
+        grown = max(0, nonzeros * kept - self._bytes(nonzeros, 0))  # float16 is
+        return shared + grown + max(decoding, offsets, canonical)
+
+    def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
+        first, last = int(starts[0]), int(starts[-1])
+        offsets = ForwardReader(self._arrays.indptr)
+        readers = (ForwardReader(self._arrays.data), ForwardReader(self._arrays.indices))
+        before = offsets.take(first, first + 1, last + 1)
+        for start, stop in pairwise(map(int, starts)):
+            part = np.concatenate([before, offsets.take(start + 1, stop + 1, last + 1)])
+            before = part[-1:]
+            yield self._block(start, part, readers, stop == last)
+
+    def _block(
+        self, start: int, part: np.ndarray, readers: tuple[ForwardReader, ...], final: bool
+    ) -> sp.csr_array:
+        arrays, stop = self._arrays, start + len(part) - 1
+        n, d = self.shape
+        where = arrays.location.name
+        part = check_offsets(part, start, n, arrays.nonzeros, where)
+        a, b = int(part[0]), int(part[-1])
+        self._offsets[start], self._offsets[stop] = a, b
+        try:
+            data, indices = (reader.take(a, b, b if final else None) for reader in readers)
+        except CorruptDataError as error:
+            raise CorruptDataError(
+                f"{error}. It is needed for rows {start} to {stop - 1}"
+            ) from error
+        return csr_block(data, indices, part, d, owned=True, start=start, where=where)
+
+    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
+        assert isinstance(V, sp.csr_array)
+        arrays = self._arrays
+        region = ((self._offset(start), self._offset(stop)),)
+        names = arrays.indptr.not_stored(((start, stop + 1),))
+        # Canonical rows no longer lie as their chunks do, but they keep their entries: a chunk
+        # that is missing shows as many fill values, unless duplicates were summed.
+        for part, values in ((arrays.data, V.data), (arrays.indices, V.indices)):
+            complete = len(values) == region[0][1] - region[0][0]
+            names += part.not_stored(region, part.count_fill(values) if complete else None)
+        return names
+
+    def transposed(self) -> Source | None:
+        return None
+
+    def describe(self) -> str:
+        if self._arrays.encoding == "csc_matrix":
+            n, d = self.shape
+            return f"transpose of {self._arrays.describe((d, n))}"
+        return self._arrays.describe(self.shape)
+
+    def metadata(self) -> dict[str, Any]:
+        return {"kind": self.kind, **self._arrays.metadata()}
+
+    def spec(self) -> Mapping[str, Any]:
+        return self._arrays.spec(self.kind)
+
+    def _entry(self) -> int:
+        """Bytes of a stored entry in a block."""
+        return self.dtype.itemsize + index_dtype(self.shape[1]).itemsize
+
+    def _bytes(self, nonzeros: int, offsets: int) -> int:
+        arrays = self._arrays
+        entry = arrays.data.dtype.itemsize + arrays.indices.dtype.itemsize
+        return nonzeros * entry + offsets * arrays.indptr.dtype.itemsize
+
+    def _offset(self, row: int) -> int:
+        """indptr[row]; read where it is not known yet."""
+        if row not in self._offsets:
+            value = np.empty(1, self._arrays.indptr.dtype)
+            self._arrays.indptr.read(((row, row + 1),), value)
+            self._offsets[row] = int(value[0])
+        return self._offsets[row]

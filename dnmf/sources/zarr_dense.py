@@ -1,0 +1,133 @@
+"""Dense matrices in Zarr, formats 2 and 3, with any regular chunk grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import zarr
+
+from dnmf.errors import InputError
+from dnmf.sources.base import Matrix, Source
+from dnmf.sources.checks import check_shape, matrix_text
+from dnmf.sources.cuts import cut_evenly
+from dnmf.sources.forward import ForwardReader
+from dnmf.sources.store import Location, locate
+from dnmf.sources.stored import Region, StoredArray
+
+__all__ = ["ZarrDense"]
+
+
+class ZarrDense:
+    """A two-dimensional Zarr array, read in blocks of whole chunk-rows.
+
+    Parameters
+    ----------
+    stored : StoredArray
+    note : str
+        What a person should know about how it was found.
+
+    Raises
+    ------
+    InputError
+        The array is not two-dimensional, or empty.
+    """
+
+    kind: ClassVar[str] = "zarr"
+    _axis: ClassVar[int] = 0
+
+    def __init__(self, stored: StoredArray, note: str = "") -> None:
+        check_shape(stored.shape, stored.location.name)
+        self._stored, self._note = stored, note
+
+    @classmethod
+    def open(cls, location: Location, array: zarr.Array[Any], note: str = "") -> Self:
+        """The source of an open array."""
+        check_shape(array.shape, location.name)
+        return cls(StoredArray(location, array), note)
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> Self:
+        location = locate(spec["location"])
+        try:
+            node = location.open()
+        except FileNotFoundError as error:
+            raise InputError(f"{location.name} is no longer there") from error
+        if not isinstance(node, zarr.Array):
+            raise InputError(f"{location.name} was an array and is now a group")
+        return cls.open(location, node)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self._stored.shape[self._axis], self._stored.shape[1 - self._axis]
+        return rows, columns
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._stored.dtype
+
+    @property
+    def is_sparse(self) -> bool:
+        return False
+
+    @property
+    def nbytes(self) -> int:
+        return self.block_bytes(0, self.shape[0])
+
+    @property
+    def persistent(self) -> bool:
+        return self._stored.location.url is not None
+
+    def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
+        """See `Source.block_starts`; whole shards where one row of them fits."""
+        n, d = self.shape
+        grids = (self._stored.shards, self._stored.chunks)
+        units = [min(n, grid[self._axis]) for grid in grids if grid]
+        return cut_evenly(n, d * itemsize, block_size, max_rows, units)
+
+    def block_bytes(self, start: int, stop: int) -> int:
+        return (stop - start) * self.shape[1] * self.dtype.itemsize
+
+    def read_overhead(self, start: int, stop: int) -> int:
+        """See `Source.read_overhead`; an upper estimate.
+
+        Measured by tracemalloc on 64 MB of float32 with zstd: see the contract test, which
+        holds this to the measured peak for every chunk grid.
+        """
+        unit, n = self._stored.chunks[self._axis], self.shape[0]
+        rest = unit if stop % unit and stop < n else 0  # of a chunk that the next block shares
+        return self._stored.overhead(self._region(start, stop)) + self.block_bytes(0, rest)
+
+    def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
+        reader = ForwardReader(self._stored, self._axis)
+        for start, stop in pairwise(map(int, starts)):
+            yield reader.take(start, stop, int(starts[-1]))
+
+    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
+        assert isinstance(V, np.ndarray)
+        return self._stored.unstored(self._region(start, stop), V.T if self._axis else V)
+
+    def transposed(self) -> Source | None:
+        from dnmf.sources.transposed import ZarrColumns
+
+        return ZarrColumns(self._stored, self._note)
+
+    def describe(self) -> str:
+        where = self._stored.location.name + self._note
+        layout = self._stored.layout_text
+        return matrix_text(where, self.shape, self.dtype, layout, self.nbytes)
+
+    def metadata(self) -> dict[str, Any]:
+        return {"kind": self.kind, **self._stored.layout}
+
+    def spec(self) -> Mapping[str, Any]:
+        if self._stored.location.url is None:
+            raise InputError(f"{self.describe()} is only in this process; others cannot open it")
+        return {"kind": self.kind, "location": self._stored.location.url}
+
+    def _region(self, start: int, stop: int) -> Region:
+        region = [(0, length) for length in self._stored.shape]
+        region[self._axis] = (start, stop)
+        return tuple(region)
