@@ -10,7 +10,7 @@ from typing import Any
 
 from distributed import Client, Future, get_worker, wait
 from distributed.client import FutureCancelledError, FuturesCancelledError
-from distributed.scheduler import KilledWorker, NoWorker
+from distributed.scheduler import KilledWorker
 
 from dnmf.config import Resources
 from dnmf.errors import ClusterError, ResumableError, TransientError
@@ -25,7 +25,6 @@ NO_SCHEDULER = 30.0
 NO_WORKERS = 300.0
 PASSING = (
     KilledWorker,
-    NoWorker,
     TransientError,
     FutureCancelledError,
     FuturesCancelledError,

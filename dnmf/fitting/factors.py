@@ -6,8 +6,7 @@ import numpy as np
 
 from dnmf.fitting.context import refs
 from dnmf.fitting.state import ModelState
-from dnmf.linalg.products import gram
-from dnmf.losses.base import Factor
+from dnmf.losses.base import Factor, Loss
 from dnmf.runs.base import RunStore
 
 __all__ = ["load_factor", "load_rows", "read_H"]
@@ -18,7 +17,9 @@ def read_H(store: RunStore, pieces: list[list[str]]) -> np.ndarray:
     return np.concatenate([store.get(ref) for ref in refs(pieces)], axis=1)
 
 
-def load_factor(store: RunStore, state: ModelState, sparse: bool) -> tuple[Factor, np.ndarray]:
+def load_factor(
+    store: RunStore, state: ModelState, loss: Loss, sparse: bool
+) -> tuple[Factor, np.ndarray]:
     """H of the next pass, and what the rows' rescaling means for a warm W.
 
     Returns
@@ -40,8 +41,7 @@ def load_factor(store: RunStore, state: ModelState, sparse: bool) -> tuple[Facto
         del before
         scale *= _normalize(H)
     scale[state.revive] = 0.0
-    Ht = np.ascontiguousarray(H.T) if sparse else None
-    return Factor(H, Ht, gram(H.T)), scale
+    return loss.prepare(H, sparse), scale
 
 
 def _normalize(H: np.ndarray) -> np.ndarray:

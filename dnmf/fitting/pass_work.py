@@ -15,7 +15,6 @@ from dnmf.fitting.factors import load_factor, load_rows
 from dnmf.fitting.state import MOST_TRIES, ModelState
 from dnmf.fitting.work import Step
 from dnmf.linalg.blas import numeric_fingerprint
-from dnmf.linalg.products import product_VHt
 from dnmf.losses import get_loss
 from dnmf.losses.base import Candidate, Factor, SmallStats
 
@@ -68,7 +67,9 @@ class PassWork:
         with self._lock:
             if self._factors is None:
                 store, sparse = self.context.store, self.context.plan.sparse
-                self._factors = [load_factor(store, state, sparse) for state in self.states]
+                self._factors = [
+                    load_factor(store, state, self.loss, sparse) for state in self.states
+                ]
                 self._checksums = store.get(refs([self.scan["checksums"]])[0])
             return self._factors
 
@@ -88,7 +89,7 @@ class PassWork:
             )
             for state, (factor, scale) in zip(self.states, factors, strict=True)
         ]
-        row_sumsq = context.store.get(refs([self.scan["rows"][segment]])[0])[1]
+        sums_of_rows = context.store.get(refs([self.scan["rows"][segment]])[0])
         dtype = np.dtype(plan.dtype)
         sums = [
             self.loss.empty(factor.H.shape[0], plan.shape[1], dtype, plan.sparse)
@@ -98,14 +99,12 @@ class PassWork:
         for block, nbytes, _ in read_segment(context, segment, self._checksums):
             rows = slice(block.start - first, block.start - first + block.V.shape[0])
             for (factor, _), W, stats in zip(factors, Ws, sums, strict=True):
-                products = product_VHt(block.V, factor.H, factor.Ht)
                 self.loss.update_block(
                     block.V,
                     block.start,
-                    products,
                     W[rows],
                     factor,
-                    row_sumsq[rows],
+                    sums_of_rows[:, rows],
                     stats,
                     tau=W_TAU,
                     residual=self.step.residual,
@@ -175,8 +174,8 @@ class PassWork:
         stats = small.models[position]
         a, b = plan.slab_starts[slab], plan.slab_starts[slab + 1]
         old = np.ascontiguousarray(factor.H[:, a:b])
-        column_sumsq = store.get(refs([self.scan["columns"]])[0])[1, a:b]
-        step = self.loss.update_H(WtV, stats, old, column_sumsq)
+        columns = store.get(refs([self.scan["columns"]])[0])[:, a:b]
+        step = self.loss.update_H(WtV, stats, old, columns)
         for j, candidate in self._revivals(position, stats):
             norm = float(np.linalg.norm(candidate.direction.astype(np.float64)))
             step.H[j] = candidate.direction[a:b] / norm

@@ -141,7 +141,7 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
         Neither rows nor columns can be decoded within ``config.max_block``.
     """
     dtype = compute_dtype(source.dtype, config.dtype)
-    axis, oriented, starts = _choose_axis(source, config, dtype)
+    axis, oriented, starts = _choose_axis(source, config, dtype, mode)
     n, d = oriented.shape
     sizes = [oriented.block_bytes(a, b) for a, b in zip(starts, starts[1:], strict=False)]
     total = sum(sizes)
@@ -176,17 +176,20 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
 
 
 def _choose_axis(
-    source: Source, config: FitConfig, dtype: np.dtype
+    source: Source, config: FitConfig, dtype: np.dtype, mode: str
 ) -> tuple[str, Source, list[int]]:
     """Rows where a chunk-row fits, else columns where a chunk-column does (rule 8)."""
     found = []
-    for axis, candidate in (("rows", source), ("columns", source.transposed())):
+    choices: list[tuple[str, Source | None]] = [("rows", source)]
+    if mode == "fit":  # a row of W at a fixed H needs its whole row of V
+        choices.append(("columns", source.transposed()))
+    for axis, candidate in choices:
         if candidate is None:
             continue
         try:
             starts = _cut(candidate, config, dtype)
         except InputError:  # a layout that has no rows, such as CSC
-            if axis == "columns":
+            if axis == choices[-1][0]:
                 raise
             continue
         sizes = [candidate.block_bytes(a, b) for a, b in zip(starts, starts[1:], strict=False)]

@@ -28,9 +28,7 @@ def stop_sentence(kind: str, config: FitConfig, passes: int) -> str:
     )
 
 
-def expected_decrease(
-    decrease: float | None, before: float | None, gain: float
-) -> float | None:
+def expected_decrease(decrease: float | None, before: float | None, gain: float) -> float | None:
     """The sum of all decreases to come, if they go on shrinking at their last rate.
 
     With rho = clip(D_t / D_{t-1}, 0, 0.95) it is D_t rho / (1 - rho): relative to the

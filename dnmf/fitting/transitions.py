@@ -144,7 +144,7 @@ def _after_transform(
     pair = Pair(
         W=found["W"],
         W_starts=context.plan.row_starts,
-        H=[],
+        H=context.plan.start_H,
         objective=found["objective"],
         WtW=["", ""],
         WtV=[],

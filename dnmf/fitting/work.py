@@ -16,7 +16,15 @@ from typing import Any, Protocol
 from dnmf.config import Resources
 from dnmf.errors import TransientError
 
-__all__ = ["Executor", "Step", "StepOutcome", "Work", "combine_tree", "leaf_with_retries", "tree_levels"]
+__all__ = [
+    "Executor",
+    "Step",
+    "StepOutcome",
+    "Work",
+    "combine_tree",
+    "leaf_with_retries",
+    "tree_levels",
+]
 
 Piece = Any
 

@@ -107,6 +107,10 @@ class Loss(Protocol):
 
     name: str
 
+    def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
+        """H (k, d) in the forms that all blocks of a pass share."""
+        ...
+
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
         """Zero statistics of a segment: the small ones, and the accumulator of k x d."""
         ...
@@ -115,10 +119,9 @@ class Loss(Protocol):
         self,
         V: Matrix,
         start: int,
-        products: np.ndarray,
         W: np.ndarray,
         factor: Factor,
-        row_sumsq: np.ndarray,
+        rows: np.ndarray,
         stats: tuple[SmallStats, Any],
         *,
         tau: float,
@@ -131,15 +134,19 @@ class Loss(Protocol):
         V : (m, d) block
         start : int
             Global index of its first row.
-        products : (m, k) array
-            V H' of this model.
         W : (m, k) array
             Warm start; becomes the solution.
+        rows : (2, m) float64 array
+            Sums and sums of squares of the block's rows.
+        tau : float
+            Relative tolerance of the W-step.
+        residual : bool
+            Compute the objective entry by entry.
         """
         ...
 
     def slabs(self, accumulator: Any, slab_starts: Sequence[int]) -> list[np.ndarray]:
-        """Cut the accumulator into contiguous (k, slab) float64 arrays."""
+        """Cut the accumulator into contiguous (r, slab) float64 arrays, r by the loss."""
         ...
 
     def objective(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
@@ -151,7 +158,17 @@ class Loss(Protocol):
         ...
 
     def update_H(
-        self, WtV: np.ndarray, stats: SmallStats, H: np.ndarray, column_sumsq: np.ndarray
+        self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
     ) -> HStep:
-        """Solve one column slab of H from the reduced statistics."""
+        """Solve one column slab of H from the reduced statistics.
+
+        Parameters
+        ----------
+        wide : (r, slab) float64 array
+            What `slabs` cut, reduced over all rows.
+        H : (k, slab) array
+            The H of the pass.
+        columns : (2, slab) float64 array
+            Sums and sums of squares of V's columns.
+        """
         ...

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.linalg.hals import solve_rows
-from dnmf.linalg.products import add_WtV, gram, residual_sumsq, row_residual
+from dnmf.linalg.products import add_WtV, gram, product_VHt, residual_sumsq, row_residual
 from dnmf.losses.base import Candidate, Factor, HStep, Matrix, SmallStats
 
 __all__ = ["Frobenius"]
@@ -23,6 +23,10 @@ class Frobenius:
 
     name = "frobenius"
 
+    def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
+        """See `Loss.prepare`."""
+        return Factor(H, np.ascontiguousarray(H.T) if sparse else None, gram(H.T))
+
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
         """See `Loss.empty`; W' V is kept transposed for CSR, where rows of it are touched."""
         WtV = np.zeros((d, k), dtype).T if sparse else np.zeros((k, d))
@@ -32,10 +36,9 @@ class Frobenius:
         self,
         V: Matrix,
         start: int,
-        products: np.ndarray,
         W: np.ndarray,
         factor: Factor,
-        row_sumsq: np.ndarray,
+        rows: np.ndarray,
         stats: tuple[SmallStats, Any],
         *,
         tau: float,
@@ -43,7 +46,8 @@ class Frobenius:
     ) -> None:
         """See `Loss.update_block`."""
         small, WtV = stats
-        found = solve_rows(W, products, factor.G.astype(W.dtype), row_sumsq, tau=tau)
+        VHt = product_VHt(V, factor.H, factor.Ht)
+        found = solve_rows(W, VHt, factor.G.astype(W.dtype), rows[1], tau=tau)
         add_WtV(V, W, WtV if isinstance(V, np.ndarray) else WtV.T)
         part = SmallStats(gram(W), found.cross, found.total, found.sumsq, found.kkt, found.sweeps)
         small.residual = small.residual or 0.0 if residual else None
@@ -89,10 +93,10 @@ class Frobenius:
         return [int(j) for j in np.flatnonzero(size <= limit)]
 
     def update_H(
-        self, WtV: np.ndarray, stats: SmallStats, H: np.ndarray, column_sumsq: np.ndarray
+        self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
     ) -> HStep:
         """See `Loss.update_H`: the columns are independent, and cost no data access."""
-        A = stats.WtW
+        A, WtV = stats.WtW, wide
         diagonal = np.diag(A)[:, None]
         old = H.astype(np.float64)
         gradient = A @ old - WtV
@@ -104,7 +108,7 @@ class Frobenius:
             Ht,
             np.ascontiguousarray(WtV.T),
             A,
-            column_sumsq,
+            columns[1],
             tau=H_TAU,
             max_sweeps=H_SWEEPS,
         )

@@ -99,6 +99,11 @@ def _create(
         _sync(os.path.join(path, "zarr.json"))
 
 
+def _writable(path: str) -> zarr.Array:
+    """Open to write, zeros too (``open_array(config=...)`` of zarr 3.1 does not keep this)."""
+    return zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
+
+
 def _sync(path: str) -> None:
     """Make a file that Zarr wrote durable, and its name."""
     handle = os.open(path, os.O_RDONLY)
@@ -142,7 +147,7 @@ def write_H(path: str, start_column: int, columns: np.ndarray, *, group: str = "
 def _write(path: str, axis: int, start: int, part: np.ndarray) -> None:
     reach("array-writing", kind=os.path.basename(path), start=start, path=path)
     with storage("write", path):
-        array = zarr.open_array(path, mode="r+", config={"write_empty_chunks": True})
+        array = _writable(path)
         chunk, size = array.chunks[axis], array.shape[axis]
         stop = start + part.shape[axis]
         other = 1 - axis
@@ -162,9 +167,8 @@ def _write(path: str, axis: int, start: int, part: np.ndarray) -> None:
 
 
 def _chunk_file(path: str, axis: int, index: int) -> str:
-    return os.path.join(path, "c", str(index), "0") if axis == 0 else os.path.join(
-        path, "c", "0", str(index)
-    )  # fmt: skip
+    place = (str(index), "0") if axis == 0 else ("0", str(index))
+    return os.path.join(path, "c", *place)
 
 
 def finish(
@@ -231,7 +235,7 @@ def _write_column(path: str, column: np.ndarray) -> None:
     _create(path, os.path.basename(path), column.shape, (size,), column.dtype)
     if len(column):
         with storage("write", path):
-            zarr.open_array(path, mode="r+", config={"write_empty_chunks": True})[:] = column
+            _writable(path)[:] = column
             _sync(os.path.join(path, "c", "0"))
 
 

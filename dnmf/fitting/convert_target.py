@@ -1,0 +1,258 @@
+"""Where a conversion writes: a temporary folder beside the target, renamed at the end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from dnmf.errors import (
+    ClusterError,
+    DnmfError,
+    OptionError,
+    OutputExistsError,
+    ResumableError,
+    RunError,
+)
+from dnmf.sources import Source
+from dnmf.sources.store import is_url, locate
+
+__all__ = ["Target", "Workplace", "writing"]
+
+_ZARR = ("zarr.json", ".zarray", ".zgroup")
+_FOR_GOOD = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turn failures of storage that trying again cannot help into errors for people."""
+    try:
+        yield
+    except DnmfError:
+        raise
+    except OSError as error:
+        if error.errno not in _FOR_GOOD:
+            raise
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: str, error: OSError) -> RunError:
+    text = os.strerror(error.errno) if error.errno else str(error)
+    return RunError(
+        f"cannot write {path}: {text}. Make room or change the permissions, or give another "
+        f"folder, and run this again"
+    )
+
+
+@dataclass(frozen=True)
+class Target:
+    """What will be written.
+
+    Attributes
+    ----------
+    path : str
+        Absolute, or a URL.
+    fs : fsspec file system or None
+        None for local paths.
+    """
+
+    path: str
+    fs: Any = None
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str], overwrite: bool) -> Target:
+        """Check the target, without writing anything.
+
+        Raises
+        ------
+        OutputExistsError
+            It exists, and ``overwrite`` is false.
+        OptionError
+            It exists and is no Zarr: that is never deleted.
+        RunError
+            It cannot be written there.
+        """
+        text = os.fspath(path).removeprefix("file://").rstrip("/")
+        if not text:
+            raise OptionError("the path to write is empty")
+        if is_url(text):
+            target = cls._at_url(text)
+        else:
+            target = cls(os.path.abspath(os.path.expanduser(text)))
+        target._check(overwrite)
+        return target
+
+    @classmethod
+    def _at_url(cls, url: str) -> Target:
+        from fsspec.core import url_to_fs
+
+        locate(url)  # says what is wrong with the URL, or which package is missing
+        return cls(url, url_to_fs(url)[0])
+
+    def _check(self, overwrite: bool) -> None:
+        if self.exists():
+            if not overwrite:
+                raise OutputExistsError(
+                    f"{self.path} exists; choose another path, or replace it with --overwrite "
+                    f"(overwrite=True)"
+                )
+            if not any(self._has(name) for name in _ZARR):
+                raise OptionError(
+                    f"{self.path} is not a Zarr array or group, so it is not overwritten; delete "
+                    f"it yourself or choose another path"
+                )
+        if self.fs is None:
+            parent = os.path.dirname(self.path)
+            if not os.path.isdir(parent):
+                raise RunError(f"the folder {parent} does not exist; make it, or choose another")
+            if not os.access(parent, os.W_OK | os.X_OK):
+                raise RunError(f"this user may not write to the folder {parent}; choose another")
+
+    def exists(self) -> bool:
+        """Whether there is anything."""
+        if self.fs is None:
+            return os.path.lexists(self.path)
+        return bool(self.fs.exists(self.path))
+
+    def _has(self, name: str) -> bool:
+        if self.fs is None:
+            return os.path.isfile(os.path.join(self.path, name))
+        return bool(self.fs.exists(f"{self.path}/{name}"))
+
+    def refuse_to_hold(self, source: Source) -> None:
+        """Refuse a target whose replacement would delete the source, or a part of it.
+
+        To replace the source itself is fine.
+
+        Raises
+        ------
+        OptionError
+        """
+        spec = source.spec() if source.persistent else {}
+        held = str(spec.get("location") or spec.get("path") or "")
+        inside, around = f"{held}/".startswith(f"{self.path}/"), self.path.startswith(f"{held}/")
+        if held and held != self.path and (inside or around):
+            raise OptionError(
+                f"{self.path} and the source {held} lie within each other; choose another path"
+            )
+
+    @contextmanager
+    def workplace(self) -> Iterator[Workplace]:
+        """A temporary folder beside the target, deleted at the end in any case."""
+        base = f"{self.path}.converting-{secrets.token_hex(4)}"
+        place = Workplace(self, base)
+        try:
+            if self.fs is None:
+                try:
+                    os.mkdir(base)
+                except OSError as error:
+                    raise _cannot_write(self.path, error) from error
+            yield place
+        finally:
+            place.remove()
+
+
+@dataclass
+class Workplace:
+    """The temporary folder.
+
+    Attributes
+    ----------
+    target : Target
+    base : str
+        The folder itself.
+    reachable : bool
+        Whether other processes see what is in it.
+    """
+
+    target: Target
+    base: str
+    reachable: bool = True
+    _elsewhere: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        protocol = getattr(self.target.fs, "protocol", ())
+        self.reachable = "memory" not in ((protocol,) if isinstance(protocol, str) else protocol)
+
+    @property
+    def new(self) -> str:
+        """What will be the target."""
+        return self.folder("new")
+
+    def folder(self, name: str) -> str:
+        """A Zarr group's path in this folder; not created."""
+        return f"{self.base}/{name}"
+
+    def scratch(self) -> str:
+        """A local folder for plain files: here, or in this machine's temporary folder."""
+        if self.target.fs is None:
+            path = self.folder("scratch")
+            os.mkdir(path)
+            return path
+        self.reachable = False
+        self._elsewhere.append(tempfile.mkdtemp(prefix="dnmf-"))
+        return self._elsewhere[-1]
+
+    def publish(self) -> None:
+        """Give what was written the target's name; what had it before is deleted.
+
+        A local rename: whoever looks sees the old or the new one, or for a moment none. In an
+        object store the objects are copied one after the other.
+        """
+        with writing(self.target.path):
+            if self.target.fs is None:
+                self._rename()
+                return
+            if self.target.exists():
+                self.target.fs.rm(self.target.path, recursive=True)
+            self.target.fs.mv(self.new, self.target.path, recursive=True)
+
+    def _rename(self) -> None:
+        old, path = self.folder("old"), self.target.path
+        replaced = os.path.lexists(path)
+        if replaced:
+            os.rename(path, old)
+        try:
+            os.rename(self.new, path)
+        except OSError:
+            if replaced:
+                os.rename(old, path)
+            raise
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Errors of a conversion in words of a conversion."""
+        try:
+            with writing(self.target.path):
+                yield
+        except ResumableError as error:
+            raise ClusterError(
+                f"{self.target.path} was not written: {error}. Nothing was left behind; run the "
+                f"conversion again"
+            ) from error
+        except OSError as error:
+            if isinstance(error, DnmfError):
+                raise
+            raise _cannot_write(self.target.path, error) from error
+
+    def remove(self) -> None:
+        """Delete the folder, as far as that is possible."""
+        for path in self._elsewhere:
+            shutil.rmtree(path, ignore_errors=True)
+        if self.target.fs is None:
+            shutil.rmtree(self.base, ignore_errors=True)
+        elif self.target.fs.exists(self.base):
+            self.target.fs.rm(self.base, recursive=True)
