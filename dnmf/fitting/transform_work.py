@@ -14,7 +14,7 @@ from dnmf.fitting.context import Context, cached_work, read_segment
 from dnmf.fitting.factors import read_H
 from dnmf.fitting.work import Step
 from dnmf.linalg.blas import numeric_fingerprint
-from dnmf.linalg.hals import solve_rows
+from dnmf.linalg.hals import cold_start, solve_rows
 from dnmf.linalg.measure import measure
 from dnmf.linalg.products import gram, product_VHt
 
@@ -86,7 +86,7 @@ class TransformWork:
                 part.first_bad = (block.start + row, column, value)
             else:
                 C = product_VHt(block.V, H, Ht)
-                W = np.zeros_like(C)
+                W = cold_start(C, G.astype(np.float64))
                 solved = solve_rows(
                     W, C, G, found.row_sumsq, tau=TAU[plan.dtype], max_sweeps=SWEEPS
                 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.linalg.hals import solve_rows
+from dnmf.linalg.hals import cold_start, solve_rows
 from dnmf.linalg.products import add_WtV, gram, product_VHt, residual_sumsq, row_residual
 from dnmf.losses.base import Candidate, Factor, HStep, Matrix, SmallStats
 
@@ -47,6 +47,8 @@ class Frobenius:
         """See `Loss.update_block`."""
         small, WtV = stats
         VHt = product_VHt(V, factor.H, factor.Ht)
+        if not W.any():
+            W[:] = cold_start(VHt, factor.G)
         found = solve_rows(W, VHt, factor.G.astype(W.dtype), rows[1], tau=tau)
         add_WtV(V, W, WtV if isinstance(V, np.ndarray) else WtV.T)
         part = SmallStats(gram(W), found.cross, found.total, found.sumsq, found.kkt, found.sweeps)
