@@ -88,7 +88,7 @@ def prepare_folder(
         _check_replaceable(path, existing, overwrite, protect)
     creation = Creation(path)
     with storage("create", path, may_pass=False):
-        aside = _set_aside(path) if existing.kind in ("result", "run") else None
+        aside = _set_aside(path) if existing.kind in ("result", "run", "stub") else None
         if existing.kind != "empty":
             try:
                 creation.make()

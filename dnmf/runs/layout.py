@@ -90,6 +90,10 @@ def read_plan(path: str) -> dict[str, Any]:
             data = file.read()
     except RunError as error:
         if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
+            if os.path.isdir(os.path.join(path, STATE)):
+                raise RunError(
+                    f"{path} {_CUT_OFF}. Start it again with overwrite=True (--overwrite)"
+                ) from None
             raise RunError(
                 f"{path} is not a run of dnmf: it has no {PLAN}. Give the folder that out= "
                 "(--out) named"
@@ -137,6 +141,9 @@ def published_attributes(path: str, group: str = "") -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+_CUT_OFF = "holds a run that was cut off before it began"
+
+
 @dataclass(frozen=True)
 class Existing:
     """What is at a path.
@@ -144,8 +151,8 @@ class Existing:
     Attributes
     ----------
     kind : str
-        ``"absent"``, ``"file"``, ``"empty"``, ``"result"``, ``"run"``, or ``"folder"`` for
-        one that dnmf did not make.
+        ``"absent"``, ``"file"``, ``"empty"``, ``"result"``, ``"run"``, ``"stub"`` for a run
+        without a plan, or ``"folder"`` for one that dnmf did not make.
     text : str
         The same as a clause about the path, for people.
     """
@@ -156,7 +163,7 @@ class Existing:
     @property
     def replaceable(self) -> bool:
         """Whether ``overwrite`` may replace it."""
-        return self.kind in ("absent", "empty", "result", "run")
+        return self.kind in ("absent", "empty", "result", "run", "stub")
 
 
 def examine(path: str) -> Existing:
@@ -171,8 +178,10 @@ def examine(path: str) -> Existing:
         return Existing("empty", "is an empty folder")
     if published_attributes(path) is not None:
         return Existing("result", "holds a finished result")
-    if os.path.isdir(os.path.join(path, STATE)):
+    if os.path.isfile(os.path.join(path, PLAN)):
         return Existing("run", _progress(path))
+    if os.path.isdir(os.path.join(path, STATE)):
+        return Existing("stub", _CUT_OFF)
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return Existing("folder", f"is a folder that dnmf did not make (it holds {shown})")
 

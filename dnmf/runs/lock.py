@@ -86,7 +86,7 @@ class RunLock:
         self._run = path
         self._path = os.path.join(path, LOCK)
         self._lease, self._heartbeat = lease, heartbeat
-        self._mine: os.stat_result | None = None
+        self._token = new_id()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.lost = False
@@ -121,11 +121,11 @@ class RunLock:
             pid=os.getpid(),
             started=_started(os.getpid()) or "",
             since=datetime.now(UTC).isoformat(sep=" ", timespec="seconds"),
-            token=new_id(),
+            token=self._token,
         )
         for _ in range(10):
             with suppress(FileExistsError):
-                create_file(self._path, [encode(asdict(me))], self._remember)
+                create_file(self._path, [encode(asdict(me))])
                 return
             found = _read(self._path)
             if found is not None:
@@ -133,17 +133,14 @@ class RunLock:
                 self._put_aside(found)
         raise RunLockedError(f"{self._run}: other processes keep taking its lock; try again")
 
-    def _remember(self, temporary: str) -> None:
-        self._mine = os.stat(temporary)
-
     def _refuse_living(self, found: tuple[Holder | None, float]) -> None:
-        other, age = found
-        if not _lives(other, age, self._lease):
+        other, touched = found
+        if not _lives(self._path, other, touched, self._lease):
             return
         who = str(other) if other is not None else "an unknown process"
         hint = "stop that process, or wait until it ends"
         if other is None or other.machine != _machine():
-            left = max(1.0, self._lease - age)
+            left = max(1.0, self._lease - _age(self._path, touched))
             hint += f"; if it is dead, try again in {left:.0f} seconds"
         raise RunLockedError(f"{self._run} is being worked on by {who}: {hint}")
 
@@ -159,37 +156,38 @@ class RunLock:
             os.unlink(aside)
 
     def _is_mine(self) -> bool:
-        try:
-            now = os.stat(self._path)
-        except FileNotFoundError:
-            return False
-        return self._mine is not None and os.path.samestat(now, self._mine)
+        found = _read(self._path)  # not by inode: numbers of deleted files are used again
+        return found is not None and found[0] is not None and found[0].token == self._token
 
     def _beat(self) -> None:
+        missed = 0
         while not self._stop.wait(self._heartbeat):
             with suppress(OSError):  # a storage that fails now may be back at the next beat
-                if not self._is_mine():
+                # Twice, since a process that replaces a dead one's lock may have moved this one
+                # by mistake, and puts it back.
+                missed = 0 if self._is_mine() else missed + 1
+                if missed == 2:
                     self.lost = True
                     return
-                os.utime(self._path)
+                if not missed:
+                    os.utime(self._path)
 
 
 def holder(path: str, lease: float = LEASE) -> Holder | None:
     """The living process that works on the run at ``path``, or None."""
-    found = _read(os.path.join(path, LOCK))
-    if found is None or not _lives(*found, lease):
-        return None
-    return found[0]
+    lock = os.path.join(path, LOCK)
+    found = _read(lock)
+    return found[0] if found is not None and _lives(lock, *found, lease) else None
 
 
-def _lives(other: Holder | None, age: float, lease: float) -> bool:
+def _lives(lock: str, other: Holder | None, touched: float, lease: float) -> bool:
     if other is not None and other.machine == _machine():
         return _started(other.pid) == other.started
-    return age < lease
+    return _age(lock, touched) < lease
 
 
 def _read(path: str) -> tuple[Holder | None, float] | None:
-    """Who holds a lock (None where that is unreadable) and seconds since its last sign of life.
+    """Who holds a lock (None where that is unreadable) and the time of its last sign of life.
 
     None where there is no lock.
     """
@@ -200,10 +198,14 @@ def _read(path: str) -> tuple[Holder | None, float] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        who = Holder(**decode(data))
+        return Holder(**decode(data)), touched
     except (ValueError, TypeError):
-        who = None
-    return who, _now(os.path.dirname(path)) - touched
+        return None, touched
+
+
+def _age(path: str, touched: float) -> float:
+    """Seconds since then, by the clock of the storage, which is also that of the heartbeats."""
+    return _now(os.path.dirname(path)) - touched
 
 
 def _now(folder: str) -> float:
@@ -227,6 +229,8 @@ def _machine() -> str:
         parts.append(file.read().strip())
     with suppress(OSError):
         parts.append(os.readlink("/proc/self/ns/pid"))
+    if _started(os.getpid()) is None:  # nobody can be looked up here: leave it to the lease
+        parts.append(new_id())
     return " ".join(parts)
 
 

@@ -18,6 +18,7 @@ from zarr.codecs import ZstdCodec
 from dnmf.errors import RunError
 from dnmf.faultpoints import reach
 from dnmf.runs.files import make_folder, replace_file, storage, sync_folder
+from dnmf.runs.layout import STATE
 from dnmf.runs.records import finite
 
 __all__ = ["RESULT_FORMAT", "create_arrays", "finish", "write_H", "write_W"]
@@ -145,8 +146,8 @@ def write_H(path: str, start_column: int, columns: np.ndarray, *, group: str = "
 
 
 def _write(path: str, axis: int, start: int, part: np.ndarray) -> None:
-    reach("array-writing", kind=os.path.basename(path), start=start, path=path)
     with storage("write", path):
+        reach("array-writing", kind=os.path.basename(path), start=start, path=path)
         array = _writable(path)
         chunk, size = array.chunks[axis], array.shape[axis]
         stop = start + part.shape[axis]
@@ -203,20 +204,21 @@ def finish(
     for name, column in columns.items():
         _write_column(os.path.join(folder, name), column)
     own = {"format": RESULT_FORMAT, **finite(attributes), "history_columns": list(columns)}
-    for parent in _parents(group):
-        target = os.path.join(path, parent, "zarr.json")
-        if not os.path.exists(target):
-            _write_group(os.path.join(path, parent), {})
+    if not group and os.path.isdir(os.path.join(path, STATE)):
+        # Listing members without consolidated metadata warns of folders that are no node.
+        _write_group(os.path.join(path, STATE), {})
     details = {"group": group, "path": os.path.join(folder, "zarr.json")}
     reach("result-finishing", **details)
     _write_group(folder, {"dnmf": own})
+    for parent in _parents(group):
+        _write_group(os.path.join(path, parent), {})
     reach("result-published", **details)
 
 
 def _parents(group: str) -> list[str]:
-    """Groups between the root and ``group``, without both."""
+    """Groups between ``group`` and the root, without both, innermost first."""
     parts = group.split("/")
-    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+    return ["/".join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]
 
 
 def _columns(history: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -278,7 +280,7 @@ def _nodes(folder: str, prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         target = os.path.join(entry.path, "zarr.json")
-        if not os.path.isfile(target):
+        if entry.name == STATE or not os.path.isfile(target):
             continue
         with open(target, encoding="utf-8") as file:
             node = json.load(file)

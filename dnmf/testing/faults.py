@@ -1,8 +1,10 @@
 """Faults on purpose: deterministic, counted, in any process.
 
->>> from dnmf.testing import faults
->>> with faults.active(folder, [Fault("object-written", "kill", {"kind": "W", "segment": 3})]):
-...     ...  # the first process that has written segment 3 of W dies  # doctest: +SKIP
+The first process that has written segment 3 of W dies::
+
+    with faults.active(folder, [Fault("object-written", "kill", {"kind": "W", "segment": 3})]):
+        ...
+    assert faults.struck(folder) == 1
 """
 
 from __future__ import annotations
@@ -90,8 +92,8 @@ def reached(folder: str | os.PathLike[str], point: str, **match: Any) -> list[di
             entries = [json.loads(line) for line in file]
     except FileNotFoundError:
         return []
-    found = [{**entry["details"], "pid": entry["pid"]} for entry in entries
-             if entry["point"] == point]  # fmt: skip
+    here = [entry for entry in entries if entry["point"] == point]
+    found = [{**entry["details"], "pid": entry["pid"]} for entry in here]
     return [details for details in found if matches(details, match)]
 
 

@@ -33,6 +33,11 @@ def record_path(store, index):
     return os.path.join(store.path, ".dnmf", "records", f"{index}.json")
 
 
+def _put_and_commit(store):
+    store.put("W/0/0-1", np.zeros(5))
+    store.commit(0, {})
+
+
 def all_files(folder):
     return sorted(os.path.join(d, f) for d, _, files in os.walk(folder) for f in files)
 
@@ -198,8 +203,7 @@ def test_a_storage_that_refuses_is_named(store, tmp_path, action, why, remedy, p
         faults.active(tmp_path / "faults", [Fault(point, action)]) as folder,
         pytest.raises(RunError, match=why) as caught,
     ):
-        store.put("W/0/0-1", np.zeros(5))
-        store.commit(0, {})
+        _put_and_commit(store)
     assert faults.struck(folder) == 1
     assert store.path in str(caught.value)
     assert remedy in str(caught.value)
