@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dnmf.cli.cluster import ClusterOptions, print_dashboard
 from dnmf.cli.options import debug_option, local_options, overwrite
 
 __all__ = ["command"]

@@ -27,6 +27,8 @@ Examples:
   dnmf demo --large 8GB --memory 1GB --workers 2"""
 
 TOPICS, COMPONENTS, COLUMNS = 16, 20, 2000
+BLOCK_SIZE = 32 * 1024
+"""Of the docstrings, which fit into one block: so small that every worker gets some."""
 
 
 @click.command(epilog=EPILOG)
@@ -49,6 +51,9 @@ TOPICS, COMPONENTS, COLUMNS = 16, 20, 2000
     help=f"Number of components [default: {TOPICS}; with --large {COMPONENTS}].",
 )
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True)
+@click.option(
+    "--max-passes", type=click.IntRange(min=1), metavar="N", help="Most reads after the scan."
+)
 @local_options
 @debug_option
 def command(
@@ -57,6 +62,7 @@ def command(
     columns: int | None,
     k: int | None,
     seed: int,
+    max_passes: int | None,
     cluster: ClusterOptions,
 ) -> None:
     """Factorize the docstrings of Python's standard library and print their topics.
@@ -68,12 +74,12 @@ def command(
         raise OptionError("--columns belongs to --large; the docstrings have the columns they have")
     with _kept_folder(folder) as home:
         if large is None:
-            _topics(home, k or TOPICS, seed, cluster)
+            _topics(home, cluster, k=k or TOPICS, seed=seed, max_passes=max_passes)
         else:
             from dnmf.cli.demo_planted import Planted
 
             parts = (large, columns or COLUMNS, k or COMPONENTS, seed)
-            _large(Planted(str(home / "V.zarr"), *parts), home / "fit.zarr", cluster)
+            _large(Planted(str(home / "V.zarr"), *parts), home / "fit.zarr", cluster, max_passes)
 
 
 @contextmanager
@@ -90,7 +96,7 @@ def _kept_folder(folder: Path | None) -> Iterator[Path]:
             home.rmdir()
 
 
-def _topics(folder: Path, k: int, seed: int, cluster: ClusterOptions) -> None:
+def _topics(folder: Path, cluster: ClusterOptions, **options: int | None) -> None:
     import dnmf
     from dnmf.cli import demo_corpus
     from dnmf.cli.demo_topics import print_topics
@@ -107,13 +113,20 @@ def _topics(folder: Path, k: int, seed: int, cluster: ClusterOptions) -> None:
     click.echo(f"read {len(corpus.documents)} docstrings, {len(corpus.terms)} words from {root}\n")
     with resumable(out, cluster.arguments()), cluster.client() as client, listener() as listen:
         print_dashboard(client)
-        result = dnmf.fit(str(store / "X"), k, out=out, client=client, seed=seed, on_event=listen)
+        result = dnmf.fit(
+            str(store / "X"),
+            out=out,
+            client=client,
+            block_size=BLOCK_SIZE,
+            on_event=listen,
+            **options,
+        )
     click.echo()
     print_topics(result.H, result.W, corpus)
     click.echo(f"\n{summary(result, out)}")
 
 
-def _large(planted: Planted, out: Path, cluster: ClusterOptions) -> None:
+def _large(planted: Planted, out: Path, cluster: ClusterOptions, max_passes: int | None) -> None:
     import dnmf
     from dnmf.cli.interrupt import resumable
     from dnmf.cli.memory_use import Peaks
@@ -128,10 +141,16 @@ def _large(planted: Planted, out: Path, cluster: ClusterOptions) -> None:
         peaks = Peaks(client)
         error = _generate(planted, client, listen)
         result = dnmf.fit(
-            planted.path, planted.k, out=where, client=client, seed=planted.seed, on_event=listen
+            planted.path,
+            planted.k,
+            out=where,
+            client=client,
+            seed=planted.seed,
+            max_passes=max_passes,
+            on_event=listen,
         )
         lines = [
-            ("planted error", f"{error:.5g}, what noise of +-10% leaves of the true factors"),
+            ("planted error", f"{error:.5g} (what noise of +-10% leaves of the true factors)"),
             *peaks.lines(cluster.memory),
         ]
     click.echo(f"\n{columns(lines)}\n{summary(result, where)}")

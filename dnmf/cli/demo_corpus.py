@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Corpus", "docstrings", "standard_library", "store", "vectorize"]
 
+CHUNK = 4096
+"""Entries of a stored chunk: small, so that blocks of few rows share few chunks."""
+
 _NOT_THE_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3"}
 _NOT_THE_LIBRARY |= {"idle_test", "turtledemo", "__pycache__", "pydoc_data", "_pyrepl"}
 
@@ -166,7 +169,7 @@ def store(corpus: Corpus, path: Path) -> None:
         }
     )
     for name in ("data", "indices", "indptr"):
-        X.create_array(name, data=getattr(corpus.X, name))
+        X.create_array(name, data=getattr(corpus.X, name), chunks=(CHUNK,))
     _store_names(root, "obs", corpus.documents)
     _store_names(root, "var", corpus.terms)
 

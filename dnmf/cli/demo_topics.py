@@ -26,14 +26,14 @@ def topics(H: Any, W: Any, corpus: Corpus, words: int = 8, objects: int = 3) -> 
     Returns
     -------
     list of [words, objects]
-        By component; names separated by commas.
+        By component; words separated by commas, objects by line breaks.
     """
     import numpy as np
 
     return [
         [
             ", ".join(_top(np.asarray(row), corpus.terms, words)),
-            ", ".join(_top(column, corpus.documents, objects)),
+            "\n".join(_top(column, corpus.documents, objects)),
         ]
         for row, column in zip(np.asarray(H), np.asarray(W).T, strict=True)
     ]
@@ -50,7 +50,10 @@ def print_topics(H: Any, W: Any, corpus: Corpus) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("topic", "words", "most typical objects", title="Topics, largest first")
+    table = Table(title="Topics, largest first")
+    table.add_column("", justify="right")
+    table.add_column("words", ratio=2)
+    table.add_column("most typical objects", ratio=3, overflow="fold")
     for number, cells in enumerate(topics(H, W, corpus), start=1):
         table.add_row(str(number), *cells)
     Console(markup=False, highlight=False).print(table)

@@ -29,7 +29,9 @@ class ProgressState:
     clock : callable
         Gives seconds; monotonic.
     step : Progress or None
-        The latest news of the running step.
+        The latest news of the running step, or of the last one.
+    running : bool
+        Whether that step is not committed yet.
     started : float
         When the running step began, by ``clock``.
     read_before : int
@@ -40,6 +42,7 @@ class ProgressState:
 
     clock: Callable[[], float] = time.monotonic
     step: Progress | None = None
+    running: bool = False
     started: float = field(init=False)
     read_before: int = 0
     latest: dict[str, Any] = field(default_factory=dict)
@@ -50,19 +53,27 @@ class ProgressState:
     def update(self, event: Event) -> None:
         """Take in one event."""
         if isinstance(event, Progress):
-            same = self.step and (self.step.kind, self.step.number) == (event.kind, event.number)
-            if not same or (self.step is not None and event.done < self.step.done):
+            if self.running and self._is_other(event):
                 self._end_step()
-            self.step = event
+            self.step, self.running = event, True
         elif isinstance(event, Committed):
             self._end_step()
             rows = [*event.rows, self.latest] if self.latest else event.rows
             self.latest = min(rows, key=lambda row: row["objective"], default={})
 
+    def _is_other(self, event: Progress) -> bool:
+        """Whether the event is of another step, or of another attempt at the same one."""
+        step = self.step
+        assert step is not None
+        return (step.kind, step.number) != (event.kind, event.number) or event.done < step.done
+
     def _end_step(self) -> None:
         """The next step starts about now: between two steps there is only a small commit."""
-        self.read_before += self.step.bytes_done if self.step else 0
-        self.step, self.started = None, self.clock()
+        self.read_before += self._step_bytes()
+        self.running, self.started = False, self.clock()
+
+    def _step_bytes(self) -> int:
+        return self.step.bytes_done if self.step and self.running else 0
 
     def cells(self) -> list[str]:
         """Title, segments, bytes read in all, rate, time left, objective, relative error."""
@@ -74,15 +85,15 @@ class ProgressState:
 
     def _title(self) -> str:
         if self.step is None:
-            return "between steps" if self.read_before else "starting"
+            return "starting"
         number = f" {self.step.number}" if self.step.number else ""
         return _TITLES.get(self.step.kind, self.step.kind) + number
 
     def _speed(self) -> list[str]:
         step, seconds = self.step, self.clock() - self.started
-        read = self.read_before + (step.bytes_done if step else 0)
+        read = self.read_before + self._step_bytes()
         total = f"{bytes_text(read)} read" if read else ""
-        if step is None:
+        if step is None or not self.running:
             return ["", total, "", ""]
         rate = f"{bytes_text(step.bytes_done / seconds)}/s" if step.bytes_done and seconds else ""
         left = seconds * (step.total - step.done) / step.done if step.done else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import CRITICAL
 
 from dask import config as dask_config
 from dask.system import CPU_COUNT
@@ -15,6 +16,9 @@ from dnmf.config import Resources
 from dnmf.errors import ClusterError, OptionError
 
 __all__ = ["connect", "local_resources", "start_local"]
+
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""For workers: a terminal's Ctrl-C reaches them too, but ending them is the client's affair."""
 
 
 def local_resources(
@@ -58,6 +62,7 @@ def start_local(
     # the pools of BLAS and OpenMP are fixed before a worker imports NumPy
     environ = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     settings = {
+        "distributed.worker.preload": [*dask_config.get("distributed.worker.preload"), _DEAF],
         "distributed.nanny.pre-spawn-environ": {**environ, "MALLOC_TRIM_THRESHOLD_": "65536"},
         "distributed.admin.tick.limit": "30s",
     }
@@ -69,7 +74,7 @@ def start_local(
             memory_limit=size.memory_limit,
             dashboard_address=dashboard,
             processes=True,
-            silence_logs=40,
+            silence_logs=CRITICAL,  # what fails is raised here; the rest is noise of closing
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -107,4 +107,4 @@ def test_topics_name_the_largest_weights():
     corpus = Corpus(sp.csr_array((3, 4)), ["f", "g", "h"], ["a", "b", "c", "d"])
     H = np.array([[0, 2, 1, 2], [1, 0, 0, 0]])
     W = np.array([[0, 1], [3, 2], [5, 0]])
-    assert topics(H, W, corpus, words=2, objects=2) == [["b, d", "h, g"], ["a", "g, f"]]
+    assert topics(H, W, corpus, words=2, objects=2) == [["b, d", "h\ng"], ["a", "g\nf"]]

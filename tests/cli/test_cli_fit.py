@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 
@@ -11,6 +12,7 @@ import zarr
 from cli_tools import planted
 
 import dnmf
+from dnmf.executors import local
 
 
 @pytest.fixture
@@ -213,7 +215,9 @@ def test_nan_ends_a_fit_with_its_place(run, V, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_scheduler_that_does_not_answer(run, V, tmp_path):
+def test_a_scheduler_that_does_not_answer(run, V, tmp_path, monkeypatch):
+    impatient = functools.partial(local.connect, timeout=1.0)
+    monkeypatch.setattr(local, "connect", impatient)
     address = "tcp://127.0.0.1:9"
     refused = run("fit", V, "-k", 2, "--out", tmp_path / "out", "--scheduler", address)
     assert refused.exit_code == 2
