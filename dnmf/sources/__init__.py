@@ -22,6 +22,7 @@ __all__ = ["SOURCES", "Block", "Matrix", "Source", "from_spec", "open_source"]
 SOURCES: dict[str, str] = {
     "array": "dnmf.sources.array:ArraySource",
     "npy": "dnmf.sources.npy:NpySource",
+    "npy_csr": "dnmf.sources.npy_csr:NpyCsr",
     "sparse": "dnmf.sources.array:SparseSource",
     "zarr": "dnmf.sources.zarr_dense:ZarrDense",
     "zarr_columns": "dnmf.sources.transposed:ZarrColumns",

@@ -27,8 +27,9 @@ class BloscChecked(WrapperStore[Store]):
     ----------
     store : zarr.abc.store.Store
     sharded : bool
-        Only what is asked for by range, inner chunks, is then checked: a whole shard has an
-        index with a checksum at its end.
+        Then only inner chunks that are asked for by range are checked. A whole shard has an
+        index at its end, whose checksum a truncated one does not meet; one whose index is at its
+        start (not Zarr's default) is not protected when it is read whole.
     """
 
     def __init__(self, store: Store, sharded: bool) -> None:
@@ -40,7 +41,10 @@ class BloscChecked(WrapperStore[Store]):
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         value = await self._store.get(key, prototype, byte_range)
-        chunk = isinstance(byte_range, RangeByteRequest) if self._sharded else byte_range is None
+        if self._sharded:  # what begins at 0 may be an index
+            chunk = isinstance(byte_range, RangeByteRequest) and byte_range.start > 0
+        else:
+            chunk = byte_range is None
         if value is None or not chunk or key.rsplit("/", 1)[-1] in _METADATA:
             return value
         header = value[:16].to_bytes()

@@ -121,11 +121,6 @@ class CompressedArrays:
             "indptr": digest(self.stretches()),
         }
 
-    def spec(self, kind: str) -> Mapping[str, Any]:
-        if self.location.url is None:
-            raise InputError(f"{self.location.name} is only in this process; others cannot open it")
-        return {"kind": kind, "location": self.location.url}
-
     def describe(self, shape: tuple[int, int]) -> str:
         name = self.encoding[:3].upper()
         layout = f"{name} with {self.nonzeros} stored entries, {self.data.layout_text}"

@@ -36,13 +36,16 @@ class Location:
     path : str
         Within the store; "" is its root.
     url : str or None
-        An absolute path or a URL under which any process finds the node. It is what a run
-        folder keeps: never options or credentials. None for stores of one process.
+        An absolute path or a URL that opens the node. It is what a run folder keeps: never
+        options or credentials. None for stores without a name, or wrapped by others.
+    shared : bool
+        Whether other processes find the same data at ``url``.
     """
 
     store: Store
     path: str
     url: str | None
+    shared: bool
 
     @property
     def name(self) -> str:
@@ -52,7 +55,19 @@ class Location:
     def child(self, name: str) -> Location:
         """A node of this group."""
         path = f"{self.path}/{name}" if self.path else name
-        return Location(self.store, path, f"{self.url}/{name}" if self.url else None)
+        return Location(self.store, path, self.url and f"{self.url}/{name}", self.shared)
+
+    def spec(self, kind: str) -> dict[str, Any]:
+        """What makes a source of this kind again in another process.
+
+        Raises
+        ------
+        InputError
+            Other processes cannot find the node.
+        """
+        if not self.shared:
+            raise InputError(f"{self.name} is only in this process; others cannot open it")
+        return {"kind": kind, "location": self.url}
 
     def open(self) -> Node:
         """Read the node's metadata.
@@ -93,7 +108,7 @@ def locate(text: str) -> Location:
         text = text.removeprefix(local)
     if not is_url(text):
         path = os.path.abspath(os.path.expanduser(text))
-        return Location(LocalStore(path, read_only=True), "", path)
+        return Location(LocalStore(path, read_only=True), "", path, True)
     url = text.rstrip("/")
     try:
         store = FsspecStore.from_url(url, read_only=True)
@@ -101,7 +116,7 @@ def locate(text: str) -> Location:
         raise _missing(url, error) from error
     except Exception as error:
         raise InputError(f"cannot open {url}: {error}") from error
-    return Location(store, "", None if _in_memory(store) else url)
+    return Location(store, "", url, not _in_memory(store))
 
 
 def location_of(node: Node) -> Location:
@@ -114,17 +129,14 @@ def location_of(node: Node) -> Location:
             raise InputError(
                 f"{node.store} cannot be opened read-only; open it so first"
             ) from error
-    return Location(store, node.path, _url(store, node.path))
-
-
-def _url(store: Store, path: str) -> str | None:
-    """What other processes may open; None for a store that lives in this one, or is wrapped."""
     if type(store) is LocalStore:
-        return os.path.join(os.path.abspath(store.root), path).rstrip("/")
-    if type(store) is FsspecStore and not _in_memory(store):
-        root = store.fs.unstrip_protocol(store.path)
-        return f"{root.rstrip('/')}/{path}".rstrip("/").removeprefix("file://")
-    return None
+        url = os.path.join(os.path.abspath(store.root), node.path).rstrip("/")
+        return Location(store, node.path, url, True)
+    if type(store) is FsspecStore:
+        root = store.fs.unstrip_protocol(store.path).removeprefix("file://")
+        url = f"{root.rstrip('/')}/{node.path}".rstrip("/")
+        return Location(store, node.path, url, not _in_memory(store))
+    return Location(store, node.path, None, False)
 
 
 def _in_memory(store: FsspecStore) -> bool:

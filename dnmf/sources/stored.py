@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from math import prod
 from typing import Any
@@ -59,11 +60,10 @@ class StoredArray:
             ) from error
         self.zarr_format: int = array.metadata.zarr_format
         self._fill = 0 if array.fill_value is None else array.fill_value
-        codecs = [*array.filters, *array.compressors]
-        self._copies = 1 + len(codecs)  # as stored, and what each codec makes of it
-        blosc = bool(codecs) and type(codecs[-1]).__name__.startswith("Blosc")
-        index_first = "'start'" in str(array.metadata.to_dict().get("codecs"))
-        self._check_blosc = blosc and not index_first
+        # As stored, and what each codec makes of it; numcodecs' filters copy once more inside.
+        self._copies = 1 + len(array.compressors) + 2 * len(array.filters)
+        last = [*array.filters, *array.compressors][-1:]
+        self._check_blosc = any(type(codec).__name__.startswith("Blosc") for codec in last)
         self._opened: zarr.Array[Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class StoredArray:
         store, where = self.location.store, self.location
         checked = BloscChecked(store, self.shards is not None) if self._check_blosc else store
         try:
-            node = Location(checked, where.path, where.url).open()
+            node = replace(where, store=checked).open()
         except FileNotFoundError as error:
             raise CorruptDataError(
                 f"{where.name} cannot be opened on {host()}: there is nothing. Every process that "

@@ -55,7 +55,7 @@ class ZarrCSC:
 
     @property
     def persistent(self) -> bool:
-        return self._arrays.location.url is not None
+        return self._arrays.location.shared
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
         """Always refused, as is everything else that is about rows."""
@@ -84,7 +84,7 @@ class ZarrCSC:
         return {"kind": self.kind, **self._arrays.metadata()}
 
     def spec(self) -> Mapping[str, Any]:
-        return self._arrays.spec(self.kind)
+        return self._arrays.location.spec(self.kind)
 
     def _no_rows(self) -> InputError:
         return InputError(

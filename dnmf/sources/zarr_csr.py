@@ -60,7 +60,7 @@ class ZarrCSR:
 
     @property
     def persistent(self) -> bool:
-        return self._arrays.location.url is not None
+        return self._arrays.location.shared
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
         """See `Source.block_starts`; reads all of indptr, in stretches."""
@@ -138,7 +138,7 @@ class ZarrCSR:
         return {"kind": self.kind, **self._arrays.metadata()}
 
     def spec(self) -> Mapping[str, Any]:
-        return self._arrays.spec(self.kind)
+        return self._arrays.location.spec(self.kind)
 
     def _entry(self) -> int:
         """Bytes of a stored entry in a block."""

@@ -94,9 +94,8 @@ class SourceContract:
     def source(self, V: np.ndarray, tmp_path: Path) -> Source:
         return self.make(V, tmp_path)
 
-    @pytest.mark.parametrize("position", range(12))
-    def test_every_dtype(self, position: int, tmp_path: Path) -> None:
-        for dtype in self.dtypes[position::12]:
+    def test_every_dtype(self, tmp_path: Path) -> None:
+        for dtype in self.dtypes:
             V = sample_matrix(dtype)
             source = self.make(V, tmp_path / dtype)
             expected = np.dtype(self.block_dtypes.get(dtype, dtype))
@@ -145,9 +144,12 @@ class SourceContract:
                     values[...] = 99
         np.testing.assert_array_equal(read(source), V)
 
-    @pytest.mark.parametrize("block_size", [1, 2000, 10_000, 10**9])
-    @pytest.mark.parametrize("max_rows", [1, 20, 10**6])
-    def test_cuts(self, source: Source, block_size: int, max_rows: int) -> None:
+    def test_cuts(self, source: Source) -> None:
+        for block_size in (1, 2000, 10_000, 10**9):
+            for max_rows in (1, 20, 10**6):
+                self._check_cuts(source, block_size, max_rows)
+
+    def _check_cuts(self, source: Source, block_size: int, max_rows: int) -> None:
         starts = source.block_starts(block_size, 8, max_rows)
         assert starts.dtype == np.int64
         assert starts[0] == 0
@@ -165,6 +167,7 @@ class SourceContract:
         if not source.is_sparse:
             return (b - a) * source.shape[1] * itemsize
         (block,) = source.read_blocks([a, b])
+        assert not isinstance(block, np.ndarray)
         return block.nnz * (itemsize + 4)
 
     def test_bytes_add_up(self, source: Source) -> None:
@@ -232,9 +235,13 @@ class SourceContract:
             assert reads
             assert max(reads.values()) == 1, reads
 
+    def make_large(self, V: np.ndarray, folder: Path) -> Source:
+        """As ``make``, for a matrix of 8 MB, where small chunks would be slow."""
+        return self.make(V, folder)
+
     def test_overhead_is_honest(self, tmp_path: Path) -> None:
         V = sample_matrix(self.dtypes[0], 4001, 501)
-        source = self.make(V, tmp_path)
+        source = self.make_large(V, tmp_path)
         for starts in _some_cuts(source):
             read(source, starts)  # imports and caches
             for (a, b), peak in zip(pairwise(starts), _peaks(source, starts), strict=True):
