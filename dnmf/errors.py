@@ -20,6 +20,7 @@ __all__ = [
     "RunLockedError",
     "TransientError",
     "VersionMismatchError",
+    "WorkersDiedError",
 ]
 
 
@@ -80,6 +81,10 @@ class ResumableError(DnmfError):
     """The fit stopped before its end; its run folder holds all committed passes."""
 
     exit_code = 3
+
+
+class WorkersDiedError(ResumableError):
+    """Worker after worker died while it ran the same task."""
 
 
 class TransientError(DnmfError):

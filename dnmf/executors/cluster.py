@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from distributed import Client, Future, get_worker, wait
-from distributed.client import FutureCancelledError, FuturesCancelledError
+from distributed import Client, get_worker
 from distributed.scheduler import KilledWorker
 
 from dnmf.config import Resources
-from dnmf.errors import ClusterError, ResumableError, TransientError
+from dnmf.errors import ClusterError
+from dnmf.executors.news import TOPIC, LeafNews, listening
 from dnmf.executors.versions import compare_versions
+from dnmf.executors.watch import PASSING, Watch, answer, where
 from dnmf.fitting.work import StepOutcome, Work, leaf_with_retries, tree_levels
 from dnmf.linalg.blas import limit_threads
 
 __all__ = ["Cluster"]
 
 STEP_TRIES = 4
-NO_SCHEDULER = 30.0
-NO_WORKERS = 300.0
-PASSING = (
-    KilledWorker,
-    TransientError,
-    FutureCancelledError,
-    FuturesCancelledError,
-    OSError,
-)
+"""How often a step is begun before a fit gives up."""
+
+LOST_TRIES = 2
+"""The same where a task killed one worker after the other, as one without memory does."""
 
 
 class Cluster:
@@ -46,11 +43,13 @@ class Cluster:
 
     def resources(self) -> Resources:
         """See `Executor.resources`."""
-        workers = list(self.client.scheduler_info(n_workers=-1)["workers"].values())
+        info = answer(self.client, lambda: self.client.scheduler_info(n_workers=-1))
+        workers = list(info["workers"].values())
         if not workers:
+            address = where(self.client)
             raise ClusterError(
-                f"the cluster at {self._address()} has no workers; start some (dask worker "
-                f"{self._address()}) and run this again"
+                f"the cluster at {address} has no workers; start some (dask worker {address}) and "
+                f"run this again"
             )
         threads = max(int(w["nthreads"]) for w in workers)
         limits = [int(w["memory_limit"]) for w in workers if w["memory_limit"]]
@@ -67,70 +66,31 @@ class Cluster:
     def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
         """See `Executor.run_step`; a step that failed for reasons that can pass is run again."""
         payload = pickle.dumps(work)
-        for attempt in range(STEP_TRIES):
+        news = LeafNews(on_leaf, work.segments)
+        watch = Watch(self.client)
+        for tries in range(1, STEP_TRIES + 1):
+            watch.ready()
             try:
-                results, retries = self._attempt(work, payload, attempt, on_leaf)
-                return StepOutcome(results, retries + attempt)
+                results, retries = self._attempt(work, payload, tries, news, watch)
             except PASSING as error:
-                if attempt + 1 == STEP_TRIES:
-                    raise self._gone(f"a step failed {STEP_TRIES} times, last with {error!r}") from error
-                time.sleep(0.2 * 2**attempt)
+                if tries >= (LOST_TRIES if isinstance(error, KilledWorker) else STEP_TRIES):
+                    raise watch.failed(error, tries) from error
+                time.sleep(0.2 * 2**tries)
+            else:
+                news.complete()
+                return StepOutcome(results, retries + tries - 1)
         raise AssertionError("unreachable")
 
     def _attempt(
-        self, work: Work, payload: bytes, attempt: int, on_leaf: Callable[[int], None]
+        self, work: Work, payload: bytes, attempt: int, news: LeafNews, watch: Watch
     ) -> tuple[list[Any], int]:
-        name = f"dnmf-{abs(hash(payload)):x}-{attempt}-{time.monotonic_ns():x}"
+        name = f"dnmf-{uuid.uuid4().hex[:12]}-{attempt}"
         graph, outputs = _graph(name, work, payload)
-        seen: set[int] = set()
-
-        def handle(event: tuple[float, Any]) -> None:
-            message = event[1]
-            if message["name"] == name and message["segment"] not in seen:
-                seen.add(message["segment"])
-                on_leaf(message["segment"])
-
-        self.client.subscribe_topic("dnmf-leaf", handle)
-        try:
+        with listening(self.client, name, news.tell):
             futures = self.client.get(graph, outputs, sync=False)
-            self._wait(futures)
+            watch.wait(futures)
             values = self.client.gather(futures)
-        finally:
-            self._unsubscribe()
-        for segment in set(range(work.segments)) - seen:  # events are best effort
-            on_leaf(segment)
         return [value for value, _ in values], sum(retries for _, retries in values)
-
-    def _wait(self, futures: Sequence[Future]) -> None:
-        """Wait for all futures, watching that there is a scheduler and a worker."""
-        lost = idle = None
-        while True:
-            try:
-                wait(futures, timeout=1.0)
-                return
-            except TimeoutError:
-                now = time.monotonic()
-            running = self.client.status == "running"
-            lost = None if running else lost or now
-            if lost is not None and now - lost > NO_SCHEDULER:
-                raise self._gone(f"no scheduler at {self._address()} for {NO_SCHEDULER:.0f} s")
-            alive = not running or bool(self.client.scheduler_info(n_workers=1)["workers"])
-            idle = None if alive else idle or now
-            if idle is not None and now - idle > NO_WORKERS:
-                raise self._gone(f"the cluster has had no worker for {NO_WORKERS:.0f} s")
-
-    def _unsubscribe(self) -> None:
-        try:
-            self.client.unsubscribe_topic("dnmf-leaf")
-        except (OSError, ValueError):  # the connection is gone: so is the subscription
-            return
-
-    def _address(self) -> str:
-        scheduler = self.client.scheduler
-        return scheduler.address if scheduler is not None else "?"
-
-    def _gone(self, why: str) -> ResumableError:
-        return ResumableError(f"the fit was interrupted: {why}")
 
 
 def _graph(name: str, work: Work, payload: bytes) -> tuple[dict[str, Any], list[str]]:
@@ -172,7 +132,7 @@ def _load(payload: bytes) -> Work:
 
 def _leaf(payload: bytes, segment: int, name: str) -> list[Any]:
     pieces, retries = leaf_with_retries(_load(payload), segment)
-    get_worker().log_event("dnmf-leaf", {"name": name, "segment": segment})
+    get_worker().log_event(TOPIC, {"name": name, "segment": segment})
     return [(pieces[0], retries), *((piece, 0) for piece in pieces[1:])]
 
 
@@ -189,5 +149,3 @@ def _finish(
     payload: bytes, piece: int, reduced: tuple[Any, int], small: tuple[Any, int]
 ) -> tuple[Any, int]:
     return _load(payload).finish(piece, reduced[0], small[0]), reduced[1]
-
-

@@ -1,0 +1,69 @@
+"""News of leaves that are done: events, at best once each, for whoever shows progress."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from distributed import Client
+from distributed.client import ClosedClientError
+
+__all__ = ["TOPIC", "LeafNews", "listening"]
+
+TOPIC = "dnmf-leaf"
+
+_lock = threading.Lock()
+_listeners: WeakKeyDictionary[Client, dict[str, Callable[[int], None]]] = WeakKeyDictionary()
+
+
+class LeafNews:
+    """Calls ``on_leaf`` once per segment, whatever is heard twice or not at all.
+
+    Parameters
+    ----------
+    on_leaf : callable
+    segments : int
+    """
+
+    def __init__(self, on_leaf: Callable[[int], None], segments: int) -> None:
+        self._on_leaf = on_leaf
+        self._missing = set(range(segments))
+        self._lock = threading.Lock()
+
+    def tell(self, segment: int) -> None:
+        """A leaf is done; may be called from any thread."""
+        with self._lock:
+            if segment in self._missing:
+                self._missing.discard(segment)
+                self._on_leaf(segment)
+
+    def complete(self) -> None:
+        """All are done: tell those that nothing was heard of, since events are best effort."""
+        for segment in sorted(self._missing):
+            self.tell(segment)
+
+
+@contextmanager
+def listening(client: Client, name: str, tell: Callable[[int], None]) -> Iterator[None]:
+    """Hear of the leaves of the attempt ``name``; several fits may listen on one client."""
+
+    def hear(event: tuple[float, Any]) -> None:
+        message = event[1]
+        told = _listeners.get(client, {}).get(message["name"])
+        if told is not None:
+            told(message["segment"])
+
+    with _lock:
+        _listeners.setdefault(client, {})[name] = tell
+        client.subscribe_topic(TOPIC, hear)
+    try:
+        yield
+    finally:
+        with _lock:
+            _listeners[client].pop(name, None)
+            if not _listeners[client]:
+                with suppress(OSError, ValueError, ClosedClientError):  # gone, so is this
+                    client.unsubscribe_topic(TOPIC)

@@ -1,0 +1,178 @@
+"""Waiting for a cluster that may vanish: until it answers, or long enough to say it is gone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from distributed import Client, Future, wait
+from distributed.client import ClosedClientError, FutureCancelledError, FuturesCancelledError
+from distributed.scheduler import KilledWorker
+
+from dnmf.errors import ClusterError, ResumableError, TransientError, WorkersDiedError
+
+__all__ = ["ANSWER", "NO_SCHEDULER", "NO_WORKERS", "PASSING", "Watch", "answer", "where"]
+
+ANSWER = 60.0
+"""Seconds that a question to the cluster may take."""
+
+NO_SCHEDULER = 20.0
+"""Seconds without a connection to the scheduler after which it counts as gone."""
+
+NO_WORKERS = 300.0
+"""Seconds without a single worker after which a fit gives up."""
+
+PASSING = (
+    KilledWorker,
+    TransientError,
+    FutureCancelledError,
+    FuturesCancelledError,
+    ClosedClientError,
+    OSError,
+)
+"""Reasons for which a step may succeed when it is run again."""
+
+Value = TypeVar("Value")
+
+
+def where(client: Client) -> str:
+    """The scheduler's address, for messages."""
+    return str(client.scheduler.address) if client.scheduler is not None else "its old address"
+
+
+def answer(client: Client, ask: Callable[[], Value], seconds: float = ANSWER) -> Value:
+    """What ``ask()`` returns, which asks the scheduler and might wait for ever.
+
+    Raises
+    ------
+    ClusterError
+        No connection, or no answer within ``seconds``.
+    """
+    got: list[Value] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            got.append(ask())
+        except BaseException as error:
+            failed.append(error)
+
+    began = time.monotonic()
+    while client.status == "connecting" and time.monotonic() - began < min(seconds, NO_SCHEDULER):
+        time.sleep(0.05)
+    if client.status != "running":
+        raise ClusterError(
+            f"no scheduler answers at {where(client)}: the client is {client.status}. Is the "
+            f"cluster still running?"
+        )
+    thread = threading.Thread(target=run, name="dnmf-ask", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if got:
+        return got[0]
+    if failed and not isinstance(failed[0], (OSError, ClosedClientError)):
+        raise failed[0]
+    why = str(failed[0]) if failed else f"nothing within {seconds:.0f} s"
+    raise ClusterError(f"the scheduler at {where(client)} does not answer ({why})")
+
+
+class Watch:
+    """Looks after one step on a cluster, over all its attempts.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._address = where(client)  # while there is one
+        self._silent: float | None = None
+        self._empty: float | None = None
+
+    def ready(self) -> None:
+        """Return once the client is connected.
+
+        Raises
+        ------
+        ResumableError
+            The scheduler is gone.
+        """
+        began = time.monotonic()
+        while self._client.status != "running":
+            lost = time.monotonic() - began
+            if lost > NO_SCHEDULER or self._client.status == "closed":
+                raise ResumableError(f"the fit was interrupted: no scheduler at {self._address}")
+            time.sleep(0.05)
+
+    def wait(self, futures: Sequence[Future]) -> None:
+        """Wait for all futures, watching that there are a scheduler and a worker.
+
+        Raises
+        ------
+        ResumableError
+            One of them is gone for too long.
+        FuturesCancelledError
+            The connection was lost, with it the futures.
+        """
+        while True:
+            try:
+                wait(futures, timeout=1.0)
+                return
+            except TimeoutError:
+                self._look()
+
+    def _look(self) -> None:
+        self.ready()
+        client, now = self._client, time.monotonic()
+        try:
+            info = answer(client, lambda: client.scheduler_info(n_workers=1), seconds=5.0)
+            alive = bool(info["workers"])
+        except ClusterError:
+            self._silent = self._silent or now
+            if now - self._silent > ANSWER:
+                raise ResumableError(
+                    f"the fit was interrupted: the scheduler at {self._address} has not answered "
+                    f"for {ANSWER:.0f} s"
+                ) from None
+            return
+        self._silent = None
+        self._empty = None if alive else self._empty or now
+        if self._empty is not None and now - self._empty > NO_WORKERS:
+            raise ResumableError(
+                f"the fit was interrupted: the cluster at {self._address} has had no worker for "
+                f"{NO_WORKERS:.0f} s"
+            )
+
+    def failed(self, error: BaseException, tries: int) -> ResumableError:
+        """The error for people after a step failed ``tries`` times."""
+        if isinstance(error, KilledWorker):
+            deaths = tries * (error.allowed_failures + 1)
+            return WorkersDiedError(
+                f"the fit was interrupted: {deaths} workers died one after the other, each while "
+                f"it ran the same part of a step (the last one was {error.last_worker.address})"
+                f"{self._memory(error)}"
+            )
+        return ResumableError(
+            f"the fit was interrupted: a step failed {tries} times, at last with: {error}"
+        )
+
+    def _memory(self, error: KilledWorker) -> str:
+        """What is known of memory: limits, and restarts that the nannies made because of it."""
+        limit = error.last_worker.memory_limit
+        text = f". Its memory limit was {limit / 1e6:,.0f} MB" if limit else ""
+        try:
+            events = answer(
+                self._client, lambda: self._client.get_events("worker-restart-memory"), 5.0
+            )
+        except ClusterError:
+            return text
+        sizes = [int(event["rss"]) for _, event in events]
+        if not sizes:
+            return f"{text}; no nanny restarted a worker because of memory: see the workers' logs"
+        return (
+            f"{text}; {len(sizes)} times a nanny restarted a worker because of its memory, the "
+            f"largest had {max(sizes) / 1e6:,.0f} MB"
+        )
