@@ -51,6 +51,9 @@ def fit(
     fan_in: int | None = None,
     slab_size: int | str | None = None,
     missing_chunks: str | None = None,
+    sample: float | None = None,
+    sample_bytes: int | str | None = None,
+    n_init: int | None = None,
     strict_bits: bool = False,
     overwrite: bool = False,
     resume: bool = False,
@@ -96,6 +99,13 @@ def fit(
         Granularity of scheduling and of sums; part of the layout that decides the bits.
     missing_chunks : {"auto", "fill", "error"}
         Whether chunks that are not stored count as fill value.
+    sample : float, default 0.2
+        Share of the rows that the scan keeps as a resident sample, on which starts race and H
+        is fitted before the first pass over V; 0 works without.
+    sample_bytes : int or str, default "1GiB"
+        Most bytes of the sample.
+    n_init : int, default 4
+        Random starts that race on the sample.
     strict_bits : bool
         Refuse processors or libraries that round differently, instead of saying so.
     overwrite : bool
@@ -140,17 +150,20 @@ def fit(
             "fan_in": fan_in,
             "slab_size": slab_size,
             "missing_chunks": missing_chunks,
+            "sample": sample,
+            "sample_bytes": sample_bytes,
+            "n_init": n_init,
             "strict_bits": strict_bits,
         }
     )
     H, name, options["k"] = given_start(init, options["k"])
-    going_on = resume and out is not None and os.path.exists(out)
-    if going_on and options["seed"] is None:  # the one that was drawn when it began
-        options["seed"] = _planned(out).config.models[0].seed
+    begun = out if resume and out is not None and os.path.exists(out) else None
+    if begun is not None and options["seed"] is None:  # the one that was drawn when it began
+        options["seed"] = _planned(begun).config.models[0].seed
     config = fit_config(options, name)
     work = choose_executor(client, executor)
-    if going_on:
-        return _go_on(out, work, on_event, max_time, V, config)
+    if begun is not None:
+        return _go_on(begun, work, on_event, max_time, V, config)
     return _begin(V, config, "fit", work, out, overwrite, on_event, H, init_W)
 
 
@@ -232,7 +245,7 @@ def plan(
         It could not run.
     """
     values = merge_aliases({"k": k, **options})
-    unknown = set(values) - {field for field in FitConfig.__dataclass_fields__} - {"k", "seed"}
+    unknown = set(values) - set(FitConfig.__dataclass_fields__) - {"k", "seed"}
     if unknown:
         raise OptionError(f"plan has no option {', '.join(sorted(unknown))}")
     _, name, values["k"] = given_start(init, values["k"])

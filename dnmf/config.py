@@ -103,6 +103,13 @@ class FitConfig:
         round differently.
     missing_chunks : str
         ``"auto"``, ``"fill"`` or ``"error"``: what a chunk that is not stored means.
+    sample : float
+        Share of the rows that the scan keeps as the resident sample (at least 20,000 rows);
+        0 fits without a sample.
+    sample_bytes : int
+        Most bytes of the sample, in the dtype to compute in.
+    n_init : int
+        Random starts that race on the sample; the best goes on.
     """
 
     models: tuple[ModelSpec, ...]
@@ -119,6 +126,9 @@ class FitConfig:
     slab_size: int = 64 * MIB
     strict_bits: bool = False
     missing_chunks: str = "auto"
+    sample: float = 0.2
+    sample_bytes: int = 1 << 30
+    n_init: int = 4
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -130,6 +140,10 @@ class FitConfig:
         whole_number(self.fan_in, "fan_in", 2)
         for name in ("block_size", "max_block", "slab_size"):
             whole_number(getattr(self, name), name, 1)
+        whole_number(self.n_init, "n_init", 1)
+        whole_number(self.sample_bytes, "sample_bytes", 0)
+        if not (isinstance(self.sample, (int, float)) and 0 <= self.sample <= 1):
+            raise OptionError(f"sample is {self.sample!r}; it must be a share between 0 and 1")
         if self.segments is not None:
             whole_number(self.segments, "segments", 1)
         if not (isinstance(self.tol, (int, float)) and 0 <= self.tol < math.inf):

@@ -82,10 +82,10 @@ def fit_config(options: dict[str, Any], init: str) -> FitConfig:
     if k is None:
         raise OptionError("k, the number of components, was not given")
     model = ModelSpec(whole_number(k, "k", 1), seed_number(values.pop("seed", None)))
-    for name in ("block_size", "max_block", "slab_size"):
+    for name in ("block_size", "max_block", "slab_size", "sample_bytes"):
         if name in values:
             values[name] = parse_bytes(values[name], name)
-    for name in ("max_passes", "segments", "fan_in"):
+    for name in ("max_passes", "segments", "fan_in", "n_init"):
         if name in values:
             values[name] = whole_number(values[name], name, 1)
     if "dtype" in values:

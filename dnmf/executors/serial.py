@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from dnmf.config import Resources
-from dnmf.fitting.work import StepOutcome, Work, combine_tree, leaf_with_retries
-from dnmf.linalg.blas import one_thread
+from dnmf.fitting.work import InProcess
 
 __all__ = ["Serial"]
 
 
-class Serial:
+class Serial(InProcess):
     """Runs every leaf after the other and reduces as it goes.
 
     Parameters
@@ -32,23 +28,3 @@ class Serial:
 
     def check(self) -> None:
         """Nothing to compare: there is one process."""
-
-    def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
-        """See `Executor.run_step`."""
-        retries = 0
-
-        def leaf(segment: int) -> list[Any]:
-            nonlocal retries
-            pieces, again = leaf_with_retries(work, segment)
-            retries += again
-            on_leaf(segment)
-            return pieces
-
-        def combine(parts: list[list[Any]]) -> list[Any]:
-            return [work.combine(p, [part[p] for part in parts]) for p in range(work.pieces)]
-
-        with one_thread():
-            reduced = combine_tree(work.fan_in, work.segments, leaf, combine)
-            small = reduced[0]
-            results = [work.finish(p, reduced[p], small) for p in range(work.pieces)]
-        return StepOutcome(results, retries)

@@ -60,9 +60,11 @@ def compare_versions(client: Client) -> None:
     here = package_versions()
     wrong = []
     for where, versions in [("scheduler", scheduler), *workers.items()]:
-        for package in PACKAGES:
-            if versions[package] != here[package]:
-                wrong.append(f"{package} is {versions[package]} on {where}, {here[package]} here")
+        wrong += [
+            f"{package} is {versions[package]} on {where}, {here[package]} here"
+            for package in PACKAGES
+            if versions[package] != here[package]
+        ]
     if wrong:
         more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
         raise VersionMismatchError(

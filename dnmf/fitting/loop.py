@@ -17,16 +17,19 @@ from dnmf.fitting.events import Committed, Listener, Notice, Progress, Stopped
 from dnmf.fitting.pass_work import PassWork
 from dnmf.fitting.publish import prepare_publication
 from dnmf.fitting.publish_work import PublishWork
+from dnmf.fitting.race_work import RaceWork
 from dnmf.fitting.scan_work import ScanWork
+from dnmf.fitting.schedule import next_step
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.stopping import stop_sentence
 from dnmf.fitting.transform_work import TransformWork
-from dnmf.fitting.work import Executor, Step, Work
+from dnmf.fitting.work import Runner, Step, Work
 
 __all__ = ["WORKS", "run"]
 
 WORKS: dict[str, Callable[[Context, Step], Work]] = {
     "scan": ScanWork,
+    "race": RaceWork,
     "pass": PassWork,
     "transform": TransformWork,
     "publish": PublishWork,
@@ -38,7 +41,7 @@ class _Run:
     """One process working on one run."""
 
     context: Context
-    executor: Executor
+    executor: Runner
     listen: Listener
     deadline: float | None
     attempt: str
@@ -58,15 +61,16 @@ class _Run:
 
     def _progress(self, step: Step, work: Work, record: dict[str, Any]) -> Callable[[int], None]:
         plan, done, nbytes = self.context.plan, 0, 0
-        number = transitions.passes(record) + 1 if step.kind == "pass" else 0
-        reads = step.kind != "publish"
+        kind = "sample" if step.kind == "pass" and step.rows != "all" else step.kind
+        number = transitions.passes(record) + 1 if kind == "pass" else 0
+        reads = kind in ("scan", "pass", "transform")
 
         def on_leaf(segment: int) -> None:
             nonlocal done, nbytes
             done += 1
             nbytes += plan.segment_bytes[segment] if reads else 0
             total = plan.bytes_per_read if reads else 0
-            self.listen(Progress(step.kind, number, done, work.segments, nbytes, total))
+            self.listen(Progress(kind, number, done, work.segments, nbytes, total))
 
         return on_leaf
 
@@ -76,8 +80,10 @@ class _Run:
         store.commit(step.index, record)
         keep = {*transitions.names(record), *transitions.names(before)}
         store.drop(keep, step.index - 1)
-        rows = record["history"][len(before["history"]) :]
-        self.listen(Committed(step.kind, rows, plan.config.max_passes))
+        kept = "sample_history" if step.rows != "all" else "history"
+        rows = record[kept][len(before[kept]) :]
+        kind = "sample" if step.kind == "pass" and step.rows != "all" else step.kind
+        self.listen(Committed(kind, rows, plan.config.max_passes))
         self._check_numeric(record, before)
 
     def _check_numeric(self, record: dict[str, Any], before: dict[str, Any]) -> None:
@@ -95,7 +101,7 @@ class _Run:
 
 
 def run(
-    context: Context, executor: Executor, listen: Listener, max_time: float | None = None
+    context: Context, executor: Runner, listen: Listener, max_time: float | None = None
 ) -> dict[str, Any]:
     """Execute whatever the run has not committed yet.
 
@@ -103,7 +109,7 @@ def run(
     ----------
     context : Context
         A created run.
-    executor : Executor
+    executor : Runner
     listen : callable
         Receives events.
     max_time : float, optional
@@ -120,7 +126,7 @@ def run(
     process = _Run(context, executor, listen, deadline, uuid.uuid4().hex[:8])
     while True:
         record = _end_by_time(process, record)
-        step = _next_step(context, record, process.attempt)
+        step = next_step(context, record, process.attempt)
         if step is None:
             break
         new = process.execute(step, record)
@@ -130,23 +136,6 @@ def run(
             listen(Notice(note))
     listen(Stopped(transitions.reason(record)))
     return record
-
-
-def _next_step(context: Context, record: dict[str, Any], attempt: str) -> Step | None:
-    """What to do after this record; None when nothing is left."""
-    plan, index = context.plan, record["index"] + 1
-    everything = tuple(range(len(plan.config.models)))
-    if record["state"]["models"] is None:
-        kind = "scan" if plan.mode == "fit" else "transform"
-        return Step(index, kind, everything, attempt)
-    states = [ModelState.from_json(model) for model in record["state"]["models"]]
-    active = tuple(m for m in everything if states[m].stop_reason is None)
-    if active:
-        residual = any(transitions.wants_residual(context, record, states[m]) for m in active)
-        return Step(index, "pass", active, attempt, residual=residual)
-    if not record["done"] and context.store.path is not None:
-        return Step(index, "publish", everything, attempt)
-    return None
 
 
 def _end_by_time(process: _Run, record: dict[str, Any]) -> dict[str, Any]:

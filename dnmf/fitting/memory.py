@@ -79,9 +79,10 @@ def check_memory(plan: Plan, resources: Resources) -> MemoryNeed:
     if limit is None or need.total <= USABLE * limit:
         return need
     raise MemoryPlanError(
-        f"a worker would need {_mb(need.total)} (imports {_mb(need.baseline)}, H {_mb(need.shared)}, "
-        f"{resources.threads} task(s) of {_mb(need.per_task)}, sums {_mb(need.reduction)}), but may "
-        f"plan with {_mb(int(USABLE * limit))} ({USABLE:.0%} of its limit of {_mb(limit)}). "
+        f"a worker would need {_mb(need.total)} (imports {_mb(need.baseline)}, "
+        f"H {_mb(need.shared)}, {resources.threads} task(s) of {_mb(need.per_task)}, "
+        f"sums {_mb(need.reduction)}), but may plan with "
+        f"{_mb(int(USABLE * limit))} ({USABLE:.0%} of its limit of {_mb(limit)}). "
         f"{_remedy(plan, need, resources)}"
     )
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from dnmf.faultpoints import reach
-from dnmf.fitting.context import Context, cached_work, read_segment, refs
+from dnmf.fitting.context import Context, cached_work
 from dnmf.fitting.factors import load_factor, load_rows
+from dnmf.fitting.rowsets import open_rows
 from dnmf.fitting.state import MOST_TRIES, ModelState
 from dnmf.fitting.work import Step
 from dnmf.linalg.blas import numeric_fingerprint
@@ -47,16 +48,15 @@ class PassWork:
         self.context = context
         self.step = step
         plan = context.plan
-        self.segments = plan.segments
         self.fan_in = plan.config.fan_in
         self.pieces = 1 + plan.slabs
         record = context.record(step.index - 1)
         self.states = [ModelState.from_json(record["state"]["models"][m]) for m in step.models]
-        self.scan = record["state"]["scan"]
+        self.rows = open_rows(context, record["state"]["scan"], step.rows)
+        self.segments = len(self.rows.starts) - 1
         self.loss = get_loss(plan.config.loss)
         self._lock = threading.Lock()
         self._factors: list[tuple[Factor, np.ndarray]] | None = None
-        self._checksums: np.ndarray | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         path = self.context.store.path
@@ -70,14 +70,13 @@ class PassWork:
                 self._factors = [
                     load_factor(store, state, self.loss, sparse) for state in self.states
                 ]
-                self._checksums = store.get(refs([self.scan["checksums"]])[0])
             return self._factors
 
     def leaf(self, segment: int) -> list[Any]:
         """Solve W of a segment and sum its statistics, block by block in order."""
         context, plan = self.context, self.context.plan
         factors = self.factors()
-        first, last = plan.row_starts[segment], plan.row_starts[segment + 1]
+        first, last = self.rows.starts[segment], self.rows.starts[segment + 1]
         Ws = [
             load_rows(
                 context.store,
@@ -89,14 +88,14 @@ class PassWork:
             )
             for state, (factor, scale) in zip(self.states, factors, strict=True)
         ]
-        sums_of_rows = context.store.get(refs([self.scan["rows"][segment]])[0])
+        sums_of_rows = self.rows.sums(segment)
         dtype = np.dtype(plan.dtype)
         sums = [
             self.loss.empty(factor.H.shape[0], plan.shape[1], dtype, plan.sparse)
             for factor, _ in factors
         ]
         bytes_read = 0
-        for block, nbytes, _ in read_segment(context, segment, self._checksums):
+        for block, nbytes in self.rows.blocks(segment):
             rows = slice(block.start - first, block.start - first + block.V.shape[0])
             for (factor, _), W, stats in zip(factors, Ws, sums, strict=True):
                 self.loss.update_block(
@@ -150,16 +149,16 @@ class PassWork:
         if piece == 0:
             models = [self._finish_small(i, stats) for i, stats in enumerate(reduced.models)]
             values = {"bytes_read": reduced.bytes_read, "numeric": reduced.numeric}
-            return {"models": models, "W": reduced.W, **values}
+            return {"models": models, "W": reduced.W, "starts": self.rows.starts, **values}
         return [self._finish_slab(i, piece - 1, WtV, small) for i, WtV in enumerate(reduced)]
 
     def _finish_small(self, position: int, stats: SmallStats) -> dict[str, Any]:
         factor, _ = self.factors()[position]
         name = f"WtW/{self.step.index}/{self.step.models[position]}"
         return {
-            "objective": self.loss.objective(stats, self.scan["sumsq"], factor),
+            "objective": self.loss.objective(stats, self.rows.sumsq, factor),
             "kkt": stats.kkt,
-            "sweeps": stats.sweeps / self.context.plan.shape[0],
+            "sweeps": stats.sweeps / self.rows.starts[-1],
             "revived": [j for j, _ in self._revivals(position, stats)],
             "W_norms": np.sqrt(np.diag(stats.WtW)).tolist(),
             "WtW": self.context.store.put(name, stats.WtW).to_json(),
@@ -174,8 +173,7 @@ class PassWork:
         stats = small.models[position]
         a, b = plan.slab_starts[slab], plan.slab_starts[slab + 1]
         old = np.ascontiguousarray(factor.H[:, a:b])
-        columns = store.get(refs([self.scan["columns"]])[0])[:, a:b]
-        step = self.loss.update_H(WtV, stats, old, columns)
+        step = self.loss.update_H(WtV, stats, old, self.rows.columns()[:, a:b])
         for j, candidate in self._revivals(position, stats):
             norm = float(np.linalg.norm(candidate.direction.astype(np.float64)))
             step.H[j] = candidate.direction[a:b] / norm
@@ -197,9 +195,7 @@ class PassWork:
         tries = self.states[position].tries
         dead = self.loss.dead(stats, np.diag(factor.G), factor.H.dtype)
         dead = [j for j in dead if tries.get(str(j), 0) < MOST_TRIES]
-        floor = (
-            float(np.finfo(factor.H.dtype).eps) * self.scan["sumsq"] / self.context.plan.shape[0]
-        )
+        floor = float(np.finfo(factor.H.dtype).eps) * self.rows.sumsq / self.rows.starts[-1]
         rows = [c for c in stats.candidates if c.residual > floor and c.direction.any()]
         return list(zip(dead, rows, strict=False))
 

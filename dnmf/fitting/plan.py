@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ PLAN_FORMAT = 1
 SEGMENT_BYTES = 256 * MIB
 MOST_SEGMENTS = 2000
 FEWEST_SEGMENTS = 64
+SAMPLE_ROWS = 20_000
 NARROWEST = 64
 """Rows of fewer columns count as this many, so that W and V H' stay in proportion."""
 
@@ -48,6 +50,8 @@ class Plan:
         Rows, decoded bytes and read overhead in bytes of the largest block.
     slab_starts : tuple of int
         First column of every slab of W'V and H, then d.
+    sample : float
+        Share of the rows that the scan keeps; 0 for none, 1 for all.
     start_H, start_W : list or None
         References to the given H, and to the row pieces of the given W (one per segment).
     """
@@ -68,6 +72,7 @@ class Plan:
     largest_block: tuple[int, int, int]
     slab_starts: tuple[int, ...]
     config: FitConfig
+    sample: float = 0.0
     start_H: list[list[str]] | None = None
     start_W: list[list[str]] | None = None
     format: int = PLAN_FORMAT
@@ -143,13 +148,13 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
     dtype = compute_dtype(source.dtype, config.dtype)
     axis, oriented, starts = _choose_axis(source, config, dtype, mode)
     n, d = oriented.shape
-    sizes = [oriented.block_bytes(a, b) for a, b in zip(starts, starts[1:], strict=False)]
+    sizes = [oriented.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
     total = sum(sizes)
     wanted = config.segments or min(MOST_SEGMENTS, max(FEWEST_SEGMENTS, -(-total // SEGMENT_BYTES)))
     count = min(len(sizes), wanted)
     segment_blocks = [s * len(sizes) // count for s in range(count + 1)]
     largest = int(np.argmax(sizes))
-    rows = max(b - a for a, b in zip(starts, starts[1:], strict=False))
+    rows = max(b - a for a, b in itertools.pairwise(starts))
     overhead = oriented.read_overhead(starts[largest], starts[largest + 1])
     slab = max(1, config.slab_size // (8 * config.total_k))
     plan = Plan(
@@ -165,14 +170,28 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
         dtype=dtype.name,
         block_starts=tuple(starts),
         segment_blocks=tuple(segment_blocks),
-        segment_bytes=tuple(
-            sum(sizes[a:b]) for a, b in zip(segment_blocks, segment_blocks[1:], strict=False)
-        ),
+        segment_bytes=tuple(sum(sizes[a:b]) for a, b in itertools.pairwise(segment_blocks)),
         largest_block=(rows, sizes[largest], overhead),
         slab_starts=(*range(0, d, slab), d),
         config=config,
+        sample=sample_share(config, n, total * dtype.itemsize // source.dtype.itemsize, mode),
     )
     return plan, oriented
+
+
+def sample_share(config: FitConfig, n: int, nbytes: int, mode: str) -> float:
+    """The share of rows in the sample: a function of the data's size and the options only.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    nbytes : int
+        Bytes of V in the dtype to compute in.
+    """
+    if mode != "fit" or not config.sample:
+        return 0.0
+    return min(1.0, max(SAMPLE_ROWS / n, config.sample), config.sample_bytes / nbytes)
 
 
 def _choose_axis(
@@ -192,7 +211,7 @@ def _choose_axis(
             if axis == choices[-1][0]:
                 raise
             continue
-        sizes = [candidate.block_bytes(a, b) for a, b in zip(starts, starts[1:], strict=False)]
+        sizes = [candidate.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
         if max(sizes) <= config.max_block:
             return axis, candidate, starts
         found.append((axis, max(sizes)))

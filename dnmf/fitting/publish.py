@@ -101,4 +101,6 @@ def memory_arrays(context: Context, record: Mapping[str, Any]) -> tuple[np.ndarr
     """W and H of a run in memory."""
     state = ModelState.from_json(record["state"]["models"][0])
     assert state.pair is not None
+    if not state.pair.H:  # a transform: its H is the one that was given
+        state.pair.H.extend(context.plan.start_H or [])
     return assemble(context.store, context.plan, state.pair)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.fitting.context import Context, cached_work, read_segment
+from dnmf.fitting.rowsets import draw, join_rows, matrix_bytes, put_rows
 from dnmf.fitting.work import Step
 from dnmf.init.random import random_H
 from dnmf.linalg.blas import numeric_fingerprint
@@ -17,6 +18,10 @@ from dnmf.linalg.measure import measure
 __all__ = ["ScanWork"]
 
 MOST_NAMES = 20
+SUMMED = (
+    *("bytes_read", "nonzeros", "zero_rows", "total", "sumsq", "bad", "unstored", "checksums"),
+    *("rows", "sample", "sample_rows", "sample_bytes", "sample_sumsq"),
+)
 
 
 @dataclass
@@ -35,21 +40,26 @@ class ScanStats:
     unstored_names: list[str] = field(default_factory=list)
     checksums: list[int] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
+    sample: list[list[list[str]]] = field(default_factory=list)
+    sample_rows: list[int] = field(default_factory=list)
+    sample_bytes: int = 0
+    sample_sumsq: float = 0.0
     numeric: list[str] = field(default_factory=list)
 
     def add(self, other: ScanStats) -> None:
-        for name in ("bytes_read", "nonzeros", "zero_rows", "total", "sumsq", "bad", "unstored"):
+        for name in SUMMED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.largest = max(self.largest, other.largest)
         self.first_bad = self.first_bad or other.first_bad
         self.unstored_names = (self.unstored_names + other.unstored_names)[:MOST_NAMES]
-        self.checksums = self.checksums + other.checksums
-        self.rows = self.rows + other.rows
         self.numeric = sorted({*self.numeric, *other.numeric})
 
 
 class ScanWork:
-    """Piece 0: `ScanStats`; piece 1: sums and sums of squares of the columns, (2, d)."""
+    """Piece 0: `ScanStats`; piece 1: sums and sums of squares of the columns.
+
+    With a sample piece 1 has four rows: the last two are the sample's.
+    """
 
     pieces = 2
 
@@ -66,8 +76,8 @@ class ScanWork:
     def leaf(self, segment: int) -> list[Any]:
         """Measure the blocks of a segment; its rows' sums are stored, (2, rows)."""
         stats = ScanStats(numeric=[numeric_fingerprint()["digest"]])
-        columns = np.zeros((2, self.context.plan.shape[1]))
-        rows = []
+        columns = np.zeros((4 if self.context.plan.sample else 2, self.context.plan.shape[1]))
+        rows, sampled = [], []
         for block, nbytes, check in read_segment(self.context, segment, None):
             found = measure(block.V, columns[0], columns[1])
             part = ScanStats(
@@ -88,9 +98,27 @@ class ScanWork:
             part.unstored, part.unstored_names = len(names), names[:MOST_NAMES]
             stats.add(part)
             rows.append(np.stack([found.row_sums, found.row_sumsq]))
+            if self.context.plan.sample and not found.bad:
+                kept = np.flatnonzero(draw(self.context, block.start, stop))
+                sampled.append(block.V if kept.size == stop - block.start else block.V[kept])
+                measure(sampled[-1], columns[2], columns[3])
+                stats.sample_sumsq += float(found.row_sumsq[kept].sum())
         ref = self.context.store.put(f"rows/{segment}", np.concatenate(rows, axis=1))
         stats.rows = [ref.to_json()]
+        if self.context.plan.sample:
+            self._keep(segment, sampled, stats)
         return [stats, columns]
+
+    def _keep(self, segment: int, sampled: list[Any], stats: ScanStats) -> None:
+        """Store the segment's part of the sample, unless V is in this process's memory anyway."""
+        stats.sample_rows = [sum(rows.shape[0] for rows in sampled)]
+        stats.sample = [[]]
+        if not sum(stats.sample_rows):
+            return
+        stats.sample_bytes = sum(matrix_bytes(rows) for rows in sampled)
+        if self.context.store.path is not None or self.context.source.persistent:
+            joined = join_rows(sampled)
+            stats.sample = [put_rows(self.context.store, f"sample/{segment}", joined)]
 
     def combine(self, piece: int, parts: Sequence[Any]) -> Any:
         if piece == 1:

@@ -7,19 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 from dnmf.fitting.context import Context
-from dnmf.fitting.state import ModelState, Pair, PassResult, advance, rounding_unit
+from dnmf.fitting.schedule import first_phase, phase_after_race, phase_config
+from dnmf.fitting.state import ModelState, Pair, PassResult, advance
 from dnmf.fitting.validate import check_entries, check_scan
 from dnmf.fitting.work import Step
 
-__all__ = ["AFTER", "names", "nothing", "passes", "reason", "wants_residual"]
+__all__ = ["AFTER", "names", "nothing", "passes", "reason"]
 
 Record = dict[str, Any]
 
 
 def nothing() -> Record:
     """What stands before the first record."""
-    state = {"models": None, "scan": None, "numeric": []}
-    return {"index": -1, "state": state, "history": [], "done": False}
+    state: Record = {"models": None, "scan": None, "numeric": [], "phase": "full"}
+    return {"index": -1, "state": state, "history": [], "sample_history": [], "done": False}
 
 
 def names(record: Record) -> set[str]:
@@ -28,6 +29,8 @@ def names(record: Record) -> set[str]:
     kept: set[str] = set()
     if scan and not record["done"]:
         kept |= {scan["columns"][0], scan["checksums"][0], *(name for name, _ in scan["rows"])}
+        if record["state"]["phase"] != "full" or scan["resident"]:
+            kept |= {name for pieces in scan["sample"] for name, _ in pieces}
     for model in models or []:
         kept |= set(ModelState.from_json(model).names())
     return kept
@@ -44,47 +47,53 @@ def reason(record: Record) -> str:
     return str(models[-1]["stop_reason"]) if models else ""
 
 
-def wants_residual(context: Context, record: Record, state: ModelState) -> bool:
-    """Whether the next pass computes residuals entry by entry: near the end, or near rounding."""
-    config, sumsq = context.plan.config, record["state"]["scan"]["sumsq"]
-    if state.passes + 1 >= config.max_passes:
-        return True
-    if state.pair is None:
-        return False
-    objective, unit = state.pair.objective, rounding_unit(sumsq, context.plan.dtype)
-    near_rounding = objective < 1e3 * unit or config.tol * objective < 10 * unit
-    near_end = state.remaining is not None and state.remaining <= 4 * config.tol * objective
-    return near_rounding or near_end
-
-
 def _after_scan(
     context: Context, step: Step, record: Record, results: list[Any], cost: dict[str, Any]
 ) -> Record:
     plan = context.plan
     scan = {**results[0], **results[1], "seconds": cost["seconds"]}
     notes = check_scan(plan, scan)
+    scan["resident"] = plan.sample >= 1
     starts = scan.pop("start_H")
     models = [ModelState(pair=None, plain=H, warm=plan.start_W).to_json() for H in starts]
-    state = {"models": models, "scan": scan, "numeric": scan.pop("numeric")}
-    return {"state": state, "history": [], "done": False, "notes": notes}
+    phase = first_phase(context, scan)
+    state = {"models": models, "scan": scan, "numeric": scan.pop("numeric"), "phase": phase}
+    return {**record, "state": state, "notes": notes}
+
+
+def _after_race(
+    context: Context, step: Step, record: Record, results: list[Any], cost: dict[str, Any]
+) -> Record:
+    models, rows = list(record["state"]["models"]), []
+    for model in step.models:
+        mine = [result for result in results[0] if result["model"] == model]
+        best = min(mine, key=lambda result: (result["objective"], result["start"]))
+        models[model] = ModelState(pair=None, plain=best["H"]).to_json()
+        for result in mine:
+            facts = {name: result[name] for name in ("model", "start", "objective", "passes")}
+            rows.append({"kind": "race", **facts, "won": result is best, **cost})
+    state = {**record["state"], "models": models, "phase": phase_after_race(context)}
+    return {**record, "state": state, "sample_history": [*record["sample_history"], *rows]}
 
 
 def _after_pass(
     context: Context, step: Step, record: Record, results: list[Any], cost: dict[str, Any]
 ) -> Record:
-    plan, scan = context.plan, record["state"]["scan"]
+    plan, scan, phase = context.plan, record["state"]["scan"], record["state"]["phase"]
+    sumsq = scan["sumsq" if step.rows == "all" else "sample_sumsq"]
+    config = phase_config(plan.config, phase)
     models, rows = list(record["state"]["models"]), []
     for position, model in enumerate(step.models):
         before = ModelState.from_json(models[model])
-        found = _pass_result(context, position, results)
-        after, accepted = advance(before, found, scan["sumsq"], plan.config, plan.dtype)
+        found = _pass_result(position, results)
+        after, accepted = advance(before, found, sumsq, config, plan.dtype)
         models[model] = after.to_json()
         rows.append(
             {
                 "model": model,
                 "pass": after.passes,
                 "accepted": accepted,
-                **_figures(found, scan["sumsq"]),
+                **_figures(found, sumsq),
                 "extrapolation": before.beta,
                 "revived": len(found.revived) if accepted else 0,
                 "bytes_read": results[0]["bytes_read"],
@@ -92,8 +101,12 @@ def _after_pass(
             }
         )
     numeric = sorted({*record["state"]["numeric"], *results[0]["numeric"]})
-    state = {**record["state"], "models": models, "numeric": numeric}
-    return {"state": state, "history": [*record["history"], *rows], "done": False}
+    if phase == "sample" and all(model["stop_reason"] for model in models):
+        plain = [model["plain"] for model in models]
+        models, phase = [ModelState(pair=None, plain=H).to_json() for H in plain], "full"
+    state = {**record["state"], "models": models, "numeric": numeric, "phase": phase}
+    kept = "history" if step.rows == "all" else "sample_history"
+    return {**record, "state": state, kept: [*record[kept], *rows]}
 
 
 def _figures(found: PassResult, sumsq: float) -> dict[str, float]:
@@ -107,13 +120,13 @@ def _figures(found: PassResult, sumsq: float) -> dict[str, float]:
     }
 
 
-def _pass_result(context: Context, position: int, results: list[Any]) -> PassResult:
-    small = results[0]["models"][position]
+def _pass_result(position: int, results: list[Any]) -> PassResult:
+    small, starts = results[0]["models"][position], results[0]["starts"]
     slabs = [piece[position] for piece in results[1:]]
     components = range(len(small["W_norms"]))
     pair = Pair(
         W=results[0]["W"][position],
-        W_starts=context.plan.row_starts,
+        W_starts=starts,
         H=[slab["H"] for slab in slabs],
         objective=small["objective"],
         WtW=small["WtW"],
@@ -153,7 +166,7 @@ def _after_transform(
         W_norms=[1.0] * k,
     )
     model = ModelState(pair, context.plan.start_H, stop_reason="every row of W was solved at H")
-    state = {"models": [model.to_json()], "scan": None, "numeric": found["numeric"]}
+    state = {**record["state"], "models": [model.to_json()], "numeric": found["numeric"]}
     row = {
         "model": 0,
         "pass": 1,
@@ -163,17 +176,18 @@ def _after_transform(
         "bytes_read": found["bytes_read"],
         **cost,
     }
-    return {"state": state, "history": [row], "done": False}
+    return {**record, "state": state, "history": [row]}
 
 
 def _after_publish(
     context: Context, step: Step, record: Record, results: list[Any], cost: dict[str, Any]
 ) -> Record:
-    return {"state": record["state"], "history": record["history"], "done": True}
+    return {**record, "done": True}
 
 
 AFTER: dict[str, Callable[[Context, Step, Record, list[Any], dict[str, Any]], Record]] = {
     "scan": _after_scan,
+    "race": _after_race,
     "pass": _after_pass,
     "transform": _after_transform,
     "publish": _after_publish,

@@ -15,9 +15,12 @@ from typing import Any, Protocol
 
 from dnmf.config import Resources
 from dnmf.errors import TransientError
+from dnmf.linalg.blas import one_thread
 
 __all__ = [
     "Executor",
+    "InProcess",
+    "Runner",
     "Step",
     "StepOutcome",
     "Work",
@@ -106,6 +109,12 @@ class StepOutcome:
     retries: int
 
 
+class Runner(Protocol):
+    """Executes one step."""
+
+    def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome: ...
+
+
 class Executor(Protocol):
     """Runs steps. The result does not depend on which executor, or how many workers."""
 
@@ -136,6 +145,29 @@ def leaf_with_retries(work: Work, segment: int) -> tuple[list[Piece], int]:
         except TransientError:
             time.sleep(pause)
     return work.leaf(segment), len(PAUSES)
+
+
+class InProcess:
+    """Runs steps in this process, segments in index order: the reference for all executors."""
+
+    def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
+        """See `Executor.run_step`."""
+        retries = 0
+
+        def leaf(segment: int) -> list[Piece]:
+            nonlocal retries
+            pieces, again = leaf_with_retries(work, segment)
+            retries += again
+            on_leaf(segment)
+            return pieces
+
+        def combine(parts: list[list[Piece]]) -> list[Piece]:
+            return [work.combine(p, [part[p] for part in parts]) for p in range(work.pieces)]
+
+        with one_thread():
+            reduced = combine_tree(work.fan_in, work.segments, leaf, combine)
+            results = [work.finish(p, reduced[p], reduced[0]) for p in range(work.pieces)]
+        return StepOutcome(results, retries)
 
 
 def tree_levels(leaves: int, fan_in: int) -> list[int]:

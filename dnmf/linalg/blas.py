@@ -61,7 +61,9 @@ def numeric_fingerprint() -> dict[str, Any]:
     }
     digest = hashlib.sha256(repr(sorted(facts.items())).encode())
     for dtype in (np.float32, np.float64):
-        probe = np.sin(np.arange(96 * 257, dtype=np.float64)).reshape(96, 257).astype(dtype)
+        probe: np.ndarray = (
+            np.sin(np.arange(96 * 257, dtype=np.float64)).reshape(96, 257).astype(dtype)
+        )
         with one_thread():
             digest.update((probe @ probe.T).tobytes())
             digest.update((probe.T @ probe).tobytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,7 +12,7 @@ from dnmf.linalg.jit import kernel
 
 __all__ = ["BlockMeasure", "checksum", "measure"]
 
-Matrix = np.ndarray | sp.csr_array
+Matrix: TypeAlias = "np.ndarray | sp.csr_array"
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -9,7 +11,7 @@ from dnmf.linalg.jit import kernel
 
 __all__ = ["add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual"]
 
-Matrix = np.ndarray | sp.csr_array
+Matrix: TypeAlias = "np.ndarray | sp.csr_array"
 TILE_ROWS = 256
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 
 __all__ = ["Candidate", "Factor", "HStep", "Loss", "SmallStats"]
 
-Matrix = np.ndarray | sp.csr_array
+Matrix: TypeAlias = "np.ndarray | sp.csr_array"
 CANDIDATES = 4
 
 

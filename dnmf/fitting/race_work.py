@@ -1,0 +1,102 @@
+"""Several random starts race on a small part of the sample; the best one goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from dnmf.config import FitConfig, ModelSpec
+from dnmf.fitting.context import Context, cached_work
+from dnmf.fitting.factors import read_H
+from dnmf.fitting.plan import make_plan
+from dnmf.fitting.rowsets import race_rows
+from dnmf.fitting.state import ModelState
+from dnmf.fitting.work import InProcess, Step
+from dnmf.runs.memory import MemoryStore
+from dnmf.sources import open_source
+from dnmf.sources.base import Matrix
+
+__all__ = ["RaceWork", "race_share"]
+
+SHARE = 0.1
+ROWS_PER_COMPONENT = 50
+MOST_BYTES = 64 << 20
+TOL = 1e-3
+PASSES = 40
+
+
+def race_share(context: Context, scan: dict[str, Any]) -> float:
+    """Which share of the sample the starts race on; 0 where there is nothing to win.
+
+    A tenth of the sample's rows (2% of V's by default), at least 50 per component.
+    """
+    config = context.plan.config
+    rows = sum(scan["sample_rows"])
+    most_k = max(model.k for model in config.models)
+    share = max(SHARE, ROWS_PER_COMPONENT * most_k / max(rows, 1))
+    if share >= 0.5:  # small data: the starts race on all of it
+        share = 1.0 if config.n_init > 1 else 0.0
+    return min(share, MOST_BYTES / max(scan["sample_bytes"], 1))
+
+
+class RaceWork:
+    """A leaf per start: a whole fit in memory by the same loop. Piece 0: their results."""
+
+    pieces = 1
+
+    def __init__(self, context: Context, step: Step) -> None:
+        self.context = context
+        self.step = step
+        config = context.plan.config
+        self.starts = [(m, start) for m in step.models for start in range(config.n_init)]
+        self.segments = len(self.starts)
+        self.fan_in = config.fan_in
+        self.scan = context.record(step.index - 1)["state"]["scan"]
+        self._lock = threading.Lock()
+        self._rows: Matrix | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = self.context.store.path
+        return cached_work, (RaceWork, path, self.context.plan.run_id, self.step)
+
+    def leaf(self, segment: int) -> list[Any]:
+        """Fit one start; its H is stored, its objective returned."""
+        model, start = self.starts[segment]
+        with self._lock:
+            if self._rows is None:
+                share = race_share(self.context, self.scan)
+                self._rows = race_rows(self.context, self.scan, share)
+        state, store = self._fit(model, start, self._rows)
+        assert state.pair is not None
+        H = read_H(store, state.plain)
+        ref = self.context.store.put(f"race/{model}-{start}", H)
+        result = {"model": model, "start": start, "H": [ref.to_json()], "passes": state.passes}
+        return [[{**result, "objective": state.pair.objective}]]
+
+    def _fit(self, model: int, start: int, rows: Matrix) -> tuple[ModelState, MemoryStore]:
+        from dnmf.fitting.loop import run  # the loop schedules races, and runs inside them
+
+        plan = self.context.plan
+        spec = plan.config.models[model]
+        config = FitConfig(
+            models=(ModelSpec(spec.k, spec.seed + (start << 32) + (model << 48)),),
+            loss=plan.config.loss,
+            tol=TOL,
+            max_passes=PASSES,
+            dtype=plan.dtype,
+            block_size=plan.config.block_size,
+            fan_in=plan.config.fan_in,
+            sample=0.0,
+        )
+        laid_out, source = make_plan(open_source(rows), config)
+        store = MemoryStore()
+        store.create(laid_out.to_json())
+        record = run(Context(store, laid_out, source), InProcess(), lambda event: None)
+        return ModelState.from_json(record["state"]["models"][0]), store
+
+    def combine(self, piece: int, parts: Sequence[Any]) -> Any:
+        return [result for part in parts for result in part]
+
+    def finish(self, piece: int, reduced: Any, small: Any) -> Any:
+        return reduced

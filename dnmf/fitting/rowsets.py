@@ -1,0 +1,221 @@
+"""The rows that a step goes over: all of V, or those of the resident sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.sparse as sp
+
+from dnmf.fitting.context import Context, read_segment, refs
+from dnmf.linalg.counter import uniform
+from dnmf.runs.base import RunStore
+from dnmf.sources.base import Block, Matrix
+
+__all__ = [
+    "AllRows",
+    "RowSet",
+    "SampleRows",
+    "draw",
+    "join_rows",
+    "matrix_bytes",
+    "open_rows",
+    "put_rows",
+    "race_rows",
+]
+
+GROUP_BYTES = 32 << 20
+SAMPLE_STREAM = 1 << 40
+
+
+class RowSet(Protocol):
+    """Rows in a fixed order, cut into segments.
+
+    Attributes
+    ----------
+    starts : list of int
+        First row of every segment in the set's own numbering, then the number of rows.
+    sumsq : float
+        Sum of squares of all entries.
+    """
+
+    starts: list[int]
+    sumsq: float
+
+    def columns(self) -> np.ndarray:
+        """Sums and sums of squares of the columns, (2, d) float64."""
+        ...
+
+    def sums(self, segment: int) -> np.ndarray:
+        """Sums and sums of squares of a segment's rows, (2, rows) float64."""
+        ...
+
+    def blocks(self, segment: int) -> Iterator[tuple[Block, int]]:
+        """The segment's blocks, and the bytes of V that were read for each."""
+        ...
+
+
+def open_rows(context: Context, scan: dict[str, Any], rows: str) -> RowSet:
+    """The row set of this name."""
+    if rows == "all":
+        return AllRows(context, scan)
+    return SampleRows(context, scan)
+
+
+def draw(context: Context, start: int, stop: int) -> np.ndarray:
+    """Which of the rows ``start`` to ``stop`` are in the sample: bool, by row and seed alone."""
+    seed = context.plan.config.models[0].seed
+    numbers = uniform(seed, SAMPLE_STREAM, np.arange(start, stop), np.zeros(1, np.int64))[:, 0]
+    return numbers < context.plan.sample
+
+
+def put_rows(store: RunStore, name: str, V: Matrix) -> list[list[str]]:
+    """Store rows; three arrays for CSR."""
+    if isinstance(V, np.ndarray):
+        return [store.put(name, V).to_json()]
+    parts = {"data": V.data, "indices": V.indices, "indptr": V.indptr}
+    return [store.put(f"{name}-{part}", array).to_json() for part, array in parts.items()]
+
+
+def get_rows(store: RunStore, pieces: list[list[str]], d: int) -> Matrix:
+    """What `put_rows` stored."""
+    arrays = [store.get(ref) for ref in refs(pieces)]
+    if len(arrays) == 1:
+        return arrays[0]
+    return sp.csr_array(tuple(arrays), shape=(arrays[2].size - 1, d))
+
+
+def sample_piece(context: Context, scan: dict[str, Any], segment: int) -> Matrix:
+    """A segment's rows of the sample: stored, or picked again where V is in this memory."""
+    if scan["sample"][segment]:
+        return get_rows(context.store, scan["sample"][segment], context.plan.shape[1])
+    parts = []
+    for block, _, _ in read_segment(context, segment, None):
+        kept = draw(context, block.start, block.start + block.V.shape[0])
+        parts.append(block.V[np.flatnonzero(kept)])
+    return join_rows(parts)
+
+
+def sample_groups(scan: dict[str, Any], row_bytes: float) -> list[int]:
+    """Group consecutive segments' pieces of the sample: first segment of each group, then the end.
+
+    A function of the scan alone, so that it is the same for every cluster.
+    """
+    groups, size = [0], 0.0
+    for segment, rows in enumerate(scan["sample_rows"]):
+        if size >= GROUP_BYTES:
+            groups.append(segment)
+            size = 0.0
+        size += rows * row_bytes
+    return [*groups, len(scan["sample_rows"])]
+
+
+class AllRows:
+    """All rows of V, read from the source, verified against the scan's checksums."""
+
+    def __init__(self, context: Context, scan: dict[str, Any]) -> None:
+        self.context = context
+        self.scan = scan
+        self.starts = context.plan.row_starts
+        self.sumsq = float(scan["sumsq"])
+        self._checksums: np.ndarray | None = None
+
+    def columns(self) -> np.ndarray:
+        return self.context.store.get(refs([self.scan["columns"]])[0])[:2]
+
+    def sums(self, segment: int) -> np.ndarray:
+        return self.context.store.get(refs([self.scan["rows"][segment]])[0])
+
+    def blocks(self, segment: int) -> Iterator[tuple[Block, int]]:
+        """From the source, or from the sample where that holds every row: the same blocks."""
+        if self.context.plan.sample >= 1 and self.scan["sample"][segment]:
+            yield from self._resident(segment)
+            return
+        if self._checksums is None:
+            self._checksums = self.context.store.get(refs([self.scan["checksums"]])[0])
+        for block, nbytes, _ in read_segment(self.context, segment, self._checksums):
+            yield block, nbytes
+
+    def _resident(self, segment: int) -> Iterator[tuple[Block, int]]:
+        plan = self.context.plan
+        rows = get_rows(self.context.store, self.scan["sample"][segment], plan.shape[1])
+        starts = plan.segment_block_starts(segment)
+        for a, b in pairwise(starts):
+            yield Block(rows[a - starts[0] : b - starts[0]], a), 0
+
+
+class SampleRows:
+    """The rows that the scan kept, from the run; reads nothing of V."""
+
+    def __init__(self, context: Context, scan: dict[str, Any]) -> None:
+        self.context = context
+        self.scan = scan
+        counts = scan["sample_rows"]
+        row_bytes = scan["sample_bytes"] / max(sum(counts), 1)
+        self.groups = sample_groups(scan, row_bytes)
+        self.starts = [sum(counts[:first]) for first in self.groups]
+        self.sumsq = float(scan["sample_sumsq"])
+
+    def columns(self) -> np.ndarray:
+        return self.context.store.get(refs([self.scan["columns"]])[0])[2:]
+
+    def sums(self, segment: int) -> np.ndarray:
+        return np.concatenate([self._sums(s) for s in self._members(segment)], axis=1)
+
+    def _members(self, group: int) -> range:
+        return range(self.groups[group], self.groups[group + 1])
+
+    def _sums(self, segment: int) -> np.ndarray:
+        first, last = self.context.plan.row_starts[segment : segment + 2]
+        whole = self.context.store.get(refs([self.scan["rows"][segment]])[0])
+        return whole[:, draw(self.context, first, last)]
+
+    def blocks(self, segment: int) -> Iterator[tuple[Block, int]]:
+        """Pieces joined to blocks of at least the planned size, so that products are not thin."""
+        start = self.starts[segment]
+        waiting: list[Matrix] = []
+        size = 0
+        for member in self._members(segment):
+            if not self.scan["sample_rows"][member]:
+                continue
+            waiting.append(sample_piece(self.context, self.scan, member))
+            size += matrix_bytes(waiting[-1])
+            if size >= self.context.plan.config.block_size:
+                block = Block(join_rows(waiting), start)
+                start += block.V.shape[0]
+                waiting, size = [], 0
+                yield block, 0
+        if waiting:
+            yield Block(join_rows(waiting), start), 0
+
+
+def join_rows(parts: list[Matrix]) -> Matrix:
+    """Consecutive rows as one matrix."""
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return sp.csr_array(sp.vstack(parts, format="csr"))
+
+
+def matrix_bytes(V: Matrix) -> int:
+    """Bytes of a block in memory."""
+    if isinstance(V, np.ndarray):
+        return V.nbytes
+    return int(V.data.nbytes + V.indices.nbytes + V.indptr.nbytes)
+
+
+def race_rows(context: Context, scan: dict[str, Any], share: float) -> Matrix:
+    """Rows of the sample whose number is below ``share`` of the sample's bound: nested in it."""
+    plan, parts = context.plan, []
+    seed = plan.config.models[0].seed
+    for segment, (first, last) in enumerate(pairwise(plan.row_starts)):
+        if not scan["sample_rows"][segment]:
+            continue
+        numbers = uniform(seed, SAMPLE_STREAM, np.arange(first, last), np.zeros(1, np.int64))[:, 0]
+        keep = numbers[numbers < plan.sample] < share * plan.sample
+        if keep.any():
+            parts.append(sample_piece(context, scan, segment)[np.flatnonzero(keep)])
+    return join_rows(parts)
