@@ -17,7 +17,13 @@ from dnmf.errors import ClusterError
 from dnmf.executors.news import TOPIC, LeafNews, listening
 from dnmf.executors.versions import compare_versions
 from dnmf.executors.watch import PASSING, Watch, answer, where
-from dnmf.fitting.work import StepOutcome, Work, leaf_with_retries, tree_levels
+from dnmf.fitting.work import (
+    StepOutcome,
+    Work,
+    finish_with_retries,
+    leaf_with_retries,
+    tree_levels,
+)
 from dnmf.linalg.blas import limit_threads
 
 __all__ = ["Cluster"]
@@ -148,4 +154,5 @@ def _combine(payload: bytes, piece: int, parts: list[tuple[Any, int]]) -> tuple[
 def _finish(
     payload: bytes, piece: int, reduced: tuple[Any, int], small: tuple[Any, int]
 ) -> tuple[Any, int]:
-    return _load(payload).finish(piece, reduced[0], small[0]), reduced[1]
+    end, retries = finish_with_retries(_load(payload), piece, reduced[0], small[0])
+    return end, reduced[1] + retries

@@ -11,10 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from dnmf.config import Resources
-from dnmf.errors import TransientError
+from dnmf.errors import ResumableError, TransientError
 from dnmf.linalg.blas import one_thread
 
 __all__ = [
@@ -25,14 +25,16 @@ __all__ = [
     "StepOutcome",
     "Work",
     "combine_tree",
+    "finish_with_retries",
     "leaf_with_retries",
     "tree_levels",
 ]
 
 Piece = Any
+Value = TypeVar("Value")
 
 PAUSES = (0.1, 0.5, 2.0)
-"""Seconds before a leaf that failed for a reason that may pass is tried again."""
+"""Seconds before a leaf or finish that failed for a reason that may pass is tried again."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Work(Protocol):
     def leaf(self, segment: int) -> list[Piece]: ...
 
     def combine(self, piece: int, parts: Sequence[Piece]) -> Piece:
-        """Add parts of one piece in the order given; may reuse the first one's memory."""
+        """Add parts of one piece in the order given, without changing them."""
         ...
 
     def finish(self, piece: int, reduced: Piece, small: Piece) -> Any:
@@ -139,12 +141,21 @@ class Executor(Protocol):
 
 def leaf_with_retries(work: Work, segment: int) -> tuple[list[Piece], int]:
     """Run a leaf, again with growing pauses where a failure may pass; and how often again."""
+    return _with_retries(lambda: work.leaf(segment))
+
+
+def finish_with_retries(work: Work, piece: int, reduced: Piece, small: Piece) -> tuple[Any, int]:
+    """The same for the end of a piece: what it stores has names of its own each time."""
+    return _with_retries(lambda: work.finish(piece, reduced, small))
+
+
+def _with_retries(call: Callable[[], Value]) -> tuple[Value, int]:
     for attempt, pause in enumerate(PAUSES):
         try:
-            return work.leaf(segment), attempt
+            return call(), attempt
         except TransientError:
             time.sleep(pause)
-    return work.leaf(segment), len(PAUSES)
+    return call(), len(PAUSES)
 
 
 class InProcess:
@@ -164,10 +175,18 @@ class InProcess:
         def combine(parts: list[list[Piece]]) -> list[Piece]:
             return [work.combine(p, [part[p] for part in parts]) for p in range(work.pieces)]
 
-        with one_thread():
-            reduced = combine_tree(work.fan_in, work.segments, leaf, combine)
-            results = [work.finish(p, reduced[p], reduced[0]) for p in range(work.pieces)]
-        return StepOutcome(results, retries)
+        try:
+            with one_thread():
+                reduced = combine_tree(work.fan_in, work.segments, leaf, combine)
+                ends = [
+                    finish_with_retries(work, p, reduced[p], reduced[0]) for p in range(work.pieces)
+                ]
+        except TransientError as error:
+            raise ResumableError(
+                f"the fit was interrupted: {error}, and again each of {len(PAUSES)} times that it "
+                f"was tried once more"
+            ) from error
+        return StepOutcome([end for end, _ in ends], retries + sum(again for _, again in ends))
 
 
 def tree_levels(leaves: int, fan_in: int) -> list[int]:
