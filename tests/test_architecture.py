@@ -70,13 +70,18 @@ def test_files_stay_short(folder: str) -> None:
     assert not long
 
 
+def _lines(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_functions_stay_short(folder: str) -> None:
+    """Docstrings do not count: numpydoc is as long as a function has arguments."""
     long = {}
     for path in _python_files(folder):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                lines = _lines(node) - (_lines(node.body[0]) if ast.get_docstring(node) else 0)
                 if lines > MOST_LINES_OF_A_FUNCTION:
                     long[f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"] = lines
     assert not long

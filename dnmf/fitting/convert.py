@@ -97,8 +97,8 @@ def convert(
     chunks : int or (int, int), optional
         Dense: rows and columns (one number: rows, all columns). CSR: stored entries.
     dtype : optional
-        By default as the source. Numbers that it cannot hold are refused, not wrapped;
-        fractions are never dropped.
+        By default as the source. Floats are rounded to narrower ones; a number that the type
+        cannot hold, and a fraction for an integer type, ends the conversion.
     memory : int, optional
         Bytes per worker process, its imports included. The executor's workers may have less.
     executor : Executor

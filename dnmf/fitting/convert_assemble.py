@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from dnmf.fitting.convert_csr import ARRAYS, ENTRIES, MOST_TASKS, TASK_BYTES, CsrLayout, Part
-from dnmf.fitting.convert_target import writing
+from dnmf.fitting.convert_target import open_target, writing
 
 __all__ = ["AssembleWork", "create_csr"]
 
@@ -29,8 +29,7 @@ def create_csr(path: str, layout: CsrLayout, entries: int) -> None:
     dtypes = (layout.dtype, layout.index, np.dtype(np.int64))
     for name, length, dtype in zip(ARRAYS, lengths, dtypes, strict=True):
         chunks = (max(1, min(length, layout.entries)),)
-        config: Any = {"write_empty_chunks": True}
-        group.create_array(name, shape=(length,), chunks=chunks, dtype=dtype, config=config)
+        group.create_array(name, shape=(length,), chunks=chunks, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,7 @@ class AssembleWork:
         step = chunk * max(1, ENTRIES // chunk)  # small chunks are written many at a time
         written = 0
         for name in ARRAYS:
-            target = zarr.open_array(
-                f"{self.path}/{name}", mode="r+", config={"write_empty_chunks": True}
-            )
+            target = open_target(f"{self.path}/{name}")
             starts, base = self._offsets(name)
             stop = min(target.shape[0], (segment + 1) * per_task * chunk)
             for at in range(segment * per_task * chunk, stop, step):

@@ -155,10 +155,11 @@ def _dense_edges(source: Source, comfortable: int, most: int) -> np.ndarray:
 
 def _sparse_bands(source: Source, layout: CsrLayout, budget: Budget, part: int) -> Bands:
     starts = source.block_starts(part, layout.dtype.itemsize, source.shape[0])
-    costs = [
-        source.block_bytes(a, b) + source.read_overhead(a, b) for a, b in pairwise(starts.tolist())
+    costs = [  # the block as read and as written, and what reading takes beside it
+        2 * source.block_bytes(a, b) + source.read_overhead(a, b)
+        for a, b in pairwise(starts.tolist())
     ]
-    need = 2 * max(costs)
+    need = max(costs)
     if need > budget.task:
         at = int(np.argmax(costs))
         raise budget.refusal(f"to read rows {starts[at]} to {starts[at + 1] - 1}", need)
@@ -225,8 +226,8 @@ class PartsWork:
             chunks=(min(len(values), max(ENTRIES, self.layout.entries)),),
             dtype=values.dtype,
             compressors=None,
+            chunk_key_encoding={"name": "v2", "separator": "."},  # no folder of its own for chunks
             overwrite=True,  # an attempt that was lost may have begun to write it
-            config={"write_empty_chunks": True},
         )
         stored[:] = values
 

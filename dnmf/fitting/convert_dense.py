@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from dnmf.fitting.convert_plan import DenseLayout, Rectangles
-from dnmf.fitting.convert_target import writing
+from dnmf.fitting.convert_target import open_target, writing
 from dnmf.sources.base import Source
 from dnmf.sources.rectangles import read_rectangle
 
@@ -18,7 +18,7 @@ __all__ = ["DenseWork", "create_dense"]
 
 
 def create_dense(path: str, layout: DenseLayout) -> None:
-    """Make the empty array. Every chunk will be stored, so that a missing one is a loss."""
+    """Make the empty array."""
     zarr.create_array(
         path,
         shape=layout.shape,
@@ -27,7 +27,6 @@ def create_dense(path: str, layout: DenseLayout) -> None:
         fill_value=0,
         dimension_names=("row", "column"),
         attributes={"encoding-type": "array", "encoding-version": "0.2.0"},
-        config={"write_empty_chunks": True},
     )
 
 
@@ -68,7 +67,7 @@ class DenseWork:
         return [out.nbytes]
 
     def _write(self, out: np.ndarray, row: int, column: int) -> None:
-        target = zarr.open_array(self.path, mode="r+", config={"write_empty_chunks": True})
+        target = open_target(self.path)
         tall, wide = self._written_at_once()
         for a in range(0, out.shape[0], tall):
             for p in range(0, out.shape[1], wide):

@@ -25,6 +25,9 @@ CHUNK_ROW = 32 * MIB
 COMFORTABLE = 128 * MIB
 """What a task holds of its target where more would not save reads."""
 
+UNLIMITED = 512 * MIB
+"""What a task may use where there is no limit."""
+
 PIECE = 16 * MIB
 """What is decoded or encoded at a time, where a chunk is not larger."""
 
@@ -59,7 +62,7 @@ class Budget:
         limits = [limit for limit in (memory, resources.memory_limit) if limit is not None]
         limit = min(limits, default=None)
         if limit is None:
-            return cls(4 * COMFORTABLE, None, resources.threads)
+            return cls(UNLIMITED, None, resources.threads)
         task = (int(USABLE * limit) - BASELINE) // resources.threads
         budget = cls(task, limit, resources.threads)
         if task < MIB:
@@ -100,7 +103,7 @@ def check_dtype(source: np.dtype, wanted: str | np.dtype | None) -> np.dtype:
     Raises
     ------
     OptionError
-        It is not a real type, or would drop fractions.
+        It is not a real type.
     """
     try:
         dtype = np.dtype(source if wanted is None else wanted)
@@ -108,12 +111,6 @@ def check_dtype(source: np.dtype, wanted: str | np.dtype | None) -> np.dtype:
         raise OptionError(f"dtype is {wanted!r}; give one such as float32 or uint16") from None
     if dtype.kind not in "buif" or dtype.itemsize > 8:
         raise OptionError(f"dtype is {dtype}; give a real type such as float32 or uint16")
-    order = "buif"
-    coarser = order.index(dtype.kind) < order.index(source.kind)
-    if coarser and not (dtype.kind == "u" and source.kind == "i"):
-        raise OptionError(
-            f"V has {source} entries, and {dtype} cannot hold them; choose a type that keeps them"
-        )
     return dtype.newbyteorder("=")
 
 
@@ -158,8 +155,8 @@ def dense_layout(
         rows, columns = (*chunks, d)[:2]
         return DenseLayout((n, d), dtype, (min(n, int(rows)), min(d, int(columns))))
     item = dtype.itemsize
-    rows = min(n, max(1, CHUNK_ROW // (d * item)))
-    columns = min(d, max(1, CHUNK // (rows * item)))
+    rows = min(n, max(1, min(CHUNK_ROW, budget.task // 4) // (d * item)))
+    columns = min(d, max(1, min(CHUNK, budget.task // 16) // (rows * item)))
     tall, wide = read_unit(source)
     if tall > rows and tall * d * item > (free := _free(source, budget)):
         rows = next((r for r in range(rows, rows // 2, -1) if tall % r == 0), rows)

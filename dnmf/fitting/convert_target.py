@@ -23,7 +23,7 @@ from dnmf.errors import (
 from dnmf.sources import Source
 from dnmf.sources.store import is_url, locate
 
-__all__ = ["Target", "Workplace", "writing"]
+__all__ = ["Target", "Workplace", "open_target", "writing"]
 
 _ZARR = ("zarr.json", ".zarray", ".zgroup")
 _FOR_GOOD = {
@@ -55,6 +55,13 @@ def _cannot_write(path: str, error: OSError) -> RunError:
         f"cannot write {path}: {text}. Make room or change the permissions, or give another "
         f"folder, and run this again"
     )
+
+
+def open_target(path: str) -> Any:
+    """An array to write to. Chunks of zeros are stored too: one that is missing was lost."""
+    import zarr
+
+    return zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,161 @@
+"""CSR in three ``.npy`` files of one folder: data, indices, indptr; read by memory map."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dnmf.errors import CorruptDataError
+from dnmf.sources.base import Matrix, Source
+from dnmf.sources.checks import check_shape, matrix_text, native_dtype
+from dnmf.sources.csr import block_dtype, check_offsets, csr_block, digest, index_dtype
+from dnmf.sources.cuts import RowCost, cut_by_cost
+
+__all__ = ["NpyCsr"]
+
+STRETCH = 1 << 20
+"""Entries of indptr that are looked at together."""
+
+
+class NpyCsr:
+    """A CSR matrix in a folder with ``data.npy``, ``indices.npy`` and ``indptr.npy``.
+
+    Parameters
+    ----------
+    folder : str or Path
+    shape : (int, int)
+    name : str, optional
+        What to call it for people; the folder by default.
+    """
+
+    kind: ClassVar[str] = "npy_csr"
+
+    def __init__(
+        self, folder: str | os.PathLike[str], shape: Sequence[int], name: str | None = None
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        self.name = name or str(self.folder)
+        self.shape = check_shape(shape, self.name)
+        data, indices, indptr = (self._array(part) for part in ("data", "indices", "indptr"))
+        self.nonzeros = len(data)
+        self.dtype = block_dtype(native_dtype(data.dtype, self.name))
+        self._index_bytes = index_dtype(self.shape[1]).itemsize
+        if len(indices) != len(data) or len(indptr) != self.shape[0] + 1:
+            raise CorruptDataError(
+                f"{self.name}: data, indices and indptr have {len(data)}, {len(indices)} and "
+                f"{len(indptr)} entries; a CSR matrix of {self.shape[0]} rows needs equally many "
+                f"data and indices, and {self.shape[0] + 1} in indptr"
+            )
+
+    def __repr__(self) -> str:
+        return f"NpyCsr({str(self.folder)!r}, {self.shape})"
+
+    @property
+    def is_sparse(self) -> bool:
+        return True
+
+    @property
+    def persistent(self) -> bool:
+        return True
+
+    @property
+    def nbytes(self) -> int:
+        return self.nonzeros * self._cost().per_nonzero + 8 * (self.shape[0] + 1)
+
+    def _cost(self) -> RowCost:
+        return RowCost(8, self.dtype.itemsize + self._index_bytes)
+
+    def _array(self, part: str) -> np.ndarray:
+        path = self.folder / f"{part}.npy"
+        try:
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise CorruptDataError(f"{self.name}: {part} cannot be read: {error}") from None
+        if found.ndim != 1 or found.dtype.kind not in ("buif" if part == "data" else "iu"):
+            raise CorruptDataError(
+                f"{self.name}: {part} is {found.ndim}-dimensional {found.dtype}; CSR needs "
+                f"one-dimensional arrays, the indices whole numbers"
+            )
+        return found
+
+    def _stretches(self) -> Iterator[np.ndarray]:
+        indptr, n = self._array("indptr"), self.shape[0]
+        for start in range(0, n + 1, STRETCH):
+            begin = max(0, start - 1)  # one back: a fall between two stretches is seen too
+            some = np.asarray(indptr[begin : start + STRETCH])
+            checked = check_offsets(some, begin, n, self.nonzeros, self.name)
+            yield checked[start - begin :]
+
+    def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
+        """See `Source.block_starts`."""
+        itemsize = max(itemsize, self._cost().per_nonzero - self._index_bytes)
+        cost = RowCost(8, itemsize + self._index_bytes)
+        return cut_by_cost(self._stretches(), cost, block_size, max_rows)[0]
+
+    def block_bytes(self, start: int, stop: int) -> int:
+        """See `Source.block_bytes`."""
+        indptr = self._array("indptr")
+        entries = int(indptr[stop]) - int(indptr[start])
+        return entries * self._cost().per_nonzero + 8 * (stop - start)
+
+    def read_overhead(self, start: int, stop: int) -> int:
+        """See `Source.read_overhead`: the stored arrays beside the block, or a sorted copy."""
+        return self.block_bytes(start, stop)
+
+    def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
+        """See `Source.read_blocks`."""
+        data, indices, indptr = (self._array(part) for part in ("data", "indices", "indptr"))
+        for start, stop in pairwise(map(int, starts)):
+            some = np.asarray(indptr[start : stop + 1])
+            offsets = check_offsets(some, start, self.shape[0], self.nonzeros, self.name)
+            first, last = int(offsets[0]), int(offsets[-1])
+            yield csr_block(
+                np.array(data[first:last], dtype=self.dtype),
+                np.array(indices[first:last]),
+                offsets,
+                self.shape[1],
+                owned=True,
+                start=start,
+                where=self.name,
+            )
+
+    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
+        """Nothing: a file is there as a whole or not at all."""
+        return []
+
+    def transposed(self) -> Source | None:
+        """None: columns of CSR are spread over the whole file."""
+        return None
+
+    def describe(self) -> str:
+        """See `Source.describe`."""
+        layout = f"CSR, {self.nonzeros:,} stored entries"
+        return matrix_text(self.name, self.shape, self.dtype, layout, self.nbytes)
+
+    def metadata(self) -> dict[str, Any]:
+        """See `Source.metadata`."""
+        return {
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "dtype": str(self.dtype),
+            "nonzeros": self.nonzeros,
+            "indptr": digest(self._stretches()),
+        }
+
+    def spec(self) -> Mapping[str, Any]:
+        """See `Source.spec`."""
+        return {
+            "kind": self.kind,
+            "folder": str(self.folder),
+            "shape": list(self.shape),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> NpyCsr:
+        return cls(spec["folder"], spec["shape"], spec["name"])

@@ -1,0 +1,177 @@
+"""Any rectangle of any source, read in pieces, as a dense array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from dnmf.errors import InputError
+from dnmf.sources.base import Source
+from dnmf.sources.stored import Region, StoredArray
+from dnmf.sources.zarr_csr import ZarrCSR
+from dnmf.sources.zarr_dense import ZarrDense
+
+__all__ = ["cast_into", "entry_chunk_bytes", "piece_need", "read_rectangle", "read_unit"]
+
+
+def _stored(source: Source) -> StoredArray | None:
+    """The array behind a source that is a dense Zarr array as it lies, else None."""
+    return source._stored if type(source) is ZarrDense else None
+
+
+def read_unit(source: Source) -> tuple[int, int]:
+    """Rows and columns of V that are decoded together (a chunk; one row where it is not cut)."""
+    n, d = source.shape
+    stored = _stored(source)
+    if stored is None:
+        return 1, d
+    return min(n, stored.chunks[0]), min(d, stored.chunks[1])
+
+
+def entry_chunk_bytes(source: Source) -> int:
+    """Bytes of the entries of a sparse source that are decoded together; 0 where none are."""
+    if not isinstance(source, ZarrCSR):
+        return 0
+    data, indices = source._arrays.data, source._arrays.indices
+    return max(a.chunks[0] for a in (data, indices)) * (
+        data.dtype.itemsize + indices.dtype.itemsize
+    )
+
+
+def piece_need(source: Source, piece: int) -> int:
+    """Bytes that `read_rectangle` takes at its peak beyond ``out``.
+
+    Parameters
+    ----------
+    source : Source
+    piece : int
+        As for `read_rectangle`.
+    """
+    stored, (rows, columns) = _stored(source), read_unit(source)
+    if stored is not None:
+        rows, columns = _piece_shape(source, piece)
+        region = ((0, rows), (0, columns))
+        return rows * columns * stored.dtype.itemsize + stored.overhead(region)
+    entry = source.dtype.itemsize + (8 if source.is_sparse else 0)
+    return 3 * max(piece, columns * entry)
+
+
+def _piece_shape(source: Source, piece: int) -> tuple[int, int]:
+    """As many whole chunks as ``piece`` bytes hold, side by side first; at least one."""
+    (n, d), (rows, columns) = source.shape, read_unit(source)
+    chunks = max(1, piece // (rows * columns * source.dtype.itemsize))
+    wide = min(chunks, -(-d // columns))
+    tall = min(max(1, chunks // wide), -(-n // rows))
+    return min(n, tall * rows), min(d, wide * columns)
+
+
+def read_rectangle(
+    source: Source, rows: tuple[int, int], columns: tuple[int, int], out: np.ndarray, piece: int
+) -> None:
+    """Read rows and columns of V into ``out``; a chunk that they touch is decoded once.
+
+    Parameters
+    ----------
+    source : Source
+    rows, columns : (int, int)
+        Start and stop.
+    out : (rows, columns) array
+        Every entry is written, in the dtype of ``out``.
+    piece : int
+        Bytes to decode at a time; at least what must be decoded together is.
+
+    Raises
+    ------
+    InputError
+        A value does not fit the dtype of ``out``.
+    CorruptDataError, TransientError
+        See `Source.read_blocks`.
+    """
+    stored = _stored(source)
+    if stored is None:
+        _read_rows(source, rows, columns, out, piece)
+        return
+    for region in _regions(source, rows, columns, piece):
+        (a, b), (p, q) = region
+        view = out[a - rows[0] : b - rows[0], p - columns[0] : q - columns[0]]
+        if stored.dtype == out.dtype:
+            stored.read(region, view)
+        else:
+            values = np.empty(view.shape, stored.dtype)
+            stored.read(region, values)
+            cast_into(view, values, a, p)
+            del values  # before the next ones are allocated
+
+
+def _regions(
+    source: Source, rows: tuple[int, int], columns: tuple[int, int], piece: int
+) -> Iterator[Region]:
+    tall, wide = _piece_shape(source, piece)
+    for a, b in pairwise(_edges(*rows, tall)):
+        for p, q in pairwise(_edges(*columns, wide)):
+            yield (a, b), (p, q)
+
+
+def _edges(start: int, stop: int, step: int) -> list[int]:
+    """``start``, the multiples of ``step`` between, ``stop``."""
+    return [start, *range((start // step + 1) * step, stop, step), stop]
+
+
+def _read_rows(
+    source: Source, rows: tuple[int, int], columns: tuple[int, int], out: np.ndarray, piece: int
+) -> None:
+    d = source.shape[1]
+    entry = source.dtype.itemsize + (8 if source.is_sparse else 0)
+    starts = _edges(*rows, max(1, piece // (d * entry)))
+    for start, block in zip(starts, source.read_blocks(starts), strict=False):
+        some = block if columns == (0, d) else block[:, columns[0] : columns[1]]
+        values = some if isinstance(some, np.ndarray) else some.toarray()
+        at = start - rows[0]
+        cast_into(out[at : at + len(values)], values, start, columns[0])
+
+
+def cast_into(out: np.ndarray, values: np.ndarray, row: int, column: int) -> None:
+    """Assign, refusing numbers that the dtype of ``out`` cannot hold.
+
+    Rounding to a narrower float is fine. Overflow, dropped fractions and anything but 0 and 1 as
+    bool are not.
+
+    Parameters
+    ----------
+    out, values : arrays of one shape
+    row, column : int
+        Where in V the array begins, for errors. ``column`` is not said for 1-d arrays, whose
+        entries may belong to any row from ``row`` on.
+
+    Raises
+    ------
+    InputError
+    """
+    if not np.can_cast(values.dtype, out.dtype):
+        bad = _does_not_fit(values, out.dtype)
+        if np.any(bad):
+            at = tuple(int(i) for i in np.argwhere(bad)[0])
+            if len(at) == 2:
+                where = f"at row {row + at[0]}, column {column + at[1]}"
+            else:
+                where = f"in row {row} or after it"
+            raise InputError(
+                f"{values[at]} {where} does not fit {out.dtype}; choose another type (--dtype)"
+            )
+    out[...] = values
+
+
+def _does_not_fit(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind == "b":
+        return (values != 0) & (values != 1)
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.isinf(values.astype(dtype)) & ~np.isinf(values)
+    limits = np.iinfo(dtype)
+    if values.dtype.kind != "f":
+        return (values < limits.min) | (values > limits.max)
+    # 2**63 and 2**64 are the first floats too large; limits.max itself is no float64
+    inside = (values >= float(limits.min)) & (values < float(limits.max + 1))
+    return ~(inside & (values == np.trunc(values)))
