@@ -53,10 +53,7 @@ def _source(location: Location, node: zarr.Array | zarr.Group, note: str = "") -
         return ZarrCSC(arrays) if encoding == "csc_matrix" else ZarrCSR(arrays)
     if node.attrs.get("encoding-type") == "anndata" and "X" in node and not note:
         return _source(location.child("X"), node["X"], " (X of an AnnData store)")
-    raise InputError(
-        f"{location.name} is a Zarr group, not a matrix. {_contents(node)}; name one of them, as "
-        f"in {location.name}/NAME"
-    )
+    raise InputError(f"{location.name} is a Zarr group, not a matrix. {_contents(node)}")
 
 
 def _contents(group: zarr.Group) -> str:
@@ -68,15 +65,16 @@ def _contents(group: zarr.Group) -> str:
     for name, node in members:
         if inside and name.startswith(inside):
             continue
-        if isinstance(node, zarr.Array):
+        if isinstance(node, zarr.Array) and node.ndim:
             found.append(f"{name} ({' x '.join(map(str, node.shape))} {node.dtype})")
-        elif encoding_of(node) is not None:
+        elif isinstance(node, zarr.Group) and encoding_of(node) is not None:
             found.append(f"{name} ({encoding_of(node)})")
             inside = f"{name}/"
     if not found:
         return "It holds no arrays"
     more = f" and {len(found) - _MOST_NAMES} more" if len(found) > _MOST_NAMES else ""
-    return f"Its arrays: {', '.join(found[:_MOST_NAMES])}{more}"
+    listed = ", ".join(found[:_MOST_NAMES])
+    return f"Its arrays: {listed}{more}; add the name of one to the path"
 
 
 def _nothing_at(text: str, location: Location) -> str:

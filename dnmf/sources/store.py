@@ -146,6 +146,8 @@ def _in_memory(store: FsspecStore) -> bool:
 
 def _missing(url: str, error: ImportError) -> MissingDependencyError:
     """The install command for an fsspec protocol."""
+    if not is_url(url):
+        return MissingDependencyError(f"{url} needs a package that is not installed: {error}")
     from fsspec.registry import known_implementations
 
     protocol = url.split("::")[0].split("://")[0]

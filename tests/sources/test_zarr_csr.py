@@ -38,8 +38,9 @@ def _csr(V: np.ndarray) -> sp.csr_array:
     return csr
 
 
-class CSRContract(SourceContract):
-    kind = "zarr_csr"
+class CSRLayout:
+    """How the contract makes sources of one layout."""
+
     layout: ClassVar[dict[str, Any]]
     large: ClassVar[dict[str, Any]] = {"chunk": 30_000, "indptr_chunk": None}
 
@@ -56,14 +57,14 @@ class CSRContract(SourceContract):
         return open_source(write_compressed(store, _csr(V), **self.layout)), store
 
 
-class TestSmallChunks(CSRContract):
+class TestSmallChunks(CSRLayout, SourceContract):
     kind = "zarr_csr"
     dtypes = ("float32", "float64", "float16", "bool", *INTEGERS)
     block_dtypes: ClassVar = {"float16": "float32"}
     layout: ClassVar = {"chunk": 100, "indptr_chunk": 7}
 
 
-class TestOneChunkV2WideIndices(CSRContract):
+class TestOneChunkV2WideIndices(CSRLayout, SourceContract):
     kind = "zarr_csr"
     layout: ClassVar = {
         "chunk": 10**6,
@@ -73,7 +74,7 @@ class TestOneChunkV2WideIndices(CSRContract):
     }
 
 
-class TestShards(CSRContract):
+class TestShards(CSRLayout, SourceContract):
     kind = "zarr_csr"
     dtypes = ("float16", "float32")
     block_dtypes: ClassVar = {"float16": "float32"}
@@ -86,7 +87,7 @@ class TestShards(CSRContract):
     large: ClassVar = {"chunk": 10_000, "indptr_chunk": 1000, "shards": (50_000,)}
 
 
-class TestCSCByColumns(CSRContract):
+class TestCSCByColumns(CSRLayout, SourceContract):
     kind = "zarr_csr"
     layout: ClassVar = {"chunk": 100}
 

@@ -26,10 +26,9 @@ DTYPES = ("float16", "float32", "float64", "bool", "int8", "int16", "int32", "in
 DTYPES += ("uint8", "uint16", "uint32", "uint64")
 
 
-class ZarrContract(SourceContract):
-    """The contract for one layout."""
+class ZarrLayout:
+    """How the contract makes sources of one layout."""
 
-    kind = "zarr"
     transposes = True
     layout: ClassVar[dict[str, Any]]
     large: ClassVar[dict[str, Any]] = {}
@@ -47,14 +46,14 @@ class ZarrContract(SourceContract):
         return open_source(write_dense(store, V, **self.layout)), store
 
 
-class TestRowChunks(ZarrContract):
+class TestRowChunks(ZarrLayout, SourceContract):
     kind = "zarr"
     dtypes = DTYPES
     layout: ClassVar = {"chunks": (20, 43)}
     large: ClassVar = {"chunks": (300, 501)}
 
 
-class TestRaggedChunksV2(ZarrContract):
+class TestRaggedChunksV2(ZarrLayout, SourceContract):
     kind = "zarr"
     dtypes = (*DTYPES, ">f4", ">i2")
     block_dtypes: ClassVar = {">f4": "float32", ">i2": "int16"}
@@ -62,32 +61,32 @@ class TestRaggedChunksV2(ZarrContract):
     large: ClassVar = {"chunks": (700, 300), "filters": [numcodecs.Shuffle(2)]}
 
 
-class TestOneColumnPerChunk(ZarrContract):
+class TestOneColumnPerChunk(ZarrLayout, SourceContract):
     kind = "zarr"
     layout: ClassVar = {"chunks": (157, 1)}
     large: ClassVar = {"chunks": (4001, 20)}
 
 
-class TestOneChunkLargerThanV(ZarrContract):
+class TestOneChunkLargerThanV(ZarrLayout, SourceContract):
     kind = "zarr"
     layout: ClassVar = {"chunks": (200, 50), "compressors": None}
     large: ClassVar = {"chunks": (5000, 600)}
 
 
-class TestColumnMajorChunksV2(ZarrContract):
+class TestColumnMajorChunksV2(ZarrLayout, SourceContract):
     kind = "zarr"
     layout: ClassVar = {"chunks": (20, 20), "zarr_format": 2, "order": "F"}
     large: ClassVar = {"chunks": (500, 100)}
 
 
-class TestShards(ZarrContract):
+class TestShards(ZarrLayout, SourceContract):
     kind = "zarr"
     dtypes = DTYPES
     layout: ClassVar = {"chunks": (8, 22), "shards": (40, 44)}
     large: ClassVar = {"chunks": (100, 200), "shards": (1000, 600)}
 
 
-class TestColumns(ZarrContract):
+class TestColumns(ZarrLayout, SourceContract):
     kind = "zarr_columns"
     layout: ClassVar = {"chunks": (20, 50)}
     large: ClassVar = {"chunks": (250, 1000)}
