@@ -63,11 +63,13 @@ def _architecture() -> str:
         return cache.read_text()
     except OSError:
         found = _ask()
+    if not found:
+        return found  # no answer: asked again next time
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.write_text(found)
     except OSError:
-        return found  # asked again next time
+        pass  # asked again next time
     return found
 
 

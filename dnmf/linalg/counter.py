@@ -29,7 +29,7 @@ def uniform(seed: int, stream: int, rows: np.ndarray, columns: np.ndarray) -> np
     row_keys = _finalize(rows.astype(np.uint64) + np.uint64(key))
     column_keys = columns.astype(np.uint64) * np.uint64(_GOLDEN)
     bits = _finalize(row_keys[:, None] + column_keys[None, :])
-    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52  # 53 bits would round to 1
 
 
 def exponential(seed: int, stream: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

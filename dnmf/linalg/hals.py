@@ -148,23 +148,23 @@ def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual):  # type
                     row = G[j]
                     for t in range(k):
                         g[t] += delta * row[t]
-                    moved += float(G[j, j]) * float(delta) * float(delta)
+                    moved += np.float64(G[j, j]) * np.float64(delta) * np.float64(delta)
             if moved == 0.0:
                 break
             left = row_sumsq[i]
             for j in range(k):
-                left += float(w[j]) * (float(g[j]) - float(l1) - float(c[j]))
+                left += np.float64(w[j]) * (np.float64(g[j]) - np.float64(l1) - np.float64(c[j]))
             if moved <= tau2 * max(left, eps * row_sumsq[i]):
                 break
         left = row_sumsq[i]
         for j in range(k):
-            value = float(w[j])
-            left += value * (float(g[j]) - float(l1) - float(c[j]))
-            cross += float(c[j]) * value
+            value = np.float64(w[j])
+            left += value * (np.float64(g[j]) - np.float64(l1) - np.float64(c[j]))
+            cross += np.float64(c[j]) * value
             total += value
             sumsq += value * value
             if inverse[j] != zero:
-                step = value - max(0.0, value - float(g[j]) * float(inverse[j]))
-                kkt += float(G[j, j]) * step * step
+                step = value - max(0.0, value - np.float64(g[j]) * np.float64(inverse[j]))
+                kkt += np.float64(G[j, j]) * step * step
         residual[i] = left
     return cross, total, sumsq, kkt, sweeps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -58,13 +59,18 @@ def measure(V: Matrix, column_sums: np.ndarray, column_sumsq: np.ndarray) -> Blo
 
 
 def checksum(V: Matrix) -> int:
-    """A 64-bit checksum of the block's shape, dtype and bits, at memory speed.
+    """A 64-bit checksum of the block's shape, dtypes and bits, at memory speed.
 
-    Two position-weighted sums modulo 2^64 with odd weights: any change of one word, any swap
-    of two differing words and any truncation shows. It guards against accidents, not malice.
+    Every word of eight bytes is mixed with its position and by multiplications, and the results
+    are added modulo 2^64. One changed word always shows (the mixing is a bijection); any other
+    change, such as two rows swapped, is missed once in 2^64 times. Plain sums with weights by
+    position would not do: floating-point words of small integers differ in their highest bits
+    only, and weighted differences of those vanish modulo 2^64. It guards against accidents, not
+    malice.
     """
     parts = [V] if isinstance(V, np.ndarray) else [V.data, V.indices, V.indptr]
-    value = np.uint64(len(parts))
+    about = f"{V.shape} {[part.dtype.str for part in parts]}".encode()
+    value = np.uint64(int.from_bytes(hashlib.blake2b(about, digest_size=8).digest(), "little"))
     for part in parts:
         flat = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
         words = flat[: flat.size // 8 * 8].view(np.uint64)
@@ -76,15 +82,15 @@ def checksum(V: Matrix) -> int:
 
 @kernel
 def _mix(words, tail, value, size):  # type: ignore[no-untyped-def]
-    plain = np.uint64(0)
-    weighted = np.uint64(0)
-    weight = np.uint64(1)
-    two = np.uint64(2)
-    for i in range(words.size):
-        plain += words[i]
-        weighted += words[i] * (two * np.uint64(i) + weight)
     golden = np.uint64(0x9E3779B97F4A7C15)
-    for part in (plain, weighted, tail, size):
+    odd = np.uint64(0xBF58476D1CE4E5B9)
+    half = np.uint64(32)
+    total = np.uint64(0)
+    for i in range(words.size):
+        word = words[i] + np.uint64(i) * golden
+        word = (word ^ (word >> half)) * odd
+        total += word ^ (word >> half)
+    for part in (total, tail, size):
         value = (value ^ part) * golden
         value ^= value >> np.uint64(29)
     return value
@@ -102,7 +108,7 @@ def _measure_dense(V, row_sums, row_sumsq, column_sums, column_sumsq):  # type: 
         sumsq = 0.0
         wrong = 0
         for j in range(V.shape[1]):
-            v = float(V[i, j])
+            v = np.float64(V[i, j])
             if not (v >= 0.0 and v < np.inf):
                 if bad + wrong == 0:
                     first_row = i
@@ -130,7 +136,7 @@ def _measure_csr(data, indices, indptr, row_sums, row_sumsq, column_sums, column
     largest = 0.0
     for i in range(row_sums.size):
         for p in range(indptr[i], indptr[i + 1]):
-            v = float(data[p])
+            v = np.float64(data[p])
             if not (v >= 0.0 and v < np.inf):
                 if bad == 0:
                     first_row = i

@@ -57,11 +57,15 @@ def gram(X: np.ndarray) -> np.ndarray:
     return np.tril(out) + np.tril(out, -1).T
 
 
-def residual_sumsq(V: Matrix, W: np.ndarray, H: np.ndarray, Ht: np.ndarray | None) -> float:
-    """|V - W H|^2 of a block, entry by entry: exact where |V|^2 - 2 <V H', W> + ... cancels."""
+def residual_sumsq(
+    V: Matrix, W: np.ndarray, H: np.ndarray, Ht: np.ndarray | None, G: np.ndarray
+) -> float:
+    """|V - W H|^2 of a block, entry by entry: exact where |V|^2 - 2 <V H', W> + ... cancels.
+
+    ``G`` is H H' in float64; it and ``Ht`` are what CSR needs.
+    """
     if not isinstance(V, np.ndarray):
         assert Ht is not None
-        G = gram(Ht)
         return float(_csr_residual(V.data, V.indices, V.indptr, W, Ht, G))
     total = 0.0
     for start in range(0, V.shape[0], TILE_ROWS):
@@ -110,7 +114,7 @@ def _sumsq_difference(A, B):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(A.shape[0]):
         for j in range(A.shape[1]):
-            x = float(A[i, j]) - float(B[i, j])
+            x = np.float64(A[i, j]) - np.float64(B[i, j])
             total += x * x
     return total
 
@@ -125,14 +129,14 @@ def _csr_residual(data, indices, indptr, W, Ht, G):  # type: ignore[no-untyped-d
         zeros = 0.0
         for s in range(k):
             for t in range(k):
-                zeros += float(w[s]) * G[s, t] * float(w[t])
+                zeros += np.float64(w[s]) * G[s, t] * np.float64(w[t])
         for p in range(indptr[i], indptr[i + 1]):
             h = Ht[indices[p]]
             fit = 0.0
             for t in range(k):
-                fit += float(w[t]) * float(h[t])
+                fit += np.float64(w[t]) * np.float64(h[t])
             zeros -= fit * fit
-            difference = float(data[p]) - fit
+            difference = np.float64(data[p]) - fit
             total += difference * difference
         total += max(zeros, 0.0)
     return total

@@ -54,7 +54,7 @@ class Frobenius:
         part = SmallStats(gram(W), found.cross, found.total, found.sumsq, found.kkt, found.sweeps)
         small.residual = small.residual or 0.0 if residual else None
         if residual:
-            part.residual = residual_sumsq(V, W, factor.H, factor.Ht)
+            part.residual = residual_sumsq(V, W, factor.H, factor.Ht, factor.G)
         part.candidates = self._worst(V, start, W, factor, found.residual_sumsq, small)
         small.add(part)
 

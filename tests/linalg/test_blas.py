@@ -1,0 +1,94 @@
+"""One thread where bits count, and a fingerprint that says what decides them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from threadpoolctl import threadpool_info
+
+from dnmf import blas_env
+from dnmf.linalg.blas import numeric_fingerprint, one_thread
+
+
+def _blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_blas_runs_on_one_thread_inside_and_as_before_afterwards():
+    before = _blas_threads()
+    with one_thread():
+        assert _blas_threads() == {1}
+        with one_thread():
+            assert _blas_threads() == {1}
+    assert _blas_threads() == before
+
+
+def test_the_fingerprint_says_what_it_is_made_of():
+    found = numeric_fingerprint()
+    assert {"numpy", "scipy", "numba", "machine", "blas", "numba_cpu", "digest"} <= set(found)
+    assert len(found["digest"]) == 16
+    assert found == numeric_fingerprint()
+
+
+ASK = "from dnmf.linalg.blas import numeric_fingerprint as f; print(f()['digest'])"
+
+
+def _digest_elsewhere(**environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", ASK],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    return done.stdout.strip()
+
+
+def test_another_process_has_the_same_fingerprint_whatever_its_threads():
+    assert _digest_elsewhere(OPENBLAS_NUM_THREADS="1") == numeric_fingerprint()["digest"]
+
+
+@pytest.mark.parametrize(("kept", "loaded"), [("Haswell", False), (None, True)])
+def test_a_choice_that_was_made_is_left_alone(monkeypatch, kept, loaded):
+    monkeypatch.delenv(blas_env.VARIABLE, raising=False)
+    if kept:
+        monkeypatch.setenv(blas_env.VARIABLE, kept)
+        monkeypatch.delitem(sys.modules, "numpy")  # as at the start of a process
+    assert ("numpy" in sys.modules) is loaded
+    assert blas_env.prepare() is None
+    assert os.environ.get(blas_env.VARIABLE) == kept
+
+
+@pytest.mark.parametrize(
+    ("flags", "architecture", "chosen"),
+    [
+        (blas_env.AVX512, "Haswell", "SkylakeX"),
+        (blas_env.AVX512, "SkylakeX", None),
+        (blas_env.AVX512, "", None),
+        (blas_env.AVX512 - {"avx512bw"}, "Haswell", None),
+        (set(), "Haswell", None),
+    ],
+)
+def test_newer_kernels_only_where_the_processor_has_them(
+    monkeypatch, tmp_path, flags, architecture, chosen
+):
+    asked = []
+    monkeypatch.delenv(blas_env.VARIABLE, raising=False)
+    monkeypatch.delitem(sys.modules, "numpy")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(blas_env, "_flags", lambda: " ".join(sorted(flags)))
+    monkeypatch.setattr(blas_env, "_ask", lambda: asked.append(1) or architecture)
+    for _ in range(2):  # the second time an answer is remembered
+        assert blas_env.prepare() == chosen
+        assert os.environ.get(blas_env.VARIABLE) == chosen
+        monkeypatch.delenv(blas_env.VARIABLE, raising=False)
+    assert len(asked) == (0 if flags < blas_env.AVX512 else 1 if architecture else 2)
+
+
+def test_openblas_is_asked_in_a_process_of_its_own():
+    names = {name for name in blas_env._ask().split(",") if name}
+    assert names == set(numeric_fingerprint()["blas"]) or os.environ.get(blas_env.VARIABLE)

@@ -1,0 +1,147 @@
+"""V H', W' V and residuals of a block: dense, CSR and a float64 reference agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnmf.linalg.products import (
+    TILE_ROWS,
+    add_WtV,
+    gram,
+    product_VHt,
+    residual_sumsq,
+    row_residual,
+)
+from dnmf.testing.problems import exact_low_rank
+
+SIZES = st.tuples(st.integers(1, 12), st.integers(1, 9), st.integers(1, 5))
+DTYPES = st.sampled_from(["float32", "float64"])
+
+
+def _factors(n, d, k, seed, dtype, density=0.5):
+    rng = np.random.default_rng([seed, n, d, k])
+    V = (rng.gamma(1.0, size=(n, d)) * (rng.random((n, d)) < density)).astype(dtype)
+    return V, rng.random((n, k)).astype(dtype), rng.random((k, d)).astype(dtype)
+
+
+def _rtol(dtype):
+    return 100 * float(np.finfo(dtype).eps)
+
+
+@given(SIZES, DTYPES, st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_vht_of_both_kinds_is_the_product(sizes, dtype, seed):
+    V, _, H = _factors(*sizes, seed, dtype)
+    Ht = np.ascontiguousarray(H.T)
+    expected = V.astype(float) @ H.T.astype(float)
+    for found in (product_VHt(V, H, None), product_VHt(sp.csr_array(V), H, Ht)):
+        assert found.dtype == dtype
+        assert found.flags.c_contiguous
+        np.testing.assert_allclose(found, expected, rtol=_rtol(dtype))
+
+
+@given(SIZES, DTYPES, st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_wtv_is_added_to_what_is_there(sizes, dtype, seed):
+    V, W, _ = _factors(*sizes, seed, dtype)
+    d, k = V.shape[1], W.shape[1]
+    expected = 1 + W.T.astype(float) @ V.astype(float)
+    dense, sparse = np.ones((k, d)), np.ones((d, k), dtype)
+    add_WtV(V, W, dense)
+    add_WtV(sp.csr_array(V), W, sparse)
+    np.testing.assert_allclose(dense, expected, rtol=_rtol(dtype))
+    np.testing.assert_allclose(sparse.T, expected, rtol=_rtol(dtype))
+
+
+def test_wtv_takes_rows_of_a_larger_w():
+    V, W, _ = _factors(10, 6, 3, 0, "float32")
+    whole = np.ones((30, 3), "float32")
+    whole[7:17] = W
+    for matrix, shape in ((V, (3, 6)), (sp.csr_array(V), (6, 3))):
+        part, alone = np.zeros(shape, "float32"), np.zeros(shape, "float32")
+        add_WtV(matrix, whole[7:17], part)
+        add_WtV(matrix, W, alone)
+        assert part.tobytes() == alone.tobytes()
+
+
+@given(SIZES, DTYPES, st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_gram_is_symmetric_and_in_float64(sizes, dtype, seed):
+    _, W, _ = _factors(*sizes, seed, dtype)
+    found = gram(W)
+    assert found.dtype == np.float64
+    assert (found == found.T).all()
+    np.testing.assert_allclose(found, W.T.astype(float) @ W.astype(float), rtol=1e-13)
+
+
+@given(SIZES, DTYPES, st.integers(0, 10**6), st.sampled_from([0.0, 0.2, 1.0]))
+@settings(max_examples=60, deadline=None)
+def test_residual_of_both_kinds_is_the_residual(sizes, dtype, seed, density):
+    V, W, H = _factors(*sizes, seed, dtype, density)
+    expected = np.sum((V.astype(float) - W.astype(float) @ H.astype(float)) ** 2)
+    Ht = np.ascontiguousarray(H.T)
+    for found in (
+        residual_sumsq(V, W, H, None, gram(H.T)),
+        residual_sumsq(sp.csr_array(V), W, H, Ht, gram(H.T)),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=_rtol(dtype))
+
+
+def test_residual_of_blocks_higher_than_a_tile():
+    V, W, H = _factors(2 * TILE_ROWS + 5, 7, 3, 0, "float64")
+    expected = np.sum((V - W @ H) ** 2)
+    np.testing.assert_allclose(residual_sumsq(V, W, H, None, gram(H.T)), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_residual_of_an_exact_product_does_not_cancel(sparse):
+    problem = exact_low_rank(n=600)
+    V, W, H = problem.V, problem.W, problem.H
+    sumsq = float(np.sum(V.astype(float) ** 2))
+    by_products = sumsq - 2 * float(np.sum((V @ H.T).astype(float) * W))
+    by_products += float(np.sum(gram(W) * gram(H.T)))
+    Ht = np.ascontiguousarray(H.T)
+    found = residual_sumsq(sp.csr_array(V) if sparse else V, W, H, Ht, gram(H.T))
+    assert 0 <= found <= sumsq * (4 * np.finfo("float32").eps) ** 2
+    assert abs(by_products) > 1e3 * found  # what is avoided here
+
+
+def test_residual_sees_explicit_zeros_once():
+    V = sp.csr_array(
+        (np.array([0.0, 2.0, 0.0]), np.array([0, 1, 2]), np.array([0, 2, 3])), shape=(2, 3)
+    )
+    W, H = np.array([[1.0], [2.0]]), np.array([[1.0, 3.0, 0.5]])
+    expected = np.sum((V.toarray() - W @ H) ** 2)
+    np.testing.assert_allclose(residual_sumsq(V, W, H, H.T.copy(), gram(H.T)), expected)
+
+
+@given(SIZES, DTYPES, st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_row_residual_is_the_non_negative_part(sizes, dtype, seed):
+    V, W, H = _factors(*sizes, seed, dtype)
+    row = seed % len(V)
+    expected = np.maximum(V[row].astype(float) - W[row].astype(float) @ H, 0)
+    for matrix in (V, sp.csr_array(V)):
+        found = row_residual(matrix, row, W[row], H)
+        np.testing.assert_allclose(found, expected, atol=_rtol(dtype))
+        assert found.dtype == dtype
+
+
+def test_nothing_given_is_modified():
+    V, W, H = _factors(20, 9, 3, 1, "float32")
+    sparse, Ht = sp.csr_array(V), np.ascontiguousarray(H.T)
+    given_arrays = (V, W, H, Ht, sparse.data, sparse.indices, sparse.indptr)
+    before = [array.tobytes() for array in given_arrays]
+    for array in given_arrays:
+        array.flags.writeable = False
+    for matrix in (V, sparse):
+        product_VHt(matrix, H, Ht)
+        residual_sumsq(matrix, W, H, Ht, gram(H.T))
+        row_residual(matrix, 0, W[0], H)
+    add_WtV(V, W, np.zeros((3, 9)))
+    add_WtV(sparse, W, np.zeros((9, 3), "float32"))
+    assert [array.tobytes() for array in given_arrays] == before
