@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from dnmf.config import FitConfig, Resources
-from dnmf.errors import DnmfError, InputError, OptionError, ResumableError
+from dnmf.errors import InputError, OptionError
 from dnmf.executors.serial import Serial
 from dnmf.fitting.context import Context
+from dnmf.fitting.drive import discard_if_invalid, run_in_folder, run_in_memory
 from dnmf.fitting.events import Listener, Planned
-from dnmf.fitting.loop import run
 from dnmf.fitting.memory import check_memory
 from dnmf.fitting.plan import Plan, make_plan
-from dnmf.fitting.publish import finish_publication, memory_arrays, summary
 from dnmf.fitting.report import PlanReport
 from dnmf.fitting.start import put_start
 from dnmf.fitting.work import Executor
@@ -301,7 +299,7 @@ def _begin(
         memory.create(laid_out.to_json())
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
         context = Context(memory, laid_out, oriented)
-        return _memory_result(context, run(context, executor, listen, config.max_time))
+        return run_in_memory(context, executor, listen, config.max_time)
     protect = [source.describe_location()] if hasattr(source, "describe_location") else []
     store = FolderStore.create_new(out, None, overwrite, protect)
     try:
@@ -314,49 +312,8 @@ def _begin(
         store.discard()
         raise
     listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
-    with RunLock(store.path), _discard_if_invalid(store):
-        return _run_folder(Context(store, laid_out, oriented), executor, listen, config.max_time)
-
-
-def _memory_result(context: Context, record: dict[str, Any]) -> Result:
-    W, H = memory_arrays(context, record)
-    facts = summary(context.plan, record)
-    named = ("objective", "relative_error", "stop_reason", "config", "fingerprint", "versions")
-    values = {name: facts.pop(name) for name in named}
-    return Result.in_memory(W, H, history=record["history"], details=facts, **values)
-
-
-def _run_folder(
-    context: Context, executor: Executor, listen: Listener, max_time: float | None
-) -> Result:
-    store = context.store
-    assert isinstance(store, FolderStore)
-    with _say_how_to_go_on(store):
-        record = run(context, executor, listen, max_time)
-        finish_publication(context, record)
-    return Result.open(store.path)
-
-
-@contextmanager
-def _discard_if_invalid(store: FolderStore) -> Iterator[None]:
-    """A run that this process made and that committed nothing leaves nothing behind."""
-    try:
-        yield
-    except DnmfError as error:
-        if store.latest() is None and not isinstance(error, ResumableError):
-            store.discard()
-        raise
-
-
-@contextmanager
-def _say_how_to_go_on(store: FolderStore) -> Iterator[None]:
-    try:
-        yield
-    except ResumableError as error:
-        raise ResumableError(
-            f"{error}. All committed passes are safe in {store.path}; go on with: "
-            f"dnmf resume {store.path}"
-        ) from error
+    with RunLock(store.path), discard_if_invalid(store):
+        return run_in_folder(Context(store, laid_out, oriented), executor, listen, config.max_time)
 
 
 def _go_on(
@@ -378,7 +335,7 @@ def _go_on(
     executor.check()
     locked = RunLock(store.path) if store.path else nullcontext()
     with locked:
-        return _run_folder(context, executor, on_event or _ignore, max_time)
+        return run_in_folder(context, executor, on_event or _ignore, max_time)
 
 
 def _planned(path: str | os.PathLike[str]) -> Plan:

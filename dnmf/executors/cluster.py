@@ -13,8 +13,9 @@ from distributed import Client, get_worker
 from distributed.scheduler import KilledWorker
 
 from dnmf.config import Resources
-from dnmf.errors import ClusterError
+from dnmf.errors import ClusterError, TransientError
 from dnmf.executors.news import TOPIC, LeafNews, listening
+from dnmf.executors.probe import probe_workers
 from dnmf.executors.versions import compare_versions
 from dnmf.executors.watch import PASSING, Watch, answer, where
 from dnmf.fitting.work import (
@@ -31,8 +32,9 @@ __all__ = ["Cluster"]
 STEP_TRIES = 4
 """How often a step is begun before a fit gives up."""
 
-LOST_TRIES = 2
-"""The same where a task killed one worker after the other, as one without memory does."""
+STUBBORN = 2
+"""The same where a task killed one worker after the other, as one without memory does, or where
+reading failed again and again on one of them."""
 
 
 class Cluster:
@@ -69,6 +71,10 @@ class Cluster:
         """See `Executor.check`."""
         compare_versions(self.client)
 
+    def probe(self, path: str) -> None:
+        """See `Executor.probe`."""
+        probe_workers(self.client, path)
+
     def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
         """See `Executor.run_step`; a step that failed for reasons that can pass is run again."""
         payload = pickle.dumps(work)
@@ -79,7 +85,8 @@ class Cluster:
             try:
                 results, retries = self._attempt(work, payload, tries, news, watch)
             except PASSING as error:
-                if tries >= (LOST_TRIES if isinstance(error, KilledWorker) else STEP_TRIES):
+                stubborn = isinstance(error, (KilledWorker, TransientError))
+                if tries >= (STUBBORN if stubborn else STEP_TRIES):
                     raise watch.failed(error, tries) from error
                 time.sleep(0.2 * 2**tries)
             else:

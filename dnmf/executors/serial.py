@@ -28,3 +28,6 @@ class Serial(InProcess):
 
     def check(self) -> None:
         """Nothing to compare: there is one process."""
+
+    def probe(self, path: str) -> None:
+        """Nothing to try: this process has opened V and written the plan."""

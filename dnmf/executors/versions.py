@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+from collections.abc import Callable
+from typing import Any
 
 from distributed import Client
 
-from dnmf.errors import ClusterError, VersionMismatchError
+from dnmf.errors import VersionMismatchError
+from dnmf.executors.watch import answer
 
 __all__ = ["PACKAGES", "compare_versions", "package_versions"]
 
 PACKAGES = ("dnmf", "zarr", "numpy", "scipy", "numba")
+MOST_NAMED = 10
 
 
 def package_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Installed versions, ``"missing"`` where there is none."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "missing"
+    """Versions of Python (major and minor) and of packages, ``"missing"`` where there is none."""
+    found: dict[str, str] = _probe()(packages)
     return found
 
 
 _PROBE = """
 def probe(packages):
+    import sys
     from importlib import metadata
-    found = {}
+    found = {"python": "%d.%d" % sys.version_info[:2]}
     for package in packages:
         try:
             found[package] = metadata.version(package)
@@ -37,10 +36,16 @@ def probe(packages):
 """
 
 
+def _probe() -> Callable[[tuple[str, ...]], dict[str, str]]:
+    """A function that travels by value: it must run where dnmf is not installed."""
+    scope: dict[str, Any] = {"__name__": "__main__"}
+    exec(_PROBE, scope)
+    probe: Callable[[tuple[str, ...]], dict[str, str]] = scope["probe"]
+    return probe
+
+
 def compare_versions(client: Client) -> None:
     """Compare the packages that decide the bits of a result.
-
-    The probe is sent by value: it must run where dnmf is not installed.
 
     Raises
     ------
@@ -49,24 +54,25 @@ def compare_versions(client: Client) -> None:
     ClusterError
         The cluster does not answer.
     """
-    scope: dict[str, object] = {"__name__": "__main__"}
-    exec(_PROBE, scope)
-    probe = scope["probe"]
-    try:
-        scheduler = client.run_on_scheduler(probe, PACKAGES)
-        workers = client.run(probe, PACKAGES)
-    except (OSError, TimeoutError) as error:
-        raise ClusterError(f"the cluster does not answer: {error}") from error
+    probe = _probe()
+    scheduler = answer(client, lambda: client.run_on_scheduler(probe, PACKAGES))
+    workers = answer(client, lambda: client.run(probe, PACKAGES, on_error="return"))
     here = package_versions()
     wrong = []
     for where, versions in [("scheduler", scheduler), *workers.items()]:
+        if isinstance(versions, OSError):
+            continue  # a worker that has left
+        if isinstance(versions, BaseException):
+            wrong.append(f"worker {where} cannot say what it has ({versions!r})")
+            continue
+        place = "the scheduler" if where == "scheduler" else f"worker {where}"
         wrong += [
-            f"{package} is {versions[package]} on {where}, {here[package]} here"
-            for package in PACKAGES
+            f"{package} is {versions[package]} on {place}, {here[package]} here"
+            for package in here
             if versions[package] != here[package]
         ]
     if wrong:
-        more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+        more = f"; and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
         raise VersionMismatchError(
-            f"{'; '.join(wrong[:10])}{more}. Install the same versions everywhere"
+            f"{'; '.join(wrong[:MOST_NAMED])}{more}. Install the same versions everywhere"
         )

@@ -28,6 +28,7 @@ __all__ = [
     "finish_with_retries",
     "leaf_with_retries",
     "tree_levels",
+    "with_retries",
 ]
 
 Piece = Any
@@ -138,18 +139,29 @@ class Executor(Protocol):
         """Compare versions of packages wherever tasks run (VersionMismatchError)."""
         ...
 
+    def probe(self, path: str) -> None:
+        """Try, wherever tasks run, to read V and to write into the run folder (its plan exists).
+
+        Raises
+        ------
+        InputError, RunError
+            It cannot be done; names where and which path.
+        """
+        ...
+
 
 def leaf_with_retries(work: Work, segment: int) -> tuple[list[Piece], int]:
-    """Run a leaf, again with growing pauses where a failure may pass; and how often again."""
-    return _with_retries(lambda: work.leaf(segment))
+    """Run a leaf, tried again where a failure may pass; and how often again."""
+    return with_retries(lambda: work.leaf(segment))
 
 
 def finish_with_retries(work: Work, piece: int, reduced: Piece, small: Piece) -> tuple[Any, int]:
     """The same for the end of a piece: what it stores has names of its own each time."""
-    return _with_retries(lambda: work.finish(piece, reduced, small))
+    return with_retries(lambda: work.finish(piece, reduced, small))
 
 
-def _with_retries(call: Callable[[], Value]) -> tuple[Value, int]:
+def with_retries(call: Callable[[], Value]) -> tuple[Value, int]:
+    """Call, again with growing pauses where a failure may pass; and how often again."""
     for attempt, pause in enumerate(PAUSES):
         try:
             return call(), attempt

@@ -1,0 +1,82 @@
+"""A created run from here to its result, whatever happens on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from dnmf.errors import ClusterError, DnmfError, ResumableError, WorkersDiedError
+from dnmf.fitting.context import Context
+from dnmf.fitting.events import Listener
+from dnmf.fitting.loop import run
+from dnmf.fitting.memory import predict_memory
+from dnmf.fitting.publish import finish_publication, memory_arrays, summary
+from dnmf.fitting.work import Executor
+from dnmf.runs.folder import FolderStore
+from dnmf.runs.result import Result
+
+__all__ = ["discard_if_invalid", "run_in_folder", "run_in_memory"]
+
+
+def run_in_memory(
+    context: Context, executor: Executor, listen: Listener, max_time: float | None
+) -> Result:
+    """Run to the end and keep W and H in this process."""
+    record = run(context, executor, listen, max_time)
+    W, H = memory_arrays(context, record)
+    facts = summary(context.plan, record)
+    named = ("objective", "relative_error", "stop_reason", "config", "fingerprint", "versions")
+    values: Mapping[str, Any] = {name: facts.pop(name) for name in named}
+    return Result.in_memory(W, H, history=record["history"], details=facts, **values)
+
+
+def run_in_folder(
+    context: Context, executor: Executor, listen: Listener, max_time: float | None
+) -> Result:
+    """Run to the end, or as far as it goes, and publish the result in the run folder.
+
+    Raises
+    ------
+    ResumableError
+        With how to go on.
+    """
+    store = context.store
+    assert store.path is not None
+    with _say_how_to_go_on(context, executor):
+        executor.probe(store.path)
+        record = run(context, executor, listen, max_time)
+        finish_publication(context, record)
+    return Result.open(store.path)
+
+
+@contextmanager
+def discard_if_invalid(store: FolderStore) -> Iterator[None]:
+    """A run that this process made and that committed nothing leaves nothing behind."""
+    try:
+        yield
+    except DnmfError as error:
+        if store.latest() is None and not isinstance(error, ResumableError):
+            store.discard()
+        raise
+
+
+@contextmanager
+def _say_how_to_go_on(context: Context, executor: Executor) -> Iterator[None]:
+    path = context.store.path
+    try:
+        yield
+    except ResumableError as error:
+        need = _needed(context, executor) if isinstance(error, WorkersDiedError) else ""
+        raise type(error)(
+            f"{error}{need}. All committed passes are safe in {path}; go on with: "
+            f"dnmf resume {path}"
+        ) from error
+
+
+def _needed(context: Context, executor: Executor) -> str:
+    """What the plan says that a worker needs, for the error about workers that died."""
+    with suppress(ClusterError):  # the cluster may be gone by now
+        need = predict_memory(context.plan, executor.resources().threads)
+        return f". By the plan a worker needs {need.total / 1e6:,.0f} MB"
+    return ""
