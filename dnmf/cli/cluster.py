@@ -6,11 +6,14 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dnmf.errors import OptionError
+
+if TYPE_CHECKING:
+    from dnmf.executors.serial import Serial
 
 __all__ = ["ClusterOptions"]
 
@@ -26,7 +29,7 @@ class ClusterOptions:
     threads : int or None
         Per worker.
     memory : int or None
-        Bytes per worker.
+        Bytes per worker; of this process where it works alone.
     scheduler, scheduler_file : str or None
         Address, or file with the address, of a cluster that runs.
     """
@@ -54,17 +57,17 @@ class ClusterOptions:
                 f"{' and '.join(local)} would start a local cluster, {running[0]} names one that "
                 "runs; give one or the other"
             )
-        if self.serial and len(local) > 1:
+        if self.serial and self.threads is not None:
             raise OptionError(
-                f"--workers 0 starts no worker that {' or '.join(local[1:])} could apply to; "
-                "leave one of them out"
+                "--workers 0 starts no worker that --threads could apply to; leave one of them out"
             )
 
     @contextmanager
-    def client(self) -> Iterator[Any]:
-        """A client of the cluster that was asked for; None where the work runs serially.
+    def running(self) -> Iterator[dict[str, Any]]:
+        """Keywords that say where to run: ``client``, or ``executor`` where this process works.
 
         A cluster that this starts ends with the context; one that ran already goes on running.
+        Says where to watch it.
 
         Raises
         ------
@@ -72,28 +75,25 @@ class ClusterOptions:
             The scheduler does not answer.
         """
         if self.serial:
-            yield None
-        elif self.scheduler is not None or self.scheduler_file is not None:
-            from dnmf.executors.local import connect
+            yield {"executor": self._alone()}
+            return
+        from dnmf.executors.local import start_local
 
-            client = connect(address=self.scheduler, scheduler_file=self.scheduler_file)
-            try:
-                yield client
-            finally:
-                client.close()
-        else:
-            from dnmf.executors.local import start_local
-
-            with start_local(self.workers, self.threads, self.memory) as client:
-                yield client
+        with (
+            self._connected()
+            if self._running
+            else start_local(self.workers, self.threads, self.memory)
+        ) as client:
+            _print_dashboard(client)
+            yield {"client": client}
 
     @contextmanager
     def offered(self) -> Iterator[dict[str, Any]]:
         """Keywords for ``dnmf.plan``: where a fit would run. Starts no cluster."""
         if self.serial:
-            yield {}
-        elif self.scheduler is not None or self.scheduler_file is not None:
-            with self.client() as client:
+            yield {"resources": self._alone().resources()}
+        elif self._running:
+            with self._connected() as client:
                 yield {"client": client}
         else:
             from dnmf.executors.local import local_resources
@@ -108,6 +108,20 @@ class ClusterOptions:
             if value is not None
         )
 
+    @property
+    def _running(self) -> bool:
+        return self.scheduler is not None or self.scheduler_file is not None
+
+    def _connected(self) -> Any:
+        from dnmf.executors.local import connect
+
+        return connect(address=self.scheduler, scheduler_file=self.scheduler_file)
+
+    def _alone(self) -> Serial:
+        from dnmf.executors.serial import Serial
+
+        return Serial(memory_limit=self.memory)
+
     def _pairs(self) -> list[tuple[str, int | str | None]]:
         return [
             ("--workers", self.workers),
@@ -118,7 +132,7 @@ class ClusterOptions:
         ]
 
 
-def print_dashboard(client: Any) -> None:
+def _print_dashboard(client: Any) -> None:
     """Say where to watch the cluster, if it says."""
     link = getattr(client, "dashboard_link", None)
     if link:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dnmf.cli.cluster import ClusterOptions, print_dashboard
+from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import debug_option, local_options, overwrite
 
 __all__ = ["command"]
@@ -57,7 +57,13 @@ def command(source: str, target: str, cluster: ClusterOptions, **options: Any) -
     from dnmf.api import convert
     from dnmf.cli.progress import listener
 
-    with cluster.client() as client, listener() as listen:
-        print_dashboard(client)
-        convert(source, target, memory=cluster.memory, client=client, on_event=listen, **options)
+    with cluster.running() as where, listener() as listen:
+        convert(
+            source,
+            target,
+            memory=cluster.memory,
+            client=where.get("client"),
+            on_event=listen,
+            **options,
+        )
     click.echo(f"wrote {target}")

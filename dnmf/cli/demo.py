@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dnmf.cli.cluster import ClusterOptions, print_dashboard
+from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import SIZE, debug_option, local_options
 from dnmf.errors import OptionError, OutputExistsError
 
@@ -27,7 +27,7 @@ Examples:
   dnmf demo --large 8GB --memory 1GB --workers 2"""
 
 TOPICS, COMPONENTS, COLUMNS = 16, 20, 2000
-BLOCK_SIZE = 32 * 1024
+BLOCK_SIZE = 128 * 1024
 """Of the docstrings, which fit into one block: so small that every worker gets some."""
 
 
@@ -111,12 +111,11 @@ def _topics(folder: Path, cluster: ClusterOptions, **options: int | None) -> Non
     corpus = demo_corpus.vectorize(list(demo_corpus.docstrings(root)))
     demo_corpus.store(corpus, store)
     click.echo(f"read {len(corpus.documents)} docstrings, {len(corpus.terms)} words from {root}\n")
-    with resumable(out, cluster.arguments()), cluster.client() as client, listener() as listen:
-        print_dashboard(client)
+    with resumable(out, cluster.arguments()), cluster.running() as where, listener() as listen:
         result = dnmf.fit(
             str(store / "X"),
             out=out,
-            client=client,
+            **where,
             block_size=BLOCK_SIZE,
             on_event=listen,
             **options,
@@ -135,16 +134,16 @@ def _large(planted: Planted, out: Path, cluster: ClusterOptions, max_passes: int
     from dnmf.cli.text import columns
 
     planted.check_disk()
-    where, arguments = str(out), cluster.arguments()
-    with resumable(where, arguments), cluster.client() as client, listener() as listen:
-        print_dashboard(client)
+    path, arguments = str(out), cluster.arguments()
+    with resumable(path, arguments), cluster.running() as where, listener() as listen:
+        client = where.get("client")
         peaks = Peaks(client)
         error = _generate(planted, client, listen)
         result = dnmf.fit(
             planted.path,
             planted.k,
-            out=where,
-            client=client,
+            out=path,
+            **where,
             seed=planted.seed,
             max_passes=max_passes,
             on_event=listen,
@@ -153,7 +152,7 @@ def _large(planted: Planted, out: Path, cluster: ClusterOptions, max_passes: int
             ("planted error", f"{error:.5g} (what noise of +-10% leaves of the true factors)"),
             *peaks.lines(cluster.memory),
         ]
-    click.echo(f"\n{columns(lines)}\n{summary(result, where)}")
+    click.echo(f"\n{columns(lines)}\n{summary(result, path)}")
 
 
 def _generate(planted: Planted, client: Any, listen: Listener) -> float:

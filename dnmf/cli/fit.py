@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dnmf.cli.cluster import ClusterOptions, print_dashboard
+from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import DURATION, cluster_options, debug_option, layout_options, overwrite
 
 __all__ = ["command"]
@@ -56,8 +56,7 @@ def command(v: str, out: str, cluster: ClusterOptions, **options: Any) -> None:
     from dnmf.cli.report import summary
 
     began = time.monotonic()
-    with resumable(out, cluster.arguments()), cluster.client() as client, listener() as listen:
-        print_dashboard(client)
+    with resumable(out, cluster.arguments()), cluster.running() as where, listener() as listen:
         given = {name: value for name, value in options.items() if value is not None}
-        result = dnmf.fit(v, out=out, client=client, on_event=listen, **given)
+        result = dnmf.fit(v, out=out, **where, on_event=listen, **given)
     click.echo(f"\n{summary(result, out, time.monotonic() - began)}")

@@ -34,17 +34,19 @@ def worker_peaks(client: Any) -> dict[str, int]:
 
 
 class Peaks:
-    """Watches a client's process and its workers from construction on."""
+    """Watches a client's process and its workers (if any) from construction on."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
         self.before = resident()[0]
-        self.workers = set(worker_peaks(client))
+        self.workers = set(worker_peaks(client)) if client else set()
 
     def lines(self, limit: int | None) -> list[tuple[str, str]]:
         """Label and value: largest worker, growth of the client, restarts."""
         from dnmf.cli.text import bytes_text
 
+        if self.client is None:
+            return [("largest size", f"{bytes_text(resident()[1])} resident, in this process")]
         peaks = worker_peaks(self.client)
         of = f" of {bytes_text(limit)}" if limit else ""
         lines = [

@@ -38,6 +38,8 @@ class ProgressState:
         Bytes that earlier steps read.
     latest : dict
         The row of the history with the smallest objective: that of the pair that is kept.
+    rated : str
+        Kind of the steps that ``latest`` is of.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -46,6 +48,7 @@ class ProgressState:
     started: float = field(init=False)
     read_before: int = 0
     latest: dict[str, Any] = field(default_factory=dict)
+    rated: str = ""
 
     def __post_init__(self) -> None:
         self.started = self.clock()
@@ -58,8 +61,16 @@ class ProgressState:
             self.step, self.running = event, True
         elif isinstance(event, Committed):
             self._end_step()
-            rows = [*event.rows, self.latest] if self.latest else event.rows
-            self.latest = min(rows, key=lambda row: row["objective"], default={})
+            self._rate(event)
+
+    def _rate(self, event: Committed) -> None:
+        """Keep the best row; objectives of a sample and of all rows are not comparable."""
+        rows = [row for row in event.rows if "relative_error" in row]
+        if not rows:
+            return
+        if self.latest and self.rated == event.kind:
+            rows.append(self.latest)
+        self.latest, self.rated = min(rows, key=lambda row: row["objective"]), event.kind
 
     def _is_other(self, event: Progress) -> bool:
         """Whether the event is of another step, or of another attempt at the same one."""

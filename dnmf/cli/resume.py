@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dnmf.cli.cluster import ClusterOptions, print_dashboard
+from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import DURATION, cluster_options, debug_option
 
 __all__ = ["command"]
@@ -34,7 +34,6 @@ def command(run: str, max_time: float | None, cluster: ClusterOptions) -> None:
     if result.done:
         click.echo("this fit is finished; nothing to do\n")
     else:
-        with resumable(run, cluster.arguments()), cluster.client() as client, listener() as listen:
-            print_dashboard(client)
-            result = dnmf.resume(run, client=client, max_time=max_time, on_event=listen)
+        with resumable(run, cluster.arguments()), cluster.running() as where, listener() as listen:
+            result = dnmf.resume(run, **where, max_time=max_time, on_event=listen)
     click.echo(f"\n{summary(result, run)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dnmf.cli.cluster import ClusterOptions, print_dashboard
+from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import cluster_options, debug_option, overwrite
 
 __all__ = ["command"]
@@ -31,8 +31,7 @@ def command(v: str, result: str, out: str, overwrite: bool, cluster: ClusterOpti
     from dnmf.cli.progress import listener
 
     fit = dnmf.open(result)
-    with resumable(out, cluster.arguments()), cluster.client() as client, listener() as listen:
-        print_dashboard(client)
-        W = dnmf.transform(v, fit, out=out, client=client, overwrite=overwrite, on_event=listen)
+    with resumable(out, cluster.arguments()), cluster.running() as where, listener() as listen:
+        W = dnmf.transform(v, fit, out=out, **where, overwrite=overwrite, on_event=listen)
     click.echo(f"W is {W.shape[0]} x {W.shape[1]} {W.dtype} in {out}")
     click.echo(f"\n    import zarr\n    W = zarr.open_group({out!r}, mode='r')['W']")

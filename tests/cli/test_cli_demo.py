@@ -47,7 +47,7 @@ def test_large_stays_within_its_memory(program, tmp_path):
     folder = tmp_path / "demo"
     printed = program(
         *("demo", "--large", SIZE, "--columns", 100, "-k", 20, "--folder", folder),
-        *("--workers", 2, "--threads", 1, "--memory", "600MB", "--max-passes", 4),
+        *("--workers", 2, "--threads", 1, "--memory", "600MB", "--max-passes", 3),
     )
     assert printed.returncode == 0, printed.stderr
     pairs = (re.split(r"\s{2,}", line, maxsplit=1) for line in printed.stdout.splitlines())
@@ -58,9 +58,9 @@ def test_large_stays_within_its_memory(program, tmp_path):
     V = zarr.open_array(folder / "V.zarr", mode="r")
     assert V.nbytes == SIZE
     fit = dnmf.open(folder / "fit.zarr")
-    assert len(fit.history) == 4
-    reads = (1 + 4) * SIZE
+    assert len(fit.history) == 3
+    reads = (1 + 3) * SIZE
     assert megabytes(said["bytes read"]) == pytest.approx(reads / 1e6, rel=5e-3)
     found, planted = float(said["relative error"]), float(said["planted error"].split()[0])
     assert planted == pytest.approx(0.1 / np.sqrt(3), rel=0.15)
-    assert planted < found < 0.2
+    assert 0.8 * planted < found < 1.5 * planted

@@ -61,10 +61,20 @@ def test_the_snippet_that_is_printed_runs(fit):
     assert scope["fit"].W.shape == (240, 4)
 
 
-def test_bytes_read_are_scan_and_passes(fit, V):
+def test_bytes_read_are_scan_and_passes(run, tmp_path):
+    np.save(tmp_path / "V.npy", planted(30_000, 10))  # more rows than a sample holds
+    options = ("-k", 3, "--tol", 0, "--max-passes", 3, "--workers", 0)
+    printed = run("fit", tmp_path / "V.npy", "--out", tmp_path / "fit.zarr", *options)
+    assert facts(printed.stdout)["bytes read"] == "4.8 MB"
+    assert [row["bytes_read"] for row in dnmf.open(tmp_path / "fit.zarr").history] == [
+        1_200_000
+    ] * 3
+
+
+def test_data_that_the_sample_holds_are_read_once(fit, V):
     _, printed = fit("--max-passes", 3)
-    nbytes = zarr.open_array(V, mode="r").nbytes
-    assert facts(printed.stdout)["bytes read"] == f"{4 * nbytes / 1000:.3g} kB"
+    assert facts(printed.stdout)["bytes read"] == "28.8 kB"
+    assert zarr.open_array(V, mode="r").nbytes == 28_800
 
 
 def test_max_passes_and_tol(fit):
@@ -140,10 +150,17 @@ def test_plan_and_fit_show_the_same_lines(run, fit, V):
 
 
 def test_plan_refuses_what_cannot_fit(run, V):
-    refused = run("plan", V, "-k", 4, "--workers", 2, "--threads", 1, "--memory", "100MB")
-    assert refused.exit_code == 2
+    for workers in (["--workers", 2, "--threads", 1], ["--workers", 0]):
+        refused = run("plan", V, "-k", 4, *workers, "--memory", "100MB")
+        assert refused.exit_code == 2
+        assert "100 MB" in refused.stderr
+        assert "--memory" in refused.stderr
+
+
+def test_fit_refuses_what_cannot_fit(fit):
+    path, refused = fit("--memory", "100MB", expect=2)
     assert "100 MB" in refused.stderr
-    assert "--memory" in refused.stderr
+    assert not path.exists()
 
 
 def test_inspect_for_people_and_programs(run, fit):

@@ -144,24 +144,26 @@ def test_a_terminal_sees_progress(tmp_path):
     np.save(tmp_path / "V.npy", planted(2000, 50))
     master, slave = pty.openpty()
     arguments = ("-k", 4, "--tol", 0, "--max-passes", 20, "--workers", 0)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command("fit", tmp_path / "V.npy", *arguments, "--out", tmp_path / "fit.zarr"),
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=slave,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "160"},
-    )
-    os.close(slave)
-    shown = b""
-    try:
-        while chunk := os.read(master, 4096):
-            shown += chunk
-    except OSError:  # the other end is closed
-        pass
-    os.close(master)
-    assert process.wait(timeout=60) == 0
-    process.stdout.close()
+    ) as process:
+        os.close(slave)
+        shown = read_all(master)
+        assert process.wait(timeout=60) == 0, shown
     assert b"pass " in shown
     assert b"objective" in shown
+
+
+def read_all(terminal: int) -> bytes:
+    """What a terminal got until its other end was closed."""
+    shown = b""
+    with suppress(OSError), os.fdopen(terminal, "rb", buffering=0) as stream:
+        while chunk := stream.read(4096):
+            shown += chunk
+    return shown
 
 
 def test_a_npy_file_and_a_csr_matrix_are_input_too(program, tmp_path):

@@ -65,7 +65,6 @@ def test_impossible_values(option, value, says):
         (["--scheduler-file", "s.json", "--memory", "1GB"], "--scheduler-file names one that runs"),
         (["--scheduler", "tcp://h:1", "--scheduler-file", "s.json"], "two clusters"),
         (["--workers", "0", "--threads", "2"], "--workers 0 starts no worker"),
-        (["--workers", "0", "--memory", "1GB"], "--memory"),
     ],
 )
 def test_contradictions_are_one_sentence(command, options, says):
@@ -113,5 +112,5 @@ def test_arguments_repeat_the_options():
 
 
 def test_serial_needs_no_client():
-    with ClusterOptions(workers=0).client() as client:
-        assert client is None
+    with ClusterOptions(workers=0, memory=10**9).running() as where:
+        assert where["executor"].resources().memory_limit == 10**9

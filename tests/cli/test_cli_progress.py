@@ -60,6 +60,16 @@ def test_objective_and_error_of_the_best_model():
     assert state.cells()[-2:] == ["objective 11.25", "relative error 0.25"]
 
 
+def test_a_sample_is_not_compared_with_all_rows():
+    state = ProgressState(Clock())
+    state.update(Committed("race", [{"start": 0, "objective": 1.5}], 200))
+    assert state.cells()[-2:] == ["", ""]
+    state.update(Committed("sample", [row(2.5, 0.75)], 200))
+    assert state.cells()[-2:] == ["objective 2.5", "relative error 0.75"]
+    state.update(Committed("pass", [row(12.5, 0.5)], 200))
+    assert state.cells()[-2:] == ["objective 12.5", "relative error 0.5"]
+
+
 def test_steps_that_read_nothing():
     clock = Clock()
     state = ProgressState(clock)
