@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import debug_option, local_options, overwrite
+from dnmf.cli.text import bytes_text
+
+if TYPE_CHECKING:
+    from dnmf.fitting.convert import Converted
 
 __all__ = ["command"]
 
@@ -43,7 +47,9 @@ class _Chunks(click.ParamType):
     type=click.Choice(["dense", "csr"]),
     help="Layout of OUT [default: that of IN].",
 )
-@click.option("--chunks", type=_Chunks(), help="Rows and columns of a chunk: 1000,5000.")
+@click.option(
+    "--chunks", type=_Chunks(), help="Rows and columns of a chunk: 1000,5000; for CSR its entries."
+)
 @click.option("--dtype", metavar="TYPE", help="Type of OUT's entries [default: that of IN].")
 @overwrite
 @local_options
@@ -58,12 +64,17 @@ def command(source: str, target: str, cluster: ClusterOptions, **options: Any) -
     from dnmf.cli.progress import listener
 
     with cluster.running() as where, listener() as listen:
-        convert(
-            source,
-            target,
-            memory=cluster.memory,
-            client=where.get("client"),
-            on_event=listen,
-            **options,
+        client = where.get("client")
+        done = convert(
+            source, target, memory=cluster.memory, client=client, on_event=listen, **options
         )
-    click.echo(f"wrote {target}")
+    click.echo(_summary(done))
+
+
+def _summary(done: Converted) -> str:
+    """What was written, in a line."""
+    rows, columns = done.shape
+    size = f"{rows:,} x {columns:,} {done.dtype}, {bytes_text(done.bytes_written)}"
+    if done.entries is None:
+        return f"wrote {done.path}: dense {size}, chunks {' x '.join(map(str, done.chunks))}"
+    return f"wrote {done.path}: CSR {size}, {done.entries:,} entries"
