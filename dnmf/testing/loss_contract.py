@@ -1,0 +1,379 @@
+"""What every loss must do: inherit a class, say what the loss is, and it is tested.
+
+Example::
+
+    class TestMyLoss(LossContract):
+        kind = "mine"
+        degree = 1.0
+
+        def definition(self, V, WH):
+            return float(np.sum(V * np.log(V / WH) - V + WH))
+
+A loss is driven here as a pass drives it: `Alternation` solves W block by block at a fixed H,
+then H from the statistics, slab by slab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from dnmf.linalg.measure import measure
+from dnmf.losses import LOSSES, get_loss
+from dnmf.losses.base import Factor, HStep, Loss, Matrix, SmallStats
+from dnmf.testing.problems import planted_poisson
+
+__all__ = ["Alternation", "LossContract"]
+
+
+@dataclass
+class Turn:
+    """One W-step and one H-step: all that they gave."""
+
+    W: np.ndarray
+    factor: Factor
+    stats: SmallStats
+    wide: np.ndarray
+    objective: float
+    steps: list[HStep]
+
+    @property
+    def H(self) -> np.ndarray:
+        """The new H (k, d)."""
+        return np.concatenate([step.H for step in self.steps], axis=1)
+
+    @property
+    def gain(self) -> float:
+        return sum(step.gain for step in self.steps)
+
+    @property
+    def kkt_H(self) -> float:
+        return sum(step.kkt for step in self.steps)
+
+
+class Alternation:
+    """Drives a loss over one matrix as passes do.
+
+    Parameters
+    ----------
+    loss : Loss
+    V : (n, d) array or CSR array
+    cuts : sequence of int
+        First row of every block, then n.
+    slabs : sequence of int
+        First column of every slab, then d.
+    """
+
+    def __init__(
+        self, loss: Loss, V: Matrix, cuts: Sequence[int] = (), slabs: Sequence[int] = ()
+    ) -> None:
+        self.loss, self.V = loss, V
+        self.cuts = list(cuts) or [0, V.shape[0]]
+        self.slab_starts = list(slabs) or [0, V.shape[1]]
+        self.columns = np.zeros((2, V.shape[1]))
+        found = measure(V, self.columns[0], self.columns[1])
+        self.rows = np.stack([found.row_sums, found.row_sumsq])
+        self.sumsq = float(found.row_sumsq.sum())
+
+    def turn(
+        self,
+        W: np.ndarray,
+        H: np.ndarray,
+        *,
+        tau: float = 1e-2,
+        residual: bool = False,
+        segments: int = 1,
+    ) -> Turn:
+        """Solve W from the start given (which is kept), then H; blocks spread over segments."""
+        loss, V, W = self.loss, self.V, W.copy()
+        sparse, dtype = not isinstance(V, np.ndarray), H.dtype
+        factor = loss.prepare(H, sparse)
+        k, d = H.shape
+        parts = [loss.empty(k, d, dtype, sparse) for _ in range(segments)]
+        blocks = list(pairwise(self.cuts))
+        for number, (a, b) in enumerate(blocks):
+            stats = parts[number * segments // len(blocks)]
+            rows = self.rows[:, a:b]
+            loss.update_block(V[a:b], a, W[a:b], factor, rows, stats, tau=tau, residual=residual)
+        small = parts[0][0]
+        for other, _ in parts[1:]:
+            small.add(other)
+        slabs = [loss.slabs(accumulator, self.slab_starts) for _, accumulator in parts]
+        wide = [sum(pieces[1:], pieces[0]) for pieces in zip(*slabs, strict=True)]
+        steps = [
+            loss.update_H(
+                piece, small, np.ascontiguousarray(factor.H[:, a:b]), self.columns[:, a:b]
+            )
+            for piece, (a, b) in zip(wide, pairwise(self.slab_starts), strict=True)
+        ]
+        objective = loss.objective(small, self.sumsq, factor)
+        return Turn(W, factor, small, np.concatenate(wide, axis=1), objective, steps)
+
+
+class LossContract:
+    """Hooks: ``kind``, ``definition``; where it applies, the others.
+
+    Attributes
+    ----------
+    kind : str
+        Of the registry.
+    degree : float
+        The objective of c V and c W is c ** degree times that of V and W.
+    sparse : bool
+        Whether blocks may be CSR.
+    monotone : bool
+        Whether one H-step alone never raises the objective; if not, the loop has to go back.
+    """
+
+    kind: ClassVar[str]
+    degree: ClassVar[float] = 2.0
+    sparse: ClassVar[bool] = True
+    monotone: ClassVar[bool] = True
+
+    def definition(self, V: np.ndarray, WH: np.ndarray) -> float:
+        """The objective, from its definition (float64)."""
+        raise NotImplementedError
+
+    def make(self, dtype: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """V (n, d), a start of W (n, k) and one of H (k, d); no row of H is zero."""
+        problem = planted_poisson(n=61, d=23, k=4, seed=seed, dtype=dtype)
+        rng = np.random.default_rng(seed)
+        H = rng.gamma(2.0, size=(4, 23)).astype(dtype)
+        H /= np.linalg.norm(H, axis=1)[:, None]
+        W = rng.gamma(2.0, size=(61, 4)).astype(dtype)
+        return problem.dense, W, H
+
+    def curvature_H(self, turn: Turn) -> np.ndarray:
+        """What `update_H` divides the gradient by in its kkt: (k, 1) or (k, d)."""
+        return np.diag(turn.stats.WtW)[:, None]
+
+    def curvature_W(self, turn: Turn) -> np.ndarray:
+        """What `update_block` divides the gradient by in its kkt: (1, k) or (n, k)."""
+        return np.diag(turn.factor.G)[None, :]
+
+    def _at(self, V: np.ndarray, W: np.ndarray, H: np.ndarray) -> float:
+        wide = V.astype(float), W.astype(float), H.astype(float)
+        return self.definition(wide[0], wide[1] @ wide[2])
+
+    def _size(self, V: np.ndarray) -> float:
+        """What the objective's rounding is relative to."""
+        return float(np.sum(V.astype(float) ** self.degree)) if self.degree > 0 else float(V.size)
+
+    @staticmethod
+    def _unit(dtype: str) -> float:
+        return 1e-12 if dtype == "float64" else 1e-6
+
+    @staticmethod
+    def _rtol(dtype: str) -> float:
+        """How well objectives agree (design section 8, rule 3)."""
+        return 1e-10 if dtype == "float64" else 1e-5
+
+    def test_is_registered_under_its_name(self) -> None:
+        assert self.kind in LOSSES
+        assert get_loss(self.kind).name == self.kind
+
+    @pytest.mark.parametrize("residual", [False, True])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_objective_is_its_definition(self, dtype: str, residual: bool) -> None:
+        V, W, H = self.make(dtype)
+        for matrix in (V, sp.csr_array(V)) if self.sparse else (V,):
+            walk = Alternation(get_loss(self.kind), matrix, [0, 20, 40, 61])
+            turn = walk.turn(W, H, residual=residual)
+            expected = self._at(V, turn.W, turn.factor.H)
+            atol = self._unit(dtype) * self._size(V)
+            np.testing.assert_allclose(turn.objective, expected, rtol=self._rtol(dtype), atol=atol)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_objective_never_rises(self, seed: int, dtype: str) -> None:
+        V, W, H = self.make(dtype, seed)
+        walk = Alternation(get_loss(self.kind), V, [0, 30, 61], [0, 11, 23])
+        objectives = [self._at(V, W, H)]
+        for _ in range(12):
+            turn = walk.turn(W, H)
+            objectives.append(self._at(V, turn.W, turn.factor.H))
+            W, H = turn.W, turn.H
+            if self.monotone:
+                objectives.append(self._at(V, W, H))
+        slack = self._unit(dtype) * self._size(V)
+        rises = np.diff(objectives)
+        assert objectives[-1] < 0.8 * objectives[0]
+        if self.monotone:
+            assert (rises <= slack).all(), objectives
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_gain_is_what_the_new_H_gains(self, dtype: str) -> None:
+        V, W, H = self.make(dtype)
+        walk = Alternation(get_loss(self.kind), V, slabs=[0, 5, 23])
+        for _ in range(3):
+            turn = walk.turn(W, H)
+            gained = self._at(V, turn.W, turn.factor.H) - self._at(V, turn.W, turn.H)
+            atol = self._unit(dtype) * self._size(V)
+            np.testing.assert_allclose(turn.gain, gained, rtol=1e-4, atol=atol)
+            W, H = turn.W, turn.H
+
+    @pytest.mark.parametrize("power", [-30, 30])
+    def test_scaling_V_scales_W_and_the_objective(self, power: int) -> None:
+        V, W, H = self.make("float64")
+        scale = 2.0**power
+        turns = []
+        for factor in (1.0, scale):
+            start, now = W * factor, H
+            walk = Alternation(get_loss(self.kind), V * factor, [0, 30, 61])
+            for _ in range(3):
+                turn = walk.turn(start, now)
+                start, now = turn.W, turn.H
+            turns.append(turn)
+        before, after = turns
+        np.testing.assert_allclose(after.W, before.W * scale, rtol=1e-9, atol=0)
+        np.testing.assert_allclose(after.H, before.H, rtol=1e-9, atol=1e-300)
+        expected = before.objective * scale**self.degree
+        np.testing.assert_allclose(after.objective, expected, rtol=1e-9)
+        assert after.stats.sweeps == before.stats.sweeps
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_dense_and_csr_agree(self, dtype: str) -> None:
+        if not self.sparse:
+            return
+        V, W, H = self.make(dtype)
+        found = []
+        for matrix in (V, sp.csr_array(V)):
+            walk, start, now = Alternation(get_loss(self.kind), matrix, [0, 30, 61]), W, H
+            for _ in range(3):
+                turn = walk.turn(start, now)
+                start, now = turn.W, turn.H
+            found.append(turn)
+        self._agree(found[0], found[1], dtype, V)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize(
+        ("cuts", "slabs", "segments"),
+        [
+            ([0, 1, 60, 61], [0, 23], 1),
+            (list(range(62)), [0, 1, 22, 23], 7),
+            ([0, 31, 61], list(range(24)), 2),
+        ],
+    )
+    def test_cuts_do_not_matter(
+        self, cuts: list[int], slabs: list[int], segments: int, dtype: str
+    ) -> None:
+        V, W, H = self.make(dtype)
+        loss = get_loss(self.kind)
+        for matrix in (V, sp.csr_array(V)) if self.sparse else (V,):
+            whole = Alternation(loss, matrix).turn(W, H)
+            cut = Alternation(loss, matrix, cuts, slabs).turn(W, H, segments=segments)
+            self._agree(whole, cut, dtype, V)
+            np.testing.assert_allclose(cut.kkt_H, whole.kkt_H, rtol=1e-3, atol=1e-9)
+
+    def _agree(self, one: Turn, other: Turn, dtype: str, V: np.ndarray) -> None:
+        rtol = 1e-9 if dtype == "float64" else 2e-3
+        atol = self._unit(dtype) * self._size(V)
+        np.testing.assert_allclose(
+            other.objective, one.objective, rtol=self._rtol(dtype), atol=atol
+        )
+        np.testing.assert_allclose(other.W, one.W, rtol=rtol, atol=rtol * one.W.max())
+        np.testing.assert_allclose(other.H, one.H, rtol=rtol, atol=rtol * one.H.max())
+        np.testing.assert_allclose(other.wide, one.wide, rtol=rtol, atol=rtol * one.wide.max())
+
+    def test_kkt_of_H_is_the_projected_gradient(self) -> None:
+        V, W, H = self.make("float64")
+        turn = Alternation(get_loss(self.kind), V).turn(W, H)
+        old = turn.factor.H
+        gradient = self._gradient(lambda X: self._at(V, turn.W, X), old)
+        curvature = self.curvature_H(turn)
+        step = old - np.maximum(0, old - gradient / curvature)
+        np.testing.assert_allclose(turn.kkt_H, np.sum(curvature * step**2), rtol=1e-4)
+
+    def test_kkt_of_W_is_the_projected_gradient(self) -> None:
+        V, W, H = self.make("float64")
+        turn = Alternation(get_loss(self.kind), V).turn(W, H, tau=0.5)
+        gradient = self._gradient(lambda X: self._at(V, X, turn.factor.H), turn.W)
+        curvature = self.curvature_W(turn)
+        step = turn.W - np.maximum(0, turn.W - gradient / curvature)
+        expected = np.sum(curvature * step**2)
+        assert expected > 0
+        np.testing.assert_allclose(turn.stats.kkt, expected, rtol=1e-4)
+
+    @staticmethod
+    def _gradient(function, at: np.ndarray, step: float = 1e-5) -> np.ndarray:  # type: ignore[no-untyped-def]
+        """By central differences."""
+        gradient = np.empty_like(at)
+        for index in np.ndindex(at.shape):
+            up, down = at.copy(), at.copy()
+            up[index] += step
+            down[index] -= step
+            gradient[index] = (function(up) - function(down)) / (2 * step)
+        return gradient
+
+    def test_dead_components_are_named(self) -> None:
+        V, W, H = self.make("float64")
+        loss = get_loss(self.kind)
+        turn = Alternation(loss, V).turn(W, H)
+        G = np.diag(turn.factor.G)
+        assert loss.dead(turn.stats, G, np.dtype("float64")) == []
+        H[2] = 0
+        turn = Alternation(loss, V).turn(W, H)
+        assert loss.dead(turn.stats, np.diag(turn.factor.G), np.dtype("float64")) == [2]
+        assert not turn.W[:, 2].any()
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_zero_rows_and_columns_stay_zero(self, dtype: str) -> None:
+        V, W, H = self.make(dtype)
+        V = V.copy()
+        V[[0, 33]] = 0
+        V[:, [4, 22]] = 0
+        for matrix in (V, sp.csr_array(V)) if self.sparse else (V,):
+            walk, start, now = Alternation(get_loss(self.kind), matrix, [0, 30, 61]), W, H
+            for _ in range(3):
+                turn = walk.turn(start, now)
+                start, now = turn.W, turn.H
+                assert np.isfinite(turn.W).all()
+                assert np.isfinite(turn.H).all()
+                assert np.isfinite([turn.objective, turn.gain, turn.kkt_H, turn.stats.kkt]).all()
+            size = turn.W.max() * 1e-6
+            assert turn.W[[0, 33]].max() <= size
+            assert turn.H[:, [4, 22]].max() <= 1e-6 * turn.H.max()
+
+    def test_candidates_are_the_worst_rows_of_the_segments(self) -> None:
+        V, W, H = self.make("float64")
+        walk = Alternation(get_loss(self.kind), V, [*range(0, 60, 4), 61])
+        turn = walk.turn(W, H, segments=3)
+        residuals = np.sum((V - turn.W @ turn.factor.H) ** 2, axis=1)
+        assert 1 <= len(turn.stats.candidates) <= 4
+        worst = turn.stats.candidates[0]
+        assert worst.direction.shape == (V.shape[1],)
+        for candidate in turn.stats.candidates:
+            expected = np.maximum(V[candidate.row] - turn.W[candidate.row] @ turn.factor.H, 0)
+            np.testing.assert_allclose(candidate.direction, expected, atol=1e-9)
+        if self.degree == 2.0:
+            assert worst.row == int(np.argmax(residuals))
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_dtypes_are_kept(self, dtype: str) -> None:
+        V, W, H = self.make(dtype)
+        turn = Alternation(get_loss(self.kind), V, slabs=[0, 9, 23]).turn(W, H)
+        assert {step.H.dtype for step in turn.steps} == {np.dtype(dtype)}
+        assert turn.W.dtype == dtype
+        assert turn.wide.dtype == np.float64
+        assert turn.stats.WtW.dtype == np.float64
+
+    def test_nothing_given_is_modified(self) -> None:
+        V, W, H = self.make("float64")
+        V = V.copy()
+        loss = get_loss(self.kind)
+        for matrix in (V, sp.csr_array(V)) if self.sparse else (V,):
+            walk = Alternation(loss, matrix, [0, 30, 61], [0, 11, 23])
+            parts = [matrix] if isinstance(matrix, np.ndarray) else [matrix.data]
+            held = [*parts, H, walk.rows, walk.columns]
+            before = [array.copy() for array in held]
+            for array in held:
+                array.flags.writeable = False
+            walk.turn(W, H, residual=True)
+            for array, copy in zip(held, before, strict=True):
+                np.testing.assert_array_equal(array, copy)
