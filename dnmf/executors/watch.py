@@ -119,7 +119,8 @@ class Watch:
         """
         while True:
             try:
-                wait(futures, timeout=1.0)
+                with self._client.as_current():  # `wait` asks the default client, if any
+                    wait(futures, timeout=1.0)
                 return
             except TimeoutError:
                 self._look()
