@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from distributed import Client, Future, wait
+from distributed import Client, Future
 from distributed.client import ClosedClientError, FutureCancelledError, FuturesCancelledError
 from distributed.scheduler import KilledWorker
 
@@ -108,21 +108,17 @@ class Watch:
             time.sleep(0.05)
 
     def wait(self, futures: Sequence[Future]) -> None:
-        """Wait for all futures, watching that there are a scheduler and a worker.
+        """Wait until all futures are done, watching that there are a scheduler and a worker.
 
         Raises
         ------
         ResumableError
             One of them is gone for too long.
-        FuturesCancelledError
-            The connection was lost, with it the futures.
         """
-        while True:
-            try:
-                with self._client.as_current():  # `wait` asks the default client, if any
-                    wait(futures, timeout=1.0)
-                return
-            except TimeoutError:
+        for future in futures:
+            finished = threading.Event()
+            future.add_done_callback(lambda _, finished=finished: finished.set())
+            while not (finished.wait(1.0) or future.done()):
                 self._look()
 
     def _look(self) -> None:
