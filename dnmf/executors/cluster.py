@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from dnmf.config import Resources
 from dnmf.errors import ClusterError, TransientError
 from dnmf.executors.news import TOPIC, LeafNews, listening
 from dnmf.executors.probe import probe_workers
+from dnmf.executors.residency import Residency
 from dnmf.executors.versions import compare_versions
 from dnmf.executors.watch import PASSING, Watch, answer, where
 from dnmf.fitting.work import (
@@ -48,6 +49,7 @@ class Cluster:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self._residency = Residency(client)
 
     def resources(self) -> Resources:
         """See `Executor.resources`."""
@@ -98,19 +100,28 @@ class Cluster:
         self, work: Work, payload: bytes, attempt: int, news: LeafNews, watch: Watch
     ) -> tuple[list[Any], int]:
         name = f"dnmf-{uuid.uuid4().hex[:12]}-{attempt}"
-        graph, outputs = _graph(name, work, payload)
+        kept, loads = self._residency.segments(work)
+        graph, outputs = _graph(name, work, payload, kept)
         with listening(self.client, name, news.tell):
-            futures = self.client.get(graph, outputs, sync=False)
+            futures = self.client.get({**loads, **graph}, [*outputs, *loads], sync=False)
+            self._residency.keep(work, dict(zip(loads, futures[len(outputs) :], strict=True)))
+            futures = futures[: len(outputs)]
             watch.wait(futures)
             values = self.client.gather(futures)
         return [value for value, _ in values], sum(retries for _, retries in values)
 
 
-def _graph(name: str, work: Work, payload: bytes) -> tuple[dict[str, Any], list[str]]:
-    """Leaves, one tree per piece, and the finishes, as a Dask graph."""
+def _graph(
+    name: str, work: Work, payload: bytes, kept: Mapping[int, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Leaves, one tree per piece, and the finishes, as a Dask graph.
+
+    ``kept`` holds the future or key of every segment that stays in the workers' memory.
+    """
     graph: dict[str, Any] = {}
     for segment in range(work.segments):
-        graph[f"{name}-leaf-{segment}"] = (_leaf, payload, segment, name)
+        leaf = (_leaf, payload, segment, name)
+        graph[f"{name}-leaf-{segment}"] = (*leaf, kept[segment]) if segment in kept else leaf
     roots = []
     for piece in range(work.pieces):
         level = []
@@ -143,8 +154,8 @@ def _load(payload: bytes) -> Work:
     return work
 
 
-def _leaf(payload: bytes, segment: int, name: str) -> list[Any]:
-    pieces, retries = leaf_with_retries(_load(payload), segment)
+def _leaf(payload: bytes, segment: int, name: str, loaded: Any = None) -> list[Any]:
+    pieces, retries = leaf_with_retries(_load(payload), segment, loaded)
     get_worker().log_event(TOPIC, {"name": name, "segment": segment})
     return [(pieces[0], retries), *((piece, 0) for piece in pieces[1:])]
 

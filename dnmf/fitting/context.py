@@ -8,13 +8,15 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 
 from dnmf.errors import CorruptDataError, InputError, RunError
 from dnmf.faultpoints import reach
+from dnmf.fitting.memory import predict_memory
 from dnmf.fitting.plan import Plan
 from dnmf.fitting.work import Step
 from dnmf.linalg.measure import checksum
@@ -23,7 +25,11 @@ from dnmf.runs.folder import FolderStore
 from dnmf.sources import from_spec
 from dnmf.sources.base import Block, Matrix, Source
 
-__all__ = ["Context", "cached_work", "read_segment", "refs"]
+__all__ = ["Context", "Loaded", "Loader", "cached_work", "read_segment", "refs"]
+
+
+Loaded: TypeAlias = "list[tuple[tuple[np.ndarray, ...], int, int, int]]"
+"""A decoded segment as plain data: arrays of the block, first row, bytes read, checksum."""
 
 
 @dataclass
@@ -92,8 +98,59 @@ def refs(values: list[list[str]]) -> list[ObjectRef]:
     return [ObjectRef.from_json(value) for value in values]
 
 
+class Loader:
+    """Decodes whole segments, so that an executor may keep them where tasks run.
+
+    Whether a segment was kept changes what is read, never a bit of the result.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _cached_loader, (self.context.store.path, self.context.plan.run_id)
+
+    @property
+    def run_id(self) -> str:
+        return self.context.plan.run_id
+
+    def sizes(self) -> list[int]:
+        """Bytes of every segment in memory."""
+        plan = self.context.plan
+        ratio = np.dtype(plan.dtype).itemsize / np.dtype(plan.stored_dtype).itemsize
+        return [int(size * max(ratio, 1.0)) for size in plan.segment_bytes]
+
+    def need(self, threads: int) -> int:
+        """Bytes that a worker needs besides kept segments."""
+        return predict_memory(self.context.plan, threads).total
+
+    def __call__(self, segment: int) -> Loaded:
+        """Read a segment once."""
+        blocks = read_segment(self.context, segment, None)
+        return [(_arrays(block.V), block.start, nbytes, check) for block, nbytes, check in blocks]
+
+
+def _cached_loader(path: str, run_id: str) -> Loader:
+    return Loader(_opened(path, run_id))
+
+
+@lru_cache(maxsize=2)
+def _opened(path: str, run_id: str) -> Context:
+    return Context.open(path)
+
+
+def _arrays(V: Matrix) -> tuple[np.ndarray, ...]:
+    return (V,) if isinstance(V, np.ndarray) else (V.data, V.indices, V.indptr)
+
+
+def _matrix(arrays: tuple[np.ndarray, ...], d: int) -> Matrix:
+    if len(arrays) == 1:
+        return arrays[0]
+    return sp.csr_array(arrays, shape=(arrays[2].size - 1, d), copy=False)
+
+
 def read_segment(
-    context: Context, segment: int, checksums: np.ndarray | None
+    context: Context, segment: int, checksums: np.ndarray | None, loaded: Loaded | None = None
 ) -> Iterator[tuple[Block, int, int]]:
     """Read a segment's blocks in order, one ahead of the caller.
 
@@ -101,6 +158,8 @@ def read_segment(
     ----------
     checksums : (blocks,) uint64 array or None
         Of all blocks as the scan found them; a block that differs is refused.
+    loaded : list, optional
+        What a `Loader` read before; nothing is read then.
 
     Yields
     ------
@@ -113,19 +172,38 @@ def read_segment(
     """
     starts = context.plan.segment_block_starts(segment)
     first = context.plan.segment_blocks[segment]
+    if loaded is not None:
+        for position, (arrays, start, nbytes, check) in enumerate(loaded):
+            _verify(context, segment, position, check, checksums)
+            yield Block(_matrix(arrays, context.plan.shape[1]), start), nbytes, check
+        return
     blocks = context.source.read_blocks(starts)
     for position, raw in enumerate(_ahead(blocks, len(starts) - 1)):
         reach("block-read", segment=segment, block=first + position)
         check = checksum(raw)
-        if checksums is not None and check != int(checksums[first + position]):
-            raise CorruptDataError(
-                f"rows {starts[position]} to {starts[position + 1] - 1} of "
-                f"{context.source.describe()} changed since the scan; start a new fit"
-            )
+        _verify(context, segment, position, check, checksums)
         item = Block(_cast(raw, context.plan.dtype), starts[position]), _nbytes(raw), check
         del raw  # where the dtype differs, only the copy stays
         yield item
         del item
+
+
+def _verify(
+    context: Context,
+    segment: int,
+    position: int,
+    check: int,
+    checksums: np.ndarray | None,
+) -> None:
+    """Refuse a block that is not the one that the scan saw."""
+    if checksums is None:
+        return
+    starts = context.plan.segment_block_starts(segment)
+    if check != int(checksums[context.plan.segment_blocks[segment] + position]):
+        raise CorruptDataError(
+            f"rows {starts[position]} to {starts[position + 1] - 1} of "
+            f"{context.source.describe()} changed since the scan; start a new fit"
+        )
 
 
 def _ahead(blocks: Iterator[Matrix], count: int) -> Iterator[Matrix]:

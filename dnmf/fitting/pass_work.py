@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.faultpoints import reach
-from dnmf.fitting.context import Context, cached_work
+from dnmf.fitting.context import Context, Loaded, Loader, cached_work
 from dnmf.fitting.factors import load_factor, load_rows
 from dnmf.fitting.rowsets import open_rows
 from dnmf.fitting.state import MOST_TRIES, ModelState
@@ -72,7 +72,11 @@ class PassWork:
                 ]
             return self._factors
 
-    def leaf(self, segment: int) -> list[Any]:
+    @property
+    def loader(self) -> Loader | None:
+        return Loader(self.context) if self.step.rows == "all" else None
+
+    def leaf(self, segment: int, loaded: Loaded | None = None) -> list[Any]:
         """Solve W of a segment and sum its statistics, block by block in order."""
         context, plan = self.context, self.context.plan
         factors = self.factors()
@@ -95,7 +99,7 @@ class PassWork:
             for factor, _ in factors
         ]
         bytes_read = 0
-        for block, nbytes in self.rows.blocks(segment):
+        for block, nbytes in self.rows.blocks(segment, loaded):
             rows = slice(block.start - first, block.start - first + block.V.shape[0])
             for (factor, _), W, stats in zip(factors, Ws, sums, strict=True):
                 self.loss.update_block(

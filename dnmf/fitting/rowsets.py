@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import scipy.sparse as sp
 
-from dnmf.fitting.context import Context, read_segment, refs
+from dnmf.fitting.context import Context, Loaded, read_segment, refs
 from dnmf.linalg.counter import uniform
 from dnmf.runs.base import RunStore
 from dnmf.sources.base import Block, Matrix
@@ -52,8 +52,11 @@ class RowSet(Protocol):
         """Sums and sums of squares of a segment's rows, (2, rows) float64."""
         ...
 
-    def blocks(self, segment: int) -> Iterator[tuple[Block, int]]:
-        """The segment's blocks, and the bytes of V that were read for each."""
+    def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[Block, int]]:
+        """The segment's blocks, and the bytes of V that were read for each.
+
+        ``loaded`` is the segment, where an executor kept it.
+        """
         ...
 
 
@@ -128,15 +131,18 @@ class AllRows:
     def sums(self, segment: int) -> np.ndarray:
         return self.context.store.get(refs([self.scan["rows"][segment]])[0])
 
-    def blocks(self, segment: int) -> Iterator[tuple[Block, int]]:
-        """From the source, or from the sample where that holds every row: the same blocks."""
-        if self.context.plan.sample >= 1 and self.scan["sample"][segment]:
+    def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[Block, int]]:
+        """From memory, from the sample where that holds every row, else from the source.
+
+        The same blocks each time.
+        """
+        if loaded is None and self.context.plan.sample >= 1 and self.scan["sample"][segment]:
             yield from self._resident(segment)
             return
         if self._checksums is None:
             self._checksums = self.context.store.get(refs([self.scan["checksums"]])[0])
-        for block, nbytes, _ in read_segment(self.context, segment, self._checksums):
-            yield block, nbytes
+        for block, nbytes, _ in read_segment(self.context, segment, self._checksums, loaded):
+            yield block, nbytes if loaded is None else 0
 
     def _resident(self, segment: int) -> Iterator[tuple[Block, int]]:
         plan = self.context.plan
@@ -172,7 +178,7 @@ class SampleRows:
         whole = self.context.store.get(refs([self.scan["rows"][segment]])[0])
         return whole[:, draw(self.context, first, last)]
 
-    def blocks(self, segment: int) -> Iterator[tuple[Block, int]]:
+    def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[Block, int]]:
         """Pieces joined to blocks of at least the planned size, so that products are not thin."""
         start = self.starts[segment]
         waiting: list[Matrix] = []

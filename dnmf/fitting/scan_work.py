@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.fitting.context import Context, cached_work, read_segment
+from dnmf.fitting.context import Context, Loaded, Loader, cached_work, read_segment
 from dnmf.fitting.rowsets import draw, join_rows, matrix_bytes, put_rows
 from dnmf.fitting.work import Step
 from dnmf.init.random import random_H
@@ -73,12 +73,16 @@ class ScanWork:
         path = self.context.store.path
         return cached_work, (ScanWork, path, self.context.plan.run_id, self.step)
 
-    def leaf(self, segment: int) -> list[Any]:
+    @property
+    def loader(self) -> Loader:
+        return Loader(self.context)
+
+    def leaf(self, segment: int, loaded: Loaded | None = None) -> list[Any]:
         """Measure the blocks of a segment; its rows' sums are stored, (2, rows)."""
         stats = ScanStats(numeric=[numeric_fingerprint()["digest"]])
         columns = np.zeros((4 if self.context.plan.sample else 2, self.context.plan.shape[1]))
         rows, sampled = [], []
-        for block, nbytes, check in read_segment(self.context, segment, None):
+        for block, nbytes, check in read_segment(self.context, segment, None, loaded):
             found = measure(block.V, columns[0], columns[1])
             part = ScanStats(
                 nbytes,

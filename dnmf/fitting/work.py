@@ -70,6 +70,8 @@ class Work(Protocol):
     """One step of one run, ready to execute. Pure: the same call gives the same bits.
 
     Every method may run in any process that can read V and the run, any number of times.
+    A work may have a ``loader`` that decodes a segment; its ``leaf`` then takes the segment as a
+    second argument, and an executor may keep it in memory from step to step.
     """
 
     @property
@@ -150,9 +152,15 @@ class Executor(Protocol):
         ...
 
 
-def leaf_with_retries(work: Work, segment: int) -> tuple[list[Piece], int]:
-    """Run a leaf, tried again where a failure may pass; and how often again."""
-    return with_retries(lambda: work.leaf(segment))
+def leaf_with_retries(work: Work, segment: int, loaded: Any = None) -> tuple[list[Piece], int]:
+    """Run a leaf, tried again where a failure may pass; and how often again.
+
+    ``loaded`` is the segment, where the executor kept it in memory.
+    """
+    if loaded is None:
+        return with_retries(lambda: work.leaf(segment))
+    keeping: Any = work  # one with a ``loader`` takes what that loaded
+    return with_retries(lambda: keeping.leaf(segment, loaded))
 
 
 def finish_with_retries(work: Work, piece: int, reduced: Piece, small: Piece) -> tuple[Any, int]:

@@ -1,0 +1,111 @@
+"""Segments that stay decoded in the cluster's memory, as far as they fit.
+
+They are ordinary Dask results: held by futures, recomputed from the store when a worker is lost,
+released when the cluster shrinks. Which segments are kept changes reads and speed, never a bit.
+"""
+
+from __future__ import annotations
+
+import pickle
+from functools import lru_cache
+from typing import Any
+
+from distributed import Client, Future
+
+from dnmf.fitting.work import Work, with_retries
+from dnmf.linalg.blas import limit_threads
+
+__all__ = ["Residency", "room"]
+
+PLANNED = 0.55
+"""Share of a worker's limit up to which memory is given out: Dask spills from 0.6 on."""
+
+UNEVEN = 0.85
+"""Share of the room that is used: Dask does not place results evenly to the byte."""
+
+
+def room(workers: list[dict[str, Any]], need: dict[int, int]) -> int:
+    """Bytes of decoded segments that workers can keep besides what their tasks need.
+
+    Parameters
+    ----------
+    workers : list of dict
+        As the scheduler tells them: ``memory_limit`` (bytes), ``nthreads``.
+    need : dict of int to int
+        Predicted peak of a worker by its threads.
+    """
+    free = [
+        max(0.0, PLANNED * worker["memory_limit"] - need[worker["nthreads"]])
+        for worker in workers
+        if worker["memory_limit"]
+    ]
+    return int(UNEVEN * sum(free))
+
+
+class Residency:
+    """Keeps the decoded segments of one run at a time."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._run: str | None = None
+        self._kept: dict[int, Future] = {}
+
+    def segments(self, work: Work) -> tuple[dict[int, Any], dict[str, Any]]:
+        """What the leaves of a step find in memory.
+
+        Returns
+        -------
+        kept : dict
+            By segment a future, or the key of a task in ``loads``.
+        loads : dict
+            The tasks that read what is not in memory yet, as a graph.
+        """
+        loader = getattr(work, "loader", None)
+        if loader is None:
+            return {}, {}
+        if loader.run_id != self._run:
+            self._run, self._kept = loader.run_id, {}
+        chosen = self._choose(loader)
+        lost = ("cancelled", "lost", "error")
+        self._kept = {
+            segment: future
+            for segment, future in self._kept.items()
+            if segment in chosen and future.status not in lost
+        }
+        payload = pickle.dumps(loader)
+        kept: dict[int, Any] = dict(self._kept)
+        loads: dict[str, Any] = {}
+        for segment in sorted(chosen - set(kept)):
+            key = f"dnmf-segment-{self._run}-{id(self):x}-{segment}"
+            kept[segment] = key
+            loads[key] = (_load_segment, payload, segment)
+        return kept, loads
+
+    def keep(self, work: Work, futures: dict[str, Future]) -> None:
+        """Hold what a step has loaded."""
+        for key, future in futures.items():
+            self._kept[int(key.rpartition("-")[2])] = future
+
+    def _choose(self, loader: Any) -> set[int]:
+        """The first segments, as many as fit into all workers' room together."""
+        workers = list(self._client.scheduler_info(n_workers=-1)["workers"].values())
+        threads = {worker["nthreads"] for worker in workers}
+        left = room(workers, {count: loader.need(count) for count in threads})
+        chosen = set()
+        for segment, size in enumerate(loader.sizes()):
+            left -= size
+            if left < 0:
+                break
+            chosen.add(segment)
+        return chosen
+
+
+@lru_cache(maxsize=2)
+def _loader(payload: bytes) -> Any:
+    limit_threads()
+    return pickle.loads(payload)
+
+
+def _load_segment(payload: bytes, segment: int) -> Any:
+    loaded, _ = with_retries(lambda: _loader(payload)(segment))
+    return loaded
