@@ -1,0 +1,120 @@
+"""What every executor must do: inherit a class, say how to make the executor, and it is tested.
+
+Example::
+
+    class TestMyExecutor(ExecutorContract):
+        kind = "mine"
+
+        @pytest.fixture
+        def executor(self):
+            with my_machines() as machines:
+                yield MyExecutor(machines)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+import dnmf
+from dnmf.executors.serial import Serial
+from dnmf.fitting.work import Executor
+from dnmf.testing.problems import planted_poisson
+from dnmf.testing.works import ERRORS, Failure, SumWork, TreeWork
+
+__all__ = ["ExecutorContract"]
+
+DECISIONS = ("pass", "accepted", "objective", "relative_error", "kkt_W", "kkt_H", "extrapolation")
+
+
+class ExecutorContract:
+    """Hooks: ``kind`` and the fixture ``executor``.
+
+    Attributes
+    ----------
+    kind : str
+        Of the registry.
+    """
+
+    kind: ClassVar[str]
+
+    @pytest.fixture
+    def executor(self) -> Any:
+        """The executor to test."""
+        raise NotImplementedError("override the fixture: it makes the executor")
+
+    @pytest.mark.parametrize(
+        ("segments", "fan_in", "pieces"),
+        [(1, 2, 1), (2, 2, 2), (3, 4, 1), (9, 3, 2), (25, 3, 3), (24, 64, 1)],
+    )
+    def test_leaves_run_once_and_the_tree_is_fixed(
+        self, executor: Executor, tmp_path: Path, segments: int, fan_in: int, pieces: int
+    ) -> None:
+        work = TreeWork(str(tmp_path), segments, pieces, fan_in)
+        told: list[int] = []
+        outcome = executor.run_step(work, told.append)
+        assert outcome.results == work.expected()  # finish had the whole tree and piece 0's
+        assert outcome.retries == 0
+        assert sorted(told) == list(range(segments))
+        calls = work.calls()
+        assert [calls[f"leaf-{segment}"] for segment in range(segments)] == [1] * segments
+        assert [calls[f"finish-{piece}"] for piece in range(pieces)] == [1] * pieces
+
+    def test_sums_are_added_in_the_order_of_the_tree(self, executor: Executor) -> None:
+        work = SumWork(25)
+        assert executor.run_step(work, lambda segment: None).results == work.expected()
+
+    def test_failures_that_pass_are_retried_and_counted(
+        self, executor: Executor, tmp_path: Path
+    ) -> None:
+        failures = (Failure("leaf-3", "transient", 2), Failure("finish-1", "transient"))
+        work = TreeWork(str(tmp_path), 9, 2, failures=failures)
+        told: list[int] = []
+        outcome = executor.run_step(work, told.append)
+        assert outcome.results == work.expected()
+        assert outcome.retries == 3
+        assert sorted(told) == list(range(9))
+        calls = work.calls()
+        assert [calls[f"leaf-{segment}"] for segment in range(9)] == [1, 1, 1, 3, 1, 1, 1, 1, 1]
+        assert [calls[f"finish-{piece}"] for piece in range(2)] == [1, 2]
+
+    @pytest.mark.parametrize("error", [name for name in ERRORS if name != "transient"])
+    @pytest.mark.parametrize("call", ["leaf-5", "combine-1", "finish-0"])
+    def test_other_errors_are_raised_as_they_are(
+        self, executor: Executor, tmp_path: Path, call: str, error: str
+    ) -> None:
+        work = TreeWork(str(tmp_path), 9, 2, failures=(Failure(call, error),))
+        with pytest.raises(ERRORS[error], match=f"^planned: {call} fails$") as caught:
+            executor.run_step(work, lambda segment: None)
+        assert caught.type is ERRORS[error]
+        assert max(work.calls()[f"leaf-{segment}"] for segment in range(9)) == 1
+        (tmp_path / "again").mkdir()
+        again = TreeWork(str(tmp_path / "again"), 9, 2)
+        assert executor.run_step(again, lambda segment: None).results == again.expected()
+
+    def test_it_says_what_there_is(self, executor: Executor) -> None:
+        resources = executor.resources()
+        assert resources.workers >= 1
+        assert resources.threads >= 1
+        assert resources.memory_limit is None or resources.memory_limit > 0
+        assert resources.description
+
+    def test_a_fit_has_the_bits_of_the_reference(self, executor: Executor, tmp_path: Path) -> None:
+        np.save(tmp_path / "V.npy", planted_poisson(500, 40, 4).V)
+        options: dict[str, Any] = {"k": 4, "seed": 1, "tol": 0, "max_passes": 3, "fan_in": 3}
+        options |= {"block_size": 20 * 64 * 4, "slab_size": 8 * 4 * 25, "sample_bytes": 1 << 14}
+        options["n_init"] = 2
+        mine, reference = (
+            dnmf.fit(tmp_path / "V.npy", out=tmp_path / name, executor=runner, **options)
+            for name, runner in (("mine", executor), ("reference", Serial()))
+        )
+        layout = reference.details["layout"]
+        assert (layout["segments"], layout["slabs"]) == (25, 2)
+        assert np.array_equal(mine.W[:], reference.W[:])
+        assert np.array_equal(mine.H[:], reference.H[:])
+        assert len(mine.history) == len(reference.history) > 0
+        for ours, theirs in zip(mine.history, reference.history, strict=True):
+            assert {key: ours[key] for key in DECISIONS} == {key: theirs[key] for key in DECISIONS}
