@@ -59,7 +59,9 @@ def test_large_stays_within_its_memory(program, tmp_path):
     assert V.nbytes == SIZE
     fit = dnmf.open(folder / "fit.zarr")
     assert len(fit.history) == 3
-    reads = (1 + 3) * SIZE
+    passes = [row["bytes_read"] for row in fit.history]  # less where a worker kept some of V
+    assert all(0 <= nbytes <= SIZE for nbytes in passes)
+    reads = SIZE + sum(passes)
     assert megabytes(said["bytes read"]) == pytest.approx(reads / 1e6, rel=5e-3)
     found, planted = float(said["relative error"]), float(said["planted error"].split()[0])
     assert planted == pytest.approx(0.1 / np.sqrt(3), rel=0.15)
