@@ -64,10 +64,7 @@ def command(source: str, target: str, cluster: ClusterOptions, **options: Any) -
     from dnmf.cli.progress import listener
 
     with cluster.running() as where, listener() as listen:
-        client = where.get("client")
-        done = convert(
-            source, target, memory=cluster.memory, client=client, on_event=listen, **options
-        )
+        done = convert(source, target, memory=cluster.memory, on_event=listen, **where, **options)
     click.echo(_summary(done))
 
 
