@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "NMF": "dnmf.estimator",
     "Result": "dnmf.runs.result",
+    "convert": "dnmf.api",
     "fit": "dnmf.api",
     "open": "dnmf.api",
     "plan": "dnmf.api",

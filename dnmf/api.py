@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from dnmf.config import FitConfig, Resources
+from dnmf.conversion import convert
 from dnmf.errors import InputError, OptionError
+from dnmf.executors.choose import choose_executor
 from dnmf.executors.serial import Serial
 from dnmf.fitting.context import Context
 from dnmf.fitting.drive import discard_if_invalid, run_in_folder, run_in_memory
@@ -28,7 +29,7 @@ from dnmf.runs.lock import RunLock
 from dnmf.runs.memory import MemoryStore
 from dnmf.runs.result import Result
 
-__all__ = ["fit", "open", "plan", "resume", "transform"]
+__all__ = ["choose_executor", "convert", "fit", "open", "plan", "resume", "transform"]
 
 
 def fit(
@@ -251,26 +252,6 @@ def plan(
     offered = resources or choose_executor(client, None).resources()
     laid_out, _ = make_plan(as_source(V), config)
     return PlanReport(laid_out, offered, check_memory(laid_out, offered))
-
-
-def choose_executor(client: Any, executor: Executor | None) -> Executor:
-    """The executor given, the client's, the active client's, or this process."""
-    if executor is not None:
-        if client is not None:
-            raise OptionError("give either client or executor, not both")
-        return executor
-    if client is None and "distributed" in sys.modules:
-        from distributed import default_client
-
-        try:
-            client = default_client()
-        except ValueError:
-            client = None
-    if client is None:
-        return Serial()
-    from dnmf.executors.cluster import Cluster
-
-    return Cluster(client)
 
 
 def _begin(

@@ -254,6 +254,7 @@ class PartsWork:
                 if size >= self.bands.part:
                     yield _joined(held)
                     held, size = [], 0
+            del band  # before the next one is allocated
             if held:
                 yield _joined(held)
 

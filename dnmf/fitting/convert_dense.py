@@ -71,7 +71,9 @@ class DenseWork:
         tall, wide = self._written_at_once()
         for a in range(0, out.shape[0], tall):
             for p in range(0, out.shape[1], wide):
-                part = out[a : a + tall, p : p + wide]
+                # A copy: Zarr's loop may hold what it wrote for a moment longer, and with a view
+                # all of `out`, while the next task on this thread already allocates its own.
+                part = out[a : a + tall, p : p + wide].copy()
                 r, c = row + a, column + p
                 target[r : r + part.shape[0], c : c + part.shape[1]] = part
 

@@ -23,7 +23,10 @@ CHUNK_ROW = 32 * MIB
 """Decoded bytes of a row of chunks where no chunk is asked for: one block of a fit."""
 
 COMFORTABLE = 128 * MIB
-"""What a task holds of its target where more would not save reads."""
+"""What a task holds of its target where more would not save many reads."""
+
+WORTH_IT = 0.7
+"""Larger and fewer tasks must decode fewer chunks than this share."""
 
 UNLIMITED = 512 * MIB
 """What a task may use where there is no limit."""
@@ -222,22 +225,36 @@ def plan_rectangles(source: Source, layout: DenseLayout, budget: Budget) -> Rect
         raise budget.refusal(
             f"to decode {unit} entries and write a chunk of {target}", overhead + layout.chunk_bytes
         )
-    grid = read_unit(source)
-    best: tuple[tuple[int, int, int], Rectangles] | None = None
-    for room in sorted({min(free, COMFORTABLE), free}):
-        for rows, columns in _shapes(layout, grid, room):
-            reads = [
-                _decodes(length, unit, size)
-                for length, unit, size in zip(layout.shape, grid, (rows, columns), strict=True)
-            ]
-            need = overhead + rows * columns * layout.dtype.itemsize
-            found = Rectangles(layout.shape, rows, columns, reads[0][1] * reads[1][1], need)
-            cost = (reads[0][0] * reads[1][0], room, found.count)
-            if best is None or cost < best[0]:
-                best = (cost, found)
-    if best is None:  # one chunk fits `free`, though not what is comfortable
-        raise AssertionError("unreachable: the smallest rectangle was checked")
-    return best[1]
+    found = [
+        rectangles
+        for room in (min(free, COMFORTABLE), free)
+        if (rectangles := _best(source, layout, room, overhead)) is not None
+    ]
+    reads, comfortable = found[0]
+    fewer, largest = found[-1]
+    return largest if fewer < WORTH_IT * reads else comfortable
+
+
+def _best(
+    source: Source, layout: DenseLayout, room: int, overhead: int
+) -> tuple[int, Rectangles] | None:
+    """The rectangles of at most ``room`` bytes that decode the fewest chunks, and how many.
+
+    None where not even one chunk of the target is that small.
+    """
+    best: tuple[tuple[int, int], Rectangles] | None = None
+    for rows, columns in _shapes(layout, read_unit(source), room):
+        (tall, most_tall), (wide, most_wide) = (
+            _decodes(length, unit, size)
+            for length, unit, size in zip(
+                layout.shape, read_unit(source), (rows, columns), strict=True
+            )
+        )
+        need = overhead + rows * columns * layout.dtype.itemsize
+        found = Rectangles(layout.shape, rows, columns, most_tall * most_wide, need)
+        if best is None or (tall * wide, found.count) < best[0]:
+            best = ((tall * wide, found.count), found)
+    return None if best is None else (best[0][0], best[1])
 
 
 def _shapes(layout: DenseLayout, grid: tuple[int, int], room: int) -> list[tuple[int, int]]:
