@@ -11,6 +11,7 @@ __all__ = ["LOSSES", "Loss", "get_loss"]
 
 LOSSES: dict[str, str] = {
     "frobenius": "dnmf.losses.frobenius:Frobenius",
+    "kullback-leibler": "dnmf.losses.kullback_leibler:KullbackLeibler",
 }
 
 

@@ -9,10 +9,42 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import scipy.sparse as sp
 
-__all__ = ["Candidate", "Factor", "HStep", "Loss", "SmallStats"]
+__all__ = ["NO_PENALTIES", "Candidate", "Factor", "HStep", "Loss", "Penalties", "SmallStats"]
 
 Matrix: TypeAlias = "np.ndarray | sp.csr_array"
 CANDIDATES = 4
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """What is added to the divergence: l1 sum(X) + l2 / 2 |X|^2 of either factor.
+
+    The numbers are those of one step: scikit-learn's ``alpha`` times the number of columns (for
+    W) or of the step's rows (for H), split by ``l1_ratio``.
+    """
+
+    l1_W: float = 0.0
+    l2_W: float = 0.0
+    l1_H: float = 0.0
+    l2_H: float = 0.0
+
+    def __bool__(self) -> bool:
+        return any((self.l1_W, self.l2_W, self.l1_H, self.l2_H))
+
+    def of_W(self, total: float, sumsq: float) -> float:
+        """The part of W, from the sum of its entries and of their squares."""
+        return self.l1_W * total + 0.5 * self.l2_W * sumsq
+
+    def of_H(self, H: np.ndarray) -> float:
+        """The part of H."""
+        if not (self.l1_H or self.l2_H):
+            return 0.0
+        total = float(np.sum(H, dtype=np.float64))
+        sumsq = sum(float(np.sum(np.square(row, dtype=np.float64))) for row in H)
+        return self.l1_H * total + 0.5 * self.l2_H * sumsq
+
+
+NO_PENALTIES = Penalties()
 
 
 @dataclass(frozen=True)
@@ -27,11 +59,17 @@ class Factor:
         H', contiguous, where V is sparse.
     G : (k, k) float64 array
         H H' of exactly this H.
+    sums : (k,) float64 array or None
+        Sums of the rows of H, where the loss needs them.
+    penalty : float
+        The penalty on this H.
     """
 
     H: np.ndarray
     Ht: np.ndarray | None
     G: np.ndarray
+    sums: np.ndarray | None = None
+    penalty: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,9 +93,21 @@ class Candidate:
 
 @dataclass
 class SmallStats:
-    """The statistics of one model that do not grow with d (but for a few candidates' rows)."""
+    """The statistics of one model that do not grow with d (but for a few candidates' rows).
+
+    Attributes
+    ----------
+    WtW : (k, k) float64 array
+        W' W.
+    sums : (k,) float64 array or float
+        Sums of the columns of W, where the loss needs them.
+    divergence : float
+        The loss without penalties, where it does not follow from the other numbers.
+    """
 
     WtW: np.ndarray
+    sums: np.ndarray | float = 0.0
+    divergence: float = 0.0
     cross: float = 0.0
     total: float = 0.0
     sumsq: float = 0.0
@@ -69,6 +119,8 @@ class SmallStats:
     def add(self, other: SmallStats) -> None:
         """Add ``other``, which stands behind this one in index order."""
         self.WtW = self.WtW + other.WtW
+        self.sums = self.sums + other.sums
+        self.divergence += other.divergence
         self.cross += other.cross
         self.total += other.total
         self.sumsq += other.sumsq
@@ -93,19 +145,42 @@ class HStep:
     gain : float
         How much the objective falls from the old H to the new one at this W.
     share : (k,) float64 array
-        Sum over the slab of WtV_jc H_jc at the old H.
+        Sum over the slab of WtV_jc H_jc at the old H (of W's and H's sums for other losses).
+    bold : (k, slab) array or None
+        An H that may be far better and may raise the objective: the next pass tries it and,
+        should the objective have risen, the pass after takes ``H`` instead.
+    bold_gain : float
+        How much the objective is expected to fall from the old H to ``bold``.
     """
 
     H: np.ndarray
     kkt: float
     gain: float
     share: np.ndarray
+    bold: np.ndarray | None = None
+    bold_gain: float = 0.0
 
 
 class Loss(Protocol):
-    """Mathematics only: no storage, no Dask, no knowledge of passes."""
+    """Mathematics only: no storage, no Dask, no knowledge of passes.
+
+    Attributes
+    ----------
+    name : str
+    penalties : Penalties
+    extrapolates : bool
+        Whether passes may try an extrapolated H (least squares), or a ``bold`` one, or neither.
+    gauge_free : bool
+        Rows of H may be rescaled, columns of W accordingly: the objective is the same.
+    kept : int or None
+        How many rows of the accumulator are worth keeping with the pair; None is all.
+    """
 
     name: str
+    penalties: Penalties
+    extrapolates: bool
+    gauge_free: bool
+    kept: int | None
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
         """H (k, d) in the forms that all blocks of a pass share."""
@@ -149,8 +224,16 @@ class Loss(Protocol):
         """Cut the accumulator into contiguous (r, slab) float64 arrays, r by the loss."""
         ...
 
+    def size(self, total: float, sumsq: float, entries: int) -> float:
+        """What scales as the loss does with V, from V's sum, sum of squares and n d."""
+        ...
+
+    def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
+        """The loss at (W, H) without penalties; ``sumsq`` is |V|^2."""
+        ...
+
     def objective(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
-        """The objective at (W, H); ``sumsq`` is |V|^2."""
+        """The objective at (W, H), penalties included."""
         ...
 
     def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
@@ -170,5 +253,19 @@ class Loss(Protocol):
             The H of the pass.
         columns : (2, slab) float64 array
             Sums and sums of squares of V's columns.
+        """
+        ...
+
+    def from_sample(
+        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
+    ) -> np.ndarray:
+        """H (k, d) that was fitted to a sample, fit to start on all of V.
+
+        Parameters
+        ----------
+        weights : (k,) float64 array
+            Sums of the columns of W on the sample.
+        column_sums : (d,) float64 array
+            Of all of V.
         """
         ...

@@ -8,9 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.linalg.hals import cold_start, solve_rows
+from dnmf.linalg.hals import better_start, cold_start, solve_rows
 from dnmf.linalg.products import add_WtV, gram, product_VHt, residual_sumsq, row_residual
-from dnmf.losses.base import Candidate, Factor, HStep, Matrix, SmallStats
+from dnmf.losses.base import (
+    NO_PENALTIES,
+    Candidate,
+    Factor,
+    HStep,
+    Matrix,
+    Penalties,
+    SmallStats,
+)
 
 __all__ = ["Frobenius"]
 
@@ -22,10 +30,21 @@ class Frobenius:
     """Alternating non-negative least squares by HALS on W' V, W' W, V H' and H H'."""
 
     name = "frobenius"
+    extrapolates = True
+    kept = None
+
+    def __init__(self, penalties: Penalties = NO_PENALTIES) -> None:
+        self.penalties = penalties
+        self.gauge_free = not penalties
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
         """See `Loss.prepare`."""
-        return Factor(H, np.ascontiguousarray(H.T) if sparse else None, gram(H.T))
+        Ht = np.ascontiguousarray(H.T) if sparse else None
+        return Factor(H, Ht, gram(H.T), penalty=self.penalties.of_H(H))
+
+    def size(self, total: float, sumsq: float, entries: int) -> float:
+        """See `Loss.size`: |V|^2."""
+        return sumsq
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
         """See `Loss.empty`; W' V is kept transposed for CSR, where rows of it are touched."""
@@ -47,11 +66,19 @@ class Frobenius:
         """See `Loss.update_block`."""
         small, WtV = stats
         VHt = product_VHt(V, factor.H, factor.Ht)
+        l1, G = self.penalties.l1_W, ridged(factor.G, self.penalties.l2_W)
         if not W.any():
-            W[:] = cold_start(VHt, factor.G)
-        found = solve_rows(W, VHt, factor.G.astype(W.dtype), rows[1], tau=tau)
+            W[:] = cold_start(VHt - W.dtype.type(l1) if l1 else VHt, G)
+        found = solve_rows(W, VHt, G.astype(W.dtype), rows[1], tau=tau, l1=l1)
         add_WtV(V, W, WtV if isinstance(V, np.ndarray) else WtV.T)
-        part = SmallStats(gram(W), found.cross, found.total, found.sumsq, found.kkt, found.sweeps)
+        part = SmallStats(
+            gram(W),
+            cross=found.cross,
+            total=found.total,
+            sumsq=found.sumsq,
+            kkt=found.kkt,
+            sweeps=found.sweeps,
+        )
         small.residual = small.residual or 0.0 if residual else None
         if residual:
             part.residual = residual_sumsq(V, W, factor.H, factor.Ht, factor.G)
@@ -82,7 +109,12 @@ class Frobenius:
         ]
 
     def objective(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
-        """See `Loss.objective`; entry by entry where the pass computed residuals."""
+        """See `Loss.objective`."""
+        penalty = self.penalties.of_W(stats.total, stats.sumsq) + factor.penalty
+        return self.divergence(stats, sumsq, factor) + penalty
+
+    def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
+        """See `Loss.divergence`; entry by entry where the pass computed residuals."""
         if stats.residual is not None:
             return 0.5 * stats.residual
         value = 0.5 * (sumsq - 2.0 * stats.cross + float(np.sum(stats.WtW * factor.G)))
@@ -98,24 +130,38 @@ class Frobenius:
         self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
     ) -> HStep:
         """See `Loss.update_H`: the columns are independent, and cost no data access."""
-        A, WtV = stats.WtW, wide
+        A, WtV, l1 = ridged(stats.WtW, self.penalties.l2_H), wide, self.penalties.l1_H
         diagonal = np.diag(A)[:, None]
         old = H.astype(np.float64)
-        gradient = A @ old - WtV
+        gradient = A @ old - WtV + l1
         inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
         step = old - np.maximum(0.0, old - gradient * inverse)
         kkt = float(np.sum(diagonal * step * step))
         Ht = np.ascontiguousarray(old.T)
+        target = np.ascontiguousarray(WtV.T)
+        better_start(Ht, target - l1 if l1 else target, A)
         solve_rows(
             Ht,
-            np.ascontiguousarray(WtV.T),
+            target,
             A,
             columns[1],
             tau=H_TAU,
+            l1=l1,
             max_sweeps=H_SWEEPS,
         )
         new = np.ascontiguousarray(Ht.T, dtype=H.dtype)
         # f is quadratic: f(old) - f(new) = <grad(old) + grad(new), old - new> / 2
         change = old - new
-        gain = 0.5 * float(np.sum((gradient + (A @ new - WtV)) * change))
+        gain = 0.5 * float(np.sum((gradient + (A @ new - WtV + l1)) * change))
         return HStep(new, kkt, gain, np.sum(WtV * old, axis=1))
+
+    def from_sample(
+        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
+    ) -> np.ndarray:
+        """See `Loss.from_sample`: columns of zeros do no harm."""
+        return H
+
+
+def ridged(G: np.ndarray, l2: float) -> np.ndarray:
+    """G + l2 I."""
+    return G + l2 * np.eye(G.shape[0]) if l2 else G

@@ -1,0 +1,235 @@
+"""Kullback-Leibler divergence: f = sum v log(v / wh) - v + wh (design section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from dnmf.linalg.kl import column_order, kl_columns, kl_H, kl_rows, packed_size, padded
+from dnmf.linalg.products import gram, row_residual
+from dnmf.losses.base import (
+    NO_PENALTIES,
+    Candidate,
+    Factor,
+    HStep,
+    Matrix,
+    Penalties,
+    SmallStats,
+)
+
+__all__ = ["KullbackLeibler"]
+
+TILE_ENTRIES = 1 << 20
+CURVATURE_BYTES = 256 << 20
+"""K as a whole up to this size (in float64), above it only its diagonal."""
+
+W_STEPS = 3
+COLD_STEPS = 8
+SMOOTHING = 1.0
+
+
+class KullbackLeibler:
+    """Newton steps for rows of W; for H a multiplicative step, and one with curvature.
+
+    Parameters
+    ----------
+    penalties : Penalties
+    classic : bool
+        Lee and Seung's (2001) multiplicative rules and nothing else, one step of W per pass.
+    """
+
+    name = "kullback-leibler"
+    extrapolates = False
+
+    def __init__(self, penalties: Penalties = NO_PENALTIES, classic: bool = False) -> None:
+        self.penalties = penalties
+        self.gauge_free = not penalties
+        self.classic = classic
+        self.kept: int | None = 0
+
+    def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
+        """See `Loss.prepare`; H' is padded, also for a dense V."""
+        sums = np.sum(H, axis=1, dtype=np.float64)
+        return Factor(H, padded(H.T), gram(H.T), sums, self.penalties.of_H(H))
+
+    def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
+        """See `Loss.empty`: S, and K or its diagonal, by columns (d, r)."""
+        rows = k
+        if not self.classic:
+            rows += packed_size(k) if 8 * d * packed_size(k) <= CURVATURE_BYTES else k
+        return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((d, rows), dtype)
+
+    def size(self, total: float, sumsq: float, entries: int) -> float:
+        """See `Loss.size`: the sum of V."""
+        return total
+
+    def update_block(
+        self,
+        V: Matrix,
+        start: int,
+        W: np.ndarray,
+        factor: Factor,
+        rows: np.ndarray,
+        stats: tuple[SmallStats, Any],
+        *,
+        tau: float,
+        residual: bool,
+    ) -> None:
+        """See `Loss.update_block`; the objective is always summed entry by entry."""
+        small, total = stats
+        k = W.shape[1]
+        steps = 1 if self.classic else W_STEPS if W.any() else COLD_STEPS
+        Wp = padded(W)
+        part = SmallStats(np.zeros((k, k)))
+        of_rows = np.empty(W.shape[0])
+        for a, tile in _tiles(V):
+            b = a + tile.shape[0]
+            self._tile(tile, Wp[a:b], factor, part, total, of_rows[a:b], steps, tau)
+        W[:] = Wp[:, :k]
+        self._finish(part, W)
+        part.candidates = self._worst(V, start, W, factor, of_rows, small)
+        part.residual = small.residual = None
+        small.add(part)
+
+    def _tile(
+        self,
+        tile: sp.csr_array,
+        W: np.ndarray,
+        factor: Factor,
+        part: SmallStats,
+        total: np.ndarray,
+        of_rows: np.ndarray,
+        steps: int,
+        tau: float,
+    ) -> None:
+        """W of some rows in place, and their statistics."""
+        assert factor.Ht is not None
+        assert factor.sums is not None
+        k, m = factor.H.shape[0], tile.shape[0]
+        h_sums = np.zeros(W.shape[1], W.dtype)
+        h_sums[:k] = factor.sums + self.penalties.l1_W
+        h_sums[:k][factor.sums == 0] = 0
+        parts = tile.data, tile.indices, tile.indptr
+        limit = 0.0 if self.classic else tau * tau * 0.1
+        taken, kkt = kl_rows(
+            *parts,
+            0,
+            m,
+            W,
+            factor.Ht,
+            h_sums,
+            self.penalties.l2_W,
+            k,
+            steps,
+            limit,
+            not self.classic,
+        )
+        curvature = 2 if total.shape[1] > 2 * k else 1 if total.shape[1] > k else 0
+        if k == 1 and not self.classic:  # the diagonal is all of K
+            curvature = 2
+        order = column_order(tile.indices, tile.indptr, 0, m, tile.shape[1])
+        of_rows[:] = 0
+        found, fitted = kl_columns(tile.data, *order, W, factor.Ht, k, curvature, total, of_rows)
+        everything = W[:, :k].astype(np.float64) @ factor.sums
+        part.divergence += found + max(float(everything.sum()) - fitted, 0.0)
+        part.sweeps += taken
+        part.kkt += kkt
+
+    def _finish(self, part: SmallStats, W: np.ndarray) -> None:
+        part.WtW = gram(W)
+        part.sums = np.sum(W, axis=0, dtype=np.float64)
+        part.total = float(part.sums.sum())
+        part.sumsq = float(np.trace(part.WtW))
+
+    def _worst(
+        self,
+        V: Matrix,
+        start: int,
+        W: np.ndarray,
+        factor: Factor,
+        of_rows: np.ndarray,
+        small: SmallStats,
+    ) -> list[Candidate]:
+        """The worst row of the block, unless the segment has a worse one (one per segment)."""
+        row = int(np.argmax(of_rows))
+        worst = float(of_rows[row])
+        if small.candidates and small.candidates[0].residual >= worst:
+            return []
+        small.candidates = []
+        return [Candidate(worst, start + row, row_residual(V, row, W[row], factor.H))]
+
+    def slabs(self, accumulator: Any, slab_starts: Sequence[int]) -> list[np.ndarray]:
+        """See `Loss.slabs`."""
+        return [
+            np.array(accumulator[a:b].T, np.float64, order="C") for a, b in pairwise(slab_starts)
+        ]
+
+    def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
+        """See `Loss.divergence`."""
+        return max(stats.divergence, 0.0)
+
+    def objective(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
+        """See `Loss.objective`."""
+        penalty = self.penalties.of_W(stats.total, stats.sumsq) + factor.penalty
+        return self.divergence(stats, sumsq, factor) + penalty
+
+    def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
+        """See `Loss.dead`: A_jj G_jj <= eps^2 max (squares: shares below eps)."""
+        size = np.diag(stats.WtW) * G_diagonal
+        limit = float(np.finfo(dtype).eps) ** 2 * float(size.max(initial=0.0))
+        return [int(j) for j in np.flatnonzero(size <= limit)]
+
+    def update_H(
+        self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
+    ) -> HStep:
+        """See `Loss.update_H`: the multiplicative step, and the one with curvature as bold."""
+        assert isinstance(stats.sums, np.ndarray)
+        k = H.shape[0]
+        old = np.ascontiguousarray(H.T, np.float64)
+        by_columns = np.ascontiguousarray(wide.T)
+        em, bold = np.zeros_like(old), np.zeros_like(old)
+        l2 = self.penalties.l2_H
+        w_sums = stats.sums + self.penalties.l1_H
+        kkt, gain, bold_gain = kl_H(by_columns, old, w_sums, l2, columns[0], l2 == 0, em, bold)
+        share = stats.sums * old.sum(axis=0)
+        new = np.ascontiguousarray(em.T, H.dtype)
+        if wide.shape[0] == k:
+            return HStep(new, kkt, gain, share)
+        leap = np.ascontiguousarray(bold.T, H.dtype)
+        return HStep(new, kkt, gain, share, leap, bold_gain)
+
+    def from_sample(
+        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
+    ) -> np.ndarray:
+        """See `Loss.from_sample`: no column that V has may be out of reach.
+
+        T_c = X_c (S_c + a pi) / (sum S_c + a) with S = weights h, pi = the components' shares.
+        """
+        mass = weights[:, None] * H.astype(np.float64)
+        share = mass.sum(axis=1)
+        share /= max(float(share.sum()), np.finfo(np.float64).tiny)
+        mass += SMOOTHING * share[:, None]
+        mass *= column_sums / np.maximum(mass.sum(axis=0), np.finfo(np.float64).tiny)
+        positive = np.where(weights > 0, weights, 1.0)[:, None]
+        return np.ascontiguousarray(mass / positive, H.dtype)
+
+
+def _tiles(V: Matrix) -> Iterator[tuple[int, sp.csr_array]]:
+    """First row and nonzeros of tiles of whole rows, of about TILE_ENTRIES entries."""
+    if isinstance(V, np.ndarray):
+        height = max(1, TILE_ENTRIES // V.shape[1])
+        for a in range(0, V.shape[0], height):
+            yield a, sp.csr_array(V[a : a + height])
+        return
+    a, m = 0, V.shape[0]
+    while a < m:
+        b = int(np.searchsorted(V.indptr, V.indptr[a] + TILE_ENTRIES, side="right")) - 1
+        b = min(max(b, a + 1), m)
+        first, last = V.indptr[a], V.indptr[b]
+        parts = V.data[first:last], V.indices[first:last], V.indptr[a : b + 1] - first
+        yield a, sp.csr_array(parts, shape=(b - a, V.shape[1]), copy=False)
+        a = b
