@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
 
 from dnmf.sources import open_source
 from dnmf.sources.base import Source
@@ -10,27 +14,40 @@ from dnmf.sources.base import Source
 __all__ = ["as_source"]
 
 
-def as_source(V: Any) -> Source:
+def as_source(V: Any, client: Any = None) -> Source:
     """V as a source, whatever it is.
 
-    Other libraries are recognised by their modules' names, so that none is imported for it.
+    Parameters
+    ----------
+    V : object
+        What `dnmf.sources.open_source` takes; a dask.array with NumPy or scipy sparse chunks; an
+        xarray.DataArray; an AnnData object (its X), or one of its matrices; a pandas.DataFrame
+        of numbers. None of these libraries is imported where it is not in use already.
+    client : distributed.Client, optional
+        Computes what must be known of a Dask array.
 
     Raises
     ------
     InputError
-        It is not a two-dimensional real matrix that can be read.
+        It is not a two-dimensional real matrix that can be read; says what would be one.
     """
-    if isinstance(V, Source):
-        return V
-    module = type(V).__module__.partition(".")[0]
-    if module == "xarray":
-        return as_source(V.data)
-    if module == "anndata":
-        return as_source(V.X)
-    if module == "pandas":
-        return open_source(V.to_numpy())
-    if module == "dask":
+    if isinstance(V, (str, np.ndarray)) or sp.issparse(V):  # also AnnData's views of them
+        return open_source(V)
+    if _is(V, "dask.array", "Array"):
         from dnmf.interop.dask_array import DaskArraySource
 
-        return DaskArraySource(V)
+        return DaskArraySource(V, client)
+    known = {"xarray": "from_xarray", "anndata": "from_anndata", "pandas": "from_pandas"}
+    known |= {"h5py": "from_h5py", "dask": "from_dask"}
+    module = type(V).__module__.partition(".")[0]
+    if module in known:
+        from dnmf.interop import objects
+
+        return as_source(getattr(objects, known[module])(V), client)
     return open_source(V)
+
+
+def _is(V: Any, module: str, name: str) -> bool:
+    """Whether V is of a class, which is not imported for it."""
+    found = sys.modules.get(module)
+    return found is not None and isinstance(V, getattr(found, name))

@@ -21,9 +21,11 @@ __all__ = ["SOURCES", "Block", "Matrix", "Source", "from_spec", "open_source"]
 
 SOURCES: dict[str, str] = {
     "array": "dnmf.sources.array:ArraySource",
+    "dask": "dnmf.interop.dask_array:DaskArraySource",
     "npy": "dnmf.sources.npy:NpySource",
     "npy_csr": "dnmf.sources.npy_csr:NpyCsr",
     "sparse": "dnmf.sources.array:SparseSource",
+    "stacked": "dnmf.sources.stacked:StackedCSR",
     "zarr": "dnmf.sources.zarr_dense:ZarrDense",
     "zarr_columns": "dnmf.sources.transposed:ZarrColumns",
     "zarr_csc": "dnmf.sources.zarr_csc:ZarrCSC",

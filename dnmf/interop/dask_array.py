@@ -1,0 +1,364 @@
+"""Dask arrays as sources: rows of NumPy or scipy CSR chunks, whatever the chunking."""
+
+from __future__ import annotations
+
+import sys
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import Any, ClassVar, NoReturn
+
+import cloudpickle
+import dask.array as da
+import numpy as np
+import scipy.sparse as sp
+from dask import config, threaded
+from dask.base import get_scheduler
+from dask.optimization import cull
+from dask.system import CPU_COUNT
+
+from dnmf.errors import DnmfError, InputError, TransientError
+from dnmf.interop.dask_blocks import Band, assemble, extent
+from dnmf.sources.base import Matrix, Source
+from dnmf.sources.checks import check_shape, matrix_text, may_pass, native_dtype
+from dnmf.sources.csr import block_dtype, digest, index_dtype
+
+__all__ = ["DaskArraySource"]
+
+Graph = dict[Any, Any]
+
+_PER_CHUNK = 8192
+"""Bytes of a chunk besides its entries: its task, its Python objects."""
+
+
+class DaskArraySource:
+    """A Dask array. What is read together is a row of its chunks.
+
+    The graph is evaluated with Dask's own choice of scheduler (threads, unless configured or a
+    client is active), a few chunks at a time: once per pass over V, whatever the array's graph
+    costs, and once more to count where chunks are CSR or their sizes unknown. Memory that the
+    graph's inner tasks take is not known and not part of `read_overhead`.
+
+    Parameters
+    ----------
+    x : (n, d) dask.array.Array
+        Chunks are NumPy arrays or scipy sparse matrices (other formats than CSR are converted).
+        Never modified: unknown chunk sizes are not written back.
+    client : distributed.Client, optional
+        Evaluates the graph. By default the client that holds persisted chunks, else Dask's
+        choice.
+
+    Raises
+    ------
+    InputError
+        x is empty, not two-dimensional or not real, or its chunks are of another library.
+    """
+
+    kind: ClassVar[str] = "dask"
+
+    def __init__(self, x: da.Array, client: Any = None) -> None:
+        if x.ndim != 2:
+            check_shape([-1 if np.isnan(s) else s for s in x.shape], "the dask array")
+        self._sparse = _is_sparse(x)
+        dtype = native_dtype(x.dtype, "the dask array")
+        self._dtype = block_dtype(dtype) if self._sparse else dtype
+        keys, graph = x.__dask_keys__(), x.__dask_graph__()
+        futures = _futures(graph)
+        self._array = x
+        self._client = client or next((future.client for future in futures.values()), None)
+        self._graph: Graph = {**futures, **x.__dask_optimize__(graph, keys)}
+        heights, widths = self._chunks(keys, x.chunks)
+        self._keys = [
+            [key for key, width in zip(line, widths, strict=True) if width]
+            for line, height in zip(keys, heights, strict=True)
+            if height
+        ]
+        self._heights = tuple(height for height in heights if height)
+        self._widths = tuple(width for width in widths if width)
+        self._edges = np.cumsum([0, *self._heights])
+        self._shape = check_shape((sum(heights), sum(widths)), "the dask array")
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> NoReturn:
+        raise _only_here()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As dask does it: graphs may hold functions that plain pickle refuses."""
+        state = {**self.__dict__, "_client": None}
+        return {"pickled": cloudpickle.dumps(state)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(cloudpickle.loads(state["pickled"]))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._dtype
+
+    @property
+    def is_sparse(self) -> bool:
+        return self._sparse
+
+    @property
+    def nbytes(self) -> int:
+        last = index_dtype(self.shape[1]).itemsize if self.is_sparse else 0
+        return self.block_bytes(0, self.shape[0]) + last
+
+    @property
+    def persistent(self) -> bool:
+        return False
+
+    @property
+    def array(self) -> da.Array:
+        """The array, with chunks that are known and not empty."""
+        x = self._array
+        if x.chunks == (self._heights, self._widths):
+            return x
+        name = f"dnmf-{x.name}"
+        same = {
+            (name, i, j): key for i, line in enumerate(self._keys) for j, key in enumerate(line)
+        }
+        return da.Array({**self._graph, **same}, name, (self._heights, self._widths), meta=x._meta)
+
+    def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
+        """See `Source.block_starts`; whole rows of chunks."""
+        width = index_dtype(self.shape[1]).itemsize
+        per_row, per_entry = (width, itemsize + width) if self.is_sparse else (0, itemsize)
+        starts = [0]
+        rows = size = 0
+        for row, height in enumerate(self._heights):
+            more = self._entries[row] * per_entry + height * per_row
+            if rows and (rows + height > max_rows or size + more > block_size):
+                starts.append(starts[-1] + rows)
+                rows = size = 0
+            rows, size = rows + height, size + more
+        return np.array([*starts, self.shape[0]], np.int64)
+
+    def block_bytes(self, start: int, stop: int) -> int:
+        """See `Source.block_bytes`; of all chunks that the rows touch where they are CSR."""
+        if not self.is_sparse:
+            return (stop - start) * self.shape[1] * self.dtype.itemsize
+        first, last = self._touched(start, stop)
+        width = index_dtype(self.shape[1]).itemsize
+        entries = sum(self._entries[first:last])
+        return entries * (self.dtype.itemsize + width) + (stop - start) * width
+
+    def read_overhead(self, start: int, stop: int) -> int:
+        """See `Source.read_overhead`; without what the array's own graph takes inside."""
+        first, last = self._touched(start, stop)
+        touched = self.block_bytes(int(self._edges[first]), int(self._edges[last]))
+        chunks = (last - first) * len(self._widths)
+        return touched * (3 if self.is_sparse else 2) + chunks * _PER_CHUNK
+
+    def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
+        """See `Source.read_blocks`; every chunk is computed once."""
+        reader = _Reader(self, int(starts[-1]))
+        for start, stop in pairwise(map(int, starts)):
+            yield reader.take(start, stop)
+
+    def whole_chunks(self, at: int, stop: int, last: int) -> tuple[int, int]:
+        """Up to where whole rows of chunks reach, and where those that ``stop`` cuts end."""
+        if stop == last:
+            return stop, stop
+        below = int(self._edges[np.searchsorted(self._edges, stop, side="right") - 1])
+        above = int(self._edges[np.searchsorted(self._edges, stop, side="left")])
+        return max(at, below), min(last, above)
+
+    def compute(self, starts: list[int]) -> list[Matrix]:
+        """Blocks of rows, all at once."""
+        graph, keys = self.block_graph(starts)
+        return list(self._get(graph, keys, f"rows {starts[0]} to {starts[-1] - 1}"))
+
+    def block_graph(self, starts: Sequence[int]) -> tuple[Graph, list[str]]:
+        """A Dask graph that makes blocks of rows.
+
+        Parameters
+        ----------
+        starts : sequence of int
+            Blocks ``starts[0]:starts[1]``, ``starts[1]:starts[2]``, ...
+
+        Returns
+        -------
+        graph : dict
+            No more than is needed.
+        keys : list of str
+            One per block; each gives a C-contiguous array or a canonical CSR array in this
+            source's dtype. Equal for equal arrays and rows.
+        """
+        tasks: Graph = {}
+        for start, stop in pairwise(map(int, starts)):
+            chunks, band = self.band(start, stop)
+            tasks[f"dnmf-rows-{self._array.name}-{start}-{stop}"] = (assemble, chunks, band)
+        return self.culled(tasks), list(tasks)
+
+    def band(self, start: int, stop: int) -> tuple[list[list[Any]], Band]:
+        """Keys of the chunks that hold some rows, and what `assemble` makes of them."""
+        first, last = self._touched(start, stop)
+        above = int(self._edges[first])
+        name, lo, hi = self.dtype.name, start - above, stop - above
+        heights = self._heights[first:last]
+        band = Band(heights, self._widths, above, lo, hi, name, self.is_sparse)
+        return self._keys[first:last], band
+
+    def culled(self, tasks: Graph) -> Graph:
+        """These tasks and what they need of the array's graph."""
+        graph: Graph = cull(ChainMap(tasks, self._graph), list(tasks))[0]
+        return graph
+
+    @property
+    def chunk_rows(self) -> np.ndarray:
+        """(rows of chunks + 1,) int64 array: where each begins, then n."""
+        return self._edges.astype(np.int64)
+
+    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
+        return []
+
+    def transposed(self) -> Source | None:
+        return None if self.is_sparse else DaskArraySource(self.array.T, self._client)
+
+    def describe(self) -> str:
+        rows, columns = len(self._heights), len(self._widths)
+        layout = f"{rows} x {columns} chunks of at most {max(self._heights)} x {max(self._widths)}"
+        layout += " (CSR)" if self.is_sparse else ""
+        return matrix_text("dask array", self.shape, self.dtype, layout, self.nbytes)
+
+    def metadata(self) -> dict[str, Any]:
+        """JSON; a checksum of the chunks' heights and entries, since blocks are cut by them."""
+        return {
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "sparse": self.is_sparse,
+            "chunks": digest([self._edges, np.array(self._entries, np.int64)]),
+        }
+
+    def spec(self) -> Mapping[str, Any]:
+        raise _only_here()
+
+    @cached_property
+    def _entries(self) -> list[int]:
+        """Stored entries of every row of chunks; counted once where they are CSR."""
+        if not self.is_sparse:
+            return [height * self.shape[1] for height in self._heights]
+        return [sum(entries for _, _, entries in line) for line in self._extents(self._keys)]
+
+    def _chunks(self, keys: list[list[Any]], known: Any) -> tuple[list[int], list[int]]:
+        """Heights and widths of the chunks; measured where Dask does not know them."""
+        if not any(np.isnan(size) for sizes in known for size in sizes):
+            return [int(size) for size in known[0]], [int(size) for size in known[1]]
+        found = self._extents(keys)
+        heights, widths = [line[0][0] for line in found], [columns for _, columns, _ in found[0]]
+        for line, height in zip(found, heights, strict=True):
+            if [(rows, columns) for rows, columns, _ in line] != [(height, w) for w in widths]:
+                raise InputError("the chunks of the dask array do not fit beside each other")
+        return heights, widths
+
+    def _extents(self, keys: list[list[Any]]) -> list[list[tuple[int, int, int]]]:
+        name = f"dnmf-extent-{self._array.name}"
+        tasks = {(name, *key[1:]): (extent, key) for line in keys for key in line}
+        wanted = [[(name, *key[1:]) for key in line] for line in keys]
+        found = self._get(self.culled(tasks), wanted, "chunk sizes")
+        return [list(line) for line in found]
+
+    def _get(self, graph: Graph, keys: Any, where: str) -> Any:
+        """Evaluate; failures of the array's own tasks are said for people."""
+        get = self._client.get if self._client else get_scheduler(collections=[self._array])
+        options = {}
+        if get is threaded.get and not (config.get("pool", None) or config.get("num_workers", 0)):
+            options["pool"] = _pool()
+        try:
+            return get(graph, keys, **options)
+        except (DnmfError, MemoryError):
+            raise
+        except Exception as error:
+            text = f"{where} of the dask array cannot be computed ({type(error).__name__}: {error})"
+            if may_pass(error):
+                raise TransientError(text) from error
+            raise InputError(text) from error
+
+    def _touched(self, start: int, stop: int) -> tuple[int, int]:
+        """The rows of chunks (first, behind the last) that some rows of V lie in."""
+        first = int(np.searchsorted(self._edges, start, side="right")) - 1
+        return first, int(np.searchsorted(self._edges, stop, side="left"))
+
+
+class _Reader:
+    """Reads stretches of rows, one after the other, up to ``last``."""
+
+    def __init__(self, source: DaskArraySource, last: int) -> None:
+        self._source, self._last = source, last
+        self._held: Matrix | None = None  # rows of computed chunks that come next
+
+    def take(self, start: int, stop: int) -> Matrix:
+        """The stretch ``start`` to ``stop``; ``start`` is the ``stop`` of the call before."""
+        parts, count = [], stop - start
+        if self._held is not None:
+            parts.append(self._held[:count])
+            self._held = self._held[count:] if self._held.shape[0] > count else None
+        at = start + sum(part.shape[0] for part in parts)
+        if at < stop:
+            whole, end = self._source.whole_chunks(at, stop, self._last)
+            parts += self._source.compute(sorted({at, whole, end}))
+            if stop < end:
+                tail = parts.pop()
+                parts.append(tail[: stop - whole])
+                self._held = tail[stop - whole :]
+        return _locked(parts[0] if len(parts) == 1 else _stacked(parts))
+
+
+def _futures(graph: Mapping[Any, Any]) -> Graph:
+    """Chunks that a cluster already holds. Optimizing a graph leaves only their keys."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return {}
+    return {key: value for key, value in graph.items() if isinstance(value, distributed.Future)}
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    """One pool for all threads that read: Dask would make, and keep, one for each."""
+    return ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="dnmf-dask")
+
+
+def _is_sparse(x: da.Array) -> bool:
+    """Whether chunks are scipy's; InputError for those of other libraries."""
+    meta = x._meta
+    if isinstance(meta, np.ma.MaskedArray):
+        raise InputError(
+            "the dask array is masked, and its mask would be lost; fill it "
+            "(dask.array.ma.filled(x, 0)) if masked entries are zeros"
+        )
+    if sp.issparse(meta) or isinstance(meta, np.ndarray):
+        return bool(sp.issparse(meta))
+    kind = f"{type(meta).__module__}.{type(meta).__qualname__}"
+    raise InputError(
+        f"the chunks of the dask array are {kind}; V needs NumPy arrays or scipy sparse matrices: "
+        "convert them, as in x.map_blocks(numpy.asarray) or x.map_blocks(scipy.sparse.csr_array)"
+    )
+
+
+def _stacked(parts: list[Matrix]) -> Matrix:
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return sp.csr_array(sp.vstack(parts, format="csr"))
+
+
+def _locked(block: Matrix) -> Matrix:
+    """The block, read-only where it may be a view of somebody's array."""
+    if not isinstance(block, np.ndarray):
+        return block
+    view = block.view()
+    view.flags.writeable = False
+    return view
+
+
+def _only_here() -> InputError:
+    return InputError(
+        "a dask array cannot be opened by another process; write it to Zarr "
+        "(dask.array.to_zarr), or give out= and a cluster, which stages it in the run folder"
+    )

@@ -1,0 +1,125 @@
+"""Rows of V from the chunks of a Dask array: plain functions, run wherever the chunks are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from dnmf.errors import InputError
+from dnmf.sources.base import Matrix
+from dnmf.sources.csr import check_offsets, csr_block
+
+__all__ = ["Band", "assemble", "extent"]
+
+
+@dataclass(frozen=True)
+class Band:
+    """Rows of V, and the chunks that they lie in.
+
+    Attributes
+    ----------
+    heights, widths : tuple of int
+        Of the chunks, from top to bottom and from left to right.
+    above : int
+        Rows of V above the first of these chunks.
+    lo, hi : int
+        The rows wanted, counted from the top of the first chunk; hi lies in the last chunk.
+    dtype : str
+        Of V, in this machine's byte order.
+    sparse : bool
+    """
+
+    heights: tuple[int, ...]
+    widths: tuple[int, ...]
+    above: int
+    lo: int
+    hi: int
+    dtype: str
+    sparse: bool
+
+
+def extent(chunk: Any) -> tuple[int, int, int]:
+    """Rows, columns and stored entries of a chunk."""
+    rows, columns = chunk.shape
+    return int(rows), int(columns), int(chunk.nnz if sp.issparse(chunk) else rows * columns)
+
+
+def assemble(chunks: Sequence[Sequence[Any]], band: Band) -> Matrix:
+    """The rows of a band from its chunks: C-contiguous, or canonical CSR.
+
+    Chunks are never modified; the result may be a view of the only one.
+
+    Raises
+    ------
+    InputError
+        A chunk is not what the array says that it is.
+    """
+    edges = np.cumsum([0, *band.heights])
+    found = []
+    for row, (line, height) in enumerate(zip(chunks, band.heights, strict=True)):
+        lo, hi = max(0, band.lo - int(edges[row])), min(height, band.hi - int(edges[row]))
+        for chunk, width in zip(line, band.widths, strict=True):
+            where = f"rows {band.above + edges[row]} to {band.above + edges[row + 1] - 1}"
+            _check(chunk, (height, width), band, where)
+        found.append([chunk[lo:hi] if (lo, hi) != (0, height) else chunk for chunk in line])
+    return _sparse(found, band) if band.sparse else _dense(found, band)
+
+
+def _dense(chunks: list[list[Any]], band: Band) -> np.ndarray:
+    if len(chunks) == 1 and len(chunks[0]) == 1:
+        return np.ascontiguousarray(np.asarray(chunks[0][0]), dtype=band.dtype)
+    out = np.empty((band.hi - band.lo, sum(band.widths)), band.dtype)
+    top = 0
+    for line in chunks:
+        left, height = 0, line[0].shape[0]
+        for chunk in line:
+            out[top : top + height, left : left + chunk.shape[1]] = chunk
+            left += chunk.shape[1]
+        top += height
+    return out
+
+
+def _sparse(chunks: list[list[Any]], band: Band) -> sp.csr_array:
+    lines = [[sp.csr_array(chunk) for chunk in line] for line in chunks]
+    rows = [line[0] if len(line) == 1 else sp.hstack(line, format="csr") for line in lines]
+    whole = rows[0] if len(rows) == 1 else sp.vstack(rows, format="csr")
+    start, where = band.above + band.lo, "the dask array"
+    offsets = check_offsets(whole.indptr, 0, whole.shape[0], len(whole.indices), where)
+    owned = len(lines) > 1 or len(lines[0]) > 1
+    data = whole.data.astype(band.dtype, copy=False)
+    if not owned:  # perhaps the caller's own matrix
+        data = data.view()
+        data.flags.writeable = False
+    return csr_block(
+        data, whole.indices, offsets, whole.shape[1], owned=owned, start=start, where=where
+    )
+
+
+def _check(chunk: Any, shape: tuple[int, int], band: Band, where: str) -> None:
+    """Refuse what Dask only notices, or does not, much later."""
+    if isinstance(chunk, np.ma.MaskedArray):
+        raise InputError(
+            f"{where} of the dask array are a masked array, whose mask would be lost; fill it "
+            "(dask.array.ma.filled) if masked entries are zeros"
+        )
+    if tuple(chunk.shape) != shape:
+        raise InputError(
+            f"a chunk with {where} of the dask array has shape {tuple(chunk.shape)}, but the "
+            f"array says {shape}; give the right chunks= where it is made"
+        )
+    if sp.issparse(chunk) != band.sparse:
+        say = "scipy.sparse.csr_array((0, 0))" if sp.issparse(chunk) else "numpy.empty((0, 0))"
+        raise InputError(
+            f"{where} of the dask array are a {type(chunk).__name__}, but the array's _meta says "
+            f"{'sparse' if band.sparse else 'dense'}; tell dask: x.map_blocks(lambda b: b, "
+            f"meta={say})"
+        )
+    if not np.can_cast(chunk.dtype, band.dtype):
+        raise InputError(
+            f"{where} of the dask array have dtype {chunk.dtype}, but the array says "
+            f"{band.dtype}; give the right dtype= where it is made"
+        )

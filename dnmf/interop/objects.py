@@ -1,0 +1,100 @@
+"""The matrix inside labelled containers of other libraries, without importing those."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+
+from dnmf.errors import InputError
+from dnmf.sources.checks import native_dtype
+
+__all__ = ["from_anndata", "from_dask", "from_h5py", "from_pandas", "from_xarray"]
+
+MOST_NAMES = 10
+
+
+def from_xarray(V: Any) -> Any:
+    """The array of a DataArray or Variable; what is lazy stays so, as a Dask array."""
+    if not hasattr(V, "data"):
+        names = ", ".join(map(str, list(getattr(V, "data_vars", []))[:MOST_NAMES]))
+        inside = f" (it has {names})" if names else ""
+        raise InputError(
+            f"V is an xarray {type(V).__name__}; give one of its variables, as in V['name']{inside}"
+        )
+    variable = getattr(V, "variable", V)
+    lazy = V.chunks is None and not getattr(variable, "_in_memory", True)
+    if lazy and V.ndim == 2:
+        native_dtype(V.dtype, f"the xarray {type(V).__name__}")
+        return _chunked(V)
+    return V.data
+
+
+def _chunked(V: Any) -> Any:
+    """Not loaded yet, perhaps larger than memory: read by rows."""
+    rows, columns = V.dims
+    try:
+        return V.chunk({rows: "auto", columns: -1}).data
+    except ImportError:  # without Dask there is only loading
+        return V.data
+
+
+def from_anndata(V: Any) -> Any:
+    """X of an AnnData object, or the Zarr group of a matrix that AnnData left on storage."""
+    if hasattr(V, "group"):
+        return V.group
+    if not hasattr(V, "obs_names"):
+        raise InputError(f"V is an anndata {type(V).__name__}; give a matrix, such as adata.X")
+    if V.X is None:
+        layers = ", ".join(map(str, list(V.layers)[:MOST_NAMES]))
+        inside = f"one of its layers ({layers})" if layers else "a matrix"
+        raise InputError(f"V is an AnnData object without X; give {inside}: V.layers['name']")
+    return V.X
+
+
+def from_h5py(V: Any) -> NoReturn:
+    """Refuse: HDF5 reads with one thread, and other processes cannot share it."""
+    name = getattr(getattr(V, "file", None), "filename", "")
+    raise InputError(
+        f"V lies in an HDF5 file ({name}), which cannot be read in parallel; for AnnData write it "
+        "to Zarr once (anndata.read_h5ad(path).write_zarr('counts.zarr'), then give "
+        "'counts.zarr'), or load it if it fits into memory (adata.to_memory(), dataset[:])"
+    )
+
+
+def from_dask(V: Any) -> Any:
+    """The array of a Dask data frame."""
+    if hasattr(V, "to_dask_array"):
+        return V.to_dask_array()
+    raise InputError(
+        f"V is a dask {type(V).__name__}; give a dask.array (dask.array.from_delayed makes one of "
+        "delayed pieces)"
+    )
+
+
+def from_pandas(V: Any) -> Any:
+    """The numbers of a data frame: CSR where all columns are sparse, else NumPy.
+
+    Missing values become NaN, which a fit refuses by row and column.
+    """
+    if getattr(V, "ndim", 0) != 2:
+        raise InputError(f"V is a pandas {type(V).__name__}; give a DataFrame, rows by columns")
+    kinds = [getattr(dtype, "subtype", dtype) for dtype in V.dtypes]
+    wrong = [
+        f"{name!r} ({dtype})"
+        for name, dtype, kind in zip(V.columns, V.dtypes, kinds, strict=True)
+        if getattr(kind, "kind", "O") not in "buif"
+    ]
+    if wrong:
+        more = f" and {len(wrong) - MOST_NAMES} more" if len(wrong) > MOST_NAMES else ""
+        raise InputError(
+            f"V has columns that are not real numbers: {', '.join(wrong[:MOST_NAMES])}{more}; drop "
+            "or convert them (V.select_dtypes('number'))"
+        )
+    if len(kinds) and all(getattr(dtype, "fill_value", None) == 0 for dtype in V.dtypes):
+        return V.sparse.to_coo().tocsr()
+    nullable = any(hasattr(dtype, "numpy_dtype") for dtype in V.dtypes)
+    if nullable and V.isna().to_numpy().any():
+        return V.to_numpy(dtype=np.float64, na_value=np.nan)
+    plain = [getattr(kind, "numpy_dtype", kind) for kind in kinds]
+    return V.to_numpy(dtype=np.result_type(*plain)) if plain else V.to_numpy(dtype=np.float64)

@@ -1,0 +1,301 @@
+"""CSR in parts: several CSR groups of one Zarr hierarchy, one below the other.
+
+Writers of one CSR group must know where in its arrays they begin, and share chunks. Parts are
+written independently, in any order and any number of times, each under a name of its own; the
+list of those that count is the attribute ``dnmf-stacked`` of the root group, which is created
+last: without it there is no matrix.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+import zarr
+
+from dnmf.errors import CorruptDataError, InputError
+from dnmf.sources.base import Matrix, Source
+from dnmf.sources.checks import check_shape, matrix_text
+from dnmf.sources.compressed import CompressedArrays
+from dnmf.sources.csr import digest, index_dtype
+from dnmf.sources.store import Location, locate
+from dnmf.sources.zarr_csr import ZarrCSR
+
+__all__ = ["Part", "StackedCSR", "write_list", "write_part"]
+
+ATTRIBUTE = "dnmf-stacked"
+FORMAT = 1
+ENTRIES = 1 << 20
+"""Stored entries of a chunk."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the groups.
+
+    Attributes
+    ----------
+    name : str
+        Of the group in the hierarchy.
+    rows, entries : int
+    indptr : str
+        Checksum of its offsets, by which blocks are cut.
+    """
+
+    name: str
+    rows: int
+    entries: int
+    indptr: str
+
+
+def write_part(root: str, name: str, block: sp.csr_array) -> Part:
+    """Write consecutive rows of V as one group that nobody else writes."""
+    attributes = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0"}
+    group = zarr.create_group(
+        os.path.join(root, name), attributes={**attributes, "shape": list(map(int, block.shape))}
+    )
+    indices = block.indices.astype(index_dtype(block.shape[1]), copy=False)
+    arrays = {"data": block.data, "indices": indices, "indptr": block.indptr}
+    for key, values in arrays.items():
+        stored = group.create_array(
+            key,
+            shape=values.shape,
+            chunks=(max(1, min(len(values), ENTRIES)),),
+            dtype=values.dtype,
+            compressors=None,
+            config={"write_empty_chunks": True},
+        )
+        if len(values):
+            stored[:] = values
+    return Part(name, block.shape[0], len(block.data), digest([block.indptr]))
+
+
+def write_list(root: str, columns: int, dtype: np.dtype, parts: Sequence[Part]) -> None:
+    """Make the parts, in this order, a matrix."""
+    found = {"format": FORMAT, "columns": columns, "dtype": np.dtype(dtype).name}
+    listed = {**found, "parts": [list(asdict(part).values()) for part in parts]}
+    zarr.create_group(root, attributes={ATTRIBUTE: listed})
+
+
+class StackedCSR:
+    """The parts of a hierarchy as one matrix. Opened one at a time, as rows are read.
+
+    Parameters
+    ----------
+    location : Location
+        Of the root group.
+
+    Raises
+    ------
+    InputError
+        There is no list of parts, or it is of another format.
+    """
+
+    kind: ClassVar[str] = "stacked"
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self._offsets: dict[int, int] = {}  # of rows where blocks begin, as far as known
+        check_shape(self.shape, location.name)
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> Self:
+        return cls(locate(spec["location"]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_location": self._location, "_offsets": {}}
+
+    @cached_property
+    def _listed(self) -> dict[str, Any]:
+        where = self._location.name
+        try:
+            listed: Any = self._location.open().attrs[ATTRIBUTE]
+        except (FileNotFoundError, KeyError):
+            raise InputError(f"{where} is not a matrix in parts, or was not finished") from None
+        if listed["format"] != FORMAT:
+            raise InputError(
+                f"{where} has parts of format {listed['format']}, this dnmf reads {FORMAT}"
+            )
+        return dict(listed)
+
+    @cached_property
+    def _parts(self) -> list[Part]:
+        return [Part(*values) for values in self._listed["parts"]]
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        """First row of every part, then n."""
+        return np.cumsum([0, *(part.rows for part in self._parts)])
+
+    @cached_property
+    def _entries(self) -> np.ndarray:
+        """Stored entries above every part, then all."""
+        return np.cumsum([0, *(part.entries for part in self._parts)])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(self._rows[-1]), int(self._listed["columns"])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self._listed["dtype"])
+
+    @property
+    def is_sparse(self) -> bool:
+        return True
+
+    @property
+    def nbytes(self) -> int:
+        return self._bytes(int(self._entries[-1]), self.shape[0] + 1)
+
+    @property
+    def persistent(self) -> bool:
+        return self._location.shared
+
+    def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
+        """See `Source.block_starts`; several small parts, or some rows of a large one."""
+        width = index_dtype(self.shape[1]).itemsize
+        starts: list[int] = []
+        rows = size = 0
+        for number, part in enumerate(self._parts):
+            more = part.entries * (itemsize + width) + part.rows * width
+            fits = part.rows <= max_rows and more <= block_size
+            joins = fits and rows and rows + part.rows <= max_rows and size + more <= block_size
+            if not joins:
+                rows = size = 0
+                begin = int(self._rows[number])
+                cut = [0] if fits else self._cut(number, block_size, itemsize, max_rows)
+                starts += [begin + start for start in cut]
+            if fits:  # the next one may join
+                rows, size = rows + part.rows, size + more
+        return np.array([*starts, self.shape[0]], np.int64)
+
+    def _cut(self, number: int, block_size: int, itemsize: int, max_rows: int) -> list[int]:
+        """Where blocks begin within a part."""
+        part = self._open(number)
+        starts: list[int] = part.block_starts(block_size, itemsize, max_rows).tolist()[:-1]
+        above, before = int(self._rows[number]), int(self._entries[number])
+        self._offsets.update({above + start: before + part._offset(start) for start in starts})
+        return starts
+
+    def block_bytes(self, start: int, stop: int) -> int:
+        return self._bytes(self._offset(stop) - self._offset(start), stop - start)
+
+    def read_overhead(self, start: int, stop: int) -> int:
+        """See `Source.read_overhead`; where parts are joined, they are held beside the block."""
+        pieces = list(self._pieces(start, stop))
+        most = max(self._open(i).read_overhead(lo, hi) for i, lo, hi in pieces)
+        return most + (self.block_bytes(start, stop) if len(pieces) > 1 else 0)
+
+    def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
+        """See `Source.read_blocks`."""
+        cuts = [int(start) for start in starts]
+        known = set(cuts)
+        pieces: list[sp.csr_array] = []
+        for number, lo, hi in self._pieces(cuts[0], cuts[-1]):
+            above = int(self._rows[number])
+            inner = [cut - above for cut in cuts if lo < cut - above < hi]
+            edges = [lo, *inner, hi]
+            blocks = self._open(number).read_blocks(edges)
+            ends = {*inner, *([hi] if above + hi in known else [])}
+            for stop in edges[1:]:
+                pieces.append(self._checked(next(blocks), number))
+                if stop in ends:
+                    yield _joined(pieces)
+
+    def _checked(self, block: Matrix, number: int) -> sp.csr_array:
+        assert isinstance(block, sp.csr_array)
+        if block.dtype == self.dtype:
+            return block
+        raise CorruptDataError(
+            f"{self._location.child(self._parts[number].name).name} has {block.dtype} entries, "
+            f"but the list of parts says {self.dtype}; something else wrote there"
+        )
+
+    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
+        names, at = [], 0
+        for number, lo, hi in self._pieces(start, stop):
+            part: Any = V[at : at + hi - lo]
+            name = self._parts[number].name
+            found = self._open(number).unstored(lo, hi, sp.csr_array(part))
+            names += [key if key.startswith(name) else f"{name}/{key}" for key in found]
+            at += hi - lo
+        return names
+
+    def transposed(self) -> Source | None:
+        return None
+
+    def describe(self) -> str:
+        layout = f"CSR in {len(self._parts)} parts with {self._entries[-1]} stored entries"
+        return matrix_text(self._location.name, self.shape, self.dtype, layout, self.nbytes)
+
+    def metadata(self) -> dict[str, Any]:
+        """JSON; a checksum of the parts' rows, entries and offsets, by which blocks are cut."""
+        sizes = np.array([(part.rows, part.entries) for part in self._parts], np.int64)
+        offsets = "".join(part.indptr for part in self._parts).encode()
+        return {
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "parts": digest([sizes, np.frombuffer(offsets, np.uint8)]),
+        }
+
+    def spec(self) -> Mapping[str, Any]:
+        if not self._location.shared:
+            raise InputError(f"{self._location.name} is only in this process; others cannot see it")
+        return {"kind": self.kind, "location": self._location.url}
+
+    def _open(self, number: int) -> ZarrCSR:
+        """A part; opened anew, since thousands of open ones would take memory."""
+        part = self._parts[number]
+        location = self._location.child(part.name)
+        try:
+            group = location.open()
+        except FileNotFoundError as error:
+            raise CorruptDataError(
+                f"{location.name} is missing, which rows {self._rows[number]} to "
+                f"{self._rows[number + 1] - 1} are in"
+            ) from error
+        if not isinstance(group, zarr.Group):
+            raise CorruptDataError(f"{location.name} was a group and is now an array")
+        arrays = CompressedArrays.open(location, group)
+        found = (*arrays.shape, arrays.nonzeros)
+        if found != (part.rows, self.shape[1], part.entries):
+            raise CorruptDataError(
+                f"{location.name} is {found[0]} x {found[1]} with {found[2]} entries, but the "
+                f"list says {part.rows} x {self.shape[1]} with {part.entries}"
+            )
+        return ZarrCSR(arrays)
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """The parts that rows lie in, and which rows of each."""
+        first = int(np.searchsorted(self._rows, start, side="right")) - 1
+        for number in range(first, int(np.searchsorted(self._rows, stop, side="left"))):
+            above, below = int(self._rows[number]), int(self._rows[number + 1])
+            yield number, max(start, above) - above, min(stop, below) - above
+
+    def _bytes(self, entries: int, offsets: int) -> int:
+        width = index_dtype(self.shape[1]).itemsize
+        return entries * (self.dtype.itemsize + width) + offsets * width
+
+    def _offset(self, row: int) -> int:
+        """Stored entries above a row; read where it is not known yet."""
+        number = int(np.searchsorted(self._rows, row, side="right")) - 1
+        if row == self._rows[number]:
+            return int(self._entries[number])
+        if row not in self._offsets:
+            inside = self._open(number)._offset(row - int(self._rows[number]))
+            self._offsets[row] = int(self._entries[number]) + inside
+        return self._offsets[row]
+
+
+def _joined(pieces: list[sp.csr_array]) -> sp.csr_array:
+    """One block of the pieces, which are forgotten."""
+    found = list(pieces)
+    pieces.clear()
+    return found[0] if len(found) == 1 else sp.csr_array(sp.vstack(found, format="csr"))
