@@ -97,7 +97,7 @@ def test_workers_write_the_same_matrix_and_their_peaks_are_seen(tmp_path):
     serial = make(tmp_path, path=str(tmp_path / "serial.zarr"), size=4 * 10**7, columns=200, k=7)
     parallel = make(tmp_path, path=str(tmp_path / "workers.zarr"), size=4 * 10**7, columns=200, k=7)
     squares = list(generate(serial, client=None))
-    with start_local(2, 1, 10**9, dashboard=None) as client:
+    with start_local(2, 1, 10**9) as client:
         peaks = Peaks(client)
         assert list(generate(parallel, client)) == squares
         lines = dict(peaks.lines(10**9))
