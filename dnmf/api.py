@@ -16,7 +16,7 @@ from dnmf.executors.serial import Serial
 from dnmf.fitting.context import Context
 from dnmf.fitting.drive import discard_if_invalid, run_in_folder, run_in_memory
 from dnmf.fitting.events import Listener, Planned
-from dnmf.fitting.memory import check_memory
+from dnmf.fitting.memory import MemoryNeed, check_memory
 from dnmf.fitting.plan import Plan, make_plan
 from dnmf.fitting.report import PlanReport
 from dnmf.fitting.start import put_start
@@ -28,6 +28,7 @@ from dnmf.runs.folder import FolderStore
 from dnmf.runs.lock import RunLock
 from dnmf.runs.memory import MemoryStore
 from dnmf.runs.result import Result
+from dnmf.sources.base import Source
 
 __all__ = ["choose_executor", "convert", "fit", "open", "plan", "resume", "transform"]
 
@@ -267,10 +268,11 @@ def _begin(
 ) -> Result:
     """Plan, create the run, put its start, and run it."""
     listen = on_event or _ignore
-    source = as_source(V)
-    laid_out, oriented = make_plan(source, config, mode)
-    need = check_memory(laid_out, executor.resources())
+    source = as_source(V, getattr(executor, "client", None))
     serial = isinstance(executor, Serial)
+    moves = not serial and not source.persistent
+    if not (moves and source.kind == "dask"):  # whose chunks are not those that the fit reads
+        laid_out, oriented, need = _lay_out(source, config, mode, executor)
     if out is None and not serial:
         raise OptionError("a fit on a cluster needs out: a path that all workers reach")
     executor.check()
@@ -284,9 +286,9 @@ def _begin(
     protect = [source.describe_location()] if hasattr(source, "describe_location") else []
     store = FolderStore.create_new(out, None, overwrite, protect)
     try:
-        if not serial and not source.persistent:
+        if moves:
             source = stage(source, store, executor)
-            laid_out, oriented = make_plan(source, config, mode)
+            laid_out, oriented, need = _lay_out(source, config, mode, executor)
         laid_out = put_start(store, laid_out, H, W)
         store.create(laid_out.to_json())
     except BaseException:
@@ -295,6 +297,14 @@ def _begin(
     listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
     with RunLock(store.path), discard_if_invalid(store):
         return run_in_folder(Context(store, laid_out, oriented), executor, listen, config.max_time)
+
+
+def _lay_out(
+    source: Source, config: FitConfig, mode: str, executor: Executor
+) -> tuple[Plan, Source, MemoryNeed]:
+    """The plan, the source as it will be read, and the memory that the plan needs."""
+    laid_out, oriented = make_plan(source, config, mode)
+    return laid_out, oriented, check_memory(laid_out, executor.resources())
 
 
 def _go_on(
