@@ -19,7 +19,7 @@ import scipy.sparse as sp
 import zarr
 
 from dnmf.config import MIB
-from dnmf.fitting.convert_plan import Budget
+from dnmf.fitting.convert_plan import PIECE, Budget
 from dnmf.fitting.convert_target import writing
 from dnmf.sources.base import Source
 from dnmf.sources.rectangles import (
@@ -119,10 +119,11 @@ def plan_bands(source: Source, layout: CsrLayout, budget: Budget) -> Bands:
     if source.is_sparse:
         return _sparse_bands(source, layout, budget, part)
     d, item = source.shape[1], layout.dtype.itemsize
-    fixed = piece_need(source, budget.piece) + _compressing(d, layout, budget.piece, part)
+    fixed = _fixed(source, layout, budget.piece, part)
     rows = (budget.task - fixed) // (d * item)
     if rows < 1:
-        raise budget.refusal(f"to decode a row of {d:,} columns", fixed + d * item)
+        need = _fixed(source, layout, PIECE, PART) + d * item
+        raise budget.refusal(f"to decode a row of {d:,} columns", need)
     edges = _dense_edges(source, min(rows, max(1, TASK_BYTES // (d * item))), rows)
     bands = len(edges) - 1
     tasks = np.append(np.arange(0, bands, -(-bands // MOST_TASKS)), bands)
@@ -171,10 +172,11 @@ def _sparse_bands(source: Source, layout: CsrLayout, budget: Budget, part: int) 
     return Bands(starts, tasks, decodes, need, part)
 
 
-def _compressing(columns: int, layout: CsrLayout, piece: int, part: int) -> int:
-    """Bytes to find the entries of some rows, and to hold and write a part."""
-    looked_at = max(columns, piece // 32)
-    return looked_at * (16 + 2 * layout.per_entry) + 3 * (part + columns * layout.per_entry)
+def _fixed(source: Source, layout: CsrLayout, piece: int, part: int) -> int:
+    """Bytes to decode a piece, to find the entries of some rows, to hold and write a part."""
+    columns = layout.shape[1]
+    looked_at = max(columns, piece // 32) * (16 + 2 * layout.per_entry)
+    return piece_need(source, piece) + looked_at + 3 * (part + columns * layout.per_entry)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ CHUNK = 8 * MIB
 """Decoded bytes of a chunk where none is asked for."""
 
 CHUNK_ROW = 32 * MIB
-"""Decoded bytes of a row of chunks where no chunk is asked for: one block of a fit."""
+"""Decoded bytes of a row of chunks where they must be narrow: one block of a fit."""
 
 COMFORTABLE = 128 * MIB
 """What a task holds of its target where more would not save many reads."""
@@ -93,11 +93,12 @@ class Budget:
         )
 
     def _limit_for(self, need: int) -> int:
-        return int((need * self.threads + BASELINE) / USABLE) + 500_000
+        return int((need * self.threads + BASELINE) / USABLE) + 1
 
 
 def _mb(size: int) -> str:
-    return f"{size / 1e6:,.0f}MB" if size < 1e10 else f"{size / 1e9:,.1f}GB"
+    """As ``--memory`` takes it, rounded up."""
+    return f"{-(-size // 10**6)}MB"
 
 
 def check_dtype(source: np.dtype, wanted: str | np.dtype | None) -> np.dtype:
@@ -142,9 +143,10 @@ def dense_layout(
 ) -> DenseLayout:
     """Shape, dtype and chunks of a dense target.
 
-    Without ``chunks`` a row of chunks is at most one block of a fit (32 MiB decoded). Where the
-    source's chunks are so tall that whole rows of them exceed the budget, the target's chunks
-    are as wide as some of the source's, so that every chunk is still decoded only once.
+    Without ``chunks`` these are whole rows of about 8 MiB. Where the source's chunks are so tall
+    that whole rows of them exceed the budget, the target's chunks are as wide as some of the
+    source's, so that every chunk is still decoded only once; a row of them is then at most one
+    block of a fit (32 MiB).
 
     Raises
     ------
@@ -158,10 +160,12 @@ def dense_layout(
         rows, columns = (*chunks, d)[:2]
         return DenseLayout((n, d), dtype, (min(n, int(rows)), min(d, int(columns))))
     item = dtype.itemsize
-    rows = min(n, max(1, min(CHUNK_ROW, budget.task // 4) // (d * item)))
-    columns = min(d, max(1, min(CHUNK, budget.task // 16) // (rows * item)))
+    size = min(CHUNK, budget.task // 16)
+    rows = min(n, max(1, size // (d * item)))
+    columns = min(d, max(1, size // item))
     tall, wide = read_unit(source)
     if tall > rows and tall * d * item > (free := _free(source, budget)):
+        rows = min(tall, max(1, min(CHUNK_ROW, budget.task // 4) // (d * item)))
         rows = next((r for r in range(rows, rows // 2, -1) if tall % r == 0), rows)
         fitting = free // (min(n, -(-tall // rows) * rows) * item)
         if wide <= fitting:
@@ -222,9 +226,8 @@ def plan_rectangles(source: Source, layout: DenseLayout, budget: Budget) -> Rect
     if free < layout.chunk_bytes:
         unit = " x ".join(map(str, read_unit(source)))
         target = " x ".join(map(str, layout.chunks))
-        raise budget.refusal(
-            f"to decode {unit} entries and write a chunk of {target}", overhead + layout.chunk_bytes
-        )
+        need = piece_need(source, PIECE) + 2 * max(PIECE, layout.chunk_bytes) + layout.chunk_bytes
+        raise budget.refusal(f"to decode {unit} entries and write a chunk of {target}", need)
     found = [
         rectangles
         for room in (min(free, COMFORTABLE), free)
