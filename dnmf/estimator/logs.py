@@ -1,0 +1,57 @@
+"""Events of a fit as lines of a log: what ``verbose`` shows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dnmf.fitting.events import Committed, Event, Listener, Notice, Planned, Stopped
+
+__all__ = ["shown"]
+
+log = logging.getLogger("dnmf")
+
+
+@contextmanager
+def shown(verbose: int) -> Iterator[Listener | None]:
+    """A listener that logs the fit's events while the block runs; None when not verbose."""
+    if not verbose:
+        yield None
+        return
+    handler = None if log.hasHandlers() else logging.StreamHandler()
+    level = log.level
+    if handler is not None:
+        log.addHandler(handler)
+    if not log.isEnabledFor(logging.INFO):
+        log.setLevel(logging.INFO)
+    try:
+        yield lambda event: _log(event, int(verbose))
+    finally:
+        log.setLevel(level)
+        if handler is not None:
+            log.removeHandler(handler)
+
+
+def _log(event: Event, verbose: int) -> None:
+    if isinstance(event, Planned) and verbose > 1:
+        for label, value in event.lines:
+            log.info("%s: %s", label, value)
+    elif isinstance(event, Committed):
+        for row in event.rows:
+            log.info("%s", _row_text(event, row))
+    elif isinstance(event, Notice):
+        log.info("%s", event.text)
+    elif isinstance(event, Stopped):
+        log.info("%s", event.reason)
+
+
+def _row_text(event: Committed, row: dict[str, Any]) -> str:
+    """One row of the history in words: of a pass over X or over a sample of it, or of a start."""
+    if "pass" not in row:
+        return f"start {row['start']}: objective {row['objective']:.6g} on a part of the sample"
+    return (
+        f"{event.kind} {row['pass']}: objective {row['objective']:.6g}, "
+        f"relative error {row['relative_error']:.6g}, {row['seconds']:.3g} s"
+    )

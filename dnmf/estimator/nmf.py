@@ -1,0 +1,400 @@
+"""The class NMF: `dnmf.fit` and `dnmf.transform` behind scikit-learn's interface."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from sklearn import get_config
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from dnmf import api
+from dnmf.errors import OptionError
+from dnmf.estimator.logs import shown
+from dnmf.estimator.parameters import check_parameters, check_shape, seed_of, start_array
+from dnmf.executors.serial import Serial
+from dnmf.interop import as_source
+from dnmf.runs.result import Result
+from dnmf.sources.base import Source
+
+__all__ = ["NMF"]
+
+STORED = ("zarr", "dask")
+"""Packages whose arrays are read where they are, block by block."""
+
+
+class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Non-negative matrix factorization with scikit-learn's interface, in memory or out of core.
+
+    Replaces ``sklearn.decomposition.NMF`` by changing the import. X (n x d) is approximated by
+    W (n x k) times ``components_`` H (k x d), all entries 0 or more, minimising
+    1/2 |X - W H|^2. X may be a NumPy array, a scipy sparse matrix, a data frame or a list, which
+    are fitted in this process, and whatever else `dnmf.fit` reads: a path or URL, a Zarr array
+    or group, a Dask array. These are read block by block, on ``client`` if there is one, and W
+    comes back lazily: as a Dask array for a Dask array, else as a Zarr array.
+
+    There is no ``partial_fit``: feeding a stored matrix through it batch by batch gives another,
+    worse factorization than ``fit`` (later batches overrule earlier ones, and W of the early
+    rows belongs to components that changed since). Its purpose, data larger than memory, needs
+    no batches here: store the matrix (``dnmf convert``) and give ``fit`` its path.
+
+    Parameters
+    ----------
+    n_components : int, "auto" or None, default="auto"
+        k. ``"auto"``: as many as the given H has rows, without one as many as X has columns.
+        None: as many as X has columns.
+    init : {"random", "custom"} or None, default=None
+        None is ``"random"``. ``"custom"`` starts from H and, if given, W of `fit_transform`.
+    solver : {"cd"}, default="cd"
+        Coordinate descent on the least squares problems of W and H.
+    beta_loss : {"frobenius", 2}, default="frobenius"
+    tol : float, default=1e-4
+        The fit ends when the decrease of the objective that is still to be expected is at most
+        ``tol`` times the objective (scikit-learn compares violations of optimality instead).
+    max_iter : int, default=200
+        Most passes over X.
+    random_state : int, RandomState, Generator or None, default=None
+        Seed of the random start. None draws one, independent of NumPy's global seed.
+    alpha_W, alpha_H, l1_ratio : float, default=0, "same", 0
+        Penalties; only 0 for now (``l1_ratio`` then has nothing to divide).
+    verbose : int, default=0
+        1 logs every pass, 2 the plan too, as INFO of the logger ``"dnmf"``; where nobody
+        configured logging, to standard error.
+    shuffle : bool, default=False
+        Only False.
+    client : distributed.Client, optional
+        Where to compute. None: for X in memory this process; for other X the active client,
+        without one this process. Clones share it; a pickled model forgets it.
+    out : path, optional
+        Where the fit's run and result live (`dnmf.open`); needed on a cluster. Without it,
+        results of stored X are in a temporary folder until this process ends.
+    overwrite : bool, default=False
+        Replace an earlier result of dnmf at ``out`` (fitting again needs it).
+    block_size : int or str, optional
+        Bytes of X that are decoded at once, e.g. ``"32MiB"``.
+    dtype : {"float32", "float64"}, optional
+        To compute in. By default float32 for X of float32, else float64, as in scikit-learn.
+
+    Attributes
+    ----------
+    components_ : (k, d) array
+        H. Its rows have unit norm; W carries the scale. In order of falling share of X.
+    n_components_ : int
+    n_iter_ : int
+        Passes over X.
+    reconstruction_err_ : float
+        Frobenius norm of X - W H.
+    stop_reason_ : str
+        Why the fit ended, a sentence.
+    history_ : list of dict
+        One row per pass: objective, relative error, optimality, bytes read, seconds, ...
+    n_features_in_ : int
+    feature_names_in_ : (d,) array of str
+        Only where X has such names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dnmf import NMF
+    >>> X = np.array([[1, 1], [2, 1], [3, 1.2], [4, 1], [5, 0.8], [6, 1]])
+    >>> model = NMF(n_components=2, init="random", random_state=0)
+    >>> W = model.fit_transform(X)
+    >>> bool(np.abs(W @ model.components_ - X).max() < 2e-3)
+    True
+    """
+
+    __metadata_request__transform = {"out": UNUSED}  # noqa: RUF012 (read by scikit-learn)
+
+    def __init__(
+        self,
+        n_components: int | str | None = "auto",
+        *,
+        init: str | None = None,
+        solver: str = "cd",
+        beta_loss: float | str = "frobenius",
+        tol: float = 1e-4,
+        max_iter: int = 200,
+        random_state: Any = None,
+        alpha_W: float = 0.0,
+        alpha_H: float | str = "same",
+        l1_ratio: float = 0.0,
+        verbose: int = 0,
+        shuffle: bool = False,
+        client: Any = None,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        block_size: int | str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        self.n_components = n_components
+        self.init = init
+        self.solver = solver
+        self.beta_loss = beta_loss
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.alpha_W = alpha_W
+        self.alpha_H = alpha_H
+        self.l1_ratio = l1_ratio
+        self.verbose = verbose
+        self.shuffle = shuffle
+        self.client = client
+        self.out = out
+        self.overwrite = overwrite
+        self.block_size = block_size
+        self.dtype = dtype
+
+    def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None) -> NMF:
+        """Learn ``components_`` from X (n x d); see `fit_transform`.
+
+        Returns
+        -------
+        self
+        """
+        X = _content(X)
+        with self._place(X, self.out, keep=False) as place:  # W is not asked for
+            self._factorize(X, W, H, place)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None, W: Any = None, H: Any = None) -> Any:
+        """Learn ``components_`` from X and return W.
+
+        Parameters
+        ----------
+        X : (n, d) matrix
+            Entries finite and 0 or more. Never modified.
+        y : ignored
+        W : (n, k) array, optional
+            Warm start of W for ``init="custom"``; without it every row starts at 0.
+        H : (k, d) array, optional
+            Start of H, needed for ``init="custom"``.
+
+        Returns
+        -------
+        (n, k) array
+            NumPy where X was in memory, else lazy.
+
+        Raises
+        ------
+        ValueError
+            X, W, H or a parameter cannot be used (`dnmf.errors` has the classes).
+        """
+        X = _content(X)
+        with self._place(X, self.out, keep=True) as place:
+            return self._hand_back(self._factorize(X, W, H, place).W, X)
+
+    def transform(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
+        """W of the rows of X at the learned ``components_``, in one read of X.
+
+        Parameters
+        ----------
+        X : (m, d) matrix
+        out : path, optional
+            Where W is written, as a Zarr group; needed on a cluster.
+
+        Returns
+        -------
+        (m, k) array
+            NumPy where X is in memory, else lazy.
+        """
+        check_is_fitted(self)
+        X = _content(X)
+        V, dtype = self._checked_input(X, reset=False)
+        with self._place(X, out, keep=True) as place, shown(self.verbose) as listener:
+            W = api.transform(
+                V,
+                self.components_,
+                out=place,
+                overwrite=self.overwrite,
+                dtype=dtype,
+                block_size=self.block_size,
+                executor=self._executor(X),
+                on_event=listener,
+            )
+        return self._hand_back(W, X)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """W H for W (m x k): the data that W stands for.
+
+        Returns
+        -------
+        (m, d) array
+            A lazy Dask array where X is a Zarr or a Dask array.
+        """
+        check_is_fitted(self)
+        if _module(X) == "zarr":
+            X = _as_dask(X)
+        return X @ self.components_
+
+    def _factorize(self, X: Any, W: Any, H: Any, out: Any) -> Result:
+        check_parameters(self.get_params(deep=False))
+        V, dtype = self._checked_input(X, reset=True)
+        k, init, init_W = self._start(V.shape, np.dtype(dtype), W, H)
+        with shown(self.verbose) as listener:
+            fitted = api.fit(
+                V,
+                k,
+                out=out,
+                overwrite=self.overwrite,
+                seed=seed_of(self.random_state),
+                init=init,
+                init_W=init_W,
+                tol=float(self.tol),
+                max_passes=self.max_iter,
+                dtype=dtype,
+                block_size=self.block_size,
+                executor=self._executor(X),
+                on_event=listener,
+            )
+        assert fitted.objective is not None
+        self.components_ = np.ascontiguousarray(fitted.H)
+        self.n_components_ = k
+        self.n_iter_ = fitted.passes
+        self.reconstruction_err_ = float(np.sqrt(2.0 * fitted.objective))
+        self.stop_reason_ = fitted.stop_reason
+        self.history_ = fitted.history
+        self._warn_if_unfinished()
+        return fitted
+
+    def _checked_input(self, X: Any, reset: bool) -> tuple[Any, str]:
+        """V as dnmf reads it, and the dtype to compute in; sets or compares the features."""
+        if _is_stored(X):
+            V = as_source(X)
+            validate_data(self, V, reset=reset, skip_check_array=True)
+        else:  # numbers keep their type: blocks are converted as they are read
+            V = validate_data(self, X, reset=reset, accept_sparse="csr", dtype="numeric")
+            if V.dtype.kind == "f" and V.dtype.itemsize > 8:
+                V = V.astype(np.float64)
+        if self.dtype is not None:
+            return V, np.dtype(self.dtype).name
+        return V, "float32" if V.dtype == np.float32 else "float64"
+
+    def _executor(self, X: Any) -> Any:
+        """Data in the memory of this process stay there unless a client was given."""
+        if self.client is None and not _is_stored(X):
+            return Serial()
+        return api.choose_executor(self.client, None)
+
+    @contextmanager
+    def _place(self, X: Any, out: Any, keep: bool) -> Iterator[Any]:
+        """Where the result goes: ``out``, or for stored X that this process works on a temporary
+        folder (kept until the process ends if ``keep``), or None: memory, or a cluster's refusal.
+        """
+        if out is not None or not _is_stored(X) or not isinstance(self._executor(X), Serial):
+            yield out
+            return
+        folder = tempfile.mkdtemp(prefix="dnmf-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            yield os.path.join(folder, "result.zarr")
+        except BaseException:
+            keep = False
+            raise
+        finally:
+            if not keep:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _start(
+        self, shape: tuple[int, int], dtype: np.dtype, W: Any, H: Any
+    ) -> tuple[int, Any, np.ndarray | None]:
+        """k, and the arguments ``init`` and ``init_W`` of `dnmf.fit`."""
+        n, d = shape
+        k = d if self.n_components in ("auto", None) else int(self.n_components)
+        if self.init != "custom":
+            if W is not None or H is not None:
+                warnings.warn(
+                    "When init!='custom', provided W or H are ignored. Set init='custom' to use "
+                    "them as initialization.",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+            return k, "random", None
+        if H is None:
+            raise OptionError("init='custom' needs H (k x d), and may take W (n x k); H is missing")
+        H = start_array(H, "H")
+        if self.n_components == "auto":
+            k = H.shape[0]
+        check_shape(H, (k, d), "H")
+        if W is not None:
+            W = start_array(W, "W")
+            check_shape(W, (n, k), "W")
+        if any(given is not None and given.dtype != dtype for given in (H, W)):
+            raise TypeError(
+                f"H and W should have the same dtype as X. Got H.dtype = {H.dtype} and "
+                f"W.dtype = {None if W is None else W.dtype}; dnmf computes in {dtype}"
+            )
+        return k, H, W
+
+    def _warn_if_unfinished(self) -> None:
+        """As scikit-learn does: whenever the last pass allowed was needed, unless tol is 0."""
+        if self.n_iter_ >= self.max_iter and self.tol > 0:
+            warnings.warn(
+                f"Maximum number of iterations {self.max_iter} reached. Increase it to improve "
+                f"convergence.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _hand_back(self, W: Any, X: Any) -> Any:
+        """W as the caller of X expects it: NumPy, a Dask array or a Zarr array."""
+        own = getattr(self, "_sklearn_output_config", {})
+        asked = own.get("transform", get_config()["transform_output"])
+        if not _is_stored(X) or asked != "default":  # a data frame is in memory
+            return np.ascontiguousarray(W)
+        return _as_dask(W) if _module(X) == "dask" else W
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.components_.shape[0])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __sklearn_clone__(self) -> NMF:
+        """Clones share the connection: it cannot be copied."""
+        values = self.get_params(deep=False)
+        client = values.pop("client")
+        copies = {name: clone(value, safe=False) for name, value in values.items()}
+        copy = type(self)(**copies, client=client)
+        if hasattr(self, "_sklearn_output_config"):
+            copy._sklearn_output_config = dict(self._sklearn_output_config)
+        return copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the connection, which only this process has."""
+        return {**super().__getstate__(), "client": None}
+
+
+def _module(X: Any) -> str:
+    """The package that the class of X comes from."""
+    return str(type(X).__module__).partition(".")[0]
+
+
+def _content(X: Any) -> Any:
+    """The matrix in a labelled one, so that a lazy matrix is not loaded for its labels."""
+    return {"xarray": lambda: X.data, "anndata": lambda: X.X}.get(_module(X), lambda: X)()
+
+
+def _is_stored(X: Any) -> bool:
+    """Whether X is read block by block from where it is, instead of lying in memory."""
+    return isinstance(X, (str, os.PathLike, Source)) or _module(X) in STORED
+
+
+def _as_dask(W: Any) -> Any:
+    import dask.array
+
+    return dask.array.from_array(W, chunks=W.chunks)

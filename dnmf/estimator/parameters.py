@@ -1,0 +1,107 @@
+"""What the parameters of `NMF` may be; what this version refuses by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array
+
+from dnmf.config import whole_number
+from dnmf.errors import OptionError
+
+__all__ = ["LATER", "check_parameters", "check_shape", "seed_of", "start_array"]
+
+LATER: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("solver", lambda v: v == "mu", "solver='cd' minimises the same least squares objective"),
+    (
+        "beta_loss",
+        lambda v: v not in ("frobenius", 2),
+        "Invalid beta_loss parameter: solver {solver!r} does not handle beta_loss = "
+        "{beta_loss!r}; this version minimises least squares (beta_loss='frobenius')",
+    ),
+    (
+        "init",
+        lambda v: v in ("nndsvd", "nndsvda", "nndsvdar"),
+        "fits start from init='random' or, with a given H, init='custom'",
+    ),
+    ("alpha_W", lambda v: v > 0, "fits have no penalties; leave it at 0"),
+    ("alpha_H", lambda v: v != "same" and v > 0, "fits have no penalties; leave it at 'same'"),
+    ("shuffle", bool, "a fixed order of coordinates makes results reproducible; leave it at False"),
+)
+"""Values of scikit-learn's that are refused: parameter, which values, what to use instead."""
+
+CHOICES: dict[str, tuple[Any, ...]] = {"solver": ("cd",), "init": (None, "random", "custom")}
+
+
+def check_parameters(given: Mapping[str, Any]) -> None:
+    """Refuse what dnmf does not have (yet), and what nobody has.
+
+    Parameters
+    ----------
+    given : mapping
+        The parameters of `NMF` by name.
+
+    Raises
+    ------
+    OptionError
+        The message names the parameter, its value and what it may be.
+    """
+    for name in ("tol", "alpha_W", "l1_ratio", "alpha_H"):
+        if not (name == "alpha_H" and isinstance(given[name], str) and given[name] == "same"):
+            _check_number(name, given[name])
+    for name, refused, remedy in LATER:
+        if refused(given[name]):
+            text = remedy.format(**given)
+            whole = text if text.startswith("Invalid") else _not_yet(name, given[name], text)
+            raise OptionError(whole)
+    for name, values in CHOICES.items():
+        if given[name] not in values:
+            known = ", ".join(map(repr, values))
+            raise OptionError(f"{name} is {given[name]!r}; it must be one of {known}")
+    if given["l1_ratio"] > 1:
+        raise OptionError(f"l1_ratio is {given['l1_ratio']}; it must be between 0 and 1")
+    if given["n_components"] not in ("auto", None):
+        whole_number(given["n_components"], "n_components", 1)
+    whole_number(given["max_iter"], "max_iter", 1)
+    if not isinstance(given["verbose"], bool):
+        whole_number(given["verbose"], "verbose", 0)
+
+
+def _not_yet(name: str, value: Any, remedy: str) -> str:
+    return f"{name}={value!r} is not in this version of dnmf: {remedy}"
+
+
+def _check_number(name: str, value: Any) -> None:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or not 0 <= float(value) < np.inf:
+        raise OptionError(f"{name} is {value!r}; it must be a finite number, 0 or more")
+
+
+def seed_of(random_state: Any) -> Any:
+    """scikit-learn takes the module ``numpy.random`` for NumPy's global generator."""
+    return np.random.mtrand._rand if random_state is np.random else random_state
+
+
+def start_array(given: Any, name: str) -> np.ndarray:
+    """A given start of W or H as a finite, non-negative array that is not all zeros."""
+    array: np.ndarray = check_array(given, input_name=name)
+    if array.min() < 0:
+        raise OptionError(
+            f"Negative values in data passed to NMF (input {name}): the smallest is {array.min():g}"
+        )
+    if array.max() == 0:
+        raise OptionError(f"Array passed to NMF (input {name}) is full of zeros.")
+    return array
+
+
+def check_shape(given: np.ndarray, shape: tuple[int, int], name: str) -> None:
+    """Refuse a start of another shape, in scikit-learn's words."""
+    for which, expected, found in zip(("first", "second"), shape, given.shape, strict=True):
+        if found != expected:
+            raise OptionError(
+                f"Array with wrong {which} dimension passed to NMF (input {name}). Expected "
+                f"{expected}, but got {found}."
+            )
