@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import CRITICAL
@@ -96,10 +99,26 @@ def connect(
     if (address is None) == (scheduler_file is None):
         raise OptionError("give either the scheduler's address or its scheduler file, not both")
     try:
-        return Client(address, scheduler_file=scheduler_file, timeout=timeout)
+        if scheduler_file is not None:
+            address = _address_in(scheduler_file, timeout)
+        return Client(address, timeout=timeout)
     except (OSError, TimeoutError, ValueError) as error:
-        where = address or scheduler_file
+        where = scheduler_file or address
         raise ClusterError(
             f"no scheduler answers at {where} within {timeout:.0f} s ({error}); is it running, "
             f"and reachable from here?"
         ) from error
+
+
+def _address_in(path: str, timeout: float) -> str:
+    """The scheduler's address in its file; waits for the file, as a job may have just begun."""
+    deadline = time.monotonic() + timeout
+    while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            raise FileNotFoundError("the file does not exist")
+        time.sleep(0.1)
+    with open(path, encoding="utf-8") as file:
+        found = json.load(file)
+    if not isinstance(found, dict) or not isinstance(found.get("address"), str):
+        raise ValueError("the file holds no address")
+    return str(found["address"])

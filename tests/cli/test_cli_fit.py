@@ -231,11 +231,55 @@ def test_nan_ends_a_fit_with_its_place(run, V, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_scheduler_that_does_not_answer(run, V, tmp_path, monkeypatch):
-    impatient = functools.partial(local.connect, timeout=1.0)
-    monkeypatch.setattr(local, "connect", impatient)
-    address = "tcp://127.0.0.1:9"
+@pytest.fixture
+def impatient(monkeypatch):
+    """Real attempts to connect, of one second."""
+    monkeypatch.setattr(local, "connect", functools.partial(local.connect, timeout=1.0))
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere"])
+def test_a_scheduler_that_does_not_answer(run, V, tmp_path, impatient, address):
     refused = run("fit", V, "-k", 2, "--out", tmp_path / "out", "--scheduler", address)
     assert refused.exit_code == 2
-    assert address in refused.stderr
+    assert f"no scheduler answers at {address}" in refused.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "does not exist"),
+        ("not JSON", "Expecting value"),
+        ("[]", "no address"),
+        ('{"address": "tcp://127.0.0.1:9"}', "no scheduler answers"),
+    ],
+)
+def test_a_scheduler_file_that_leads_nowhere(run, V, tmp_path, impatient, content, says):
+    file = tmp_path / "scheduler.json"
+    if content is not None:
+        file.write_text(content)
+    refused = run("fit", V, "-k", 2, "--out", tmp_path / "out", "--scheduler-file", file)
+    assert refused.exit_code == 2
+    assert str(file) in refused.stderr
+    assert says in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.cluster
+def test_a_cluster_that_runs_is_used_and_left_running(run, V, tmp_path):
+    with local.start_local(2, 1, 10**9) as client:
+        client.write_scheduler_file(str(tmp_path / "scheduler.json"))
+        address = client.scheduler.address
+        options = ("-k", 3, "--max-passes", 3, "--block-size", 4800)
+        for name, where in (
+            ("a", ("--scheduler", address)),
+            ("b", ("--scheduler-file", tmp_path / "scheduler.json")),
+        ):
+            done = run("fit", V, *options, "--out", tmp_path / name, *where)
+            assert done.exit_code == 0, done.output
+            assert "2 worker(s) x 1 thread(s)" in done.stdout
+            assert len(client.scheduler_info(n_workers=-1)["workers"]) == 2
+        plan = run("plan", V, "-k", 3, "--scheduler", address, "--json")
+        assert json.loads(plan.stdout)["resources"]["workers"] == 2
+    results = [dnmf.open(tmp_path / name) for name in "ab"]
+    np.testing.assert_array_equal(*(np.asarray(result.H) for result in results))
