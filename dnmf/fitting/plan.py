@@ -206,15 +206,18 @@ def _choose_axis(
         if candidate is None:
             continue
         try:
-            starts = _cut(candidate, config, dtype)
+            starts = _cut(candidate, config, dtype, min(config.block_size, config.max_block))
         except InputError:  # a layout that has no rows, such as CSC
             if axis == choices[-1][0]:
                 raise
             continue
-        sizes = [candidate.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
-        if max(sizes) <= config.max_block:
+        most = max(candidate.block_bytes(a, b) for a, b in itertools.pairwise(starts))
+        if most > config.max_block:
+            found.append((axis, most))
+        elif config.block_size > config.max_block:
+            return axis, candidate, _cut(candidate, config, dtype, config.block_size)
+        else:
             return axis, candidate, starts
-        found.append((axis, max(sizes)))
     what = " and ".join(f"{size / MIB:,.0f} MiB by {axis}" for axis, size in found)
     raise MemoryPlanError(
         f"the smallest block that can be read takes {what}, more than max_block "
@@ -223,7 +226,7 @@ def _choose_axis(
     )
 
 
-def _cut(source: Source, config: FitConfig, dtype: np.dtype) -> list[int]:
+def _cut(source: Source, config: FitConfig, dtype: np.dtype, block_size: int) -> list[int]:
     max_rows = max(1, config.block_size // (dtype.itemsize * NARROWEST))
     itemsize = max(dtype.itemsize, source.dtype.itemsize)
-    return [int(x) for x in source.block_starts(config.block_size, itemsize, max_rows)]
+    return [int(x) for x in source.block_starts(block_size, itemsize, max_rows)]

@@ -62,9 +62,8 @@ def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
     if scan["unstored"]:
         _check_unstored(plan, scan)
     if scan["largest"] == 0:
-        raise InputError(
-            f"V ({plan.shape[0]} x {plan.shape[1]}) has nothing but zeros; there is nothing to fit"
-        )
+        n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
+        raise InputError(f"V ({n} x {d}) has nothing but zeros; there is nothing to fit")
     low, high = SAFE[plan.dtype]
     if not low <= scan["largest"] <= high:
         raise InputError(

@@ -1,0 +1,147 @@
+"""What a scan must have found: each refusal says where, how many, and what to do."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import zarr
+
+from dnmf.config import FitConfig, ModelSpec
+from dnmf.errors import CorruptDataError, InputError
+from dnmf.fitting.plan import make_plan
+from dnmf.fitting.validate import check_entries, check_scan
+from dnmf.sources import open_source
+
+GOOD = {
+    "bad": 0,
+    "first_bad": None,
+    "unstored": 0,
+    "unstored_names": [],
+    "largest": 9.0,
+    "nonzeros": 5000,
+    "zero_rows": 0,
+    "zero_columns": 0,
+}
+
+
+def plan_of(shape=(100, 80), chunks=(10, 80), dtype="f4", **options):
+    array = zarr.create_array(zarr.storage.MemoryStore(), shape=shape, chunks=chunks, dtype=dtype)
+    return make_plan(open_source(array), FitConfig((ModelSpec(3, 0),), **options))[0]
+
+
+def by_columns(**options):
+    plan = plan_of((100, 80), (100, 8), max_block=4000, **options)
+    assert plan.axis == "columns"
+    return plan
+
+
+def test_a_good_scan_has_no_remarks():
+    assert check_scan(plan_of(), GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [(math.nan, "is NaN"), (math.inf, "is infinite"), (-math.inf, "is infinite")]
+)
+def test_entries_that_are_not_finite(value, what):
+    with pytest.raises(InputError) as caught:
+        check_scan(plan_of(), {**GOOD, "bad": 1234, "first_bad": (7, 3, value)})
+    text = str(caught.value)
+    assert f"V[7, 3] {what}; 1,234 entries are such" in text
+    assert "remove or impute" in text
+    assert "float32" not in text
+
+
+def test_negative_entries_in_the_words_of_scikit_learn():
+    with pytest.raises(InputError) as caught:
+        check_entries(plan_of(), 1, (0, 79, -0.5))
+    assert str(caught.value) == (
+        "Negative values in data passed to NMF: V[0, 79] is -0.5; it is the only such entry. "
+        "Entries must be 0 or more: clip, shift or remove them first"
+    )
+
+
+def test_positions_are_those_of_v_where_columns_are_the_blocks():
+    with pytest.raises(InputError, match=r"V\[3, 7\] is NaN"):
+        check_entries(by_columns(), 2, (7, 3, math.nan))
+
+
+def test_numbers_too_large_for_the_dtype_asked_for():
+    narrow = FitConfig((ModelSpec(1, 0),), dtype="float32")
+    plan, _ = make_plan(open_source(np.ones((4, 3))), narrow)
+    with pytest.raises(InputError, match=r"computing in float32, whose largest number is 3.4e38"):
+        check_entries(plan, 1, (0, 0, math.inf))
+
+
+@pytest.mark.parametrize("make", [plan_of, by_columns])
+def test_nothing_but_zeros(make):
+    with pytest.raises(InputError, match=r"V \(100 x 80\) has nothing but zeros"):
+        check_scan(make(), {**GOOD, "largest": 0.0, "nonzeros": 0})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest"), [("f4", 2e15), ("f4", 5e-16), ("f8", 1e150), ("f8", 1e-150)]
+)
+def test_numbers_outside_the_safe_range(dtype, largest):
+    with pytest.raises(InputError) as caught:
+        check_scan(plan_of(dtype=dtype), {**GOOD, "largest": largest})
+    text = str(caught.value)
+    assert f"the largest entry of V is {largest:g}" in text
+    assert {"f4": "1e-15 and 1e+15", "f8": "1e-140 and 1e+140"}[dtype] in text
+    assert "Scale V" in text
+
+
+@pytest.mark.parametrize("largest", [1e9, 1e-9])
+def test_numbers_inside_the_safe_range(largest):
+    assert check_scan(plan_of(), {**GOOD, "largest": largest}) == []
+
+
+def test_zero_rows_and_columns_are_remarked():
+    scan = {**GOOD, "zero_rows": 1200, "zero_columns": 3}
+    expected = "V has 1,200 rows and 3 columns of zeros; their factors are zero"
+    assert check_scan(plan_of(), scan) == [expected]
+    swapped = {**GOOD, "zero_rows": 3, "zero_columns": 1200}
+    assert check_scan(by_columns(), swapped) == [expected]
+
+
+def lost(**facts):
+    """A scan in which one chunk of 10 x 80 was not stored."""
+    scan = {**GOOD, "unstored": 1, "unstored_names": ["c/3/0"], "zero_rows": 10}
+    return {**scan, **facts}
+
+
+def test_a_missing_chunk_of_a_dense_matrix_is_named():
+    with pytest.raises(CorruptDataError) as caught:
+        check_scan(plan_of(), lost(nonzeros=7000))
+    text = str(caught.value)
+    assert "1 chunk(s) of" in text
+    assert "are missing: c/3/0." in text
+    assert "--missing-chunks fill" in text
+
+
+def test_the_first_five_of_many_missing_chunks_are_named():
+    names = [f"c/{i}/0" for i in range(7)]
+    with pytest.raises(CorruptDataError, match=r"c/4/0, \.\.\.\."):
+        check_scan(plan_of(), lost(unstored=7, unstored_names=names, zero_rows=70, nonzeros=2400))
+
+
+def test_a_missing_chunk_among_many_zeros_is_zeros():
+    plan = plan_of((1000, 80), (2, 4))
+    facts = lost(unstored=300, zero_rows=0, nonzeros=20_000)  # a quarter of the entries
+    assert check_scan(plan, facts) == []
+    with pytest.raises(CorruptDataError):
+        check_scan(plan_of((1000, 80), (2, 4), missing_chunks="error"), facts)
+
+
+def test_a_missing_chunk_among_many_rows_of_zeros_is_zeros():
+    plan = plan_of((1000, 80), (2, 80))
+    facts = lost(unstored=30, zero_rows=500, nonzeros=500 * 80)  # the other rows are full
+    assert len(check_scan(plan, facts)) == 1
+    with pytest.raises(CorruptDataError):
+        check_scan(plan, lost(unstored=30, zero_rows=60, nonzeros=940 * 80))
+
+
+def test_missing_chunks_may_be_declared_to_be_zeros():
+    plan = plan_of(missing_chunks="fill")
+    assert len(check_scan(plan, lost(nonzeros=7000))) == 1
