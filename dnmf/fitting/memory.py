@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,6 +15,15 @@ __all__ = ["BASELINE", "MemoryNeed", "check_memory", "predict_memory"]
 
 BASELINE = 260 * MIB
 """A worker process after its imports and compiled kernels, measured on Linux x86-64."""
+
+H_STEP_ARRAYS = 9
+"""Arrays of a slab's size, float64, that the H-step holds at once."""
+
+GROUP_BYTES = 32 * MIB
+"""Bytes of the sample that one task goes over, besides one segment's piece."""
+
+RACE_BYTES = 64 * MIB
+"""Most bytes of the rows on which starts race."""
 
 USABLE = 0.7
 """Share of a worker's limit that may be planned: Dask begins to spill at 0.6 to 0.7."""
@@ -45,25 +55,60 @@ class MemoryNeed:
 
 def predict_memory(plan: Plan, threads: int) -> MemoryNeed:
     """Predict the peak of a worker that runs ``threads`` tasks at a time."""
-    k, d = plan.config.total_k, plan.shape[1]
-    item = np.dtype(plan.dtype).itemsize
-    kd = k * d
-    rows, block, overhead = plan.largest_block
-    segment_rows = max(b - a for a, b in zip(plan.row_starts, plan.row_starts[1:], strict=False))
-    ahead = 2 if plan.blocks > plan.segments else 1
-    converted = block * item // np.dtype(plan.stored_dtype).itemsize
-    same = plan.stored_dtype == plan.dtype
-    blocks = ahead * block + overhead + (0 if same else converted)
-    products = rows * k * (item + 8)
-    W = 3 * segment_rows * k * item
-    sums = kd * (item if plan.sparse else 8 + item) + kd * 8
-    if plan.mode == "transform":
-        sums = 0
-    per_task = blocks + products + W + sums
+    kd, item = plan.config.total_k * plan.shape[1], np.dtype(plan.dtype).itemsize
+    fitting = plan.mode != "transform"
+    sums = kd * (item if plan.sparse else 8 + item) + kd * 8 if fitting else 0
+    tasks = [_pass_task(plan, item) + sums]
+    if plan.sample:
+        tasks += [_scan_task(plan, item), _sample_task(plan, item) + sums, _race_task(plan)]
+    per_task = max(tasks)
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8
-    reduction = 0 if plan.mode == "transform" else (plan.config.fan_in + 1) * kd * 8
+    widest = max(b - a for a, b in pairwise(plan.slab_starts))
+    finish = H_STEP_ARRAYS * plan.config.total_k * widest * 8
+    reduction = (plan.config.fan_in + 1) * kd * 8 + finish if fitting else 0
     total = BASELINE + shared + threads * per_task + reduction
     return MemoryNeed(BASELINE, shared, per_task, reduction, total)
+
+
+def _block_bytes(plan: Plan, item: int) -> int:
+    """The block in work, the one read ahead, and a copy where the dtype differs."""
+    _, block, overhead = plan.largest_block
+    ahead = 2 if plan.blocks > plan.segments else 1
+    same = plan.stored_dtype == plan.dtype
+    return ahead * block + overhead + (0 if same else _converted(plan, block, item))
+
+
+def _converted(plan: Plan, nbytes: int, item: int) -> int:
+    return nbytes * item // np.dtype(plan.stored_dtype).itemsize
+
+
+def _pass_task(plan: Plan, item: int) -> int:
+    """Blocks, V H' with the start of W, and W of a segment (old, new, as written)."""
+    k, rows = plan.config.total_k, plan.largest_block[0]
+    segment_rows = max(b - a for a, b in pairwise(plan.row_starts))
+    return _block_bytes(plan, item) + rows * k * (3 * item + 8) + 3 * segment_rows * k * item
+
+
+def _scan_task(plan: Plan, item: int) -> int:
+    """Blocks, and a segment's part of the sample twice: its pieces, and joined to be written."""
+    kept = _converted(plan, max(plan.segment_bytes), item) * plan.sample
+    return _block_bytes(plan, item) + int(2 * kept) + 4 * 8 * plan.shape[1]
+
+
+def _sample_task(plan: Plan, item: int) -> int:
+    """A group of the sample's pieces, joined to blocks, and W of its rows."""
+    kept = _converted(plan, plan.bytes_per_read, item) * plan.sample
+    piece = _converted(plan, max(plan.segment_bytes), item) * plan.sample
+    group = min(kept, GROUP_BYTES + piece)
+    rows = plan.shape[0] * plan.sample * group / max(kept, 1)
+    return int(2 * group + rows * plan.config.total_k * (6 * item + 8))
+
+
+def _race_task(plan: Plan) -> int:
+    """A whole fit in memory: its rows twice while they are picked, and the H-step's arrays."""
+    kept = plan.bytes_per_read * plan.sample
+    k = max(model.k for model in plan.config.models)
+    return int(2.5 * min(kept, RACE_BYTES) + H_STEP_ARRAYS * 8 * k * plan.shape[1])
 
 
 def check_memory(plan: Plan, resources: Resources) -> MemoryNeed:

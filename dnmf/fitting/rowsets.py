@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from dnmf.fitting.context import Context, Loaded, read_segment, refs
+from dnmf.fitting.memory import GROUP_BYTES
 from dnmf.linalg.counter import uniform
 from dnmf.runs.base import RunStore
 from dnmf.sources.base import Block, Matrix
@@ -26,7 +27,6 @@ __all__ = [
     "race_rows",
 ]
 
-GROUP_BYTES = 32 << 20
 SAMPLE_STREAM = 1 << 40
 
 

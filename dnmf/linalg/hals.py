@@ -13,7 +13,7 @@ import numpy as np
 
 from dnmf.linalg.jit import kernel
 
-__all__ = ["RowSolution", "cold_start", "solve_rows"]
+__all__ = ["RowSolution", "better_start", "cold_start", "solve_rows"]
 
 
 @dataclass
@@ -64,6 +64,37 @@ def cold_start(C: np.ndarray, G: np.ndarray) -> np.ndarray:
         return np.zeros_like(C)
     inverse = np.linalg.inv(G + ridge * np.eye(k)).astype(C.dtype)
     return np.maximum(C @ inverse, 0)
+
+
+def better_start(W: np.ndarray, C: np.ndarray, G: np.ndarray) -> None:
+    """Replace the rows of W for which the clipped unconstrained solution is better.
+
+    A warm start that is better stays, so that no row gets worse.
+
+    Parameters
+    ----------
+    W : (m, k) array
+        The warm start, zeros where there is none; changed in place.
+    C : (m, k) array
+        Of the dtype of W.
+    G : (k, k) float64 array
+    """
+    clipped = cold_start(C, G)
+    half = (0.5 * G).astype(W.dtype)
+    _take_better(W, clipped, W @ half, clipped @ half, C)
+
+
+@kernel
+def _take_better(W, X, W_half, X_half, C):  # type: ignore[no-untyped-def]
+    # rows of W give way to rows of X of lower 1/2 x G x' - c x'
+    for i in range(W.shape[0]):
+        difference = 0.0
+        for j in range(W.shape[1]):
+            difference += float(W[i, j]) * (float(W_half[i, j]) - float(C[i, j]))
+            difference -= float(X[i, j]) * (float(X_half[i, j]) - float(C[i, j]))
+        if difference > 0.0:
+            for j in range(W.shape[1]):
+                W[i, j] = X[i, j]
 
 
 def solve_rows(
