@@ -40,15 +40,15 @@ class CodeBlock:
         return ["bash", "-euo", "pipefail", "-c", self.code]
 
 
-def _blocks() -> list[CodeBlock]:
+def _blocks(text: str = README) -> list[CodeBlock]:
     return [
         CodeBlock(
             match["language"],
             match["code"],
-            README[: match.start("code")].count("\n") + 1,
+            text[: match.start("code")].count("\n") + 1,
             match["reason"],
         )
-        for match in FENCE.finditer(README)
+        for match in FENCE.finditer(text)
     ]
 
 
@@ -94,3 +94,26 @@ def test_blocks_run(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"README.md:{block.line}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text()):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_contributing_skeletons_have_what_the_protocols_ask_for() -> None:
+    """They run as they stand, and a loss, a source and an executor lack no method."""
+    from dnmf.fitting.work import Executor
+    from dnmf.losses.base import Loss
+    from dnmf.sources.base import Source
+
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    skeletons = [block.code for block in _blocks(text) if block.language == "python"]
+    assert len(skeletons) == 6
+    for code in skeletons:
+        exec(compile(code, "CONTRIBUTING.md", "exec"), {"__name__": "skeleton"})
+    for protocol in (Executor, Loss, Source):
+        members = {*vars(protocol), *protocol.__annotations__}
+        for name in sorted(member for member in members if not member.startswith("_")):
+            assert any(re.search(rf"\b{name}\b", code) for code in skeletons), name

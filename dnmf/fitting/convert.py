@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import zarr
 
 from dnmf.errors import OptionError
 from dnmf.fitting.convert_assemble import AssembleWork, create_csr
@@ -231,6 +232,7 @@ class _Job:
         bands = plan_bands(self.source, layout, self.budget)
         self._warn(bands.decodes)
         parts_path = self.place.folder("parts")
+        zarr.create_group(parts_path)
         work = PartsWork(self.source, parts_path, layout, bands, self.budget.piece)
         found = self.run(work, "convert", self.source.nbytes).results[0]
         parts = [Part(*part) for part in found]

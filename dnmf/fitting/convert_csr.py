@@ -215,23 +215,25 @@ class PartsWork:
         for number, (data, indices, indptr) in enumerate(blocks):
             part = Part(f"{segment}-{number}", len(indptr) - 1, len(data))
             with writing(self.path):
-                for name, values in zip(ARRAYS, (data, indices, indptr), strict=True):
-                    if len(values):
-                        self._write(f"{part.name}-{name}", values)
+                self._write(part, (data, indices, indptr))
             found.append(part)
         return [found]
 
-    def _write(self, name: str, values: np.ndarray) -> None:
-        stored = zarr.create_array(
-            f"{self.path}/{name}",
-            shape=values.shape,
-            chunks=(min(len(values), max(ENTRIES, self.layout.entries)),),
-            dtype=values.dtype,
-            compressors=None,
-            chunk_key_encoding={"name": "v2", "separator": "."},  # no folder of its own for chunks
-            overwrite=True,  # an attempt that was lost may have begun to write it
-        )
-        stored[:] = values
+    def _write(self, part: Part, arrays: tuple[np.ndarray, ...]) -> None:
+        group = zarr.open_group(self.path, mode="r+")  # it is there, or this is another disk
+        for name, values in zip(ARRAYS, arrays, strict=True):
+            if not len(values):
+                continue
+            stored = group.create_array(
+                f"{part.name}-{name}",
+                shape=values.shape,
+                chunks=(min(len(values), max(ENTRIES, self.layout.entries)),),
+                dtype=values.dtype,
+                compressors=None,
+                chunk_key_encoding={"name": "v2", "separator": "."},  # no folder for chunks
+                overwrite=True,  # an attempt that was lost may have begun to write it
+            )
+            stored[:] = values
 
     def _sparse(self, edges: list[int]) -> Iterator[tuple[np.ndarray, ...]]:
         starts = edges[:-1]

@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,11 @@ def writing(path: str) -> Iterator[None]:
         yield
     except DnmfError:
         raise
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{path} is not there on {socket.gethostname()}; every worker must reach the target "
+            f"under this name"
+        ) from error
     except OSError as error:
         if error.errno not in _FOR_GOOD:
             raise

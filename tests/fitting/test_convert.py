@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,8 @@ def test_stored_zeros_are_kept_and_duplicates_summed(tmp_path: Path) -> None:
 
 
 def test_anndata_reads_it(tmp_path: Path) -> None:
-    anndata = pytest.importorskip("anndata")
+    import anndata
+
     V = sample_matrix("float32")
     zarr.create_array(str(tmp_path / "a"), data=V)
     run(tmp_path / "a", tmp_path / "b", to="csr")
@@ -344,3 +346,18 @@ def test_tall_chunks_without_room_say_how_often_they_are_decoded(
     assert len(notices) == 1
     assert f"up to {done.decodes} times" in notices[0]
     np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "b"), mode="r")[:], V)
+
+
+@pytest.mark.parametrize("to", ["dense", "csr"])
+def test_worker_that_does_not_see_the_target_says_so(tmp_path: Path, to: str) -> None:
+    """As if another machine had another disk under this name: nothing is created there."""
+    zarr.create_array(str(tmp_path / "a"), data=sample_matrix())
+
+    class Elsewhere(Serial):
+        def run_step(self, work: Any, on_leaf: Any) -> Any:
+            shutil.rmtree(Path(work.path).parent)
+            return super().run_step(work, on_leaf)
+
+    with pytest.raises(RunError, match="every worker must reach the target"):
+        convert(tmp_path / "a", tmp_path / "b", to=to, executor=Elsewhere())
+    assert os.listdir(tmp_path) == ["a"]
