@@ -110,6 +110,15 @@ class FitConfig:
         Most bytes of the sample, in the dtype to compute in.
     n_init : int
         Random starts that race on the sample; the best goes on.
+    beta : float or None
+        Of the divergence, where ``loss`` is ``"beta"``.
+    solver : str or None
+        ``"hals"`` (least squares), ``"mu"`` (multiplicative rules), None for the loss's own.
+    alpha_W, alpha_H : float
+        Strengths of the penalties of W and H, which are multiplied by the columns and the rows
+        of V; ``alpha_H="same"`` is ``alpha_W``.
+    l1_ratio : float
+        Share of l1 in them.
     """
 
     models: tuple[ModelSpec, ...]
@@ -123,12 +132,17 @@ class FitConfig:
     max_block: int = 256 * MIB
     segments: int | None = None
     fan_in: int = 4
-    slab_size: int = 64 * MIB
+    slab_size: int = 16 * MIB
     strict_bits: bool = False
     missing_chunks: str = "auto"
     sample: float = 0.2
     sample_bytes: int = 1 << 30
     n_init: int = 4
+    beta: float | None = None
+    solver: str | None = None
+    alpha_W: float = 0.0
+    alpha_H: float | str = "same"
+    l1_ratio: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -152,6 +166,26 @@ class FitConfig:
             raise OptionError(f"max_time is {self.max_time!r}; it must be more than 0 seconds")
         _one_of(self.dtype, "dtype", (None, "float32", "float64"))
         _one_of(self.missing_chunks, "missing_chunks", ("auto", "fill", "error"))
+        _one_of(self.solver, "solver", (None, "hals", "mu"))
+        self._check_penalties()
+
+    def _check_penalties(self) -> None:
+        if self.alpha_H != "same":
+            _number(self.alpha_H, "alpha_H", 0.0, math.inf)
+        _number(self.alpha_W, "alpha_W", 0.0, math.inf)
+        _number(self.l1_ratio, "l1_ratio", 0.0, 1.0)
+        if self.beta is not None:
+            _number(self.beta, "beta", -math.inf, math.inf)
+
+    @property
+    def alphas(self) -> tuple[float, float]:
+        """alpha_W and alpha_H as numbers."""
+        return self.alpha_W, self.alpha_W if self.alpha_H == "same" else float(self.alpha_H)
+
+    @property
+    def penalized(self) -> bool:
+        """Whether W or H is penalised, which fixes their scales."""
+        return any(self.alphas)
 
     @property
     def total_k(self) -> int:
@@ -180,6 +214,14 @@ class FitConfig:
 
     def replace(self, **changes: Any) -> FitConfig:
         return replace(self, **changes)
+
+
+def _number(value: object, name: str, low: float, high: float) -> None:
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not good or not (low <= float(value) <= high and math.isfinite(value)):  # type: ignore[arg-type]
+        limits = f", {low:g} or more" if math.isinf(high) and not math.isinf(low) else ""
+        limits = f" between {low:g} and {high:g}" if not math.isinf(high) else limits
+        raise OptionError(f"{name} is {value!r}; it must be a finite number{limits}")
 
 
 def _one_of(value: object, name: str, names: tuple[object, ...]) -> None:

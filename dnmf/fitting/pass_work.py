@@ -12,11 +12,11 @@ import numpy as np
 from dnmf.faultpoints import reach
 from dnmf.fitting.context import Context, Loaded, Loader, cached_work
 from dnmf.fitting.factors import load_factor, load_rows
+from dnmf.fitting.objective import loss_of
 from dnmf.fitting.rowsets import open_rows
 from dnmf.fitting.state import MOST_TRIES, ModelState
 from dnmf.fitting.work import Step
 from dnmf.linalg.blas import numeric_fingerprint
-from dnmf.losses import get_loss
 from dnmf.losses.base import Candidate, Factor, SmallStats
 
 __all__ = ["PassWork"]
@@ -42,7 +42,10 @@ class PassStats:
 
 
 class PassWork:
-    """Piece 0: `PassStats`; piece 1 + s: slab s of W'V of each model, (k, slab) float64."""
+    """Piece 0: `PassStats`; piece 1 + s: slab s of each model's statistics, (r, slab) float64.
+
+    For least squares these are W'V, r = k.
+    """
 
     def __init__(self, context: Context, step: Step) -> None:
         self.context = context
@@ -54,7 +57,11 @@ class PassWork:
         self.states = [ModelState.from_json(record["state"]["models"][m]) for m in step.models]
         self.rows = open_rows(context, record["state"]["scan"], step.rows)
         self.segments = len(self.rows.starts) - 1
-        self.loss = get_loss(plan.config.loss)
+        n = self.rows.starts[-1]
+        self.loss = loss_of(plan, n)
+        self.column_sums = self.rows.columns()[0]
+        total, entries = float(self.column_sums.sum()), n * plan.shape[1]
+        self.size = self.loss.size(total, self.rows.sumsq, entries)
         self._lock = threading.Lock()
         self._factors: list[tuple[Factor, np.ndarray]] | None = None
 
@@ -68,7 +75,8 @@ class PassWork:
             if self._factors is None:
                 store, sparse = self.context.store, self.context.plan.sparse
                 self._factors = [
-                    load_factor(store, state, self.loss, sparse) for state in self.states
+                    load_factor(store, state, self.loss, sparse, self.column_sums)
+                    for state in self.states
                 ]
             return self._factors
 
@@ -161,10 +169,14 @@ class PassWork:
         name = f"WtW/{self.step.index}/{self.step.models[position]}"
         return {
             "objective": self.loss.objective(stats, self.rows.sumsq, factor),
+            "divergence": self.loss.divergence(stats, self.rows.sumsq, factor),
+            "size": self.size,
+            "extrapolates": self.loss.extrapolates,
             "kkt": stats.kkt,
             "sweeps": stats.sweeps / self.rows.starts[-1],
             "revived": [j for j, _ in self._revivals(position, stats)],
             "W_norms": np.sqrt(np.diag(stats.WtW)).tolist(),
+            "W_sums": stats.sums.tolist() if isinstance(stats.sums, np.ndarray) else None,
             "WtW": self.context.store.put(name, stats.WtW).to_json(),
         }
 
@@ -178,17 +190,20 @@ class PassWork:
         a, b = plan.slab_starts[slab], plan.slab_starts[slab + 1]
         old = np.ascontiguousarray(factor.H[:, a:b])
         step = self.loss.update_H(WtV, stats, old, self.rows.columns()[:, a:b])
-        for j, candidate in self._revivals(position, stats):
+        revivals = self._revivals(position, stats)
+        for j, candidate in revivals:
             norm = float(np.linalg.norm(candidate.direction.astype(np.float64)))
             step.H[j] = candidate.direction[a:b] / norm
+        bold = step.bold if not revivals else None
         where = f"{self.step.index}/{self.step.models[position]}-{slab}"
         peak = np.argmax(old, axis=1)
         return {
             "H": store.put(f"H/{where}", old).to_json(),
             "plain": store.put(f"plain/{where}", step.H).to_json(),
-            "WtV": store.put(f"WtV/{where}", WtV).to_json(),
+            "bold": None if bold is None else store.put(f"bold/{where}", bold).to_json(),
+            "WtV": store.put(f"WtV/{where}", WtV[: self.loss.kept]).to_json(),
             "kkt": step.kkt,
-            "gain": step.gain,
+            "gain": step.gain if bold is None else step.bold_gain,
             "share": step.share.tolist(),
             "peak": [[float(old[j, c]), int(a + c)] for j, c in enumerate(peak)],
         }
@@ -199,7 +214,7 @@ class PassWork:
         tries = self.states[position].tries
         dead = self.loss.dead(stats, np.diag(factor.G), factor.H.dtype)
         dead = [j for j in dead if tries.get(str(j), 0) < MOST_TRIES]
-        floor = float(np.finfo(factor.H.dtype).eps) * self.rows.sumsq / self.rows.starts[-1]
+        floor = float(np.finfo(factor.H.dtype).eps) * self.size / self.rows.starts[-1]
         rows = [c for c in stats.candidates if c.residual > floor and c.direction.any()]
         return list(zip(dead, rows, strict=False))
 

@@ -36,7 +36,7 @@ def chunk_rows(plan: Plan) -> int:
 def _tall_scale(plan: Plan, pair: Pair) -> np.ndarray:
     """By columns the tall factor becomes H, whose rows have unit norm; W takes the scale."""
     norms = np.array(pair.W_norms)
-    if plan.axis == "rows":
+    if plan.axis == "rows" or plan.config.penalized:
         return np.ones_like(norms)
     return np.where(norms > 0, norms, 1.0)
 

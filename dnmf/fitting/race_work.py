@@ -9,6 +9,7 @@ from typing import Any
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.context import Context, cached_work
 from dnmf.fitting.factors import read_H
+from dnmf.fitting.objective import tall_and_wide
 from dnmf.fitting.plan import make_plan
 from dnmf.fitting.rowsets import race_rows
 from dnmf.fitting.state import ModelState
@@ -72,6 +73,7 @@ class RaceWork:
         H = read_H(store, state.plain)
         ref = self.context.store.put(f"race/{model}-{start}", H)
         result = {"model": model, "start": start, "H": [ref.to_json()], "passes": state.passes}
+        result["W_sums"] = state.pair.W_sums
         return [[{**result, "objective": state.pair.objective}]]
 
     def _fit(self, model: int, start: int, rows: Matrix) -> tuple[ModelState, MemoryStore]:
@@ -79,15 +81,19 @@ class RaceWork:
 
         plan = self.context.plan
         spec = plan.config.models[model]
-        config = FitConfig(
+        alpha_W, alpha_H = tall_and_wide(plan)
+        config = plan.config.replace(
             models=(ModelSpec(spec.k, spec.seed + (start << 32) + (model << 48)),),
-            loss=plan.config.loss,
             tol=TOL,
             max_passes=PASSES,
+            max_time=None,
             dtype=plan.dtype,
-            block_size=plan.config.block_size,
-            fan_in=plan.config.fan_in,
+            max_block=FitConfig.max_block,
+            segments=None,
+            slab_size=FitConfig.slab_size,
             sample=0.0,
+            alpha_W=alpha_W,
+            alpha_H=alpha_H,
         )
         laid_out, source = make_plan(open_source(rows), config)
         store = MemoryStore()

@@ -36,6 +36,8 @@ class Pair:
         Column of the largest entry of each row of H.
     W_norms : list of float
         Norm of each column of W.
+    W_sums : list of float or None
+        Sum of each column of W, where the loss counts them.
     """
 
     W: list[list[str]]
@@ -47,6 +49,7 @@ class Pair:
     share: list[float]
     peak: list[int]
     W_norms: list[float]
+    W_sums: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,10 @@ class ModelState:
     revive : list of int
         Components whose W starts at zero in the next pass.
     stop_reason : str or None
+    bold : list of [name, checksum] or None
+        An H that the next pass tries before ``plain``.
+    weights : list of float or None
+        ``plain`` was fitted to a sample on which the columns of W had these sums.
     """
 
     pair: Pair | None
@@ -92,6 +99,8 @@ class ModelState:
     tries: dict[str, int] = field(default_factory=dict)
     revive: list[int] = field(default_factory=list)
     stop_reason: str | None = None
+    bold: list[list[str]] | None = None
+    weights: list[float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -103,7 +112,7 @@ class ModelState:
 
     def names(self) -> list[str]:
         """Names of the objects that this state needs."""
-        pieces = [*self.plain, *(self.previous or []), *(self.warm or [])]
+        pieces = [*self.plain, *(self.previous or []), *(self.warm or []), *(self.bold or [])]
         if self.pair:
             pieces += [*self.pair.W, *self.pair.H, *self.pair.WtV, self.pair.WtW]
         return [name for name, _ in pieces]
@@ -114,7 +123,8 @@ class PassResult:
     """What a pass found for one model: the pair, the next plain H, and numbers.
 
     ``gain`` is how much the H-step alone lowers the objective: the next pass falls by at least
-    as much, so that a plateau is not taken for the end.
+    as much, so that a plateau is not taken for the end. ``size`` is what scales as the loss does
+    with V; ``divergence`` is the objective without penalties; ``bold``, if any, is tried next.
     """
 
     pair: Pair
@@ -124,15 +134,19 @@ class PassResult:
     kkt_H: float
     gain: float
     sweeps: float
+    divergence: float
+    size: float
+    bold: list[list[str]] | None = None
+    extrapolates: bool = True
 
 
-def rounding_unit(sumsq: float, dtype: str) -> float:
+def rounding_unit(size: float, dtype: str) -> float:
     """What an objective may rise by rounding alone (design section 8, rule 10)."""
-    return sumsq * (2.0**-24 if dtype == "float32" else 2.0**-53 * 1e3)
+    return size * (2.0**-24 if dtype == "float32" else 2.0**-53 * 1e3)
 
 
 def advance(
-    state: ModelState, found: PassResult, sumsq: float, config: FitConfig, dtype: str
+    state: ModelState, found: PassResult, config: FitConfig, dtype: str
 ) -> tuple[ModelState, bool]:
     """Accept the pass's pair, or keep the old one and go on from its plain H.
 
@@ -141,14 +155,21 @@ def advance(
     state : ModelState
     accepted : bool
     """
-    unit = rounding_unit(sumsq, dtype)
+    unit = rounding_unit(found.size, dtype)
     old, new = state.pair, found.pair
     passes = state.passes + 1
-    if old is not None and new.objective > old.objective + (0.0 if state.beta else unit):
+    tried = bool(state.beta or state.bold)
+    if old is not None and new.objective > old.objective + (0.0 if tried else unit):
         rejected = replace(
-            state, passes=passes, beta=0.0, step=state.step / 2, cap=state.step, revive=[]
+            state,
+            passes=passes,
+            beta=0.0,
+            step=state.step / 2,
+            cap=state.step,
+            revive=[],
+            bold=None,
         )
-        if not state.beta:
+        if not tried:
             rejected = replace(rejected, stop_reason=stop_sentence("rounding", config, passes))
         return _bounded(rejected, config), False
     decrease = None if old is None else max(old.objective - new.objective, 0.0)
@@ -157,7 +178,7 @@ def advance(
     tries = dict(state.tries)
     for j in found.revived:
         tries[str(j)] = tries.get(str(j), 0) + 1
-    extrapolates = old is not None and not found.revived
+    extrapolates = old is not None and not found.revived and found.extrapolates
     accepted = ModelState(
         pair=new,
         plain=found.plain,
@@ -171,17 +192,18 @@ def advance(
         remaining=remaining,
         tries=tries,
         revive=found.revived,
+        bold=found.bold,
     )
-    kind = _why_stop(accepted, sumsq, config, dtype)
+    kind = _why_stop(accepted, found.size, config, dtype)
     if kind:
         accepted = replace(accepted, stop_reason=stop_sentence(kind, config, passes))
     return _bounded(accepted, config), True
 
 
-def _why_stop(state: ModelState, sumsq: float, config: FitConfig, dtype: str) -> str | None:
+def _why_stop(state: ModelState, size: float, config: FitConfig, dtype: str) -> str | None:
     assert state.pair is not None
     objective = state.pair.objective
-    if 2 * objective <= (8 * float(np.finfo(dtype).eps)) ** 2 * sumsq:
+    if 2 * objective <= (8 * float(np.finfo(dtype).eps)) ** 2 * size:
         return "exact"
     if state.accepted < 3 or state.revive or state.remaining is None:
         return None

@@ -68,7 +68,8 @@ def _after_race(
     for model in step.models:
         mine = [result for result in results[0] if result["model"] == model]
         best = min(mine, key=lambda result: (result["objective"], result["start"]))
-        models[model] = ModelState(pair=None, plain=best["H"]).to_json()
+        weights = best["W_sums"]
+        models[model] = ModelState(pair=None, plain=best["H"], weights=weights).to_json()
         for result in mine:
             facts = {name: result[name] for name in ("model", "start", "objective", "passes")}
             rows.append({"kind": "race", **facts, "won": result is best, **cost})
@@ -79,22 +80,22 @@ def _after_race(
 def _after_pass(
     context: Context, step: Step, record: Record, results: list[Any], cost: dict[str, Any]
 ) -> Record:
-    plan, scan, phase = context.plan, record["state"]["scan"], record["state"]["phase"]
-    sumsq = scan["sumsq" if step.rows == "all" else "sample_sumsq"]
+    plan, phase = context.plan, record["state"]["phase"]
     config = phase_config(plan.config, phase)
     models, rows = list(record["state"]["models"]), []
     for position, model in enumerate(step.models):
         before = ModelState.from_json(models[model])
         found = _pass_result(position, results)
-        after, accepted = advance(before, found, sumsq, config, plan.dtype)
+        after, accepted = advance(before, found, config, plan.dtype)
         models[model] = after.to_json()
         rows.append(
             {
                 "model": model,
                 "pass": after.passes,
                 "accepted": accepted,
-                **_figures(found, sumsq),
+                **_figures(found),
                 "extrapolation": before.beta,
+                "bold": before.bold is not None,
                 "revived": len(found.revived) if accepted else 0,
                 "bytes_read": results[0]["bytes_read"],
                 **cost,
@@ -102,18 +103,24 @@ def _after_pass(
         )
     numeric = sorted({*record["state"]["numeric"], *results[0]["numeric"]})
     if phase == "sample" and all(model["stop_reason"] for model in models):
-        plain = [model["plain"] for model in models]
-        models, phase = [ModelState(pair=None, plain=H).to_json() for H in plain], "full"
+        models, phase = [_leave_sample(model) for model in models], "full"
     state = {**record["state"], "models": models, "numeric": numeric, "phase": phase}
     kept = "history" if step.rows == "all" else "sample_history"
     return {**record, "state": state, kept: [*record[kept], *rows]}
 
 
-def _figures(found: PassResult, sumsq: float) -> dict[str, float]:
-    size = math.sqrt(sumsq)
+def _leave_sample(model: Record) -> Record:
+    """The start on all of V of a model that was fitted to the sample."""
+    weights = model["pair"]["W_sums"] if model["pair"] else None
+    return ModelState(pair=None, plain=model["plain"], weights=weights).to_json()
+
+
+def _figures(found: PassResult) -> dict[str, float]:
+    size = math.sqrt(found.size)
     return {
         "objective": found.pair.objective,
-        "relative_error": math.sqrt(2 * found.pair.objective) / size,
+        "divergence": found.divergence,
+        "relative_error": math.sqrt(2 * found.divergence) / size,
         "kkt_W": found.kkt_W / size,
         "kkt_H": found.kkt_H / size,
         "sweeps": found.sweeps,
@@ -134,6 +141,7 @@ def _pass_result(position: int, results: list[Any]) -> PassResult:
         share=[sum(slab["share"][j] for slab in slabs) for j in components],
         peak=[max((s["peak"][j] for s in slabs), key=lambda p: p[0])[1] for j in components],
         W_norms=small["W_norms"],
+        W_sums=small["W_sums"],
     )
     kkt_H = math.sqrt(sum(slab["kkt"] for slab in slabs))
     return PassResult(
@@ -144,6 +152,10 @@ def _pass_result(position: int, results: list[Any]) -> PassResult:
         kkt_H=kkt_H,
         gain=sum(slab["gain"] for slab in slabs),
         sweeps=small["sweeps"],
+        divergence=small["divergence"],
+        size=small["size"],
+        bold=[slab["bold"] for slab in slabs] if slabs[0]["bold"] else None,
+        extrapolates=small["extrapolates"],
     )
 
 

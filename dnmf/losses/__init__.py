@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from dnmf.errors import OptionError
-from dnmf.losses.base import Loss
+from dnmf.losses.base import NO_PENALTIES, Loss, Penalties
 
 __all__ = ["LOSSES", "Loss", "get_loss"]
 
@@ -15,16 +15,37 @@ LOSSES: dict[str, str] = {
 }
 
 
-def get_loss(name: str) -> Loss:
+def get_loss(
+    name: str,
+    penalties: Penalties = NO_PENALTIES,
+    solver: str | None = None,
+    beta: float | None = None,
+) -> Loss:
     """The loss of this name.
+
+    Parameters
+    ----------
+    name : str
+    penalties : Penalties
+        Of the step that it is for.
+    solver : {"hals", "mu"}, optional
+        Instead of the loss's own.
+    beta : float, optional
+        Where ``name`` is ``"beta"``.
 
     Raises
     ------
     OptionError
-        No loss has this name; lists those that exist.
+        No loss has this name (lists those that exist), or it has no such solver.
     """
     if name not in LOSSES:
         raise OptionError(f"loss is {name!r}; it must be one of {', '.join(LOSSES)}")
     module, _, attribute = LOSSES[name].partition(":")
-    loss: Loss = getattr(import_module(module), attribute)()
+    made = getattr(import_module(module), attribute)
+    if solver not in (None, *made.solvers):
+        raise OptionError(
+            f"solver is {solver!r}, but loss {name!r} is minimised by "
+            f"{' or '.join(map(repr, made.solvers))}"
+        )
+    loss: Loss = made.make(penalties, solver, beta)
     return loss

@@ -167,20 +167,28 @@ class Loss(Protocol):
     Attributes
     ----------
     name : str
+    solvers : tuple of str
+        Names of its solvers besides the default.
     penalties : Penalties
     extrapolates : bool
         Whether passes may try an extrapolated H (least squares), or a ``bold`` one, or neither.
     gauge_free : bool
         Rows of H may be rescaled, columns of W accordingly: the objective is the same.
     kept : int or None
-        How many rows of the accumulator are worth keeping with the pair; None is all.
+        How many rows of the accumulator are kept with the pair; None is all.
     """
 
     name: str
+    solvers: tuple[str, ...]
     penalties: Penalties
     extrapolates: bool
     gauge_free: bool
     kept: int | None
+
+    @classmethod
+    def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> Loss:
+        """A loss with these parameters; ``beta`` matters to one that has several."""
+        ...
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
         """H (k, d) in the forms that all blocks of a pass share."""

@@ -30,12 +30,22 @@ class Frobenius:
     """Alternating non-negative least squares by HALS on W' V, W' W, V H' and H H'."""
 
     name = "frobenius"
+    solvers = ("hals", "mu")
     extrapolates = True
     kept = None
 
     def __init__(self, penalties: Penalties = NO_PENALTIES) -> None:
         self.penalties = penalties
         self.gauge_free = not penalties
+
+    @classmethod
+    def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> Frobenius:
+        """See `Loss.make`."""
+        if solver == "mu":
+            from dnmf.losses.lee_seung import LeeSeung
+
+            return LeeSeung(penalties)
+        return cls(penalties)
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
         """See `Loss.prepare`."""
@@ -73,6 +83,7 @@ class Frobenius:
         add_WtV(V, W, WtV if isinstance(V, np.ndarray) else WtV.T)
         part = SmallStats(
             gram(W),
+            np.sum(W, axis=0, dtype=np.float64),
             cross=found.cross,
             total=found.total,
             sumsq=found.sumsq,

@@ -43,17 +43,23 @@ class KullbackLeibler:
     """
 
     name = "kullback-leibler"
+    solvers = ("mu",)
     extrapolates = False
 
     def __init__(self, penalties: Penalties = NO_PENALTIES, classic: bool = False) -> None:
         self.penalties = penalties
         self.gauge_free = not penalties
         self.classic = classic
-        self.kept: int | None = 0
+        self.kept: int | None = 1
+
+    @classmethod
+    def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> KullbackLeibler:
+        """See `Loss.make`."""
+        return cls(penalties, classic=solver == "mu")
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
         """See `Loss.prepare`; H' is padded, also for a dense V."""
-        sums = np.sum(H, axis=1, dtype=np.float64)
+        sums = H.sum(axis=1, dtype=np.float64)
         return Factor(H, padded(H.T), gram(H.T), sums, self.penalties.of_H(H))
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
@@ -131,9 +137,11 @@ class KullbackLeibler:
         curvature = 2 if total.shape[1] > 2 * k else 1 if total.shape[1] > k else 0
         if k == 1 and not self.classic:  # the diagonal is all of K
             curvature = 2
-        order = column_order(tile.indices, tile.indptr, 0, m, tile.shape[1])
+        starts, of, places = column_order(tile.indices, tile.indptr, 0, m, tile.shape[1])
         of_rows[:] = 0
-        found, fitted = kl_columns(tile.data, *order, W, factor.Ht, k, curvature, total, of_rows)
+        found, fitted = kl_columns(
+            tile.data, starts, of, places, W, factor.Ht, k, curvature, total, of_rows
+        )
         everything = W[:, :k].astype(np.float64) @ factor.sums
         part.divergence += found + max(float(everything.sum()) - fitted, 0.0)
         part.sweeps += taken

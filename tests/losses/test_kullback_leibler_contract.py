@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import xlogy
-from sklearn.decomposition._nmf import _beta_divergence
 
 from dnmf.losses import get_loss
 from dnmf.testing.loss_contract import Alternation, LossContract
