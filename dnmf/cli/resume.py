@@ -32,7 +32,7 @@ def command(run: str, max_time: float | None, cluster: ClusterOptions) -> None:
 
     result = dnmf.open(run)
     if result.done:
-        click.echo("this fit is finished; nothing to do\n")
+        click.echo("this fit is finished; nothing to do")
     else:
         with resumable(run, cluster.arguments()), cluster.running() as where, listener() as listen:
             result = dnmf.resume(run, **where, max_time=max_time, on_event=listen)

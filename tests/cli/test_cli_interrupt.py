@@ -38,6 +38,8 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes_bit_for_bit(program, run, V, t
     committed = len(dnmf.open(path).history)
     assert 0 < committed < 6
 
+    assert f"interrupted; go on with: dnmf resume {path}" in run("inspect", path).stdout
+
     going_on = run("resume", path, "--workers", 0)
     assert going_on.exit_code == 0, going_on.output
     for name in ("W", "H"):
@@ -46,6 +48,12 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes_bit_for_bit(program, run, V, t
             for folder in ("cut.zarr", "whole.zarr")
         )
         np.testing.assert_array_equal(mine, undisturbed)
+
+    steps = dnmf.open(path).details["executed"]
+    undisturbed = dnmf.open(tmp_path / "whole.zarr").details["executed"]
+    assert [step[:2] for step in steps] == [step[:2] for step in undisturbed]  # none twice
+    assert len({pid for _, _, _, pid, _ in steps}) == 2
+    assert "by 2 process(es)" in run("inspect", path).stdout
 
     again = run("resume", path)
     assert again.exit_code == 0
