@@ -18,7 +18,7 @@ _PUBLIC = {
     "DnmfError": "dnmf.errors",
 }
 
-__all__ = [*sorted(_PUBLIC), "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_PUBLIC), "__version__"]
 
 
 def __getattr__(name: str) -> Any:
