@@ -54,6 +54,12 @@ def fit(
     sample: float | None = None,
     sample_bytes: int | str | None = None,
     n_init: int | None = None,
+    loss: str | float = "frobenius",
+    beta: float | None = None,
+    solver: str | None = None,
+    alpha_W: float = 0.0,
+    alpha_H: float | str = "same",
+    l1_ratio: float = 0.0,
     strict_bits: bool = False,
     overwrite: bool = False,
     resume: bool = False,
@@ -66,7 +72,8 @@ def fit(
 ) -> Result:
     """Factorize V (n x d) into W (n x k) times H (k x d), all entries 0 or more.
 
-    Minimises 1/2 |V - W H|^2 (least squares). Every pass reads V once.
+    Minimises a divergence of V and W H, by default 1/2 |V - W H|^2 (least squares), plus
+    penalties. Every pass reads V once.
 
     Parameters
     ----------
@@ -106,6 +113,15 @@ def fit(
         Most bytes of the sample.
     n_init : int, default 4
         Random starts that race on the sample.
+    loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float
+        The divergence, or beta of any other one, with scikit-learn's definitions.
+    beta : float, optional
+        Instead of ``loss``.
+    solver : {"hals", "mu"}, optional
+        By default the loss's own; "mu" is Lee and Seung's multiplicative rules.
+    alpha_W, alpha_H, l1_ratio : float
+        Penalties with scikit-learn's meaning: d alpha_W (l1_ratio sum(W) + (1 - l1_ratio) / 2
+        |W|^2), and n alpha_H of H likewise; ``alpha_H="same"`` is ``alpha_W``.
     strict_bits : bool
         Refuse processors or libraries that round differently, instead of saying so.
     overwrite : bool
@@ -153,6 +169,12 @@ def fit(
             "sample": sample,
             "sample_bytes": sample_bytes,
             "n_init": n_init,
+            "loss": loss,
+            "beta": beta,
+            "solver": solver,
+            "alpha_W": alpha_W,
+            "alpha_H": alpha_H,
+            "l1_ratio": l1_ratio,
             "strict_bits": strict_bits,
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from typing import Any
 
@@ -12,7 +13,11 @@ from dnmf.errors import OptionError
 
 __all__ = ["ALIASES", "fit_config", "given_start", "merge_aliases"]
 
-ALIASES = {"k": "n_components", "max_passes": "max_iter", "seed": "random_state"}
+ALIASES = {
+    "k": "n_components",
+    "max_passes": "max_iter",
+    "seed": "random_state",
+}
 
 
 def merge_aliases(options: dict[str, Any]) -> dict[str, Any]:
@@ -75,6 +80,38 @@ def given_start(init: Any, k: int | None) -> tuple[np.ndarray | None, str, int |
     return H, "custom", H.shape[0]
 
 
+BETAS = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
+
+
+def divergence(loss: str | float, beta: float | None) -> dict[str, Any]:
+    """``loss`` and ``beta`` as the registry of losses knows them.
+
+    ``loss`` may be a number, which is beta; the betas that have a name get their loss.
+
+    Raises
+    ------
+    OptionError
+        The two name different divergences.
+    """
+    if not isinstance(loss, str):
+        loss, beta = "beta", loss if beta is None or beta == loss else math.nan
+    named = BETAS.get(loss)
+    if beta is None:
+        if loss == "beta":
+            raise OptionError("loss is 'beta', but beta was not given")
+        return {"loss": loss, "beta": named if loss == "itakura-saito" else None}
+    if isinstance(beta, bool) or not isinstance(beta, (int, float)) or not math.isfinite(beta):
+        raise OptionError(f"beta is {beta!r}; it must be one finite number")
+    if loss == "frobenius" or named is None:  # beta alone, with the default loss
+        for name, number in BETAS.items():
+            if number == beta:
+                return divergence(name, None)
+        return {"loss": "beta", "beta": float(beta)}
+    if beta != named:
+        raise OptionError(f"loss {loss!r} has beta = {named:g}, but beta is {beta!r}")
+    return divergence(loss, None)
+
+
 def fit_config(options: dict[str, Any], init: str) -> FitConfig:
     """The frozen options of a fit; options that are None keep their defaults."""
     values = {name: value for name, value in options.items() if value is not None}
@@ -90,4 +127,5 @@ def fit_config(options: dict[str, Any], init: str) -> FitConfig:
             values[name] = whole_number(values[name], name, 1)
     if "dtype" in values:
         values["dtype"] = np.dtype(values["dtype"]).name
+    values.update(divergence(values.get("loss", "frobenius"), values.get("beta")))
     return FitConfig(models=(model,), init=init, **values)

@@ -9,6 +9,7 @@ import click
 
 from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import DURATION, cluster_options, debug_option, layout_options, overwrite
+from dnmf.cli.options_loss import loss_options
 
 __all__ = ["command"]
 
@@ -40,6 +41,7 @@ Examples:
     show_default=True,
     help="What a chunk that is not stored means.",
 )
+@loss_options
 @click.option("--strict-bits", is_flag=True, help="Refuse workers that would round differently.")
 @overwrite
 @cluster_options

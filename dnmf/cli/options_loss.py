@@ -1,0 +1,87 @@
+"""Options of what is minimised, and of where it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from dnmf.cli.options import SIZE
+
+__all__ = ["loss_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Loss(click.ParamType):
+    """A name, or beta of any other divergence."""
+
+    name = "loss"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | float:
+        from dnmf.losses import LOSSES
+
+        try:
+            return float(value)
+        except ValueError:
+            pass
+        names = [name for name in LOSSES if name != "beta"]
+        if value not in names:
+            self.fail(f"{value!r} is no loss; give {', '.join(names)} or a number (beta)")
+        return str(value)
+
+
+class _Alpha(click.ParamType):
+    """A number, or the word ``same``."""
+
+    name = "alpha"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | float:
+        if value == "same":
+            return "same"
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor 'same'")
+
+
+_OPTIONS = (
+    click.option(
+        "--loss",
+        type=_Loss(),
+        metavar="NAME|BETA",
+        help="Divergence: frobenius, kullback-leibler, itakura-saito, or beta [default: frobenius].",
+    ),
+    click.option(
+        "--solver", type=click.Choice(["hals", "mu"]), help="Instead of the loss's own solver."
+    ),
+    click.option("--alpha-W", "alpha_W", type=click.FloatRange(min=0), help="Penalty of W."),
+    click.option("--alpha-H", "alpha_H", type=_Alpha(), help="Penalty of H [default: same]."),
+    click.option(
+        "--l1-ratio", type=click.FloatRange(0, 1), help="Share of l1 in the penalties [default: 0]."
+    ),
+    click.option(
+        "--n-init",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Random starts that race on the sample [default: 4].",
+    ),
+    click.option(
+        "--sample",
+        type=click.FloatRange(0, 1),
+        help="Share of rows kept in memory to start from; 0: none [default: 0.2].",
+    ),
+    click.option("--sample-bytes", type=SIZE, help="Most bytes of the sample [default: 1GiB]."),
+)
+
+
+def loss_options(function: F) -> F:
+    """``--loss``, penalties, ``--n-init`` and ``--sample``."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
