@@ -62,7 +62,8 @@ class Problem:
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        parts = (self.V.data, self.V.indices, self.V.indptr) if sp.issparse(self.V) else (self.V,)
+        V = self.V
+        parts = (V,) if isinstance(V, np.ndarray) else (V.data, V.indices, V.indptr)
         for array in (*parts, self.W, self.H):
             if array is not None:
                 array.flags.writeable = False
@@ -70,7 +71,7 @@ class Problem:
     @property
     def dense(self) -> np.ndarray:
         """V as an (n, d) array."""
-        return self.V.toarray() if sp.issparse(self.V) else self.V
+        return self.V if isinstance(self.V, np.ndarray) else self.V.toarray()
 
 
 def six_by_two() -> Problem:
