@@ -43,17 +43,17 @@ def megabytes(text: str) -> float:
 
 @pytest.mark.cluster
 def test_large_stays_within_its_memory(program, tmp_path):
-    """V is twice what a worker may plan with beside its imports; it gathers nowhere."""
+    """V is more than a worker may plan with beside its imports; it gathers nowhere."""
     folder = tmp_path / "demo"
     printed = program(
         *("demo", "--large", SIZE, "--columns", 100, "-k", 8, "--folder", folder),
-        *("--workers", 2, "--threads", 1, "--memory", "600MB", "--max-passes", 3),
+        *("--workers", 2, "--threads", 1, "--memory", "700MB", "--max-passes", 3),
     )
     assert printed.returncode == 0, printed.stderr
     pairs = (re.split(r"\s{2,}", line, maxsplit=1) for line in printed.stdout.splitlines())
     said = dict(pair for pair in pairs if len(pair) == 2)
     assert "workers lost" not in said
-    assert megabytes(said["largest worker"]) < 600
+    assert megabytes(said["largest worker"]) < 700
     assert megabytes(said["client's growth"]) < 200
     V = zarr.open_array(folder / "V.zarr", mode="r")
     assert V.nbytes == SIZE
