@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from dnmf.config import FitConfig, Resources
 from dnmf.conversion import convert
-from dnmf.errors import InputError, OptionError
+from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
-from dnmf.executors.serial import Serial
-from dnmf.fitting.context import Context
-from dnmf.fitting.drive import discard_if_invalid, run_in_folder, run_in_memory
-from dnmf.fitting.events import Listener, Planned
-from dnmf.fitting.memory import MemoryNeed, check_memory
-from dnmf.fitting.plan import Plan, make_plan
+from dnmf.fitting.events import Listener
+from dnmf.fitting.memory import check_memory
+from dnmf.fitting.plan import make_plan
 from dnmf.fitting.report import PlanReport
-from dnmf.fitting.start import put_start
 from dnmf.fitting.work import Executor
 from dnmf.interop import as_source
-from dnmf.interop.staging import stage
+from dnmf.launch import begin, go_on, planned_run
 from dnmf.options import fit_config, given_start, merge_aliases
-from dnmf.runs.folder import FolderStore
-from dnmf.runs.lock import RunLock
-from dnmf.runs.memory import MemoryStore
 from dnmf.runs.result import Result
-from dnmf.sources.base import Source
 
 __all__ = ["choose_executor", "convert", "fit", "open", "plan", "resume", "transform"]
 
@@ -181,12 +172,12 @@ def fit(
     H, name, options["k"] = given_start(init, options["k"])
     begun = out if resume and out is not None and os.path.exists(out) else None
     if begun is not None and options["seed"] is None:  # the one that was drawn when it began
-        options["seed"] = _planned(begun).config.models[0].seed
+        options["seed"] = planned_run(begun).config.models[0].seed
     config = fit_config(options, name)
     work = choose_executor(client, executor)
     if begun is not None:
-        return _go_on(begun, work, on_event, max_time, V, config)
-    return _begin(V, config, "fit", work, out, overwrite, on_event, H, init_W)
+        return go_on(begun, work, on_event, max_time, V, config)
+    return begin(V, config, "fit", work, out, overwrite, on_event, H, init_W)
 
 
 def transform(
@@ -224,7 +215,7 @@ def transform(
     checked, name, k = given_start(H, None)
     config = fit_config({**options, "k": k, "seed": 0}, name)
     work = choose_executor(client, executor)
-    return _begin(V, config, "transform", work, out, overwrite, on_event, checked, None).W
+    return begin(V, config, "transform", work, out, overwrite, on_event, checked, None).W
 
 
 def resume(
@@ -239,7 +230,7 @@ def resume(
 
     A finished run is opened and returned as it is.
     """
-    return _go_on(path, choose_executor(client, executor), on_event, max_time, None, None)
+    return go_on(path, choose_executor(client, executor), on_event, max_time, None, None)
 
 
 def open(path: str | os.PathLike[str]) -> Result:
@@ -275,105 +266,3 @@ def plan(
     offered = resources or choose_executor(client, None).resources()
     laid_out, _ = make_plan(as_source(V), config)
     return PlanReport(laid_out, offered, check_memory(laid_out, offered))
-
-
-def _begin(
-    V: Any,
-    config: FitConfig,
-    mode: str,
-    executor: Executor,
-    out: str | os.PathLike[str] | None,
-    overwrite: bool,
-    on_event: Listener | None,
-    H: np.ndarray | None,
-    W: np.ndarray | None,
-) -> Result:
-    """Plan, create the run, put its start, and run it."""
-    listen = on_event or _ignore
-    source = as_source(V, getattr(executor, "client", None))
-    serial = isinstance(executor, Serial)
-    moves = not serial and not source.persistent
-    if not (moves and source.kind == "dask"):  # whose chunks are not those that the fit reads
-        laid_out, oriented, need = _lay_out(source, config, mode, executor)
-    if out is None and not serial:
-        raise OptionError("a fit on a cluster needs out: a path that all workers reach")
-    executor.check()
-    if out is None:
-        memory = MemoryStore()
-        laid_out = put_start(memory, laid_out, H, W)
-        memory.create(laid_out.to_json())
-        listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
-        context = Context(memory, laid_out, oriented)
-        return run_in_memory(context, executor, listen, config.max_time)
-    protect = [source.describe_location()] if hasattr(source, "describe_location") else []
-    store = FolderStore.create_new(out, None, overwrite, protect)
-    try:
-        if moves:
-            source = stage(source, store, executor)
-            laid_out, oriented, need = _lay_out(source, config, mode, executor)
-        laid_out = put_start(store, laid_out, H, W)
-        store.create(laid_out.to_json())
-    except BaseException:
-        store.discard()
-        raise
-    listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
-    with RunLock(store.path), discard_if_invalid(store):
-        return run_in_folder(Context(store, laid_out, oriented), executor, listen, config.max_time)
-
-
-def _lay_out(
-    source: Source, config: FitConfig, mode: str, executor: Executor
-) -> tuple[Plan, Source, MemoryNeed]:
-    """The plan, the source as it will be read, and the memory that the plan needs."""
-    laid_out, oriented = make_plan(source, config, mode)
-    return laid_out, oriented, check_memory(laid_out, executor.resources())
-
-
-def _go_on(
-    path: str | os.PathLike[str],
-    executor: Executor,
-    on_event: Listener | None,
-    max_time: float | None,
-    V: Any,
-    config: FitConfig | None,
-) -> Result:
-    """Continue a run; V and config, where given, must be those that it began with."""
-    found = Result.open(path)
-    store = FolderStore(path)
-    planned = _planned(path)
-    context = _reopen(store, planned, V, config)
-    if found.done:
-        return found
-    check_memory(planned, executor.resources())
-    executor.check()
-    locked = RunLock(store.path) if store.path else nullcontext()
-    with locked:
-        return run_in_folder(context, executor, on_event or _ignore, max_time)
-
-
-def _planned(path: str | os.PathLike[str]) -> Plan:
-    return Plan.from_json(FolderStore(path).plan())
-
-
-def _reopen(store: FolderStore, planned: Plan, V: Any, config: FitConfig | None) -> Context:
-    """The run's context, with its options and data's layout compared to what is given."""
-    if config is not None:
-        wrong = planned.config.differences(config)
-        if wrong:
-            raise OptionError(
-                f"{store.path} was begun with other options ({'; '.join(wrong)}); resume it with "
-                f"the same ones, or start again with overwrite"
-            )
-    if V is None or planned.source is not None:
-        return Context.open(store.path)
-    again, oriented = make_plan(as_source(V), planned.config, planned.mode)
-    if again.source_metadata != planned.source_metadata:
-        raise InputError(
-            f"V ({again.description}) is not the matrix that {store.path} was begun with "
-            f"({planned.description})"
-        )
-    return Context(store, planned, oriented)
-
-
-def _ignore(event: Any) -> None:
-    """No listener: events go nowhere."""

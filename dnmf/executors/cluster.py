@@ -77,6 +77,10 @@ class Cluster:
         """See `Executor.probe`."""
         probe_workers(self.client, path)
 
+    def room(self, need: Callable[[int], int]) -> int:
+        """Bytes of V that the workers can keep decoded; ``need`` of a worker by its threads."""
+        return self._residency.room(need)
+
     def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
         """See `Executor.run_step`; a step that failed for reasons that can pass is run again."""
         payload = pickle.dumps(work)
@@ -103,8 +107,9 @@ class Cluster:
         kept, loads = self._residency.segments(work)
         graph, outputs = _graph(name, work, payload, kept)
         with listening(self.client, name, news.tell):
-            futures = self.client.get({**loads, **graph}, [*outputs, *loads], sync=False)
-            self._residency.keep(work, dict(zip(loads, futures[len(outputs) :], strict=True)))
+            held = self._residency.outputs(loads)
+            futures = self.client.get({**loads, **graph}, [*outputs, *held], sync=False)
+            self._residency.keep(dict(zip(held, futures[len(outputs) :], strict=True)))
             futures = futures[: len(outputs)]
             watch.wait(futures)
             values = self.client.gather(futures)

@@ -7,6 +7,7 @@ released when the cluster shrinks. Which segments are kept changes reads and spe
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -78,19 +79,32 @@ class Residency:
         for segment in sorted(chosen - set(kept)):
             key = f"dnmf-segment-{self._run}-{id(self):x}-{segment}"
             kept[segment] = key
-            loads[key] = (_load_segment, payload, segment)
+            graph, blocks = loader.graph(segment) or ({}, None)
+            loads |= graph
+            loads[key] = (_load_segment, payload, segment, blocks)
         return kept, loads
 
-    def keep(self, work: Work, futures: dict[str, Future]) -> None:
-        """Hold what a step has loaded."""
+    def keep(self, futures: dict[str, Future]) -> None:
+        """Hold the segments that a step loads."""
         for key, future in futures.items():
             self._kept[int(key.rpartition("-")[2])] = future
 
-    def _choose(self, loader: Any) -> set[int]:
-        """The first segments, as many as fit into all workers' room together."""
+    @staticmethod
+    def outputs(loads: Mapping[Any, Any]) -> list[str]:
+        """The keys of segments among the tasks that load them."""
+        return [key for key in loads if str(key).startswith("dnmf-segment-")]
+
+    def room(self, need: Callable[[int], int]) -> int:
+        """Bytes that all workers together can keep; ``need`` of a worker by its threads."""
         workers = list(self._client.scheduler_info(n_workers=-1)["workers"].values())
         threads = {worker["nthreads"] for worker in workers}
-        left = room(workers, {count: loader.need(count) for count in threads})
+        return room(workers, {count: need(count) for count in threads})
+
+    def _choose(self, loader: Any) -> set[int]:
+        """The first segments, as many as fit; all of them where nothing else holds V."""
+        if loader.graph(0) is not None:
+            return set(range(len(loader.sizes())))
+        left = self.room(loader.need)
         chosen = set()
         for segment, size in enumerate(loader.sizes()):
             left -= size
@@ -106,6 +120,6 @@ def _loader(payload: bytes) -> Any:
     return pickle.loads(payload)
 
 
-def _load_segment(payload: bytes, segment: int) -> Any:
-    loaded, _ = with_retries(lambda: _loader(payload)(segment))
+def _load_segment(payload: bytes, segment: int, blocks: list[Any] | None) -> Any:
+    loaded, _ = with_retries(lambda: _loader(payload)(segment, blocks))
     return loaded

@@ -24,6 +24,7 @@ from dnmf.runs.base import ObjectRef, RunStore
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import from_spec
 from dnmf.sources.base import Block, Matrix, Source
+from dnmf.sources.held import HeldSource
 
 __all__ = ["Context", "Loaded", "Loader", "cached_work", "read_segment", "refs"]
 
@@ -55,7 +56,8 @@ class Context:
         plan = Plan.from_json(store.plan())
         if plan.source is None:
             raise RunError(f"{path}: its data were only in the memory of the process that began it")
-        source = from_spec(plan.source)
+        held = plan.source["kind"] == "held"
+        source = HeldSource(plan.source) if held else from_spec(plan.source)
         if json.loads(json.dumps(source.metadata())) != plan.source_metadata:
             raise InputError(
                 f"{source.describe()} changed since the run began (then {plan.description}); "
@@ -116,18 +118,29 @@ class Loader:
 
     def sizes(self) -> list[int]:
         """Bytes of every segment in memory."""
-        plan = self.context.plan
-        ratio = np.dtype(plan.dtype).itemsize / np.dtype(plan.stored_dtype).itemsize
-        return [int(size * max(ratio, 1.0)) for size in plan.segment_bytes]
+        return self.context.plan.memory_bytes
 
     def need(self, threads: int) -> int:
         """Bytes that a worker needs besides kept segments."""
         return predict_memory(self.context.plan, threads).total
 
-    def __call__(self, segment: int) -> Loaded:
-        """Read a segment once."""
-        blocks = read_segment(self.context, segment, None)
-        return [(_arrays(block.V), block.start, nbytes, check) for block, nbytes, check in blocks]
+    def graph(self, segment: int) -> tuple[dict[Any, Any], list[Any]] | None:
+        """A Dask graph and the keys of the segment's blocks, where V is a graph; else None."""
+        make = getattr(self.context.source, "block_graph", None)
+        starts = self.context.plan.segment_block_starts(segment)
+        return None if make is None else make(starts)
+
+    def __call__(self, segment: int, raw: list[Matrix] | None = None) -> Loaded:
+        """Read a segment once; or take its raw blocks, where they come from a graph."""
+        if raw is None:
+            found = list(read_segment(self.context, segment, None))
+        else:
+            plan, starts = self.context.plan, self.context.plan.segment_block_starts(segment)
+            found = [
+                (Block(_cast(block, plan.dtype), start), _nbytes(block), checksum(block))
+                for block, start in zip(raw, starts, strict=False)
+            ]
+        return [(_arrays(block.V), block.start, nbytes, check) for block, nbytes, check in found]
 
 
 def _cached_loader(path: str, run_id: str) -> Loader:

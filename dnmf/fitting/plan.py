@@ -95,6 +95,12 @@ class Plan:
         return sum(self.segment_bytes)
 
     @property
+    def memory_bytes(self) -> list[int]:
+        """Bytes of every segment once decoded, in the dtype to compute in."""
+        ratio = np.dtype(self.dtype).itemsize / np.dtype(self.stored_dtype).itemsize
+        return [int(size * max(ratio, 1.0)) for size in self.segment_bytes]
+
+    @property
     def row_starts(self) -> list[int]:
         """First row of every segment, then n."""
         return [self.block_starts[b] for b in self.segment_blocks]

@@ -1,0 +1,67 @@
+"""A Dask array that stays in the cluster's memory, where it fits; else it is staged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dnmf.config import FitConfig
+from dnmf.errors import MemoryPlanError
+from dnmf.executors.cluster import Cluster
+from dnmf.fitting.memory import predict_memory
+from dnmf.fitting.plan import make_plan
+from dnmf.fitting.work import Executor
+from dnmf.interop.dask_array import DaskArraySource
+from dnmf.interop.staging import stage
+from dnmf.runs.folder import FolderStore
+from dnmf.sources.base import Source
+
+__all__ = ["HeldDaskArray", "hold", "hold_or_stage"]
+
+
+class HeldDaskArray(DaskArraySource):
+    """A Dask array whose segments workers keep decoded; only their shape is written down."""
+
+    @property
+    def persistent(self) -> bool:
+        """Workers find it: they are handed its blocks."""
+        return True
+
+    def transposed(self) -> Source | None:
+        return None
+
+    def spec(self) -> Mapping[str, Any]:
+        """What `HeldSource` needs."""
+        return {
+            "kind": "held",
+            "shape": list(self.shape),
+            "dtype": self.dtype.str,
+            "sparse": self.is_sparse,
+            "nbytes": int(self.nbytes),
+            "description": self.describe(),
+            "metadata": json.loads(json.dumps(self.metadata())),
+        }
+
+
+def hold(source: Source, executor: Executor) -> Source:
+    """The array as its run began with it; anything but a Dask array stays what it is."""
+    if isinstance(source, DaskArraySource) and isinstance(executor, Cluster):
+        return HeldDaskArray(source.array, executor.client)
+    return source
+
+
+def hold_or_stage(
+    source: Source, config: FitConfig, mode: str, store: FolderStore, executor: Executor
+) -> Source:
+    """Keep a Dask array in memory where all of it fits, else write it into the run once."""
+    if isinstance(source, DaskArraySource) and isinstance(executor, Cluster) and mode == "fit":
+        held = HeldDaskArray(source.array, executor.client)
+        try:
+            plan, oriented = make_plan(held, config, mode)
+        except MemoryPlanError:  # chunks that are too tall for blocks are cut when staged
+            return stage(source, store, executor)
+        sizes = sum(plan.memory_bytes)
+        if oriented is held and sizes <= executor.room(lambda t: predict_memory(plan, t).total):
+            return held
+    return stage(source, store, executor)

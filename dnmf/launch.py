@@ -1,0 +1,156 @@
+"""From what a caller gives to a running loop: plan, run folder, start, executor."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from dnmf.config import FitConfig
+from dnmf.errors import InputError, OptionError
+from dnmf.executors.serial import Serial
+from dnmf.fitting.context import Context
+from dnmf.fitting.drive import discard_if_invalid, run_in_folder, run_in_memory
+from dnmf.fitting.events import Listener, Planned
+from dnmf.fitting.memory import MemoryNeed, check_memory
+from dnmf.fitting.plan import Plan, make_plan
+from dnmf.fitting.report import PlanReport
+from dnmf.fitting.start import put_start
+from dnmf.fitting.work import Executor
+from dnmf.interop import as_source
+from dnmf.interop.staging import stage
+from dnmf.runs.folder import FolderStore
+from dnmf.runs.lock import RunLock
+from dnmf.runs.memory import MemoryStore
+from dnmf.runs.result import Result
+from dnmf.sources.base import Source
+
+__all__ = ["begin", "go_on", "planned_run"]
+
+
+def begin(
+    V: Any,
+    config: FitConfig,
+    mode: str,
+    executor: Executor,
+    out: str | os.PathLike[str] | None,
+    overwrite: bool,
+    on_event: Listener | None,
+    H: np.ndarray | None,
+    W: np.ndarray | None,
+) -> Result:
+    """Plan, create the run, put its start, and run it."""
+    listen = on_event or _ignore
+    source = as_source(V, getattr(executor, "client", None))
+    serial = isinstance(executor, Serial)
+    moves = not serial and not source.persistent
+    if not (moves and source.kind == "dask"):  # whose chunks are not those that the fit reads
+        laid_out, oriented, need = _lay_out(source, config, mode, executor)
+    if out is None and not serial:
+        raise OptionError("a fit on a cluster needs out: a path that all workers reach")
+    executor.check()
+    if out is None:
+        memory = MemoryStore()
+        laid_out = put_start(memory, laid_out, H, W)
+        memory.create(laid_out.to_json())
+        listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
+        context = Context(memory, laid_out, oriented)
+        return run_in_memory(context, executor, listen, config.max_time)
+    protect = [source.describe_location()] if hasattr(source, "describe_location") else []
+    store = FolderStore.create_new(out, None, overwrite, protect)
+    try:
+        if moves:
+            source = _place(source, config, mode, store, executor)
+            laid_out, oriented, need = _lay_out(source, config, mode, executor)
+        laid_out = put_start(store, laid_out, H, W)
+        store.create(laid_out.to_json())
+    except BaseException:
+        store.discard()
+        raise
+    listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
+    with RunLock(store.path), discard_if_invalid(store):
+        return run_in_folder(Context(store, laid_out, oriented), executor, listen, config.max_time)
+
+
+def _place(
+    source: Source, config: FitConfig, mode: str, store: FolderStore, executor: Executor
+) -> Source:
+    """V where the workers find it: held in their memory, or written into the run once."""
+    if source.kind != "dask":
+        return stage(source, store, executor)
+    from dnmf.interop.held import hold_or_stage
+
+    return hold_or_stage(source, config, mode, store, executor)
+
+
+def _lay_out(
+    source: Source, config: FitConfig, mode: str, executor: Executor
+) -> tuple[Plan, Source, MemoryNeed]:
+    """The plan, the source as it will be read, and the memory that the plan needs."""
+    laid_out, oriented = make_plan(source, config, mode)
+    return laid_out, oriented, check_memory(laid_out, executor.resources())
+
+
+def go_on(
+    path: str | os.PathLike[str],
+    executor: Executor,
+    on_event: Listener | None,
+    max_time: float | None,
+    V: Any,
+    config: FitConfig | None,
+) -> Result:
+    """Continue a run; V and config, where given, must be those that it began with."""
+    found = Result.open(path)
+    store = FolderStore(path)
+    planned = planned_run(path)
+    context = _reopen(store, planned, V, config, executor)
+    if found.done:
+        return found
+    check_memory(planned, executor.resources())
+    executor.check()
+    locked = RunLock(store.path) if store.path else nullcontext()
+    with locked:
+        return run_in_folder(context, executor, on_event or _ignore, max_time)
+
+
+def planned_run(path: str | os.PathLike[str]) -> Plan:
+    return Plan.from_json(FolderStore(path).plan())
+
+
+def _reopen(
+    store: FolderStore, planned: Plan, V: Any, config: FitConfig | None, executor: Executor
+) -> Context:
+    """The run's context, with its options and data's layout compared to what is given."""
+    if config is not None:
+        wrong = planned.config.differences(config)
+        if wrong:
+            raise OptionError(
+                f"{store.path} was begun with other options ({'; '.join(wrong)}); resume it with "
+                f"the same ones, or start again with overwrite"
+            )
+    kind = planned.source["kind"] if planned.source else None
+    if kind not in (None, "held"):
+        return Context.open(store.path)
+    if V is None:
+        raise InputError(
+            f"{store.path}: its data ({planned.description}) were only in memory; pass the same "
+            f"matrix again: dnmf.fit(V, ..., out=..., resume=True)"
+        )
+    source = as_source(V)
+    if kind == "held":
+        from dnmf.interop.held import hold
+
+        source = hold(source, executor)
+    again, oriented = make_plan(source, planned.config, planned.mode)
+    if again.source_metadata != planned.source_metadata:
+        raise InputError(
+            f"V ({again.description}) is not the matrix that {store.path} was begun with "
+            f"({planned.description})"
+        )
+    return Context(store, planned, oriented)
+
+
+def _ignore(event: Any) -> None:
+    """No listener: events go nowhere."""

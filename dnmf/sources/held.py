@@ -1,0 +1,82 @@
+"""V that is nowhere but in the memory of a cluster: known by its shape, read by nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from dnmf.errors import InputError
+from dnmf.sources.base import Matrix, Source
+
+__all__ = ["HeldSource"]
+
+
+class HeldSource:
+    """What a worker knows of a Dask array whose blocks it is handed.
+
+    Parameters
+    ----------
+    spec : dict
+        ``shape``, ``dtype``, ``sparse``, ``nbytes``, ``description`` and ``metadata``.
+    """
+
+    kind: ClassVar[str] = "held"
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._spec = dict(spec)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n, d = self._spec["shape"]
+        return int(n), int(d)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self._spec["dtype"])
+
+    @property
+    def is_sparse(self) -> bool:
+        return bool(self._spec["sparse"])
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._spec["nbytes"])
+
+    @property
+    def persistent(self) -> bool:
+        return True
+
+    def _refuse(self) -> NoReturn:
+        raise InputError(
+            f"{self.describe()} was only in the memory of a cluster that is gone; pass the same "
+            f"array again: dnmf.fit(V, ..., out=..., resume=True)"
+        )
+
+    def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
+        self._refuse()
+
+    def block_bytes(self, start: int, stop: int) -> int:
+        self._refuse()
+
+    def read_overhead(self, start: int, stop: int) -> int:
+        self._refuse()
+
+    def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
+        self._refuse()
+
+    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
+        return []
+
+    def transposed(self) -> Source | None:
+        return None
+
+    def describe(self) -> str:
+        return str(self._spec["description"])
+
+    def metadata(self) -> dict[str, Any]:
+        return dict(self._spec["metadata"])
+
+    def spec(self) -> Mapping[str, Any]:
+        return self._spec
