@@ -34,9 +34,12 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def client() -> Iterator[Client]:
     """A client of a local cluster: 2 processes of 1 thread, no dashboard."""
+    import dask.config
     from distributed import Client, LocalCluster
 
     with (
+        # else the cluster gives up a worker that happens to restart when it looks
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,

@@ -68,6 +68,8 @@ def start_local(
         "distributed.worker.preload": [*dask_config.get("distributed.worker.preload"), _DEAF],
         "distributed.nanny.pre-spawn-environ": {**environ, "MALLOC_TRIM_THRESHOLD_": "65536"},
         "distributed.admin.tick.limit": "30s",
+        # else LocalCluster gives up a worker that happens to restart when it looks
+        "distributed.deploy.lost-worker-timeout": "1000 days",
     }
     with (
         dask_config.set(settings),

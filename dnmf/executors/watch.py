@@ -30,6 +30,7 @@ PASSING = (
     FutureCancelledError,
     FuturesCancelledError,
     ClosedClientError,
+    ClusterError,
     OSError,
 )
 """Reasons for which a step may succeed when it is run again."""

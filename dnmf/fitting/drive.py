@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from dnmf.errors import ClusterError, DnmfError, ResumableError, WorkersDiedError
+from dnmf.errors import DnmfError, ResumableError, WorkersDiedError
 from dnmf.fitting.context import Context
 from dnmf.fitting.events import Listener
 from dnmf.fitting.loop import run
@@ -43,7 +43,7 @@ def run_in_folder(
     """
     store = context.store
     assert store.path is not None
-    with _say_how_to_go_on(context, executor):
+    with _say_how_to_go_on(context, executor.resources().threads):
         executor.probe(store.path)
         record = run(context, executor, listen, max_time)
         finish_publication(context, record)
@@ -62,21 +62,16 @@ def discard_if_invalid(store: FolderStore) -> Iterator[None]:
 
 
 @contextmanager
-def _say_how_to_go_on(context: Context, executor: Executor) -> Iterator[None]:
+def _say_how_to_go_on(context: Context, threads: int) -> Iterator[None]:
     path = context.store.path
     try:
         yield
     except ResumableError as error:
-        need = _needed(context, executor) if isinstance(error, WorkersDiedError) else ""
+        need = ""
+        if isinstance(error, WorkersDiedError):
+            size = predict_memory(context.plan, threads).total
+            need = f". By the plan a worker needs {size / 1e6:,.0f} MB"
         raise type(error)(
             f"{error}{need}. All committed passes are safe in {path}; go on with: "
             f"dnmf resume {path}"
         ) from error
-
-
-def _needed(context: Context, executor: Executor) -> str:
-    """What the plan says that a worker needs, for the error about workers that died."""
-    with suppress(ClusterError):  # the cluster may be gone by now
-        need = predict_memory(context.plan, executor.resources().threads)
-        return f". By the plan a worker needs {need.total / 1e6:,.0f} MB"
-    return ""

@@ -18,7 +18,7 @@ from typing import Any
 
 from dnmf.faultpoints import ACTIONS, LOG, PLAN, RELEASE, VARIABLE, matches
 
-__all__ = ["Fault", "active", "count", "plan", "reached", "release", "struck"]
+__all__ = ["Fault", "active", "count", "plan", "reached", "release", "struck", "switch"]
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,19 @@ def active(folder: str | os.PathLike[str], faults: Sequence[Fault] = ()) -> Iter
     """``plan``, and ``DNMF_FAULTS`` set for this process and those that it starts."""
     path = plan(folder, faults)
     before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = path
+    switch(path)
     try:
         yield path
     finally:
-        if before is None:
-            os.environ.pop(VARIABLE, None)
-        else:
-            os.environ[VARIABLE] = before
+        switch(before)
+
+
+def switch(folder: str | None) -> None:
+    """Set ``DNMF_FAULTS`` in this process, or remove it; for processes that run already."""
+    if folder is None:
+        os.environ.pop(VARIABLE, None)
+    else:
+        os.environ[VARIABLE] = folder
 
 
 def reached(folder: str | os.PathLike[str], point: str, **match: Any) -> list[dict[str, Any]]:

@@ -1,0 +1,164 @@
+"""What the tests of faults share: one small fit, its undisturbed result, and faults on workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import zarr
+
+import dnmf
+from dnmf.testing import faults
+from dnmf.testing.problems import planted_poisson
+
+SEGMENTS, PASSES, STEPS = 24, 4, 6
+"""Steps are the scan (0), the passes (1 to 4) and the publication (5)."""
+
+OPTIONS: dict[str, Any] = {
+    "k": 4,
+    "seed": 1,
+    "tol": 0,
+    "max_passes": PASSES,
+    "sample": 0,
+    "block_size": 10 * 64 * 4,  # 10 rows
+    "fan_in": 3,  # 24, 8, 3, 1
+    "slab_size": 8 * 4 * 16,  # 16 of 30 columns
+}
+
+DECISIONS = ("pass", "accepted", "objective", "relative_error", "kkt_W", "kkt_H", "extrapolation")
+
+
+class Undisturbed(NamedTuple):
+    """A matrix and what a serial fit that nothing disturbed makes of it."""
+
+    V: str
+    W: np.ndarray
+    H: np.ndarray
+    history: list[dict[str, Any]]
+
+
+def write_V(folder: Path) -> str:
+    """240 x 30 counts, one chunk per block."""
+    V = planted_poisson(240, 30, 4).V
+    path = str(folder / "V.zarr")
+    zarr.create_array(path, shape=V.shape, chunks=(10, 30), dtype=V.dtype)[:] = V
+    return path
+
+
+def decisions(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What must be bitwise equal in a history."""
+    return [{name: row[name] for name in DECISIONS} for row in history]
+
+
+def assert_undisturbed(result: Any, reference: Undisturbed) -> None:
+    """Bit for bit the fit that nothing disturbed."""
+    assert result.done
+    np.testing.assert_array_equal(result.W[:], reference.W)
+    np.testing.assert_array_equal(result.H[:], reference.H)
+    assert decisions(result.history) == decisions(reference.history)
+
+
+@contextmanager
+def faulty(client: Any, folder: Path, plan: list[faults.Fault] | None = None) -> Iterator[str]:
+    """Faults in this process, in the workers that are there, and in those that nannies start."""
+    count = len(client.scheduler_info(n_workers=-1)["workers"])
+    with faults.active(folder, plan or []) as path:
+        client.run(faults.switch, path)
+        try:
+            yield path
+        finally:
+            faults.release(path)
+    client.wait_for_workers(count, timeout=60)
+    client.run(faults.switch, None)
+
+
+def written(folder: str, step: int) -> int:
+    """How often a segment of W was written in a step."""
+    return faults.count(folder, "segment-written", step=step)
+
+
+def once_per_pass(folder: str, *besides: int) -> None:
+    """Every segment of every pass ran exactly once, besides the passes named."""
+    for step in range(1, PASSES + 1):
+        if step in besides:
+            assert SEGMENTS <= written(folder, step) <= 3 * SEGMENTS
+        else:
+            assert written(folder, step) == SEGMENTS, f"step {step}"
+        for segment in range(SEGMENTS):
+            assert faults.count(folder, "segment-written", step=step, segment=segment) >= 1
+
+
+def until(true: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """Wait until something is true; its value."""
+    end = time.monotonic() + seconds
+    while not (value := true()):
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.02)
+    return value
+
+
+@contextmanager
+def meanwhile(action: Callable[[], None]) -> Iterator[None]:
+    """Another thread does something; what it raises is raised here at the end."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            action()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    yield
+    thread.join(30)
+    if raised:
+        raise raised[0]
+    assert not thread.is_alive()
+
+
+def kill_those_that_hang(folder: str, point: str, count: int, **match: Any) -> None:
+    """SIGKILL the processes that hang at a point, all at once, when so many do."""
+    reached = until(lambda: _enough(faults.reached(folder, point, **match), count))
+    for pid in {details["pid"] for details in reached}:
+        os.kill(pid, signal.SIGKILL)
+    faults.release(folder)
+
+
+def _enough(reached: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    return reached if len({details["pid"] for details in reached}) >= count else []
+
+
+def fit_elsewhere(V: str, out: Path, address: str, **variables: str) -> subprocess.Popen[str]:
+    """The same fit, begun by a process of its own on a cluster that runs."""
+    program = (
+        "import sys, dnmf; from distributed import Client;"
+        "options = eval(sys.argv[4]); client = Client(sys.argv[3]);"
+        "dnmf.fit(sys.argv[1], out=sys.argv[2], client=client, **options)"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program, V, str(out), address, repr(OPTIONS)],
+        env={**os.environ, **variables},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def who_executed(result: Any) -> list[tuple[int, int]]:
+    """Step and process id of every step of a finished fit."""
+    return [(step, pid) for step, _, _, pid, _ in result.details["executed"]]
+
+
+def fit(V: str, out: Path, client: Any, **options: Any) -> Any:
+    """The small fit on a cluster."""
+    return dnmf.fit(V, out=out, client=client, **{**OPTIONS, **options})
