@@ -243,9 +243,12 @@ class Resources:
         Bytes of the smallest worker; None is unlimited or unknown.
     description : str
         For people, e.g. ``"serial"`` or ``"2 workers x 1 thread, 1.0 GB each"``.
+    serial : bool
+        The calling process itself works; it streams V and keeps nothing of it.
     """
 
     workers: int
     threads: int
     memory_limit: int | None
     description: str
+    serial: bool = False

@@ -13,34 +13,11 @@ from typing import Any
 
 from distributed import Client, Future
 
+from dnmf.fitting.memory import room, that_fit
 from dnmf.fitting.work import Work, with_retries
 from dnmf.linalg.blas import limit_threads
 
-__all__ = ["Residency", "room"]
-
-PLANNED = 0.55
-"""Share of a worker's limit up to which memory is given out: Dask spills from 0.6 on."""
-
-UNEVEN = 0.85
-"""Share of the room that is used: Dask does not place results evenly to the byte."""
-
-
-def room(workers: list[dict[str, Any]], need: dict[int, int]) -> int:
-    """Bytes of decoded segments that workers can keep besides what their tasks need.
-
-    Parameters
-    ----------
-    workers : list of dict
-        As the scheduler tells them: ``memory_limit`` (bytes), ``nthreads``.
-    need : dict of int to int
-        Predicted peak of a worker by its threads.
-    """
-    free = [
-        max(0.0, PLANNED * worker["memory_limit"] - need[worker["nthreads"]])
-        for worker in workers
-        if worker["memory_limit"]
-    ]
-    return int(UNEVEN * sum(free))
+__all__ = ["Residency"]
 
 
 class Residency:
@@ -97,21 +74,13 @@ class Residency:
     def room(self, need: Callable[[int], int]) -> int:
         """Bytes that all workers together can keep; ``need`` of a worker by its threads."""
         workers = list(self._client.scheduler_info(n_workers=-1)["workers"].values())
-        threads = {worker["nthreads"] for worker in workers}
-        return room(workers, {count: need(count) for count in threads})
+        return room([(worker["memory_limit"], need(worker["nthreads"])) for worker in workers])
 
     def _choose(self, loader: Any) -> set[int]:
         """The first segments, as many as fit; all of them where nothing else holds V."""
         if loader.graph(0) is not None:
             return set(range(len(loader.sizes())))
-        left = self.room(loader.need)
-        chosen = set()
-        for segment, size in enumerate(loader.sizes()):
-            left -= size
-            if left < 0:
-                break
-            chosen.add(segment)
-        return chosen
+        return set(range(that_fit(loader.sizes(), self.room(loader.need))))
 
 
 @lru_cache(maxsize=2)

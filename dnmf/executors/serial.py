@@ -24,7 +24,7 @@ class Serial(InProcess):
         """See `Executor.resources`."""
         limit = self._memory_limit
         suffix = "" if limit is None else f", {limit / 1e9:.1f} GB"
-        return Resources(1, 1, limit, f"serial (this process{suffix})")
+        return Resources(1, 1, limit, f"serial (this process{suffix})", serial=True)
 
     def check(self) -> None:
         """Nothing to compare: there is one process."""

@@ -11,7 +11,7 @@ from dnmf.config import MIB, Resources
 from dnmf.errors import MemoryPlanError
 from dnmf.fitting.plan import Plan
 
-__all__ = ["BASELINE", "MemoryNeed", "check_memory", "predict_memory"]
+__all__ = ["BASELINE", "MemoryNeed", "check_memory", "predict_memory", "room", "that_fit"]
 
 BASELINE = 260 * MIB
 """A worker process after its imports and compiled kernels, measured on Linux x86-64."""
@@ -24,6 +24,12 @@ GROUP_BYTES = 32 * MIB
 
 RACE_BYTES = 64 * MIB
 """Most bytes of the rows on which starts race."""
+
+KEPT = 0.55
+"""Share of a worker's limit up to which it keeps segments: Dask spills from 0.6 on."""
+
+UNEVEN = 0.85
+"""Share of the room that is used: Dask does not place results evenly to the byte."""
 
 USABLE = 0.7
 """Share of a worker's limit that may be planned: Dask begins to spill at 0.6 to 0.7."""
@@ -109,6 +115,27 @@ def _race_task(plan: Plan) -> int:
     kept = plan.bytes_per_read * plan.sample
     k = max(model.k for model in plan.config.models)
     return int(2.5 * min(kept, RACE_BYTES) + H_STEP_ARRAYS * 8 * k * plan.shape[1])
+
+
+def room(workers: list[tuple[int | None, int]]) -> int:
+    """Bytes of decoded segments that workers together can keep besides what their tasks need.
+
+    Parameters
+    ----------
+    workers : list of (int or None, int)
+        Memory limit and predicted peak of each, in bytes.
+    """
+    free = [max(0.0, KEPT * limit - need) for limit, need in workers if limit]
+    return int(UNEVEN * sum(free))
+
+
+def that_fit(sizes: list[int], left: int) -> int:
+    """How many of the first segments fit into ``left`` bytes."""
+    for segment, size in enumerate(sizes):
+        left -= size
+        if left < 0:
+            return segment
+    return len(sizes)
 
 
 def check_memory(plan: Plan, resources: Resources) -> MemoryNeed:

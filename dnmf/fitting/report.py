@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dnmf.config import Resources
-from dnmf.fitting.memory import MemoryNeed
+from dnmf.fitting.memory import MemoryNeed, room, that_fit
 from dnmf.fitting.plan import Plan
 from dnmf.fitting.work import tree_levels
 
@@ -36,6 +36,26 @@ class PlanReport:
         pieces = 1 + plan.slabs
         return plan.segments + pieces * (plan.segments + tree + 1)
 
+    @property
+    def segments_kept(self) -> int:
+        """Segments that stay decoded in the workers' memory."""
+        limit, count = self.resources.memory_limit, self.resources.workers
+        if self.resources.serial or self.plan.mode != "fit":
+            return 0
+        return that_fit(self.plan.memory_bytes, room([(limit, self.memory.total)] * count))
+
+    @property
+    def kept(self) -> str:
+        """The same in words, with what the scan keeps of V as a sample."""
+        plan, kept = self.plan, self.segments_kept
+        segments = f"{kept:,} of {plan.segments:,} segments of V" if kept else "no segment of V"
+        if kept == plan.segments:
+            segments = "all of V: passes read nothing after the scan"
+        if not plan.sample:
+            return f"{segments}; no sample"
+        rows = "every row" if plan.sample >= 1 else f"{plan.sample:.1%} of the rows"
+        return f"{segments}; a sample of {rows} is fitted first, without reading V"
+
     def lines(self) -> list[tuple[str, str]]:
         """Label and value, line by line."""
         plan, need = self.plan, self.memory
@@ -57,6 +77,7 @@ class PlanReport:
             ),
             ("bytes per read", f"{_size(plan.bytes_per_read)} (the scan, and every pass)"),
             ("runs on", self.resources.description),
+            ("kept in memory", self.kept),
             ("tasks per pass", f"{self.tasks:,}"),
             (
                 "memory per worker",
@@ -81,6 +102,8 @@ class PlanReport:
             "fan_in": plan.config.fan_in,
             "block_starts": list(plan.block_starts),
             "bytes_per_read": plan.bytes_per_read,
+            "segments_kept": self.segments_kept,
+            "sample": plan.sample,
             "tasks_per_pass": self.tasks,
             "resources": asdict(self.resources),
             "memory": asdict(self.memory),
