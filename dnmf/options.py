@@ -93,8 +93,12 @@ def divergence(loss: str | float, beta: float | None) -> dict[str, Any]:
     OptionError
         The two name different divergences.
     """
-    if not isinstance(loss, str):
-        loss, beta = "beta", loss if beta is None or beta == loss else math.nan
+    number = None if isinstance(loss, str) else float(loss)
+    if number is not None:
+        if beta not in (None, number):
+            raise OptionError(f"loss is {loss!r} and beta is {beta!r}; give one of them")
+        loss, beta = "beta", number
+    assert isinstance(loss, str)
     named = BETAS.get(loss)
     if beta is None:
         if loss == "beta":

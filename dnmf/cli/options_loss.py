@@ -55,7 +55,7 @@ _OPTIONS = (
         "--loss",
         type=_Loss(),
         metavar="NAME|BETA",
-        help="Divergence: frobenius, kullback-leibler, itakura-saito, or beta [default: frobenius].",
+        help="Divergence: frobenius, kullback-leibler, itakura-saito or beta [frobenius].",
     ),
     click.option(
         "--solver", type=click.Choice(["hals", "mu"]), help="Instead of the loss's own solver."

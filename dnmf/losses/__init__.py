@@ -12,6 +12,8 @@ __all__ = ["LOSSES", "Loss", "get_loss"]
 LOSSES: dict[str, str] = {
     "frobenius": "dnmf.losses.frobenius:Frobenius",
     "kullback-leibler": "dnmf.losses.kullback_leibler:KullbackLeibler",
+    "itakura-saito": "dnmf.losses.beta:ItakuraSaito",
+    "beta": "dnmf.losses.beta:Beta",
 }
 
 

@@ -1,0 +1,105 @@
+"""Beta-divergences of dense tiles, their derivatives, and the bounded second-order step of H."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dnmf.linalg.jit import kernel
+
+__all__ = ["bounded_steps", "divergence_rows", "exponent", "pair_products", "powers"]
+
+FLOOR = 1e-100
+"""Products W H below it count as it: their negative powers must stay finite."""
+
+LOWEST = 0.01
+HIGHEST = 20.0
+SWEEPS = 100
+
+
+def exponent(beta: float) -> float:
+    """The power of the multiplicative rule that never raises the divergence (Fevotte 2011)."""
+    if beta < 1:
+        return 1.0 / (2.0 - beta)
+    return 1.0 / (beta - 1.0) if beta > 2 else 1.0
+
+
+def powers(Y: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    """Y^(beta - 2) and Y^(beta - 1); Y is raised to FLOOR in place."""
+    np.maximum(Y, FLOOR, out=Y)
+    if beta == 0:
+        below = 1.0 / Y
+        return below * below, below
+    low = np.power(Y, beta - 2.0)
+    return low, low * Y
+
+
+def divergence_rows(V: np.ndarray, Y: np.ndarray, beta: float) -> np.ndarray:
+    """Sum over each row of d(v | y), for beta other than 1; Y > 0.
+
+    scikit-learn's definition: v/y - log(v/y) - 1 for beta = 0, else
+    (v^b + (b - 1) y^b - b v y^(b - 1)) / (b (b - 1)).
+    """
+    if beta == 0:
+        ratio = V / Y
+        return np.sum(ratio - np.log(ratio) - 1.0, axis=1)
+    low = np.power(Y, beta - 1.0)
+    terms = np.power(V, beta) + low * ((beta - 1.0) * Y - beta * V)
+    return np.sum(terms, axis=1) / (beta * (beta - 1.0))
+
+
+def pair_products(X: np.ndarray) -> np.ndarray:
+    """x_t x_u of each row for u <= t, (rows, k (k + 1) / 2)."""
+    rows, columns = np.tril_indices(X.shape[1])
+    return X[:, rows] * X[:, columns]
+
+
+@kernel
+def bounded_steps(H, gradient, K, l2, out):  # type: ignore[no-untyped-def]
+    """Per column minimise the second-order model in the box LOWEST h <= x <= HIGHEST h.
+
+    Parameters
+    ----------
+    H, gradient : (slab, k) float64 arrays
+        The penalty's part is in the gradient.
+    K : (slab, k (k + 1) / 2) float64 array
+        Packed curvature, without l2.
+    out : (slab, k) float64 array
+
+    Returns
+    -------
+    float
+        How much the model falls.
+    """
+    k = H.shape[1]
+    full = np.empty((k, k))
+    g = np.empty(k)
+    decrease = 0.0
+    for c in range(H.shape[0]):
+        position = 0
+        for t in range(k):
+            g[t] = gradient[c, t]
+            out[c, t] = H[c, t]
+            for u in range(t + 1):
+                full[t, u] = K[c, position]
+                full[u, t] = K[c, position]
+                position += 1
+            full[t, t] += l2
+        for _ in range(SWEEPS):
+            moved = 0.0
+            size = 0.0
+            for t in range(k):
+                h = H[c, t]
+                if not (full[t, t] > 0.0 and h > 0.0):
+                    continue
+                x = min(max(out[c, t] - g[t] / full[t, t], LOWEST * h), HIGHEST * h)
+                delta = x - out[c, t]
+                size += full[t, t] * h * h
+                if delta != 0.0:
+                    decrease -= delta * (g[t] + 0.5 * full[t, t] * delta)
+                    out[c, t] = x
+                    for u in range(k):
+                        g[u] += delta * full[t, u]
+                    moved += full[t, t] * delta * delta
+            if moved <= 1e-8 * size:
+                break
+    return decrease

@@ -1,0 +1,249 @@
+"""Beta-divergences other than 1 and 2, by multiplicative rules (design section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dnmf.linalg.beta import bounded_steps, divergence_rows, exponent, pair_products, powers
+from dnmf.linalg.products import gram, row_residual
+from dnmf.losses.base import (
+    NO_PENALTIES,
+    Candidate,
+    Factor,
+    HStep,
+    Matrix,
+    Penalties,
+    SmallStats,
+)
+
+__all__ = ["Beta", "ItakuraSaito"]
+
+TILE_ENTRIES = 1 << 19
+CURVATURE_BYTES = 256 << 20
+W_STEPS = 6
+COLD_STEPS = 20
+FLOOR = float(np.finfo(np.float64).tiny)
+
+
+class Beta:
+    """W by majorisation-minimisation on the resident block; H too, or with curvature as bold.
+
+    Blocks are dense tiles of rows in float64: powers of W H leave the range of float32. The
+    curvature is the Gauss-Newton one, sum_i y^(beta - 2) w_it w_iu.
+
+    Parameters
+    ----------
+    beta : float
+    penalties : Penalties
+    classic : bool
+        The multiplicative rules and nothing else, one step of W per pass.
+    """
+
+    name = "beta"
+    solvers: tuple[str, ...] = ("mu",)
+    extrapolates = False
+
+    def __init__(
+        self, beta: float, penalties: Penalties = NO_PENALTIES, classic: bool = False
+    ) -> None:
+        self.beta = beta
+        self.penalties = penalties
+        self.gauge_free = not penalties
+        self.classic = classic
+        self.kept: int | None = 1
+
+    @classmethod
+    def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> Beta:
+        """See `Loss.make`."""
+        return cls(0.5 if beta is None else beta, penalties, classic=solver == "mu")
+
+    def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
+        """See `Loss.prepare`."""
+        sums = H.sum(axis=1, dtype=np.float64)
+        return Factor(H, None, gram(H.T), sums, self.penalties.of_H(H))
+
+    def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
+        """See `Loss.empty`: numerators, denominators, and the curvature where it fits."""
+        packed = k * (k + 1) // 2
+        rows = 2 * k + (packed if not self.classic and 8 * d * packed <= CURVATURE_BYTES else 0)
+        return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((rows, d))
+
+    def size(self, total: float, sumsq: float, entries: int) -> float:
+        """See `Loss.size`: n d mean(V)^beta."""
+        return float(entries * (total / entries) ** self.beta)
+
+    def update_block(
+        self,
+        V: Matrix,
+        start: int,
+        W: np.ndarray,
+        factor: Factor,
+        rows: np.ndarray,
+        stats: tuple[SmallStats, Any],
+        *,
+        tau: float,
+        residual: bool,
+    ) -> None:
+        """See `Loss.update_block`; the objective is always summed entry by entry."""
+        small, total = stats
+        k = W.shape[1]
+        part = SmallStats(np.zeros((k, k)))
+        of_rows = np.empty(W.shape[0])
+        H = factor.H.astype(np.float64)
+        steps = 1 if self.classic else W_STEPS if W.any() else COLD_STEPS
+        for a, tile in _tiles(V):
+            b = a + tile.shape[0]
+            start_W = _started(W[a:b].astype(np.float64), rows[0, a:b], H)
+            solved = self._solve(tile, start_W, H, steps, tau)
+            W[a:b] = solved
+            of_rows[a:b] = self._statistics(tile, W[a:b].astype(np.float64), H, part, total)
+            part.sweeps += steps * (b - a)
+        part.WtW = gram(W)
+        part.sums = W.sum(axis=0, dtype=np.float64)
+        part.total = float(part.sums.sum())
+        part.sumsq = float(np.trace(part.WtW))
+        part.divergence = float(of_rows.sum())
+        part.candidates = self._worst(V, start, W, factor, of_rows, small)
+        part.residual = small.residual = None
+        small.add(part)
+
+    def _solve(
+        self, V: np.ndarray, W: np.ndarray, H: np.ndarray, steps: int, tau: float
+    ) -> np.ndarray:
+        """Several multiplicative steps of W."""
+        power, penalties = exponent(self.beta), self.penalties
+        for _ in range(steps):
+            low, high = powers(W @ H, self.beta)
+            below = high @ H.T + penalties.l1_W + penalties.l2_W * W
+            W = W * _ratio((V * low) @ H.T, below) ** power
+        return W
+
+    def _statistics(
+        self, V: np.ndarray, W: np.ndarray, H: np.ndarray, part: SmallStats, total: np.ndarray
+    ) -> np.ndarray:
+        """Add what H needs; returns the rows' divergences."""
+        k, penalties = W.shape[1], self.penalties
+        Y = W @ H
+        low, high = powers(Y, self.beta)
+        weighted = V * low
+        total[:k] += W.T @ weighted
+        total[k : 2 * k] += W.T @ high
+        if total.shape[0] > 2 * k:
+            total[2 * k :] += pair_products(W).T @ low
+        should = W * (high @ H.T + penalties.l1_W + penalties.l2_W * W)
+        part.kkt += float(np.sum(_ratio((should - W * (weighted @ H.T)) ** 2, should)))
+        of_rows = divergence_rows(V, Y, self.beta)
+        return np.where(V.any(axis=1), of_rows, 0.0)
+
+    def _worst(
+        self,
+        V: Matrix,
+        start: int,
+        W: np.ndarray,
+        factor: Factor,
+        of_rows: np.ndarray,
+        small: SmallStats,
+    ) -> list[Candidate]:
+        """The worst row of the block, unless the segment has a worse one (one per segment)."""
+        row = int(np.argmax(of_rows))
+        worst = float(of_rows[row])
+        if small.candidates and small.candidates[0].residual >= worst:
+            return []
+        small.candidates = []
+        return [Candidate(worst, start + row, row_residual(V, row, W[row], factor.H))]
+
+    def slabs(self, accumulator: Any, slab_starts: Sequence[int]) -> list[np.ndarray]:
+        """See `Loss.slabs`."""
+        return [np.array(accumulator[:, a:b], order="C") for a, b in pairwise(slab_starts)]
+
+    def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
+        """See `Loss.divergence`."""
+        return max(stats.divergence, 0.0)
+
+    def objective(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
+        """See `Loss.objective`."""
+        penalty = self.penalties.of_W(stats.total, stats.sumsq) + factor.penalty
+        return self.divergence(stats, sumsq, factor) + penalty
+
+    def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
+        """See `Loss.dead`: A_jj G_jj <= eps^2 max (squares: shares below eps)."""
+        size = np.diag(stats.WtW) * G_diagonal
+        limit = float(np.finfo(dtype).eps) ** 2 * float(size.max(initial=0.0))
+        return [int(j) for j in np.flatnonzero(size <= limit)]
+
+    def update_H(
+        self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
+    ) -> HStep:
+        """See `Loss.update_H`: the multiplicative step, and the one with curvature as bold."""
+        assert isinstance(stats.sums, np.ndarray)
+        k, penalties = H.shape[0], self.penalties
+        old = H.astype(np.float64)
+        above = wide[:k]
+        below = wide[k : 2 * k] + penalties.l1_H + penalties.l2_H * old
+        new = old * _ratio(above, below) ** exponent(self.beta)
+        should = old * below
+        kkt = float(np.sum(_ratio((should - old * above) ** 2, should)))
+        gain = 0.5 * float(np.sum((below - above) * (old - new)))
+        share = stats.sums * old.sum(axis=1)
+        plain = np.ascontiguousarray(new, H.dtype)
+        if wide.shape[0] == 2 * k:
+            return HStep(plain, kkt, gain, share)
+        by_columns = [np.ascontiguousarray(x.T) for x in (old, below - above, wide[2 * k :])]
+        bold = np.empty_like(by_columns[0])
+        bold_gain = bounded_steps(*by_columns, penalties.l2_H, bold)
+        return HStep(plain, kkt, gain, share, np.ascontiguousarray(bold.T, H.dtype), bold_gain)
+
+    def from_sample(
+        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
+    ) -> np.ndarray:
+        """See `Loss.from_sample`: columns of zeros in the sample get the mean profile."""
+        lost = ~H.any(axis=0) & (column_sums > 0)
+        if not lost.any():
+            return H
+        mass = weights * H.sum(axis=1, dtype=np.float64)
+        part = column_sums[lost] / max(float(column_sums[~lost].sum()), FLOOR)
+        H = H.copy()
+        H[:, lost] = _ratio(mass, weights)[:, None] * part
+        return H
+
+
+class ItakuraSaito(Beta):
+    """beta = 0: sum v / y - log(v / y) - 1, the same for any scale of V; V > 0."""
+
+    name = "itakura-saito"
+
+    @classmethod
+    def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> ItakuraSaito:
+        """See `Loss.make`."""
+        return cls(0.0, penalties, classic=solver == "mu")
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below, 0 where below is 0."""
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _started(W: np.ndarray, row_sums: np.ndarray, H: np.ndarray) -> np.ndarray:
+    """Rows of zeros start with equal shares of their sum, components at zero with a small one."""
+    sums = H.sum(axis=1)
+    share = _ratio(np.ones_like(sums), sums) / max(int(np.count_nonzero(sums)), 1)
+    fresh = ~W.any(axis=1)
+    W[fresh] = row_sums[fresh, None] * share
+    empty = ~W.any(axis=0)  # components that are tried again
+    if empty.any():
+        W[:, empty] = 1e-3 * row_sums[:, None] * share[empty]
+    W[:, sums == 0] = 0.0
+    return W
+
+
+def _tiles(V: Matrix) -> Iterator[tuple[int, np.ndarray]]:
+    """First row and float64 entries of tiles of whole rows, of about TILE_ENTRIES entries."""
+    height = max(1, TILE_ENTRIES // V.shape[1])
+    for a in range(0, V.shape[0], height):
+        tile = V[a : a + height]
+        dense = tile if isinstance(tile, np.ndarray) else tile.toarray()
+        yield a, dense.astype(np.float64, copy=False)
