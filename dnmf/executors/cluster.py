@@ -77,6 +77,10 @@ class Cluster:
         """See `Executor.probe`."""
         probe_workers(self.client, path)
 
+    def kept(self) -> frozenset[int]:
+        """See `Executor.kept`."""
+        return self._residency.kept
+
     def room(self, need: Callable[[int], int]) -> int:
         """Bytes of V that the workers can keep decoded; ``need`` of a worker by its threads."""
         return self._residency.room(need)

@@ -28,6 +28,11 @@ class Residency:
         self._run: str | None = None
         self._kept: dict[int, Future] = {}
 
+    @property
+    def kept(self) -> frozenset[int]:
+        """Segments that are held."""
+        return frozenset(self._kept)
+
     def segments(self, work: Work) -> tuple[dict[int, Any], dict[str, Any]]:
         """What the leaves of a step find in memory.
 

@@ -63,16 +63,22 @@ class _Run:
         plan, done, nbytes = self.context.plan, 0, 0
         kind = "sample" if step.kind == "pass" and step.rows != "all" else step.kind
         number = transitions.passes(record) + 1 if kind == "pass" else 0
-        reads = kind in ("scan", "pass", "transform")
+        reads = kind in ("scan", "transform") or (kind == "pass" and not self._resident(record))
+        kept = self.executor.kept() if kind == "pass" else frozenset()
+        total = sum(b for s, b in enumerate(plan.segment_bytes) if s not in kept) if reads else 0
 
         def on_leaf(segment: int) -> None:
             nonlocal done, nbytes
             done += 1
-            nbytes += plan.segment_bytes[segment] if reads else 0
-            total = plan.bytes_per_read if reads else 0
+            nbytes += plan.segment_bytes[segment] if reads and segment not in kept else 0
             self.listen(Progress(kind, number, done, work.segments, nbytes, total))
 
         return on_leaf
+
+    def _resident(self, record: dict[str, Any]) -> bool:
+        """Whether the sample holds every row, so that passes read none from the source."""
+        scan = record["state"]["scan"]
+        return bool(scan and scan["resident"] and any(scan["sample"]))
 
     def commit(self, step: Step, record: dict[str, Any], before: dict[str, Any]) -> None:
         """Create the record, tell it, and drop what neither it nor the one before it needs."""

@@ -119,12 +119,20 @@ class Runner(Protocol):
 
     def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome: ...
 
+    def kept(self) -> frozenset[int]:
+        """Segments of V that are in memory, so that a pass does not read them."""
+        ...
+
 
 class Executor(Protocol):
     """Runs steps. The result does not depend on which executor, or how many workers."""
 
     def resources(self) -> Resources:
         """What there is to run on, now."""
+        ...
+
+    def kept(self) -> frozenset[int]:
+        """Segments of V that are in memory, so that a pass does not read them."""
         ...
 
     def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
@@ -180,6 +188,10 @@ def with_retries(call: Callable[[], Value]) -> tuple[Value, int]:
 
 class InProcess:
     """Runs steps in this process, segments in index order: the reference for all executors."""
+
+    def kept(self) -> frozenset[int]:
+        """None: every pass reads V."""
+        return frozenset()
 
     def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
         """See `Executor.run_step`."""
