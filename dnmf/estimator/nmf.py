@@ -20,17 +20,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dnmf import api
 from dnmf.errors import OptionError
+from dnmf.estimator.inputs import as_dask, content, is_stored, module
 from dnmf.estimator.logs import shown
 from dnmf.estimator.parameters import check_parameters, check_shape, seed_of, start_array
 from dnmf.executors.serial import Serial
 from dnmf.interop import as_source
 from dnmf.runs.result import Result
-from dnmf.sources.base import Source
 
 __all__ = ["NMF"]
-
-STORED = ("zarr", "dask")
-"""Packages whose arrays are read where they are, block by block."""
 
 
 class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -84,6 +81,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Bytes of X that are decoded at once, e.g. ``"32MiB"``.
     dtype : {"float32", "float64"}, optional
         To compute in. By default float32 for X of float32, else float64, as in scikit-learn.
+    n_init : int, optional
+        Random starts that race before the fit, 4 by default; 1 is fastest on small data.
 
     Attributes
     ----------
@@ -135,6 +134,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         overwrite: bool = False,
         block_size: int | str | None = None,
         dtype: Any = None,
+        n_init: int | None = None,
     ) -> None:
         self.n_components = n_components
         self.init = init
@@ -153,6 +153,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.overwrite = overwrite
         self.block_size = block_size
         self.dtype = dtype
+        self.n_init = n_init
 
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None) -> NMF:
         """Learn ``components_`` from X (n x d); see `fit_transform`.
@@ -161,7 +162,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         -------
         self
         """
-        X = _content(X)
+        X = content(X)
         with self._place(X, self.out, keep=False) as place:  # W is not asked for
             self._factorize(X, W, H, place)
         return self
@@ -189,7 +190,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ValueError
             X, W, H or a parameter cannot be used (`dnmf.errors` has the classes).
         """
-        X = _content(X)
+        X = content(X)
         with self._place(X, self.out, keep=True) as place:
             return self._hand_back(self._factorize(X, W, H, place).W, X)
 
@@ -208,7 +209,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             NumPy where X is in memory, else lazy.
         """
         check_is_fitted(self)
-        X = _content(X)
+        X = content(X)
         V, dtype = self._checked_input(X, reset=False)
         with self._place(X, out, keep=True) as place, shown(self.verbose) as listener:
             W = api.transform(
@@ -232,8 +233,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             A lazy Dask array where X is a Zarr or a Dask array.
         """
         check_is_fitted(self)
-        if _module(X) == "zarr":
-            X = _as_dask(X)
+        if module(X) == "zarr":
+            X = as_dask(X)
         return X @ self.components_
 
     def _factorize(self, X: Any, W: Any, H: Any, out: Any) -> Result:
@@ -249,6 +250,11 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 seed=seed_of(self.random_state),
                 init=init,
                 init_W=init_W,
+                n_init=self.n_init,
+                loss=self.beta_loss,
+                alpha_W=self.alpha_W,
+                alpha_H=self.alpha_H,
+                l1_ratio=self.l1_ratio,
                 tol=float(self.tol),
                 max_passes=self.max_iter,
                 dtype=dtype,
@@ -268,7 +274,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _checked_input(self, X: Any, reset: bool) -> tuple[Any, str]:
         """V as dnmf reads it, and the dtype to compute in; sets or compares the features."""
-        if _is_stored(X):
+        if is_stored(X):
             V = as_source(X)
             validate_data(self, V, reset=reset, skip_check_array=True)
         else:  # numbers keep their type: blocks are converted as they are read
@@ -281,7 +287,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _executor(self, X: Any) -> Any:
         """Data in the memory of this process stay there unless a client was given."""
-        if self.client is None and not _is_stored(X):
+        if self.client is None and not is_stored(X):
             return Serial()
         return api.choose_executor(self.client, None)
 
@@ -290,7 +296,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Where the result goes: ``out``, or for stored X that this process works on a temporary
         folder (kept until the process ends if ``keep``), or None: memory, or a cluster's refusal.
         """
-        if out is not None or not _is_stored(X) or not isinstance(self._executor(X), Serial):
+        if out is not None or not is_stored(X) or not isinstance(self._executor(X), Serial):
             yield out
             return
         folder = tempfile.mkdtemp(prefix="dnmf-")
@@ -349,9 +355,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """W as the caller of X expects it: NumPy, a Dask array or a Zarr array."""
         own = getattr(self, "_sklearn_output_config", {})
         asked = own.get("transform", get_config()["transform_output"])
-        if not _is_stored(X) or asked != "default":  # a data frame is in memory
+        if not is_stored(X) or asked != "default":  # a data frame is in memory
             return np.ascontiguousarray(W)
-        return _as_dask(W) if _module(X) == "dask" else W
+        return as_dask(W) if module(X) == "dask" else W
 
     @property
     def _n_features_out(self) -> int:
@@ -377,24 +383,3 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         """All but the connection, which only this process has."""
         return {**super().__getstate__(), "client": None}
-
-
-def _module(X: Any) -> str:
-    """The package that the class of X comes from."""
-    return str(type(X).__module__).partition(".")[0]
-
-
-def _content(X: Any) -> Any:
-    """The matrix in a labelled one, so that a lazy matrix is not loaded for its labels."""
-    return {"xarray": lambda: X.data, "anndata": lambda: X.X}.get(_module(X), lambda: X)()
-
-
-def _is_stored(X: Any) -> bool:
-    """Whether X is read block by block from where it is, instead of lying in memory."""
-    return isinstance(X, (str, os.PathLike, Source)) or _module(X) in STORED
-
-
-def _as_dask(W: Any) -> Any:
-    import dask.array
-
-    return dask.array.from_array(W, chunks=W.chunks)

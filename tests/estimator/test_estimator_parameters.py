@@ -70,6 +70,7 @@ def test_every_refusal_is_tested() -> None:
         ({"random_state": -3}, "seed is -3"),
         ({"dtype": "int32"}, "dtype is 'int32'"),
         ({"block_size": "much"}, "block_size is 'much'"),
+        ({"n_init": 0}, "n_init is 0; it must be at least 1"),
     ],
 )
 def test_impossible_values_are_refused(parameters: dict[str, Any], message: str) -> None:
@@ -226,6 +227,14 @@ def test_block_size_cuts_the_data(caplog: pytest.LogCaptureFixture) -> None:
     assert "6 of at most 10 rows" in text
     whole = NMF(3, random_state=0).fit(counts())
     assert model.reconstruction_err_ == pytest.approx(whole.reconstruction_err_, rel=1e-6)
+
+
+@pytest.mark.parametrize("n_init", [1, 3])
+def test_n_init_starts_race(n_init: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "dnmf")
+    NMF(3, random_state=0, n_init=n_init, verbose=1).fit(counts(400))
+    starts = [r for r in caplog.records if r.getMessage().startswith("start ")]
+    assert len(starts) == n_init
 
 
 def test_out_keeps_the_result_and_overwrite_replaces_it(tmp_path: Path) -> None:

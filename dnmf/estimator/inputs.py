@@ -1,0 +1,34 @@
+"""What X may be: in memory, or read block by block from where it is."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from dnmf.sources.base import Source
+
+__all__ = ["STORED", "as_dask", "content", "is_stored", "module"]
+
+STORED = ("zarr", "dask")
+"""Packages whose arrays are read where they are, block by block."""
+
+
+def module(X: Any) -> str:
+    """The package that the class of X comes from."""
+    return str(type(X).__module__).partition(".")[0]
+
+
+def content(X: Any) -> Any:
+    """The matrix in a labelled one, so that a lazy matrix is not loaded for its labels."""
+    return {"xarray": lambda: X.data, "anndata": lambda: X.X}.get(module(X), lambda: X)()
+
+
+def is_stored(X: Any) -> bool:
+    """Whether X is read block by block from where it is, instead of lying in memory."""
+    return isinstance(X, (str, os.PathLike, Source)) or module(X) in STORED
+
+
+def as_dask(W: Any) -> Any:
+    import dask.array
+
+    return dask.array.from_array(W, chunks=W.chunks)
