@@ -190,10 +190,14 @@ def transform(
     dtype: Any = None,
     block_size: int | str | None = None,
     max_block: int | str | None = None,
+    loss: str | float | None = None,
+    beta: float | None = None,
+    alpha_W: float | None = None,
+    l1_ratio: float | None = None,
     executor: Executor | None = None,
     on_event: Listener | None = None,
 ) -> Any:
-    """W of new rows: minimise 1/2 |V - W H|^2 over W >= 0 at the H of a fit, in one read of V.
+    """W of new rows: minimise the loss over W >= 0 at the H of a fit, in one read of V.
 
     Parameters
     ----------
@@ -202,6 +206,8 @@ def transform(
     fit : Result, path of a result, or (k, d) array H
     out : path, optional
         Writes a Zarr group with ``W`` there; needed on a cluster.
+    loss, beta, alpha_W, l1_ratio : as for `fit`
+        By default those of the fit; for an array H least squares without penalty.
 
     Returns
     -------
@@ -211,7 +217,13 @@ def transform(
     if isinstance(fit, (str, os.PathLike)):
         fit = Result.open(fit)
     H = np.asarray(fit.H if isinstance(fit, Result) else fit)
-    options = {"block_size": block_size, "max_block": max_block, "dtype": dtype}
+    options: dict[str, Any] = {"block_size": block_size, "max_block": max_block, "dtype": dtype}
+    asked = {"loss": loss, "beta": beta, "alpha_W": alpha_W, "l1_ratio": l1_ratio}
+    same = loss is None and beta is None
+    learned = fit.config if isinstance(fit, Result) else {}
+    for option, value in asked.items():
+        inherited = learned.get(option) if same or option not in ("loss", "beta") else None
+        options[option] = value if value is not None else inherited
     checked, name, k = given_start(H, None)
     config = fit_config({**options, "k": k, "seed": 0}, name)
     work = choose_executor(client, executor)

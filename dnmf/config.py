@@ -183,6 +183,11 @@ class FitConfig:
         return self.alpha_W, self.alpha_W if self.alpha_H == "same" else float(self.alpha_H)
 
     @property
+    def needs_positive(self) -> bool:
+        """Whether the divergence is infinite at zeros of V."""
+        return self.beta is not None and self.beta <= 0
+
+    @property
     def penalized(self) -> bool:
         """Whether W or H is penalised, which fixes their scales."""
         return any(self.alphas)

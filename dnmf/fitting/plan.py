@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.config import MIB, FitConfig
-from dnmf.errors import InputError, MemoryPlanError, RunError
+from dnmf.errors import InputError, MemoryPlanError, OptionError, RunError
 from dnmf.sources.base import Source
 
 __all__ = ["PLAN_FORMAT", "Plan", "compute_dtype", "make_plan"]
@@ -151,6 +151,11 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
     MemoryPlanError
         Neither rows nor columns can be decoded within ``config.max_block``.
     """
+    if config.needs_positive and source.is_sparse:
+        raise OptionError(
+            f"loss {config.loss!r} (beta = {config.beta:g}) needs V > 0, but {source.describe()} is "
+            f"sparse: use a beta > 0, or give V dense with every entry positive"
+        )
     dtype = compute_dtype(source.dtype, config.dtype)
     axis, oriented, starts = _choose_axis(source, config, dtype, mode)
     n, d = oriented.shape

@@ -12,16 +12,17 @@ import numpy as np
 
 from dnmf.fitting.context import Context, cached_work, read_segment
 from dnmf.fitting.factors import read_H
+from dnmf.fitting.objective import loss_of
 from dnmf.fitting.work import Step
 from dnmf.linalg.blas import numeric_fingerprint
-from dnmf.linalg.hals import cold_start, solve_rows
 from dnmf.linalg.measure import measure
-from dnmf.linalg.products import gram, product_VHt
+from dnmf.losses.base import Factor
 
 __all__ = ["TransformWork"]
 
-SWEEPS = 5000
-TAU = {"float32": 1e-5, "float64": 1e-9}
+SUMMED = (
+    *("bytes_read", "total", "sumsq", "nonzeros", "rows", "divergence", "penalty", "bad"),
+)
 
 
 @dataclass
@@ -29,15 +30,19 @@ class TransformStats:
     """Sums over rows; ``add`` in index order."""
 
     bytes_read: int = 0
+    total: float = 0.0
     sumsq: float = 0.0
-    residual: float = 0.0
+    nonzeros: int = 0
+    rows: int = 0
+    divergence: float = 0.0
+    penalty: float = 0.0
     bad: int = 0
     first_bad: tuple[int, int, float] | None = None
     W: list[list[str]] = field(default_factory=list)
     numeric: list[str] = field(default_factory=list)
 
     def add(self, other: TransformStats) -> None:
-        for name in ("bytes_read", "sumsq", "residual", "bad"):
+        for name in SUMMED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.first_bad = self.first_bad or other.first_bad
         self.W = self.W + other.W
@@ -55,42 +60,41 @@ class TransformWork:
         self.segments = context.plan.segments
         self.fan_in = context.plan.config.fan_in
         self._lock = threading.Lock()
-        self._H: tuple[np.ndarray, np.ndarray | None, np.ndarray] | None = None
+        self._factor: Factor | None = None
+        self.loss = loss_of(context.plan, context.plan.shape[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
         path = self.context.store.path
         return cached_work, (TransformWork, path, self.context.plan.run_id, self.step)
 
-    def _load(self) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    def _load(self) -> Factor:
         with self._lock:
-            if self._H is None:
+            if self._factor is None:
                 plan = self.context.plan
                 assert plan.start_H is not None
                 H = read_H(self.context.store, plan.start_H).astype(plan.dtype)
-                Ht = np.ascontiguousarray(H.T) if plan.sparse else None
-                self._H = H, Ht, gram(H.T).astype(plan.dtype)
-            return self._H
+                self._factor = self.loss.prepare(H, plan.sparse)
+            return self._factor
 
     def leaf(self, segment: int) -> list[Any]:
         """Solve the rows of a segment from a cold start."""
-        H, Ht, G = self._load()
+        factor = self._load()
         plan = self.context.plan
         stats = TransformStats(numeric=[numeric_fingerprint()["digest"]])
         columns = np.zeros((2, plan.shape[1]))
         pieces = []
         for block, nbytes, _ in read_segment(self.context, segment, None):
             found = measure(block.V, columns[0], columns[1])
-            part = TransformStats(nbytes, float(found.row_sumsq.sum()), bad=found.bad)
+            sums = float(found.row_sums.sum()), float(found.row_sumsq.sum())
+            part = TransformStats(nbytes, *sums, found.nonzeros, block.V.shape[0], bad=found.bad)
             if found.first_bad:
                 row, column, value = found.first_bad
                 part.first_bad = (block.start + row, column, value)
             else:
-                C = product_VHt(block.V, H, Ht)
-                W = cold_start(C, G.astype(np.float64))
-                solved = solve_rows(
-                    W, C, G, found.row_sumsq, tau=TAU[plan.dtype], max_sweeps=SWEEPS
-                )
-                part.residual = float(np.maximum(solved.residual_sumsq, 0).sum())
+                rows = np.stack([found.row_sums, found.row_sumsq])
+                W, part.divergence = self.loss.solve(block.V, factor, rows)
+                wide = W.astype(np.float64)
+                part.penalty = self.loss.penalties.of_W(float(wide.sum()), float(np.sum(wide**2)))
                 pieces.append(W)
             stats.add(part)
         if not stats.bad:
@@ -105,5 +109,8 @@ class TransformWork:
         return total
 
     def finish(self, piece: int, reduced: TransformStats, small: Any) -> Any:
-        relative = math.sqrt(reduced.residual / reduced.sumsq) if reduced.sumsq else 0.0
-        return {**vars(reduced), "objective": reduced.residual / 2, "relative_error": relative}
+        entries = reduced.rows * self.context.plan.shape[1]
+        size = self.loss.size(reduced.total, reduced.sumsq, entries) if reduced.total else 0.0
+        relative = math.sqrt(2 * reduced.divergence / size) if size else 0.0
+        objective = reduced.divergence + reduced.penalty
+        return {**vars(reduced), "objective": objective, "relative_error": relative}

@@ -9,12 +9,31 @@ from dnmf.config import FitConfig
 from dnmf.errors import CorruptDataError, InputError
 from dnmf.fitting.plan import Plan
 
-__all__ = ["check_entries", "check_scan"]
+__all__ = ["check_entries", "check_positive", "check_scan"]
 
 SAFE = {"float32": (1e-15, 1e15), "float64": (1e-140, 1e140)}
 """Range of the largest entry in which sums of products of V with itself stay finite."""
 
 SUSPICIOUS = 1e-3
+
+
+def check_positive(plan: Plan, nonzeros: int) -> None:
+    """Refuse zeros where the divergence is infinite at them.
+
+    Raises
+    ------
+    InputError
+        How many there are, and what to do.
+    """
+    n, d = plan.shape
+    if not plan.config.needs_positive or nonzeros == n * d:
+        return
+    raise InputError(
+        f"{n * d - nonzeros:,} of the {n * d:,} entries of V are zero, but loss "
+        f"{plan.config.loss!r} (beta = {plan.config.beta:g}) needs V > 0. When beta_loss <= 0 and "
+        f"X contains zeros, the solver may diverge: add a small value to X, such as 1e-12 of its "
+        f"largest entry, or use a beta_loss > 0"
+    )
 
 
 def check_entries(plan: Plan, bad: int, first: tuple[int, int, float] | None) -> None:
@@ -59,6 +78,8 @@ def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
         Chunks are not stored, and the rest of the matrix makes it unlikely that they hold zeros.
     """
     check_entries(plan, scan["bad"], scan["first_bad"])
+    if not scan["unstored"]:
+        check_positive(plan, scan["nonzeros"])
     if scan["unstored"]:
         _check_unstored(plan, scan)
     if scan["largest"] == 0:

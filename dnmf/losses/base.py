@@ -264,6 +264,10 @@ class Loss(Protocol):
         """
         ...
 
+    def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
+        """W (m, k) of a block solved to convergence from nothing, and its divergence."""
+        ...
+
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
     ) -> np.ndarray:

@@ -26,6 +26,8 @@ TILE_ENTRIES = 1 << 19
 CURVATURE_BYTES = 256 << 20
 W_STEPS = 6
 COLD_STEPS = 20
+PATIENT_STEPS = 2000
+PATIENT_TAU = 1e-5
 FLOOR = float(np.finfo(np.float64).tiny)
 
 
@@ -93,18 +95,18 @@ class Beta:
         k = W.shape[1]
         part = SmallStats(np.zeros((k, k)))
         of_rows = np.empty(W.shape[0])
-        H = factor.H.astype(np.float64)
+        H: np.ndarray = factor.H.astype(np.float64)
         steps = 1 if self.classic else W_STEPS if W.any() else COLD_STEPS
         for a, tile in _tiles(V):
             b = a + tile.shape[0]
             start_W = _started(W[a:b].astype(np.float64), rows[0, a:b], H)
-            solved = self._solve(tile, start_W, H, steps, tau)
+            solved = self._solve(tile, start_W, H, steps, 0.0)
             W[a:b] = solved
             of_rows[a:b] = self._statistics(tile, W[a:b].astype(np.float64), H, part, total)
             part.sweeps += steps * (b - a)
         part.WtW = gram(W)
-        part.sums = W.sum(axis=0, dtype=np.float64)
-        part.total = float(part.sums.sum())
+        sums = W.sum(axis=0, dtype=np.float64)
+        part.sums, part.total = sums, float(sums.sum())
         part.sumsq = float(np.trace(part.WtW))
         part.divergence = float(of_rows.sum())
         part.candidates = self._worst(V, start, W, factor, of_rows, small)
@@ -114,12 +116,15 @@ class Beta:
     def _solve(
         self, V: np.ndarray, W: np.ndarray, H: np.ndarray, steps: int, tau: float
     ) -> np.ndarray:
-        """Several multiplicative steps of W."""
+        """Multiplicative steps of W, until one moves nothing by more than ``tau`` of it."""
         power, penalties = exponent(self.beta), self.penalties
         for _ in range(steps):
             low, high = powers(W @ H, self.beta)
             below = high @ H.T + penalties.l1_W + penalties.l2_W * W
-            W = W * _ratio((V * low) @ H.T, below) ** power
+            factors = _ratio((V * low) @ H.T, below) ** power
+            W = W * factors
+            if np.abs(factors - 1.0)[W > 0].max(initial=0.0) <= tau:
+                break
         return W
 
     def _statistics(
@@ -192,10 +197,26 @@ class Beta:
         plain = np.ascontiguousarray(new, H.dtype)
         if wide.shape[0] == 2 * k:
             return HStep(plain, kkt, gain, share)
-        by_columns = [np.ascontiguousarray(x.T) for x in (old, below - above, wide[2 * k :])]
-        bold = np.empty_like(by_columns[0])
-        bold_gain = bounded_steps(*by_columns, penalties.l2_H, bold)
+        columns_first, slope, K = (
+            np.ascontiguousarray(x.T) for x in (old, below - above, wide[2 * k :])
+        )
+        bold = np.empty_like(columns_first)
+        bold_gain = bounded_steps(columns_first, slope, K, penalties.l2_H, bold)
         return HStep(plain, kkt, gain, share, np.ascontiguousarray(bold.T, H.dtype), bold_gain)
+
+    def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
+        """See `Loss.solve`."""
+        H = factor.H.astype(np.float64)
+        pieces, total = [], 0.0
+        for a, tile in _tiles(V):
+            sums = rows[0, a : a + tile.shape[0]]
+            W = _started(np.zeros((tile.shape[0], H.shape[0])), sums, H)
+            W = self._solve(tile, W, H, PATIENT_STEPS, PATIENT_TAU).astype(factor.H.dtype)
+            Y = np.maximum(W.astype(np.float64) @ H, FLOOR)
+            of_rows = divergence_rows(tile, Y, self.beta)
+            total += float(of_rows[tile.any(axis=1)].sum())
+            pieces.append(W)
+        return np.concatenate(pieces), total
 
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray

@@ -24,6 +24,8 @@ __all__ = ["Frobenius"]
 
 H_TAU = 1e-3
 H_SWEEPS = 500
+SOLVED_TAU = {"float32": 1e-5, "float64": 1e-9}
+SOLVED_SWEEPS = 5000
 
 
 class Frobenius:
@@ -165,6 +167,23 @@ class Frobenius:
         change = old - new
         gain = 0.5 * float(np.sum((gradient + (A @ new - WtV + l1)) * change))
         return HStep(new, kkt, gain, np.sum(WtV * old, axis=1))
+
+    def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
+        """See `Loss.solve`."""
+        l1, l2 = self.penalties.l1_W, self.penalties.l2_W
+        C, G = product_VHt(V, factor.H, factor.Ht), ridged(factor.G, l2)
+        W = cold_start(C - C.dtype.type(l1) if l1 else C, G)
+        solved = solve_rows(
+            W,
+            C,
+            G.astype(W.dtype),
+            rows[1],
+            tau=SOLVED_TAU[W.dtype.name],
+            l1=l1,
+            max_sweeps=SOLVED_SWEEPS,
+        )
+        left = np.maximum(solved.residual_sumsq, 0)
+        return W, 0.5 * max(float(left.sum()) - l2 * solved.sumsq, 0.0)
 
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray

@@ -29,6 +29,7 @@ CURVATURE_BYTES = 256 << 20
 
 W_STEPS = 3
 COLD_STEPS = 8
+PATIENT_STEPS = 200
 SMOOTHING = 1.0
 
 
@@ -51,6 +52,7 @@ class KullbackLeibler:
         self.gauge_free = not penalties
         self.classic = classic
         self.kept: int | None = 1
+        self.patient = False
 
     @classmethod
     def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> KullbackLeibler:
@@ -89,6 +91,7 @@ class KullbackLeibler:
         small, total = stats
         k = W.shape[1]
         steps = 1 if self.classic else W_STEPS if W.any() else COLD_STEPS
+        steps = PATIENT_STEPS if self.patient else steps
         Wp = padded(W)
         part = SmallStats(np.zeros((k, k)))
         of_rows = np.empty(W.shape[0])
@@ -209,6 +212,17 @@ class KullbackLeibler:
             return HStep(new, kkt, gain, share)
         leap = np.ascontiguousarray(bold.T, H.dtype)
         return HStep(new, kkt, gain, share, leap, bold_gain)
+
+    def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
+        """See `Loss.solve`."""
+        patient = KullbackLeibler(self.penalties)
+        patient.patient = True
+        k, d = factor.H.shape
+        W = np.zeros((V.shape[0], k), factor.H.dtype)
+        small, _ = patient.empty(k, 0, W.dtype, False)
+        scratch = np.zeros((d, k), W.dtype)
+        patient.update_block(V, 0, W, factor, rows, (small, scratch), tau=0.0, residual=False)
+        return W, patient.divergence(small, 0.0, factor)
 
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
