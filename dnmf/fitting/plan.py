@@ -153,8 +153,8 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
     """
     if config.needs_positive and source.is_sparse:
         raise OptionError(
-            f"loss {config.loss!r} (beta = {config.beta:g}) needs V > 0, but {source.describe()} is "
-            f"sparse: use a beta > 0, or give V dense with every entry positive"
+            f"loss {config.loss!r} (beta = {config.beta:g}) needs V > 0, but {source.describe()} "
+            f"is sparse: use a beta > 0, or give V dense with every entry positive"
         )
     dtype = compute_dtype(source.dtype, config.dtype)
     axis, oriented, starts = _choose_axis(source, config, dtype, mode)

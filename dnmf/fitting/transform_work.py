@@ -20,9 +20,7 @@ from dnmf.losses.base import Factor
 
 __all__ = ["TransformWork"]
 
-SUMMED = (
-    *("bytes_read", "total", "sumsq", "nonzeros", "rows", "divergence", "penalty", "bad"),
-)
+SUMMED = "bytes_read", "total", "sumsq", "nonzeros", "rows", "divergence", "penalty", "bad"
 
 
 @dataclass
