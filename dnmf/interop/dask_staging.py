@@ -169,16 +169,17 @@ def _write_part(root: str, chunks: list[list[Any]], band: Band) -> Part:
     block = assemble(chunks, band)
     assert isinstance(block, sp.csr_array)
     _check_folder(root)
-    reach("stage-write", row=band.above)
+    row = band.above + band.lo
     with writing(root):
-        return write_part(root, f"rows-{band.above + band.lo}-{new_id()}", block)
+        part = write_part(root, f"rows-{row}-{new_id()}", block)
+    reach("part-staged", row=row)
+    return part
 
 
 def _write_chunks(root: str, chunk: Any, band: Band, left: int) -> None:
     """Runs on a worker: one piece, in whole chunks of the Zarr array, row by row of them."""
     block = assemble([[chunk]], band)
     _check_folder(root)
-    reach("stage-write", row=band.above)
     with writing(root):
         target = open_target(root)
         tall, wide = target.chunks
@@ -186,6 +187,7 @@ def _write_chunks(root: str, chunk: Any, band: Band, left: int) -> None:
             part = block[a : a + tall, b : b + wide]
             top, side = band.above + a, left + b
             target[top : top + part.shape[0], side : side + part.shape[1]] = part
+            reach("chunk-staged", row=top, column=side)
 
 
 def _check_folder(root: str) -> None:

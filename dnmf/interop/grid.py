@@ -59,8 +59,9 @@ def _by_rows(n: int, d: int, item: int, tall: int, wide: int) -> DenseGrid:
     if wide < d and tall * d * item > UNIT:
         width = min(d, wide * max(1, UNIT // 4 // (tall * wide * item)))
     row = width * item
-    rows = max(min(tall, UNIT // row), CHUNK // row, 1)
-    rows = min(n, rows)
+    rows = min(tall, max(1, UNIT // row))
+    if rows * row < CHUNK // 2:  # whole pieces together
+        rows = min(n, max(1, CHUNK // row // rows) * rows)
     most = max(1, min(rows, CHUNK // row, BLOCK // (d * item)))
     least = max(1, most // 2)
     height = next((r for r in range(most, least, -1) if rows % r == 0), most)

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from dnmf.config import MIB
 from dnmf.errors import InputError
 from dnmf.sources.checks import native_dtype
 
@@ -13,10 +14,13 @@ __all__ = ["from_anndata", "from_dask", "from_h5py", "from_pandas", "from_xarray
 
 MOST_NAMES = 10
 
+CHUNK = 64 * MIB
+"""Bytes that are read together of an array that is not in memory."""
+
 
 def from_xarray(V: Any) -> Any:
     """The array of a DataArray or Variable; what is lazy stays so, as a Dask array."""
-    if not hasattr(V, "data"):
+    if not hasattr(type(V), "data"):  # asking V itself would load it
         names = ", ".join(map(str, list(getattr(V, "data_vars", []))[:MOST_NAMES]))
         inside = f" (it has {names})" if names else ""
         raise InputError(
@@ -31,10 +35,12 @@ def from_xarray(V: Any) -> Any:
 
 
 def _chunked(V: Any) -> Any:
-    """Not loaded yet, perhaps larger than memory: read by rows."""
+    """Not loaded yet, perhaps larger than memory: read in whole rows of stored chunks."""
     rows, columns = V.dims
+    stored = int(V.encoding.get("preferred_chunks", {}).get(rows, 1))
+    together = max(1, CHUNK // max(1, stored * V.shape[1] * V.dtype.itemsize))
     try:
-        return V.chunk({rows: "auto", columns: -1}).data
+        return V.chunk({rows: stored * together, columns: -1}).data
     except ImportError:  # without Dask there is only loading
         return V.data
 
@@ -43,7 +49,7 @@ def from_anndata(V: Any) -> Any:
     """X of an AnnData object, or the Zarr group of a matrix that AnnData left on storage."""
     if hasattr(V, "group"):
         return V.group
-    if not hasattr(V, "obs_names"):
+    if not hasattr(V, "X"):
         raise InputError(f"V is an anndata {type(V).__name__}; give a matrix, such as adata.X")
     if V.X is None:
         layers = ", ".join(map(str, list(V.layers)[:MOST_NAMES]))
@@ -62,13 +68,11 @@ def from_h5py(V: Any) -> NoReturn:
     )
 
 
-def from_dask(V: Any) -> Any:
-    """The array of a Dask data frame."""
-    if hasattr(V, "to_dask_array"):
-        return V.to_dask_array()
+def from_dask(V: Any) -> NoReturn:
+    """Refuse Dask collections that are not arrays."""
     raise InputError(
-        f"V is a dask {type(V).__name__}; give a dask.array (dask.array.from_delayed makes one of "
-        "delayed pieces)"
+        f"V is a dask {type(V).__name__}; give a dask.array (.to_dask_array() of a data frame, "
+        "dask.array.from_delayed of delayed pieces)"
     )
 
 
