@@ -22,7 +22,13 @@ from dnmf import api
 from dnmf.errors import OptionError
 from dnmf.estimator.inputs import as_dask, content, is_stored, module
 from dnmf.estimator.logs import shown
-from dnmf.estimator.parameters import check_parameters, check_shape, seed_of, start_array
+from dnmf.estimator.parameters import (
+    check_parameters,
+    check_shape,
+    seed_of,
+    solver_of,
+    start_array,
+)
 from dnmf.executors.serial import Serial
 from dnmf.interop import as_source
 from dnmf.runs.result import Result
@@ -34,8 +40,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Non-negative matrix factorization with scikit-learn's interface, in memory or out of core.
 
     Replaces ``sklearn.decomposition.NMF`` by changing the import. X (n x d) is approximated by
-    W (n x k) times ``components_`` H (k x d), all entries 0 or more, minimising
-    1/2 |X - W H|^2. X may be a NumPy array, a scipy sparse matrix, a data frame or a list, which
+    W (n x k) times ``components_`` H (k x d), all entries 0 or more, minimising 1/2 |X - W H|^2
+    or another divergence, plus penalties. X may be a NumPy array, a scipy sparse matrix, a data frame or a list, which
     are fitted in this process, and whatever else `dnmf.fit` reads: a path or URL, a Zarr array
     or group, a Dask array. These are read block by block, on ``client`` if there is one, and W
     comes back lazily: as a Dask array for a Dask array, else as a Zarr array.
@@ -52,9 +58,12 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         None: as many as X has columns.
     init : {"random", "custom"} or None, default=None
         None is ``"random"``. ``"custom"`` starts from H and, if given, W of `fit_transform`.
-    solver : {"cd"}, default="cd"
-        Coordinate descent on the least squares problems of W and H.
-    beta_loss : {"frobenius", 2}, default="frobenius"
+    solver : {"cd", "mu", "auto"}, default="cd"
+        Coordinate descent on the least squares problems of W and H; Lee and Seung's
+        multiplicative rules, which need hundreds of passes; or the solver that the loss has of
+        its own, the one to take for a ``beta_loss`` other than least squares.
+    beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default="frobenius"
+        The divergence that is minimised, or its beta.
     tol : float, default=1e-4
         The fit ends when the decrease of the objective that is still to be expected is at most
         ``tol`` times the objective (scikit-learn compares violations of optimality instead).
@@ -63,7 +72,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     random_state : int, RandomState, Generator or None, default=None
         Seed of the random start. None draws one, independent of NumPy's global seed.
     alpha_W, alpha_H, l1_ratio : float, default=0, "same", 0
-        Penalties; only 0 for now (``l1_ratio`` then has nothing to divide).
+        Penalties with scikit-learn's meaning and scaling.
     verbose : int, default=0
         1 logs every pass, 2 the plan too, as INFO of the logger ``"dnmf"``; where nobody
         configured logging, to standard error.
@@ -92,7 +101,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     n_iter_ : int
         Passes over X.
     reconstruction_err_ : float
-        Frobenius norm of X - W H.
+        Frobenius norm of X - W H; of other losses the square root of twice their value, without
+        penalties.
     stop_reason_ : str
         Why the fit ended, a sentence.
     history_ : list of dict
@@ -219,6 +229,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 overwrite=self.overwrite,
                 dtype=dtype,
                 block_size=self.block_size,
+                loss=self.beta_loss,
+                alpha_W=self.alpha_W,
+                l1_ratio=self.l1_ratio,
                 executor=self._executor(X),
                 on_event=listener,
             )
@@ -252,6 +265,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 init_W=init_W,
                 n_init=self.n_init,
                 loss=self.beta_loss,
+                solver=solver_of(self.solver),
                 alpha_W=self.alpha_W,
                 alpha_H=self.alpha_H,
                 l1_ratio=self.l1_ratio,
@@ -262,11 +276,11 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 executor=self._executor(X),
                 on_event=listener,
             )
-        assert fitted.objective is not None
         self.components_ = np.ascontiguousarray(fitted.H)
         self.n_components_ = k
         self.n_iter_ = fitted.passes
-        self.reconstruction_err_ = float(np.sqrt(2.0 * fitted.objective))
+        last = [row for row in fitted.history if row["accepted"]][-1]
+        self.reconstruction_err_ = float(np.sqrt(2.0 * last["divergence"]))
         self.stop_reason_ = fitted.stop_reason
         self.history_ = fitted.history
         self._warn_if_unfinished()

@@ -12,28 +12,22 @@ from sklearn.utils.validation import check_array
 from dnmf.config import whole_number
 from dnmf.errors import OptionError
 
-__all__ = ["LATER", "check_parameters", "check_shape", "seed_of", "start_array"]
+__all__ = ["LATER", "check_parameters", "check_shape", "seed_of", "solver_of", "start_array"]
 
 LATER: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("solver", lambda v: v == "mu", "solver='cd' minimises the same least squares objective"),
-    (
-        "beta_loss",
-        lambda v: v not in ("frobenius", 2),
-        "Invalid beta_loss parameter: solver {solver!r} does not handle beta_loss = "
-        "{beta_loss!r}; this version minimises least squares (beta_loss='frobenius')",
-    ),
     (
         "init",
         lambda v: v in ("nndsvd", "nndsvda", "nndsvdar"),
         "fits start from init='random' or, with a given H, init='custom'",
     ),
-    ("alpha_W", lambda v: v > 0, "fits have no penalties; leave it at 0"),
-    ("alpha_H", lambda v: v != "same" and v > 0, "fits have no penalties; leave it at 'same'"),
     ("shuffle", bool, "a fixed order of coordinates makes results reproducible; leave it at False"),
 )
 """Values of scikit-learn's that are refused: parameter, which values, what to use instead."""
 
-CHOICES: dict[str, tuple[Any, ...]] = {"solver": ("cd",), "init": (None, "random", "custom")}
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "solver": ("cd", "mu", "auto"),
+    "init": (None, "random", "custom"),
+}
 
 
 def check_parameters(given: Mapping[str, Any]) -> None:
@@ -54,13 +48,17 @@ def check_parameters(given: Mapping[str, Any]) -> None:
             _check_number(name, given[name])
     for name, refused, remedy in LATER:
         if refused(given[name]):
-            text = remedy.format(**given)
-            whole = text if text.startswith("Invalid") else _not_yet(name, given[name], text)
-            raise OptionError(whole)
+            raise OptionError(_not_yet(name, given[name], remedy))
     for name, values in CHOICES.items():
         if given[name] not in values:
             known = ", ".join(map(repr, values))
             raise OptionError(f"{name} is {given[name]!r}; it must be one of {known}")
+    if given["solver"] == "cd" and given["beta_loss"] not in ("frobenius", 2):
+        raise OptionError(
+            f"Invalid beta_loss parameter: solver 'cd' does not handle beta_loss = "
+            f"{given['beta_loss']!r}; solver='auto' does, in few passes, and solver='mu' by the "
+            f"classic multiplicative rules"
+        )
     if given["l1_ratio"] > 1:
         raise OptionError(f"l1_ratio is {given['l1_ratio']}; it must be between 0 and 1")
     if given["n_components"] not in ("auto", None):
@@ -80,6 +78,11 @@ def _check_number(name: str, value: Any) -> None:
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not real or not 0 <= float(value) < np.inf:
         raise OptionError(f"{name} is {value!r}; it must be a finite number, 0 or more")
+
+
+def solver_of(solver: str) -> str | None:
+    """``solver`` of `dnmf.fit`; None is the loss's own."""
+    return {"cd": "hals", "mu": "mu", "auto": None}[solver]
 
 
 def seed_of(random_state: Any) -> Any:

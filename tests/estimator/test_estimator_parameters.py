@@ -25,12 +25,6 @@ def counts(n: int = 60) -> np.ndarray:
 
 
 REFUSED_FOR_NOW: list[tuple[dict[str, Any], str]] = [
-    ({"solver": "mu"}, "solver='mu' is not in this version of dnmf"),
-    ({"beta_loss": 1.0}, "solver 'cd' does not handle beta_loss = 1.0"),
-    ({"beta_loss": "kullback-leibler"}, "does not handle beta_loss = 'kullback-leibler'"),
-    ({"beta_loss": "itakura-saito"}, "does not handle beta_loss = 'itakura-saito'"),
-    ({"alpha_W": 0.1}, "alpha_W=0.1 is not in this version of dnmf"),
-    ({"alpha_H": 1}, "alpha_H=1 is not in this version of dnmf"),
     ({"init": "nndsvd"}, "init='nndsvd' is not in this version of dnmf"),
     ({"init": "nndsvda"}, "init='nndsvda' is not in this version of dnmf"),
     ({"init": "nndsvdar"}, "init='nndsvdar' is not in this version of dnmf"),
@@ -54,6 +48,9 @@ def test_every_refusal_is_tested() -> None:
     ("parameters", "message"),
     [
         ({"solver": "newton"}, "solver is 'newton'; it must be one of 'cd'"),
+        ({"beta_loss": 1.0}, "solver 'cd' does not handle beta_loss = 1.0"),
+        ({"beta_loss": "itakura-saito"}, "does not handle beta_loss = 'itakura-saito'"),
+        ({"beta_loss": "other", "solver": "mu"}, "loss is 'other'; it must be one of frobenius"),
         ({"init": "zeros"}, "init is 'zeros'; it must be one of None, 'random', 'custom'"),
         ({"tol": -1e-4}, "tol is -0.0001; it must be a finite number"),
         ({"tol": "small"}, "tol is 'small'"),
