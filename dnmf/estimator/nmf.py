@@ -41,10 +41,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     Replaces ``sklearn.decomposition.NMF`` by changing the import. X (n x d) is approximated by
     W (n x k) times ``components_`` H (k x d), all entries 0 or more, minimising 1/2 |X - W H|^2
-    or another divergence, plus penalties. X may be a NumPy array, a scipy sparse matrix, a data frame or a list, which
-    are fitted in this process, and whatever else `dnmf.fit` reads: a path or URL, a Zarr array
-    or group, a Dask array. These are read block by block, on ``client`` if there is one, and W
-    comes back lazily: as a Dask array for a Dask array, else as a Zarr array.
+    or another divergence, plus penalties. X may be a NumPy array, a scipy sparse matrix, a data
+    frame or a list, which are fitted in this process, and whatever else `dnmf.fit` reads: a path
+    or URL, a Zarr array or group, a Dask array. These are read block by block, on ``client`` if
+    there is one, and W comes back lazily: as a Dask array for a Dask array, else as a Zarr array.
 
     There is no ``partial_fit``: feeding a stored matrix through it batch by batch gives another,
     worse factorization than ``fit`` (later batches overrule earlier ones, and W of the early
