@@ -9,7 +9,7 @@ import numpy as np
 
 from dnmf.config import MIB, Resources
 from dnmf.errors import MemoryPlanError
-from dnmf.fitting.plan import Plan
+from dnmf.fitting.plan import Plan, loss_shape
 
 __all__ = ["BASELINE", "MemoryNeed", "check_memory", "predict_memory", "room", "that_fit"]
 
@@ -61,17 +61,21 @@ class MemoryNeed:
 
 def predict_memory(plan: Plan, threads: int) -> MemoryNeed:
     """Predict the peak of a worker that runs ``threads`` tasks at a time."""
-    kd, item = plan.config.total_k * plan.shape[1], np.dtype(plan.dtype).itemsize
+    d, item = plan.shape[1], np.dtype(plan.dtype).itemsize
+    kd, loss = plan.config.total_k * d, loss_shape(plan.config)
+    rows = sum(loss.statistic_rows(model.k, d) for model in plan.config.models)
     fitting = plan.mode != "transform"
-    sums = kd * (item if plan.sparse else 8 + item) + kd * 8 if fitting else 0
+    sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8 if fitting else 0
+    sums += max(loss.scratch_bytes(model.k, d) for model in plan.config.models)
     tasks = [_pass_task(plan, item) + sums]
     if plan.sample:
-        tasks += [_scan_task(plan, item), _sample_task(plan, item) + sums, _race_task(plan)]
+        tasks += [_scan_task(plan, item), _sample_task(plan, item) + sums]
+        tasks += [_race_task(plan) + sums]
     per_task = max(tasks)
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8
     widest = max(b - a for a, b in pairwise(plan.slab_starts))
-    finish = H_STEP_ARRAYS * plan.config.total_k * widest * 8
-    reduction = (plan.config.fan_in + 1) * kd * 8 + finish if fitting else 0
+    finish = (H_STEP_ARRAYS * plan.config.total_k + 2 * (rows - plan.config.total_k)) * widest * 8
+    reduction = (plan.config.fan_in + 1) * rows * d * 8 + finish if fitting else 0
     total = BASELINE + shared + threads * per_task + reduction
     return MemoryNeed(BASELINE, shared, per_task, reduction, total)
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from dnmf.config import MIB, FitConfig
 from dnmf.errors import InputError, MemoryPlanError, OptionError, RunError
+from dnmf.losses import Loss, get_loss
 from dnmf.sources.base import Source
 
-__all__ = ["PLAN_FORMAT", "Plan", "compute_dtype", "make_plan"]
+__all__ = ["PLAN_FORMAT", "Plan", "compute_dtype", "loss_shape", "make_plan"]
 
 PLAN_FORMAT = 1
 SEGMENT_BYTES = 256 * MIB
@@ -128,6 +129,11 @@ class Plan:
         return cls(**{**value, "config": FitConfig.from_json(value["config"])})
 
 
+def loss_shape(config: FitConfig) -> Loss:
+    """The loss of these options, for the sizes of its statistics."""
+    return get_loss(config.loss, solver=config.solver, beta=config.beta)
+
+
 def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
     """The dtype to compute in: float32 for anything that it holds exactly, else float64."""
     if asked is not None:
@@ -167,7 +173,9 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
     largest = int(np.argmax(sizes))
     rows = max(b - a for a, b in itertools.pairwise(starts))
     overhead = oriented.read_overhead(starts[largest], starts[largest + 1])
-    slab = max(1, config.slab_size // (8 * config.total_k))
+    wide = loss_shape(config)
+    rows_of_sums = sum(wide.statistic_rows(model.k, d) for model in config.models)
+    slab = max(1, config.slab_size // (8 * rows_of_sums))
     plan = Plan(
         run_id=uuid.uuid4().hex[:12],
         mode=mode,

@@ -198,6 +198,14 @@ class Loss(Protocol):
         """Zero statistics of a segment: the small ones, and the accumulator of k x d."""
         ...
 
+    def statistic_rows(self, k: int, d: int) -> int:
+        """Rows of what `slabs` cuts, for k components."""
+        ...
+
+    def scratch_bytes(self, k: int, d: int) -> int:
+        """Bytes that `update_block` takes for a while besides block, W and statistics."""
+        ...
+
     def update_block(
         self,
         V: Matrix,

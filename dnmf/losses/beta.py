@@ -70,9 +70,17 @@ class Beta:
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
         """See `Loss.empty`: numerators, denominators, and the curvature where it fits."""
+        return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((self.statistic_rows(k, d), d))
+
+    def statistic_rows(self, k: int, d: int) -> int:
+        """See `Loss.statistic_rows`: numerators, denominators, perhaps the curvature."""
         packed = k * (k + 1) // 2
-        rows = 2 * k + (packed if not self.classic and 8 * d * packed <= CURVATURE_BYTES else 0)
-        return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((rows, d))
+        return 2 * k + (packed if not self.classic and 8 * d * packed <= CURVATURE_BYTES else 0)
+
+    def scratch_bytes(self, k: int, d: int) -> int:
+        """See `Loss.scratch_bytes`: products of a tile, its rows' pairs, H in float64."""
+        tile = max(TILE_ENTRIES, d)
+        return 8 * (9 * tile + tile // d * k * (k + 1) // 2 + 2 * self.statistic_rows(k, d) * d)
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
         """See `Loss.size`: n d mean(V)^beta."""

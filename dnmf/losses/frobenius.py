@@ -63,6 +63,14 @@ class Frobenius:
         WtV = np.zeros((d, k), dtype).T if sparse else np.zeros((k, d))
         return SmallStats(np.zeros((k, k))), WtV
 
+    def statistic_rows(self, k: int, d: int) -> int:
+        """See `Loss.statistic_rows`: W' V."""
+        return k
+
+    def scratch_bytes(self, k: int, d: int) -> int:
+        """See `Loss.scratch_bytes`: V H' and W are counted by whoever plans."""
+        return 0
+
     def update_block(
         self,
         V: Matrix,

@@ -66,10 +66,19 @@ class KullbackLeibler:
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
         """See `Loss.empty`: S, and K or its diagonal, by columns (d, r)."""
-        rows = k
-        if not self.classic:
-            rows += packed_size(k) if 8 * d * packed_size(k) <= CURVATURE_BYTES else k
-        return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((d, rows), dtype)
+        return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros(
+            (d, self.statistic_rows(k, d)), dtype
+        )
+
+    def statistic_rows(self, k: int, d: int) -> int:
+        """See `Loss.statistic_rows`: S, and K or its diagonal."""
+        if self.classic:
+            return k
+        return k + (packed_size(k) if 8 * d * packed_size(k) <= CURVATURE_BYTES else k)
+
+    def scratch_bytes(self, k: int, d: int) -> int:
+        """See `Loss.scratch_bytes`: a tile's nonzeros with their order, H' of one row's."""
+        return 40 * max(TILE_ENTRIES, d) + 8 * (k + 8) * d + 8 * d
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
         """See `Loss.size`: the sum of V."""
