@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,13 +104,34 @@ def connect(
     try:
         if scheduler_file is not None:
             address = _address_in(scheduler_file, timeout)
-        return Client(address, timeout=timeout)
+        return _client(address, timeout)
     except (OSError, TimeoutError, ValueError) as error:
         where = scheduler_file or address
         raise ClusterError(
             f"no scheduler answers at {where} within {timeout:.0f} s ({error}); is it running, "
             f"and reachable from here?"
         ) from error
+
+
+def _client(address: str | None, timeout: float) -> Client:
+    """``Client(address)``, which waits for ever for a server that accepts and says nothing."""
+    made: list[Client] = []
+    failed: list[Exception] = []
+
+    def make() -> None:
+        try:
+            made.append(Client(address, timeout=timeout))
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=make, name="dnmf-connect", daemon=True)
+    thread.start()
+    thread.join(timeout + 3)  # it has a timeout too, for all else
+    if failed:
+        raise failed[0]
+    if not made:
+        raise TimeoutError("something listens there that is no scheduler, or a scheduler hangs")
+    return made[0]
 
 
 def _address_in(path: str, timeout: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import numpy as np
 import zarr
 
 import dnmf
+from dnmf.executors.local import connect
 from dnmf.testing import faults
 from dnmf.testing.problems import planted_poisson
 
@@ -162,3 +164,72 @@ def who_executed(result: Any) -> list[tuple[int, int]]:
 def fit(V: str, out: Path, client: Any, **options: Any) -> Any:
     """The small fit on a cluster."""
     return dnmf.fit(V, out=out, client=client, **{**OPTIONS, **options})
+
+
+class Machines:
+    """A scheduler and workers in processes of their own, as on several machines.
+
+    Parameters
+    ----------
+    folder : Path
+        For the scheduler file and what the processes say.
+    variables : dict
+        Environment of all processes.
+    """
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = folder / "scheduler.json"
+        self._folder = folder
+        self._variables = variables
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Machines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+
+    def start_scheduler(self, port: int = 0) -> str:
+        """Start it; its address."""
+        self.file.unlink(missing_ok=True)
+        self._start("scheduler", "scheduler", "--port", str(port))
+        until(lambda: self.file.exists() and self.file.read_text().endswith("}"))
+        return str(json.loads(self.file.read_text())["address"])
+
+    def start_worker(self, name: str, *options: str, **variables: str) -> None:
+        """Start a worker without a nanny: one process, that stays dead when it is killed."""
+        self._start(name, "worker", "--no-nanny", "--nthreads", "1", *options, **variables)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal; without another one, the process is gone afterwards."""
+        process = self.processes[name]
+        os.killpg(process.pid, number)
+        if number == signal.SIGKILL:
+            process.wait(30)
+            del self.processes[name]
+
+    def _start(self, name: str, kind: str, *options: str, **variables: str) -> None:
+        command = [sys.executable, "-m", "dask", kind, "--scheduler-file", str(self.file)]
+        command += ["--no-dashboard", "--host", "127.0.0.1", *options]
+        with open(self._folder / f"{name}.log", "ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command,
+                env={**os.environ, **self._variables, **variables},
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+
+
+@contextmanager
+def connected(address: str, workers: int, timeout: float = 5.0) -> Iterator[Any]:
+    """A client of a scheduler, which gives up soon when that is gone; with its workers."""
+    client = connect(address, timeout=timeout)
+    try:
+        client.wait_for_workers(workers, timeout=60)
+        yield client
+    finally:
+        client.close(timeout=2)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Start a worker of the cluster whose scheduler wrote FILE. Run it on every machine.
+#
+#   ./start-worker.sh FILE [options of dask worker]
+#   ./start-worker.sh /shared/cluster.json --nthreads 4 --memory-limit 16GiB
+set -eu
+if [ $# -lt 1 ]; then
+    echo "usage: $0 FILE [options of dask worker]" >&2
+    exit 2
+fi
+file=$1
+shift
+# dnmf runs one task per thread; BLAS and OpenMP must not start threads of their own.
+export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+# The same kernels as the command line chooses, so that a fit without a cluster has the same bits.
+core=$(python -c 'from dnmf import blas_env; print(blas_env.prepare() or "")')
+if [ -n "$core" ]; then
+    export OPENBLAS_CORETYPE="$core"
+fi
+# Memory that is freed goes back to the system, so that Dask measures what is in use.
+export MALLOC_TRIM_THRESHOLD_=65536
+exec dask worker --scheduler-file "$file" "$@"

@@ -1,0 +1,60 @@
+"""Packages that differ or are missing on a worker are named, with where, before a fit begins."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import pytest
+from executor_tools import Machines, fit, until
+
+from dnmf.errors import VersionMismatchError
+from dnmf.executors.versions import PACKAGES, compare_versions, package_versions
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.cluster]
+
+WITHOUT_NUMBA = """
+from importlib import metadata
+original = metadata.version
+def version(name):
+    if name == "numba":
+        raise metadata.PackageNotFoundError(name)
+    return original(name)
+metadata.version = version
+"""
+
+
+@pytest.fixture
+def strange(client, tmp_path):
+    """A third worker of the shared cluster, that has dnmf 0.0.1 and no numba; its address."""
+    folder = tmp_path / "packages"
+    (folder / "dnmf-0.0.1.dist-info").mkdir(parents=True)
+    about = "Metadata-Version: 2.1\nName: dnmf\nVersion: 0.0.1\n"
+    (folder / "dnmf-0.0.1.dist-info" / "METADATA").write_text(about)
+    (folder / "sitecustomize.py").write_text(WITHOUT_NUMBA)
+    before = set(client.scheduler_info(n_workers=-1)["workers"])
+    with Machines(tmp_path / "machines") as machines:
+        machines.file.write_text(f'{{"address": "{client.scheduler.address}"}}')
+        machines.start_worker("strange", PYTHONPATH=str(folder))
+        client.wait_for_workers(len(before) + 1, timeout=60)
+        (address,) = set(client.scheduler_info(n_workers=-1)["workers"]) - before
+        yield address
+    until(lambda: address not in client.scheduler_info(n_workers=-1)["workers"])
+
+
+def test_a_worker_that_differs_is_named(client, strange, undisturbed, tmp_path):
+    with pytest.raises(VersionMismatchError) as caught:
+        compare_versions(client)
+    message = str(caught.value)
+    mine = metadata.version("dnmf")
+    assert f"dnmf is 0.0.1 on worker {strange}, {mine} here" in message
+    assert f"numba is missing on worker {strange}" in message
+    assert "Install the same versions everywhere" in message
+    assert message.count(" here") == 2  # of nothing else, nowhere else
+    with pytest.raises(VersionMismatchError, match=r"dnmf is 0\.0\.1"):
+        fit(undisturbed.V, tmp_path / "out", client)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_that_does_not_differ(client):
+    compare_versions(client)
+    assert set(package_versions()) == {"python", *PACKAGES}
