@@ -85,7 +85,7 @@ def _stage_dense(source: DaskArraySource, root: str, client: Client, resources: 
     tall, wide = (max(sizes) for sizes in x.chunks)
     grid = dense_grid(source.shape, item, tall, wide)
     y = x.rechunk(grid.unit, method="tasks")
-    _check_memory(x.chunks == y.chunks, (tall, wide), grid, item, resources)
+    _check_memory(x.chunks, grid, item, resources)
     with writing(root):
         create_dense(root, source.shape, source.dtype, grid)
     cut = source if y is x else DaskArraySource(y, client)
@@ -107,12 +107,13 @@ def _pieces(source: DaskArraySource) -> Iterator[tuple[Any, Band, int]]:
 
 
 def _check_memory(
-    aligned: bool, chunk: tuple[int, int], grid: DenseGrid, item: int, resources: Resources
+    chunks: tuple[tuple[int, ...], ...], grid: DenseGrid, item: int, resources: Resources
 ) -> None:
     """Refuse chunks that a worker cannot hold as often as it has threads."""
-    (tall, wide), (rows, columns) = chunk, grid.unit
+    (rows, columns), (tall, wide) = grid.unit, (max(sizes) for sizes in chunks)
+    touched = [_touched(sizes, unit) for sizes, unit in zip(chunks, grid.unit, strict=True)]
     task = 2 * rows * columns * item  # itself, and what is being written of it
-    task += 0 if aligned else (rows + tall) * (columns + wide) * item
+    task += 0 if touched == [rows, columns] else touched[0] * touched[1] * item
     limit, need = resources.memory_limit, BASELINE + resources.threads * task
     if limit is None or need <= USABLE * limit:
         return
@@ -123,6 +124,15 @@ def _check_memory(
         f"limit of {size_text(limit)} can be planned. Make the array with smaller chunks, or give "
         "workers more memory or fewer threads"
     )
+
+
+def _touched(sizes: tuple[int, ...], unit: int) -> int:
+    """The longest stretch of chunks that one unit of a regular grid lies in."""
+    edges = np.cumsum([0, *sizes])
+    starts = np.arange(0, edges[-1], unit)
+    above = edges[np.searchsorted(edges, starts, side="right") - 1]
+    stops = np.minimum(starts + unit, edges[-1])
+    return int((edges[np.searchsorted(edges, stops, side="left")] - above).max())
 
 
 def _run(client: Client, graph: dict[Any, Any], keys: list[str]) -> list[Any]:
