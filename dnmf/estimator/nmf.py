@@ -90,8 +90,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Bytes of X that are decoded at once, e.g. ``"32MiB"``.
     dtype : {"float32", "float64"}, optional
         To compute in. By default float32 for X of float32, else float64, as in scikit-learn.
-    n_init : int, optional
-        Random starts that race before the fit, 4 by default; 1 is fastest on small data.
+    n_init : int, default=1
+        Random starts that race before the fit; `dnmf.fit` takes 4 unless told otherwise.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         overwrite: bool = False,
         block_size: int | str | None = None,
         dtype: Any = None,
-        n_init: int | None = None,
+        n_init: int = 1,
     ) -> None:
         self.n_components = n_components
         self.init = init

@@ -64,8 +64,7 @@ def check_parameters(given: Mapping[str, Any]) -> None:
     if given["n_components"] not in ("auto", None):
         whole_number(given["n_components"], "n_components", 1)
     whole_number(given["max_iter"], "max_iter", 1)
-    if given["n_init"] is not None:
-        whole_number(given["n_init"], "n_init", 1)
+    whole_number(given["n_init"], "n_init", 1)
     if not isinstance(given["verbose"], bool):
         whole_number(given["verbose"], "verbose", 0)
 

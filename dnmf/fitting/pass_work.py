@@ -172,6 +172,8 @@ class PassWork:
             "divergence": self.loss.divergence(stats, self.rows.sumsq, factor),
             "size": self.size,
             "extrapolates": self.loss.extrapolates,
+            # only least squares has an objective from products, in which digits cancel
+            "entrywise": stats.residual is not None or self.loss.name != "frobenius",
             "kkt": stats.kkt,
             "sweeps": stats.sweeps / self.rows.starts[-1],
             "revived": [j for j, _ in self._revivals(position, stats)],

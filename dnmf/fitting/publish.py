@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -64,12 +66,9 @@ def _column(history: list[dict[str, Any]], name: str) -> np.ndarray:
 
 def summary(plan: Plan, record: Mapping[str, Any]) -> dict[str, Any]:
     """What a result says of itself, as JSON."""
-    from importlib import metadata
-
     state = ModelState.from_json(record["state"]["models"][0])
     scan = record["state"]["scan"] or {}
     best = [row for row in record["history"] if row["accepted"]]
-    versions = {p: metadata.version(p) for p in ("dnmf", "zarr", "numpy", "scipy", "numba")}
     return {
         "mode": plan.mode,
         "config": plan.config.to_json(),
@@ -94,9 +93,15 @@ def summary(plan: Plan, record: Mapping[str, Any]) -> dict[str, Any]:
         },
         "numeric": {**numeric_fingerprint(), "digests": record["state"]["numeric"]},
         "mixed_numeric": len(record["state"]["numeric"]) > 1,
-        "versions": versions,
+        "versions": _versions(),
         "executed": record["executed"],
     }
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    """Of the packages that decide the bits; looking them up takes longer than a tiny fit."""
+    return {p: metadata.version(p) for p in ("dnmf", "zarr", "numpy", "scipy", "numba")}
 
 
 def memory_arrays(context: Context, record: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

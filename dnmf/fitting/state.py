@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from dnmf.config import FitConfig
 from dnmf.fitting.stopping import expected_decrease, stop_sentence
 
@@ -17,6 +15,9 @@ FIRST_STEP = 0.5
 GROWTH = 1.2
 CAP_GROWTH = 1.05
 MOST_TRIES = 3
+
+EXACT = {"float32": 1e-6, "float64": 1e-8}
+"""Relative error at which W H is V: entries of W and H carry no more digits that matter."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class PassResult:
     ``gain`` is how much the H-step alone lowers the objective: the next pass falls by at least
     as much, so that a plateau is not taken for the end. ``size`` is what scales as the loss does
     with V; ``divergence`` is the objective without penalties; ``bold``, if any, is tried next.
+    ``entrywise`` says that the objective was summed over entries, so that nothing cancelled.
     """
 
     pair: Pair
@@ -138,6 +140,7 @@ class PassResult:
     size: float
     bold: list[list[str]] | None = None
     extrapolates: bool = True
+    entrywise: bool = False
 
 
 def rounding_unit(size: float, dtype: str) -> float:
@@ -194,16 +197,15 @@ def advance(
         revive=found.revived,
         bold=found.bold,
     )
-    kind = _why_stop(accepted, found.size, config, dtype)
+    kind = _why_stop(accepted, found, config, dtype)
     if kind:
-        accepted = replace(accepted, stop_reason=stop_sentence(kind, config, passes))
+        accepted = replace(accepted, stop_reason=stop_sentence(kind, config, passes, EXACT[dtype]))
     return _bounded(accepted, config), True
 
 
-def _why_stop(state: ModelState, size: float, config: FitConfig, dtype: str) -> str | None:
-    assert state.pair is not None
-    objective = state.pair.objective
-    if 2 * objective <= (8 * float(np.finfo(dtype).eps)) ** 2 * size:
+def _why_stop(state: ModelState, found: PassResult, config: FitConfig, dtype: str) -> str | None:
+    objective = found.pair.objective
+    if found.entrywise and 2 * objective <= EXACT[dtype] ** 2 * found.size:
         return "exact"
     if state.accepted < 3 or state.revive or state.remaining is None:
         return None

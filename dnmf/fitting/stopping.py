@@ -13,7 +13,9 @@ _SENTENCES = {
         "converged after {passes} passes: the decrease still to be expected is below "
         "tol = {tol:g} times the objective"
     ),
-    "exact": "exact after {passes} passes: W H equals V to rounding",
+    "exact": (
+        "exact after {passes} passes: W H equals V to rounding (relative error below {exact:g})"
+    ),
     "rounding": "converged after {passes} passes: rounding hides any further decrease",
     "max_passes": "stopped after max_passes = {max_passes} passes, before tol = {tol:g} was met",
     "max_time": "stopped after max_time = {max_time:g} s and {passes} passes",
@@ -21,10 +23,14 @@ _SENTENCES = {
 }
 
 
-def stop_sentence(kind: str, config: FitConfig, passes: int) -> str:
+def stop_sentence(kind: str, config: FitConfig, passes: int, exact: float = 0.0) -> str:
     """The reason in words."""
     return _SENTENCES[kind].format(
-        passes=passes, tol=config.tol, max_passes=config.max_passes, max_time=config.max_time
+        passes=passes,
+        tol=config.tol,
+        max_passes=config.max_passes,
+        max_time=config.max_time,
+        exact=exact,
     )
 
 

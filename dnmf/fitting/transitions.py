@@ -156,6 +156,7 @@ def _pass_result(position: int, results: list[Any]) -> PassResult:
         size=small["size"],
         bold=[slab["bold"] for slab in slabs] if slabs[0]["bold"] else None,
         extrapolates=small["extrapolates"],
+        entrywise=small["entrywise"],
     )
 
 
