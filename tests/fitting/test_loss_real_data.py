@@ -1,0 +1,87 @@
+"""Losses on real data, against results that are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import dnmf
+from dnmf.fitting.events import Event
+
+BRCA21 = {2: 3787.43, 3: 2051.57, 4: 1566.62, 5: 1299.35, 6: 1094.90}
+"""KL(V, W H) at the best of 20 starts of public tools (the data's README)."""
+
+
+def brca21(folder: Path) -> np.ndarray:
+    path = folder / "brca21" / "Samples_SBS.txt"
+    return np.loadtxt(path, skiprows=1, usecols=range(1, 22), delimiter="\t")
+
+
+@pytest.mark.parametrize("k", BRCA21)
+def test_signatures_of_breast_cancers(shared_data: Path, k: int) -> None:
+    """The best of 20 starts, converged, is within 0.5% of the listed value."""
+    V = brca21(shared_data)
+    fit = dnmf.fit(V, k, loss="kullback-leibler", seed=0, n_init=20, tol=1e-6, max_passes=300)
+    assert fit.objective is not None
+    assert fit.objective <= 1.005 * BRCA21[k]
+    accepted = [row["objective"] for row in fit.history if row["accepted"]]
+    assert (np.diff(accepted) <= 1e-12 * V.sum()).all()
+
+
+def test_ten_reads_of_single_cells_are_worth_200_iterations(shared_data: Path) -> None:
+    """With a sample of 20% of the bytes: scikit-learn's mu is at 2,712,170 after 200 iterations.
+
+    That is the median of its seeds 0 to 4, init="random", on the same counts (float32, k = 9).
+    """
+    path = next((shared_data / "pbmc1k").glob("*.npz"))
+    V = sp.csr_array(sp.load_npz(path)).astype(np.float32)
+    read: list[Event] = []
+    fit = dnmf.fit(
+        V,
+        9,
+        loss="kullback-leibler",
+        seed=0,
+        sample_bytes=int(0.2 * (V.data.nbytes + V.indices.nbytes)),
+        max_passes=9,  # the scan is the tenth read
+        tol=0,
+        on_event=read.append,
+    )
+    assert len(fit.history) == 9
+    assert fit.objective is not None
+    assert fit.objective <= 1.002 * 2_712_170
+
+
+def test_leukemias_are_told_apart(shared_data: Path) -> None:
+    """By the larger of two components at most two of 38 samples are on the wrong side."""
+    folder = shared_data / "leukemia"
+    V = np.loadtxt(folder / "ALL_AML_data.txt")
+    names = (folder / "ALL_AML_samples.txt").read_text().split("\n")
+    fit = dnmf.fit(V, 2, loss="kullback-leibler", seed=0, tol=1e-5)
+    H, W = np.asarray(fit.H), np.asarray(fit.W)
+    side = np.argmax(H * W.sum(axis=0)[:, None], axis=0)
+    aml = np.array(["AML" in name for name in names if "_" in name])
+    assert min(np.sum(side != aml), np.sum(side == aml)) <= 2
+
+
+NOTES = {"Db4": 277.18, "F4": 349.23, "Ab4": 415.30, "C5": 523.25}
+
+
+def test_a_piano_chord_falls_into_its_notes(shared_data: Path) -> None:
+    """Itakura-Saito at k = 6 (Fevotte, Bertin and Durrieu 2009)."""
+    from scipy.io import wavfile
+    from scipy.signal import stft
+
+    rate, sound = wavfile.read(next((shared_data / "piano").glob("*.wav")))
+    frequencies, _, Z = stft(sound.astype(float), rate, nperseg=1024, noverlap=512)
+    V = np.abs(Z) ** 2
+    V = np.maximum(V, 1e-12 * V.max())
+    fit = dnmf.fit(V, 6, loss="itakura-saito", seed=0, n_init=20, tol=1e-4, max_passes=100)
+    W = np.asarray(fit.W)
+    low = (frequencies > 200) & (frequencies < 1200)
+    strongest = frequencies[low][np.argmax(W[low], axis=0)]
+    width = frequencies[1]
+    for note, pitch in NOTES.items():
+        assert np.sum(np.abs(strongest - pitch) <= width) >= 1, (note, strongest)
