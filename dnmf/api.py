@@ -18,7 +18,7 @@ from dnmf.fitting.report import PlanReport
 from dnmf.fitting.work import Executor
 from dnmf.interop import as_source
 from dnmf.launch import begin, go_on, planned_run
-from dnmf.options import fit_config, given_start, merge_aliases
+from dnmf.options import fit_config, given_start, given_W, merge_aliases
 from dnmf.runs.result import Result
 
 __all__ = ["choose_executor", "convert", "fit", "open", "plan", "resume", "transform"]
@@ -170,6 +170,7 @@ def fit(
         }
     )
     H, name, options["k"] = given_start(init, options["k"])
+    W = given_W(init_W, H)
     begun = out if resume and out is not None and os.path.exists(out) else None
     if begun is not None and options["seed"] is None:  # the one that was drawn when it began
         options["seed"] = planned_run(begun).config.models[0].seed
@@ -177,7 +178,7 @@ def fit(
     work = choose_executor(client, executor)
     if begun is not None:
         return go_on(begun, work, on_event, max_time, V, config)
-    return begin(V, config, "fit", work, out, overwrite, on_event, H, init_W)
+    return begin(V, config, "fit", work, out, overwrite, on_event, H, W)
 
 
 def transform(

@@ -162,7 +162,9 @@ class FitConfig:
             whole_number(self.segments, "segments", 1)
         if not (isinstance(self.tol, (int, float)) and 0 <= self.tol < math.inf):
             raise OptionError(f"tol is {self.tol!r}; it must be a finite number, 0 or more")
-        if self.max_time is not None and not self.max_time > 0:
+        if self.max_time is not None and not (
+            isinstance(self.max_time, (int, float)) and self.max_time > 0
+        ):
             raise OptionError(f"max_time is {self.max_time!r}; it must be more than 0 seconds")
         _one_of(self.dtype, "dtype", (None, "float32", "float64"))
         _one_of(self.missing_chunks, "missing_chunks", ("auto", "fill", "error"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import nullcontext
 from typing import Any
@@ -58,8 +59,7 @@ def begin(
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
         context = Context(memory, laid_out, oriented)
         return run_in_memory(context, executor, listen, config.max_time)
-    protect = [source.describe_location()] if hasattr(source, "describe_location") else []
-    store = FolderStore.create_new(out, None, overwrite, protect)
+    store = FolderStore.create_new(out, None, overwrite, _paths(source))
     try:
         if moves:
             source = _place(source, config, mode, store, executor)
@@ -72,6 +72,12 @@ def begin(
     listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
     with RunLock(store.path), discard_if_invalid(store):
         return run_in_folder(Context(store, laid_out, oriented), executor, listen, config.max_time)
+
+
+def _paths(source: Source) -> list[str]:
+    """Where the data are, if that is a place: an output may not replace it."""
+    spec = source.spec() if source.persistent else {}
+    return [str(spec[name]) for name in ("location", "path") if name in spec]
 
 
 def _place(
@@ -105,7 +111,10 @@ def go_on(
     found = Result.open(path)
     store = FolderStore(path)
     planned = planned_run(path)
-    context = _reopen(store, planned, V, config, executor)
+    _check_options(store, planned, config)
+    if found.done and V is None:
+        return found
+    context = _reopen(store, planned, V, executor)
     if found.done:
         return found
     check_memory(planned, executor.resources())
@@ -119,19 +128,21 @@ def planned_run(path: str | os.PathLike[str]) -> Plan:
     return Plan.from_json(FolderStore(path).plan())
 
 
-def _reopen(
-    store: FolderStore, planned: Plan, V: Any, config: FitConfig | None, executor: Executor
-) -> Context:
-    """The run's context, with its options and data's layout compared to what is given."""
-    if config is not None:
-        wrong = planned.config.differences(config)
-        if wrong:
-            raise OptionError(
-                f"{store.path} was begun with other options ({'; '.join(wrong)}); resume it with "
-                f"the same ones, or start again with overwrite"
-            )
+def _check_options(store: FolderStore, planned: Plan, config: FitConfig | None) -> None:
+    wrong = planned.config.differences(config) if config is not None else []
+    if wrong:
+        raise OptionError(
+            f"{store.path} was begun with other options ({'; '.join(wrong)}); resume it with "
+            f"the same ones, or start again with overwrite"
+        )
+
+
+def _reopen(store: FolderStore, planned: Plan, V: Any, executor: Executor) -> Context:
+    """The run's context; V, where given, must be what it was begun with."""
     kind = planned.source["kind"] if planned.source else None
     if kind not in (None, "held"):
+        if V is not None and not _is_same(store, planned, as_source(V)):
+            raise _other_data(store, planned, as_source(V).describe())
         return Context.open(store.path)
     if V is None:
         raise InputError(
@@ -145,11 +156,25 @@ def _reopen(
         source = hold(source, executor)
     again, oriented = make_plan(source, planned.config, planned.mode)
     if again.source_metadata != planned.source_metadata:
-        raise InputError(
-            f"V ({again.description}) is not the matrix that {store.path} was begun with "
-            f"({planned.description})"
-        )
+        raise _other_data(store, planned, again.description)
     return Context(store, planned, oriented)
+
+
+def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:
+    """Whether a source is in the place that the run reads, or has the shape of what was staged."""
+    assert planned.source is not None
+    if source.persistent:
+        return bool(json.loads(json.dumps(dict(source.spec()))) == planned.source)
+    shape = planned.shape if planned.axis == "rows" else planned.shape[::-1]
+    staged = str(planned.source.get("location", "")).startswith(store.state_folder)
+    return staged and source.shape == shape
+
+
+def _other_data(store: FolderStore, planned: Plan, given: str) -> InputError:
+    return InputError(
+        f"V ({given}) is not the matrix that {store.path} was begun with ({planned.description}); "
+        f"pass that one, or start again with overwrite"
+    )
 
 
 def _ignore(event: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from dnmf.config import FitConfig, ModelSpec, parse_bytes, whole_number
 from dnmf.errors import OptionError
 
-__all__ = ["ALIASES", "fit_config", "given_start", "merge_aliases"]
+__all__ = ["ALIASES", "fit_config", "given_W", "given_start", "merge_aliases"]
 
 ALIASES = {
     "k": "n_components",
@@ -68,16 +68,35 @@ def given_start(init: Any, k: int | None) -> tuple[np.ndarray | None, str, int |
         if init != "random":
             raise OptionError(f"init is {init!r}; it must be 'random' or an array H of k rows")
         return None, "random", k
-    H = np.asarray(init)
-    if H.ndim != 2 or H.dtype.kind not in "fiub":
-        raise OptionError(
-            f"init has shape {H.shape} and dtype {H.dtype}; it must be 'random' or a real (k, d) H"
-        )
-    if not np.all(np.isfinite(H)) or H.min(initial=0) < 0:
-        raise OptionError("init has entries that are negative or not finite; H must be 0 or more")
+    H = _start(init, "init", "'random' or a real (k, d) H")
     if k is not None and k != H.shape[0]:
         raise OptionError(f"k is {k}, but init has {H.shape[0]} rows")
     return H, "custom", H.shape[0]
+
+
+def given_W(init_W: Any, H: np.ndarray | None) -> np.ndarray | None:
+    """A given start of W, which only helps beside the H that it belongs to.
+
+    Returns
+    -------
+    (n, k) array or None
+    """
+    if init_W is None:
+        return None
+    if H is None:
+        raise OptionError("init_W was given without its H: give init, a (k, d) array, too")
+    return _start(init_W, "init_W", "a real (n, k) W")
+
+
+def _start(value: Any, name: str, what: str) -> np.ndarray:
+    X = np.asarray(value)
+    if X.ndim != 2 or X.dtype.kind not in "fiub":
+        raise OptionError(f"{name} has shape {X.shape} and dtype {X.dtype}; it must be {what}")
+    if not np.all(np.isfinite(X)) or X.min(initial=0) < 0:
+        raise OptionError(
+            f"{name} has entries that are negative or not finite; they must be 0 or more"
+        )
+    return X
 
 
 BETAS = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
@@ -116,6 +135,14 @@ def divergence(loss: str | float, beta: float | None) -> dict[str, Any]:
     return divergence(loss, None)
 
 
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype, whatever names it; what is none stays, for the error."""
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return str(dtype)
+
+
 def fit_config(options: dict[str, Any], init: str) -> FitConfig:
     """The frozen options of a fit; options that are None keep their defaults."""
     values = {name: value for name, value in options.items() if value is not None}
@@ -130,6 +157,6 @@ def fit_config(options: dict[str, Any], init: str) -> FitConfig:
         if name in values:
             values[name] = whole_number(values[name], name, 1)
     if "dtype" in values:
-        values["dtype"] = np.dtype(values["dtype"]).name
+        values["dtype"] = dtype_name(values["dtype"])
     values.update(divergence(values.get("loss", "frobenius"), values.get("beta")))
     return FitConfig(models=(model,), init=init, **values)

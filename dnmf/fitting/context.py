@@ -236,11 +236,13 @@ def _ahead(blocks: Iterator[Matrix], count: int) -> Iterator[Matrix]:
 
 def _cast(raw: Matrix, dtype: str) -> Matrix:
     """The block in the dtype to compute in; a copy only where the dtype differs."""
-    if isinstance(raw, np.ndarray):
-        return np.ascontiguousarray(raw, dtype=dtype)
-    if raw.data.dtype == dtype:
-        return raw
-    return sp.csr_array((raw.data.astype(dtype), raw.indices, raw.indptr), shape=raw.shape)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused with its row and column
+        if isinstance(raw, np.ndarray):
+            return np.ascontiguousarray(raw, dtype=dtype)
+        if raw.data.dtype == dtype:
+            return raw
+        data = raw.data.astype(dtype)
+    return sp.csr_array((data, raw.indices, raw.indptr), shape=raw.shape)
 
 
 def _nbytes(raw: Matrix) -> int:

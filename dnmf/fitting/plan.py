@@ -218,12 +218,11 @@ def _choose_axis(
 ) -> tuple[str, Source, list[int]]:
     """Rows where a chunk-row fits, else columns where a chunk-column does (rule 8)."""
     found = []
-    choices: list[tuple[str, Source | None]] = [("rows", source)]
-    if mode == "fit":  # a row of W at a fixed H needs its whole row of V
-        choices.append(("columns", source.transposed()))
+    choices = [("rows", source)]
+    transposed = source.transposed()
+    if mode == "fit" and transposed is not None:  # a row of W at a fixed H needs its row of V
+        choices.append(("columns", transposed))
     for axis, candidate in choices:
-        if candidate is None:
-            continue
         try:
             starts = _cut(candidate, config, dtype, min(config.block_size, config.max_block))
         except InputError:  # a layout that has no rows, such as CSC
