@@ -1,0 +1,54 @@
+"""`dnmf fit` passes on what is minimised and where it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import dnmf
+from dnmf.cli.main import main
+from dnmf.testing.problems import planted_poisson
+
+
+@pytest.fixture
+def counts(tmp_path: Path) -> str:
+    path = str(tmp_path / "V.npy")
+    np.save(path, planted_poisson(60, 20, 3).V)
+    return path
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(main, ["fit", *arguments, "--workers", "0"])
+    return f"{done.exit_code} {done.output}"
+
+
+def test_options_reach_the_fit(counts: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    given = ["--loss", "kullback-leibler", "--alpha-W", "0.01", "--alpha-H", "0.02"]
+    given += ["--l1-ratio", "0.5", "--n-init", "2", "--sample", "0.5", "--sample-bytes", "1MiB"]
+    assert run(counts, "-k", "3", "--out", out, *given).startswith("0 ")
+    config = dnmf.open(out).config
+    expected = {"loss": "kullback-leibler", "alpha_W": 0.01, "alpha_H": 0.02, "l1_ratio": 0.5}
+    expected |= {"n_init": 2, "sample": 0.5, "sample_bytes": 1 << 20}
+    assert {name: config[name] for name in expected} == expected
+
+
+def test_a_number_is_beta(counts: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    assert run(counts, "-k", "2", "--out", out, "--loss", "0.5").startswith("0 ")
+    assert dnmf.open(out).config["beta"] == 0.5
+
+
+def test_a_wrong_loss_is_refused_with_the_names(counts: str, tmp_path: Path) -> None:
+    text = run(counts, "-k", "2", "--out", str(tmp_path / "out"), "--loss", "poisson")
+    assert text.startswith("2 ")
+    assert "kullback-leibler" in text
+
+
+def test_a_solver_that_the_loss_has_not_is_refused(counts: str, tmp_path: Path) -> None:
+    given = ["--loss", "kullback-leibler", "--solver", "hals"]
+    text = run(counts, "-k", "2", "--out", str(tmp_path / "out"), *given)
+    assert not text.startswith("0 ")
