@@ -41,9 +41,9 @@ class Interrupts:
             self.number -= 1
             if self.number == 0:
                 raise KeyboardInterrupt
-        if not self.after and isinstance(event, Progress) and event.number == self.number:
-            if event.done == self.done:
-                raise KeyboardInterrupt
+        during = not self.after and isinstance(event, Progress)
+        if during and (event.number, event.done) == (self.number, self.done):
+            raise KeyboardInterrupt
 
 
 def interrupted(stored, run, number=3, options=OPTIONS, **how):
@@ -190,7 +190,7 @@ def test_other_data_are_refused(tmp_path, stored, V):
     interrupted(stored, tmp_path / "run")
     write_dense(tmp_path / "other.zarr", V, (4, 20))
     for other in (tmp_path / "other.zarr", V, np.ones((96, 20))):
-        with pytest.raises(InputError, match="is not the matrix that .*run was begun with"):
+        with pytest.raises(InputError, match=r"is not the matrix that .*run was begun with"):
             dnmf.fit(other, 4, out=tmp_path / "run", resume=True, **OPTIONS)
 
 

@@ -107,10 +107,7 @@ def test_nothing_but_zeros(refused, make):
 def test_entries_that_are_no_part_of_v(refused, tmp_path, make, value, what):
     bad = V.copy()
     bad[[17, 29], [5, 2]] = value
-    if make == "zarr":
-        matrix = write_dense(tmp_path / "V.zarr", bad, (7, 5))
-    else:
-        matrix = make(bad)
+    matrix = write_dense(tmp_path / "V.zarr", bad, (7, 5)) if make == "zarr" else make(bad)
     message = refused(matrix, InputError, rf"V\[17, 5\] is {what}", block_size=500)
     assert "2 entries are such" in message
 

@@ -7,8 +7,9 @@ from typing import Any
 from dnmf.config import FitConfig
 from dnmf.fitting.context import Context
 from dnmf.fitting.race_work import race_share
-from dnmf.fitting.state import ModelState, rounding_unit
+from dnmf.fitting.state import ModelState
 from dnmf.fitting.work import Step
+from dnmf.losses.base import rounding_unit
 
 __all__ = ["first_phase", "next_step", "phase_after_race", "phase_config", "wants_residual"]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from dnmf.config import FitConfig
 from dnmf.fitting.stopping import expected_decrease, stop_sentence
+from dnmf.losses.base import rounding_unit
 
-__all__ = ["ModelState", "Pair", "PassResult", "advance", "rounding_unit"]
+__all__ = ["ModelState", "Pair", "PassResult", "advance"]
 
 FIRST_STEP = 0.5
 GROWTH = 1.2
@@ -141,11 +142,6 @@ class PassResult:
     bold: list[list[str]] | None = None
     extrapolates: bool = True
     entrywise: bool = False
-
-
-def rounding_unit(size: float, dtype: str) -> float:
-    """What an objective may rise by rounding alone (design section 8, rule 10)."""
-    return size * (2.0**-24 if dtype == "float32" else 2.0**-53 * 1e3)
 
 
 def advance(

@@ -9,10 +9,24 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import scipy.sparse as sp
 
-__all__ = ["NO_PENALTIES", "Candidate", "Factor", "HStep", "Loss", "Penalties", "SmallStats"]
+__all__ = [
+    "NO_PENALTIES",
+    "Candidate",
+    "Factor",
+    "HStep",
+    "Loss",
+    "Penalties",
+    "SmallStats",
+    "rounding_unit",
+]
 
 Matrix: TypeAlias = "np.ndarray | sp.csr_array"
 CANDIDATES = 4
+
+
+def rounding_unit(size: float, dtype: str | np.dtype) -> float:
+    """What an objective may rise by rounding alone (design section 8, rule 10)."""
+    return size * (2.0**-24 if dtype == "float32" else 2.0**-53 * 1e3)
 
 
 @dataclass(frozen=True)

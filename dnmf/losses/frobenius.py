@@ -18,6 +18,7 @@ from dnmf.losses.base import (
     Matrix,
     Penalties,
     SmallStats,
+    rounding_unit,
 )
 
 __all__ = ["Frobenius"]
@@ -135,11 +136,15 @@ class Frobenius:
         return self.divergence(stats, sumsq, factor) + penalty
 
     def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
-        """See `Loss.divergence`; entry by entry where the pass computed residuals."""
+        """See `Loss.divergence`; entry by entry where the pass computed residuals.
+
+        Products cannot tell what is below the unit of rounding, and never claim less: a false
+        zero would make the next pass, which measures, look worse.
+        """
         if stats.residual is not None:
             return 0.5 * stats.residual
         value = 0.5 * (sumsq - 2.0 * stats.cross + float(np.sum(stats.WtW * factor.G)))
-        return max(value, 0.0)
+        return max(value, rounding_unit(sumsq, factor.H.dtype))
 
     def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
         """See `Loss.dead`: A_jj G_jj <= eps max."""
