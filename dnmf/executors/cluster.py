@@ -30,6 +30,9 @@ from dnmf.linalg.blas import limit_threads
 
 __all__ = ["Cluster"]
 
+WHOLE = 2
+"""Most pieces that travel together through one tree (small sums and one slab)."""
+
 STEP_TRIES = 4
 """How often a step is begun before a fit gives up."""
 
@@ -117,6 +120,8 @@ class Cluster:
             futures = futures[: len(outputs)]
             watch.wait(futures)
             values = self.client.gather(futures)
+        if work.pieces <= WHOLE:
+            values = values[0]
         return [value for value, _ in values], sum(retries for _, retries in values)
 
 
@@ -131,6 +136,8 @@ def _graph(
     for segment in range(work.segments):
         leaf = (_leaf, payload, segment, name)
         graph[f"{name}-leaf-{segment}"] = (*leaf, kept[segment]) if segment in kept else leaf
+    if work.pieces <= WHOLE:
+        return graph | _whole_tree(name, work, payload), [f"{name}-finish-0"]
     roots = []
     for piece in range(work.pieces):
         level = []
@@ -155,6 +162,20 @@ def _graph(
     return graph, outputs
 
 
+def _whole_tree(name: str, work: Work, payload: bytes) -> dict[str, Any]:
+    """The same tree over whole leaves: a third of the tasks, where the pieces are few."""
+    graph: dict[str, Any] = {}
+    level = [f"{name}-leaf-{segment}" for segment in range(work.segments)]
+    for height, count in enumerate(tree_levels(work.segments, work.fan_in)):
+        parents = [f"{name}-sum-{height}-{node}" for node in range(count)]
+        for node, key in enumerate(parents):
+            children = level[node * work.fan_in : (node + 1) * work.fan_in]
+            graph[key] = (_combine_all, payload, children)
+        level = parents
+    graph[f"{name}-finish-0"] = (_finish_all, payload, level[0])
+    return graph
+
+
 @lru_cache(maxsize=2)
 def _load(payload: bytes) -> Work:
     """The work of a step in this process: opened once, shared by its tasks."""
@@ -176,6 +197,16 @@ def _pick(pieces: list[Any], piece: int) -> Any:
 def _combine(payload: bytes, piece: int, parts: list[tuple[Any, int]]) -> tuple[Any, int]:
     total = _load(payload).combine(piece, [part for part, _ in parts])
     return total, sum(retries for _, retries in parts)
+
+
+def _combine_all(payload: bytes, parts: list[list[Any]]) -> list[Any]:
+    return [
+        _combine(payload, piece, [part[piece] for part in parts]) for piece in range(len(parts[0]))
+    ]
+
+
+def _finish_all(payload: bytes, reduced: list[Any]) -> list[Any]:
+    return [_finish(payload, piece, part, reduced[0]) for piece, part in enumerate(reduced)]
 
 
 def _finish(

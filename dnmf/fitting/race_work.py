@@ -9,9 +9,11 @@ from typing import Any
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.context import Context, cached_work
 from dnmf.fitting.factors import read_H
+from dnmf.fitting.memory import RACE_BYTES
 from dnmf.fitting.objective import tall_and_wide
 from dnmf.fitting.plan import make_plan
 from dnmf.fitting.rowsets import race_rows
+from dnmf.fitting.start import put_start
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.work import InProcess, Step
 from dnmf.runs.memory import MemoryStore
@@ -22,9 +24,12 @@ __all__ = ["RaceWork", "race_share"]
 
 SHARE = 0.1
 ROWS_PER_COMPONENT = 50
-MOST_BYTES = 64 << 20
 TOL = 1e-3
+HEAT_PASSES = 8
+"""Passes of every start, after which the best one is known well enough."""
+
 PASSES = 40
+"""Most passes of the best one."""
 
 
 def race_share(context: Context, scan: dict[str, Any]) -> float:
@@ -38,11 +43,15 @@ def race_share(context: Context, scan: dict[str, Any]) -> float:
     share = max(SHARE, ROWS_PER_COMPONENT * most_k / max(rows, 1))
     if share >= 0.5:  # small data: the starts race on all of it
         share = 1.0 if config.n_init > 1 else 0.0
-    return min(share, MOST_BYTES / max(scan["sample_bytes"], 1))
+    return min(share, RACE_BYTES / max(scan["sample_bytes"], 1))
 
 
 class RaceWork:
-    """A leaf per start: a whole fit in memory by the same loop. Piece 0: their results."""
+    """A leaf per start: a fit in memory by the same loop. Piece 0: their results.
+
+    In the phase ``"race"`` every start takes a few passes; in ``"final"`` the H that won goes on
+    until it has converged on these rows.
+    """
 
     pieces = 1
 
@@ -50,10 +59,14 @@ class RaceWork:
         self.context = context
         self.step = step
         config = context.plan.config
-        self.starts = [(m, start) for m in step.models for start in range(config.n_init)]
+        state = context.record(step.index - 1)["state"]
+        self.final = state["phase"] == "final"
+        starts = 1 if self.final else config.n_init
+        self.starts = [(m, start) for m in step.models for start in range(starts)]
         self.segments = len(self.starts)
         self.fan_in = config.fan_in
-        self.scan = context.record(step.index - 1)["state"]["scan"]
+        self.scan = state["scan"]
+        self.given = [ModelState.from_json(model).plain for model in state["models"]]
         self._lock = threading.Lock()
         self._rows: Matrix | None = None
 
@@ -85,7 +98,8 @@ class RaceWork:
         config = plan.config.replace(
             models=(ModelSpec(spec.k, spec.seed + (start << 32) + (model << 48)),),
             tol=TOL,
-            max_passes=PASSES,
+            max_passes=PASSES if self.final else HEAT_PASSES,
+            init="custom" if self.final else "random",
             max_time=None,
             dtype=plan.dtype,
             max_block=FitConfig.max_block,
@@ -94,9 +108,12 @@ class RaceWork:
             sample=0.0,
             alpha_W=alpha_W,
             alpha_H=alpha_H,
+            missing="zeros" if plan.config.missing else None,
         )
         laid_out, source = make_plan(open_source(rows), config)
         store = MemoryStore()
+        if self.final:
+            laid_out = put_start(store, laid_out, read_H(self.context.store, self.given[model]))
         store.create(laid_out.to_json())
         record = run(Context(store, laid_out, source), InProcess(), lambda event: None)
         return ModelState.from_json(record["state"]["models"][0]), store

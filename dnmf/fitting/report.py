@@ -33,8 +33,9 @@ class PlanReport:
         """Tasks of one pass on a cluster."""
         plan = self.plan
         tree = sum(tree_levels(plan.segments, plan.config.fan_in))
-        pieces = 1 + plan.slabs
-        return plan.segments + pieces * (plan.segments + tree + 1)
+        if plan.slabs == 1:  # everything of a segment travels through one tree
+            return plan.segments + tree + 1
+        return plan.segments + (1 + plan.slabs) * (plan.segments + tree + 1)
 
     @property
     def segments_kept(self) -> int:

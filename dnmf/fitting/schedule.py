@@ -18,15 +18,19 @@ SAMPLE_PASSES = 30
 
 
 def first_phase(context: Context, scan: dict[str, Any]) -> str:
-    """Where a fit goes from the scan: ``"race"``, ``"sample"`` or ``"full"``."""
+    """Where a fit goes from the scan: ``"race"``, ``"final"``, ``"sample"`` or ``"full"``."""
     plan = context.plan
     if not plan.sample or plan.config.init != "random" or not sum(scan["sample_rows"]):
         return "full"
-    return "race" if race_share(context, scan) else phase_after_race(context)
+    if not race_share(context, scan):
+        return phase_after_race(context, "final")
+    return "race" if plan.config.n_init > 1 else "final"
 
 
-def phase_after_race(context: Context) -> str:
-    """A sample that holds every row is V: its passes are full ones, and read nothing."""
+def phase_after_race(context: Context, phase: str) -> str:
+    """The winner's final; then the sample, unless it holds every row: its passes are full ones."""
+    if phase == "race":
+        return "final"
     return "sample" if context.plan.sample < 1 else "full"
 
 
@@ -44,7 +48,7 @@ def next_step(context: Context, record: dict[str, Any], attempt: str) -> Step | 
     if state["models"] is None:
         kind = "scan" if plan.mode == "fit" else "transform"
         return Step(index, kind, everything, attempt)
-    if state["phase"] == "race":
+    if state["phase"] in ("race", "final"):
         return Step(index, "race", everything, attempt, rows="sample")
     states = [ModelState.from_json(model) for model in state["models"]]
     active = tuple(m for m in everything if states[m].stop_reason is None)
