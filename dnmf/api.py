@@ -51,6 +51,7 @@ def fit(
     alpha_W: float = 0.0,
     alpha_H: float | str = "same",
     l1_ratio: float = 0.0,
+    missing: str | None = None,
     strict_bits: bool = False,
     overwrite: bool = False,
     resume: bool = False,
@@ -113,6 +114,9 @@ def fit(
     alpha_W, alpha_H, l1_ratio : float
         Penalties with scikit-learn's meaning: d alpha_W (l1_ratio sum(W) + (1 - l1_ratio) / 2
         |W|^2), and n alpha_H of H likewise; ``alpha_H="same"`` is ``alpha_W``.
+    missing : {"nan", "zeros"}, optional
+        Which entries of V are unobserved: NaN, or what a sparse V does not store. For least
+        squares and Kullback-Leibler.
     strict_bits : bool
         Refuse processors or libraries that round differently, instead of saying so.
     overwrite : bool
@@ -166,6 +170,7 @@ def fit(
             "alpha_W": alpha_W,
             "alpha_H": alpha_H,
             "l1_ratio": l1_ratio,
+            "missing": missing,
             "strict_bits": strict_bits,
         }
     )
@@ -195,6 +200,7 @@ def transform(
     beta: float | None = None,
     alpha_W: float | None = None,
     l1_ratio: float | None = None,
+    missing: str | None = None,
     executor: Executor | None = None,
     on_event: Listener | None = None,
 ) -> Any:
@@ -207,7 +213,7 @@ def transform(
     fit : Result, path of a result, or (k, d) array H
     out : path, optional
         Writes a Zarr group with ``W`` there; needed on a cluster.
-    loss, beta, alpha_W, l1_ratio : as for `fit`
+    loss, beta, alpha_W, l1_ratio, missing : as for `fit`
         By default those of the fit; for an array H least squares without penalty.
 
     Returns
@@ -220,6 +226,7 @@ def transform(
     H = np.asarray(fit.H if isinstance(fit, Result) else fit)
     options: dict[str, Any] = {"block_size": block_size, "max_block": max_block, "dtype": dtype}
     asked = {"loss": loss, "beta": beta, "alpha_W": alpha_W, "l1_ratio": l1_ratio}
+    asked["missing"] = missing
     same = loss is None and beta is None
     learned = fit.config if isinstance(fit, Result) else {}
     for option, value in asked.items():

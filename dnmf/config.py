@@ -119,6 +119,9 @@ class FitConfig:
         of V; ``alpha_H="same"`` is ``alpha_W``.
     l1_ratio : float
         Share of l1 in them.
+    missing : str or None
+        Entries that are unobserved: ``"nan"``, those that are NaN; ``"zeros"``, those that a
+        sparse V does not store; None, no entry.
     """
 
     models: tuple[ModelSpec, ...]
@@ -143,6 +146,7 @@ class FitConfig:
     alpha_W: float = 0.0
     alpha_H: float | str = "same"
     l1_ratio: float = 0.0
+    missing: str | None = None
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -169,6 +173,7 @@ class FitConfig:
         _one_of(self.dtype, "dtype", (None, "float32", "float64"))
         _one_of(self.missing_chunks, "missing_chunks", ("auto", "fill", "error"))
         _one_of(self.solver, "solver", (None, "hals", "mu"))
+        _one_of(self.missing, "missing", (None, "nan", "zeros"))
         self._check_penalties()
 
     def _check_penalties(self) -> None:

@@ -136,8 +136,9 @@ class Loader:
             found = list(read_segment(self.context, segment, None))
         else:
             plan, starts = self.context.plan, self.context.plan.segment_block_starts(segment)
+            dtype, missing = plan.dtype, plan.config.missing
             found = [
-                (Block(_cast(block, plan.dtype), start), _nbytes(block), checksum(block))
+                (Block(_cast(block, dtype, missing), start), _nbytes(block), checksum(block))
                 for block, start in zip(raw, starts, strict=False)
             ]
         return [(_arrays(block.V), block.start, nbytes, check) for block, nbytes, check in found]
@@ -195,7 +196,11 @@ def read_segment(
         reach("block-read", segment=segment, block=first + position)
         check = checksum(raw)
         _verify(context, segment, position, check, checksums)
-        item = Block(_cast(raw, context.plan.dtype), starts[position]), _nbytes(raw), check
+        item = (
+            Block(_cast(raw, context.plan.dtype, context.plan.config.missing), starts[position]),
+            _nbytes(raw),
+            check,
+        )
         del raw  # where the dtype differs, only the copy stays
         yield item
         del item
@@ -234,8 +239,17 @@ def _ahead(blocks: Iterator[Matrix], count: int) -> Iterator[Matrix]:
             del block
 
 
-def _cast(raw: Matrix, dtype: str) -> Matrix:
-    """The block in the dtype to compute in; a copy only where the dtype differs."""
+def _cast(raw: Matrix, dtype: str, missing: str | None) -> Matrix:
+    """The block in the dtype to compute in; a copy only where the dtype differs.
+
+    Where NaN is missing, the observed entries of a dense block, zeros too, as a sparse one.
+    """
+    if missing == "nan" and isinstance(raw, np.ndarray):
+        observed = ~np.isnan(raw)
+        counts = np.count_nonzero(observed, axis=1)
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        columns = np.nonzero(observed)[1].astype(np.int32)
+        return sp.csr_array((raw[observed].astype(dtype), columns, starts), shape=raw.shape)
     with np.errstate(over="ignore"):  # what becomes infinite is refused with its row and column
         if isinstance(raw, np.ndarray):
             return np.ascontiguousarray(raw, dtype=dtype)

@@ -85,6 +85,8 @@ def _block_bytes(plan: Plan, item: int) -> int:
     _, block, overhead = plan.largest_block
     ahead = 2 if plan.blocks > plan.segments else 1
     same = plan.stored_dtype == plan.dtype
+    if plan.config.missing == "nan":  # entries, columns, and which entries are observed
+        return ahead * block + overhead + _converted(plan, block, item + 4 + 9)
     return ahead * block + overhead + (0 if same else _converted(plan, block, item))
 
 

@@ -131,7 +131,9 @@ class Plan:
 
 def loss_shape(config: FitConfig) -> Loss:
     """The loss of these options, for the sizes of its statistics."""
-    return get_loss(config.loss, solver=config.solver, beta=config.beta)
+    return get_loss(
+        config.loss, solver=config.solver, beta=config.beta, masked=bool(config.missing)
+    )
 
 
 def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
@@ -162,6 +164,7 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
             f"loss {config.loss!r} (beta = {config.beta:g}) needs V > 0, but {source.describe()} "
             f"is sparse: use a beta > 0, or give V dense with every entry positive"
         )
+    _check_missing(source, config)
     dtype = compute_dtype(source.dtype, config.dtype)
     axis, oriented, starts = _choose_axis(source, config, dtype, mode)
     n, d = oriented.shape
@@ -184,7 +187,7 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
         description=source.describe(),
         axis=axis,
         shape=(n, d),
-        sparse=oriented.is_sparse,
+        sparse=oriented.is_sparse or config.missing is not None,
         stored_dtype=str(source.dtype),
         dtype=dtype.name,
         block_starts=tuple(starts),
@@ -196,6 +199,20 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
         sample=sample_share(config, n, total * dtype.itemsize // source.dtype.itemsize, mode),
     )
     return plan, oriented
+
+
+def _check_missing(source: Source, config: FitConfig) -> None:
+    """Refuse a way of saying what is missing that this V does not have."""
+    if config.missing == "nan" and source.is_sparse:
+        raise OptionError(
+            f"missing is 'nan', but {source.describe()} is sparse: what it does not store would be "
+            f"zeros; say missing='zeros' if those entries are unobserved"
+        )
+    if config.missing == "zeros" and not source.is_sparse:
+        raise OptionError(
+            f"missing is 'zeros' (what a sparse matrix does not store), but {source.describe()} is "
+            f"dense: mark unobserved entries with NaN and say missing='nan', or give V sparse"
+        )
 
 
 def sample_share(config: FitConfig, n: int, nbytes: int, mode: str) -> float:

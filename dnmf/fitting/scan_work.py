@@ -98,7 +98,9 @@ class ScanWork:
                 row, column, value = found.first_bad
                 part.first_bad = (block.start + row, column, value)
             stop = block.start + block.V.shape[0]
-            names = self.context.source.unstored(block.start, stop, block.V)
+            missing = self.context.plan.config.missing
+            decoded = _with_nan(block.V) if missing == "nan" else block.V
+            names = self.context.source.unstored(block.start, stop, decoded)
             part.unstored, part.unstored_names = len(names), names[:MOST_NAMES]
             stats.add(part)
             rows.append(np.stack([found.row_sums, found.row_sumsq]))
@@ -154,6 +156,13 @@ class ScanWork:
         spec = plan.config.models[model]
         H = random_H(spec.seed, model, spec.k, 0, column_sums, plan.dtype)
         return [self.context.store.put(f"plain/0/{model}", H).to_json()]
+
+
+def _with_nan(V: Any) -> np.ndarray:
+    """A block as it was decoded, before the entries that are missing were left out."""
+    dense = np.full(V.shape, np.nan, V.dtype)
+    dense[np.repeat(np.arange(V.shape[0]), np.diff(V.indptr)), V.indices] = V.data
+    return dense
 
 
 def _digest(checksums: np.ndarray) -> str:

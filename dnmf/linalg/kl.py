@@ -216,8 +216,8 @@ def _ratios(v, wh, q, s):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def kl_rows(data, indices, indptr, first, last, W, Ht, h_sums, l2, k, steps, tau, newton):  # type: ignore[no-untyped-def]
-    """Improve rows ``first`` to ``last`` of W in place.
+def kl_rows(data, indices, indptr, W, Ht, h_all, l1, l2, k, steps, tau, newton, masked):  # type: ignore[no-untyped-def]
+    """Improve rows of W in place.
 
     Each row minimises ``sum_t h_sums_t w_t + l2/2 |w|^2 - sum_c v_c log (w h)_c``. A Newton step
     (bounded coordinate descent on the exact second-order model) is kept only if the row's
@@ -230,12 +230,16 @@ def kl_rows(data, indices, indptr, first, last, W, Ht, h_sums, l2, k, steps, tau
         `padded`; rows of zeros start with equal shares.
     Ht : (d, kp) array
         H', `padded`.
-    h_sums : (kp,) array
+    h_all : (kp,) array
         Sums of the rows of H, plus the l1 penalty.
+    l1, l2 : float
+        Penalties.
     k, steps : int
         Components; most inner steps.
     newton : bool
         Else multiplicative steps only.
+    masked : bool
+        Sum H over the row's entries instead: others are unobserved.
 
     Returns
     -------
@@ -247,17 +251,17 @@ def kl_rows(data, indices, indptr, first, last, W, Ht, h_sums, l2, k, steps, tau
     """
     kp = W.shape[1]
     most = 1
-    for i in range(first, last):
+    for i in range(W.shape[0]):
         most = max(most, indptr[i + 1] - indptr[i])
     A_all = np.zeros((most, kp), W.dtype)
     wh_all, wh_new = np.empty(most, W.dtype), np.empty(most, W.dtype)
     q_all, s_all = np.empty(most, W.dtype), np.empty(most, W.dtype)
     g, new, K = np.zeros(kp, W.dtype), np.zeros(kp, W.dtype), np.zeros((kp, kp), W.dtype)
-    gradient = np.zeros(kp, np.float64)
+    gradient, h_sums = np.zeros(kp, np.float64), h_all.copy()
     eps = float(np.finfo(W.dtype).eps)
     taken = 0
     kkt = 0.0
-    for i in range(first, last):
+    for i in range(W.shape[0]):
         begin = indptr[i]
         size = indptr[i + 1] - begin
         w = W[i]
@@ -270,6 +274,12 @@ def kl_rows(data, indices, indptr, first, last, W, Ht, h_sums, l2, k, steps, tau
         if mass <= 0.0:
             w[:] = 0
             continue
+        if masked:
+            h_sums[:] = 0
+            for p in range(size):
+                h_sums += A[p]
+            for t in range(k):
+                h_sums[t] += l1 if h_sums[t] > 0 else 0.0
         value = _start_row(A, v, mass, w, h_sums, l2, k, wh, new)
         for _ in range(steps):
             taken += 1
@@ -305,7 +315,7 @@ def kl_rows(data, indices, indptr, first, last, W, Ht, h_sums, l2, k, steps, tau
 
 
 @kernel
-def kl_columns(data, starts, rows, places, W, Ht, k, curvature, total, of_rows):  # type: ignore[no-untyped-def]
+def kl_columns(data, starts, rows, places, W, Ht, k, curvature, masked, total, of_rows):  # type: ignore[no-untyped-def]
     """Add S and K of a tile to ``total`` (d, r); returns sums for the objective.
 
     Parameters
@@ -314,6 +324,8 @@ def kl_columns(data, starts, rows, places, W, Ht, k, curvature, total, of_rows):
         From `column_order`.
     curvature : int
         0: only S; 1: S and the diagonal of K; 2: S and K packed by rows of its lower triangle.
+    masked : bool
+        Add the sums of W over each column's entries, as the last k of its sums.
     of_rows : (m,) float64 array
         Receives the rows' sums of v log(v / wh) - v + wh over their nonzeros.
 
@@ -325,6 +337,7 @@ def kl_columns(data, starts, rows, places, W, Ht, k, curvature, total, of_rows):
     kp = W.shape[1]
     g = np.zeros(kp, W.dtype)
     K = np.zeros((kp, kp), W.dtype)
+    present = np.zeros(kp, W.dtype)
     A = np.zeros((GATHER, kp), W.dtype)
     q = np.empty(GATHER, W.dtype)
     s = np.empty(GATHER, W.dtype)
@@ -336,6 +349,7 @@ def kl_columns(data, starts, rows, places, W, Ht, k, curvature, total, of_rows):
             continue
         h = Ht[c]
         g[:] = 0
+        present[:] = 0
         if curvature:
             K[:] = 0
         for at in range(starts[c], starts[c + 1], GATHER):
@@ -354,6 +368,9 @@ def kl_columns(data, starts, rows, places, W, Ht, k, curvature, total, of_rows):
                 q[p] = v / wh
                 s[p] = q[p] / wh
             _add_rows(g, q, A, size)
+            if masked:
+                for p in range(size):
+                    present += A[p]
             if curvature == 2:
                 _add_gram(K, s, A, size, k)
             elif curvature == 1:
@@ -361,6 +378,9 @@ def kl_columns(data, starts, rows, places, W, Ht, k, curvature, total, of_rows):
                     for t in range(k):
                         K[t, t] += s[p] * A[p, t] * A[p, t]
         sums = total[c]
+        if masked:
+            for t in range(k):
+                sums[total.shape[1] - k + t] += present[t]
         at_K = k
         for t in range(k):
             sums[t] += h[t] * g[t]
@@ -425,7 +445,7 @@ def _fill_K(k, S, K, wide):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def kl_H(wide, Ht, w_sums, l2, columns, rescale, em, bold):  # type: ignore[no-untyped-def]
+def kl_H(wide, Ht, w_all, l2, columns, rescale, em, bold):  # type: ignore[no-untyped-def]
     """The multiplicative and the curvature step of a slab's columns.
 
     Parameters
@@ -433,8 +453,8 @@ def kl_H(wide, Ht, w_sums, l2, columns, rescale, em, bold):  # type: ignore[no-u
     wide : (slab, r) float64 array
         S and, where r > k, K of each column.
     Ht : (slab, k) float64 array
-    w_sums : (k,) float64 array
-        Column sums of W, plus the l1 penalty.
+    w_all : (slab, k) float64 array
+        Sums of the columns of W (over each column's entries), plus the l1 penalty.
     columns : (slab,) float64 array
         Sums of V's columns.
     rescale : bool
@@ -455,7 +475,7 @@ def kl_H(wide, Ht, w_sums, l2, columns, rescale, em, bold):  # type: ignore[no-u
     gain = 0.0
     bold_gain = 0.0
     for c in range(Ht.shape[0]):
-        h, S = Ht[c], wide[c, :k]
+        h, S, w_sums = Ht[c], wide[c, :k], w_all[c]
         _em_step(h, S / np.where(h > 0.0, h, 1.0), w_sums, l2, em[c], k)
         for t in range(k):
             should = h[t] * (w_sums[t] + l2 * h[t])

@@ -9,6 +9,12 @@ from dnmf.losses.base import NO_PENALTIES, Loss, Penalties
 
 __all__ = ["LOSSES", "Loss", "get_loss"]
 
+MASKED: dict[str, str] = {
+    "frobenius": "dnmf.losses.masked:MaskedFrobenius",
+    "kullback-leibler": "dnmf.losses.masked:MaskedKullbackLeibler",
+}
+"""The losses that know unobserved entries: those that a sparse block does not store."""
+
 LOSSES: dict[str, str] = {
     "frobenius": "dnmf.losses.frobenius:Frobenius",
     "kullback-leibler": "dnmf.losses.kullback_leibler:KullbackLeibler",
@@ -22,6 +28,7 @@ def get_loss(
     penalties: Penalties = NO_PENALTIES,
     solver: str | None = None,
     beta: float | None = None,
+    masked: bool = False,
 ) -> Loss:
     """The loss of this name.
 
@@ -34,6 +41,8 @@ def get_loss(
         Instead of the loss's own.
     beta : float, optional
         Where ``name`` is ``"beta"``.
+    masked : bool
+        Entries that a sparse block does not store are unobserved, instead of zero.
 
     Raises
     ------
@@ -42,11 +51,16 @@ def get_loss(
     """
     if name not in LOSSES:
         raise OptionError(f"loss is {name!r}; it must be one of {', '.join(LOSSES)}")
-    module, _, attribute = LOSSES[name].partition(":")
+    if masked and name not in MASKED:
+        raise OptionError(
+            f"missing entries are known to the losses {' and '.join(MASKED)}, not to {name!r}"
+        )
+    module, _, attribute = (MASKED if masked else LOSSES)[name].partition(":")
     made = getattr(import_module(module), attribute)
     if solver not in (None, *made.solvers):
         raise OptionError(
-            f"solver is {solver!r}, but loss {name!r} is minimised by "
+            f"solver is {solver!r}, but loss {name!r}{' with missing entries' if masked else ''} "
+            f"is minimised by "
             f"{' or '.join(map(repr, made.solvers))}"
         )
     loss: Loss = made.make(penalties, solver, beta)

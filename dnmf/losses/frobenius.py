@@ -33,9 +33,9 @@ class Frobenius:
     """Alternating non-negative least squares by HALS on W' V, W' W, V H' and H H'."""
 
     name = "frobenius"
-    solvers = ("hals", "mu")
+    solvers: tuple[str, ...] = ("hals", "mu")
     extrapolates = True
-    kept = None
+    kept: int | None = None
 
     def __init__(self, penalties: Penalties = NO_PENALTIES) -> None:
         self.penalties = penalties

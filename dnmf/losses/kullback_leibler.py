@@ -21,7 +21,7 @@ from dnmf.losses.base import (
     SmallStats,
 )
 
-__all__ = ["KullbackLeibler"]
+__all__ = ["KullbackLeibler", "tiles"]
 
 TILE_ENTRIES = 1 << 20
 CURVATURE_BYTES = 256 << 20
@@ -46,6 +46,7 @@ class KullbackLeibler:
     name = "kullback-leibler"
     solvers = ("mu",)
     extrapolates = False
+    masked = False
 
     def __init__(self, penalties: Penalties = NO_PENALTIES, classic: bool = False) -> None:
         self.penalties = penalties
@@ -72,9 +73,10 @@ class KullbackLeibler:
 
     def statistic_rows(self, k: int, d: int) -> int:
         """See `Loss.statistic_rows`: S, and K or its diagonal."""
+        own = 2 * k if self.masked else k
         if self.classic:
-            return k
-        return k + (packed_size(k) if 8 * d * packed_size(k) <= CURVATURE_BYTES else k)
+            return own
+        return own + (packed_size(k) if 8 * d * packed_size(k) <= CURVATURE_BYTES else k)
 
     def scratch_bytes(self, k: int, d: int) -> int:
         """See `Loss.scratch_bytes`: a tile's nonzeros with their order, H' of one row's."""
@@ -104,7 +106,7 @@ class KullbackLeibler:
         Wp = padded(W)
         part = SmallStats(np.zeros((k, k)))
         of_rows = np.empty(W.shape[0])
-        for a, tile in _tiles(V):
+        for a, tile in tiles(V):
             b = a + tile.shape[0]
             self._tile(tile, Wp[a:b], factor, part, total, of_rows[a:b], steps, tau)
         W[:] = Wp[:, :k]
@@ -135,27 +137,28 @@ class KullbackLeibler:
         limit = 0.0 if self.classic else tau * tau * 0.1
         taken, kkt = kl_rows(
             *parts,
-            0,
-            m,
             W,
             factor.Ht,
             h_sums,
+            self.penalties.l1_W,
             self.penalties.l2_W,
             k,
             steps,
             limit,
             not self.classic,
+            self.masked,
         )
-        curvature = 2 if total.shape[1] > 2 * k else 1 if total.shape[1] > k else 0
-        if k == 1 and not self.classic:  # the diagonal is all of K
-            curvature = 2
+        rows_of_K = total.shape[1] - k - (k if self.masked else 0)
+        curvature = 0 if rows_of_K <= 0 else 2 if rows_of_K == packed_size(k) else 1
         starts, of, places = column_order(tile.indices, tile.indptr, 0, m, tile.shape[1])
         of_rows[:] = 0
         found, fitted = kl_columns(
-            tile.data, starts, of, places, W, factor.Ht, k, curvature, total, of_rows
+            tile.data, starts, of, places, W, factor.Ht, k, curvature, self.masked, total, of_rows
         )
-        everything = W[:, :k].astype(np.float64) @ factor.sums
-        part.divergence += found + max(float(everything.sum()) - fitted, 0.0)
+        part.divergence += found
+        if not self.masked:  # what W H has where V has nothing
+            everything = W[:, :k].astype(np.float64) @ factor.sums
+            part.divergence += max(float(everything.sum()) - fitted, 0.0)
         part.sweeps += taken
         part.kkt += kkt
 
@@ -213,23 +216,26 @@ class KullbackLeibler:
         by_columns = np.ascontiguousarray(wide.T)
         em, bold = np.zeros_like(old), np.zeros_like(old)
         l2 = self.penalties.l2_H
-        w_sums = stats.sums + self.penalties.l1_H
+        w_sums = np.tile(stats.sums, (H.shape[1], 1))
+        if self.masked:
+            w_sums, by_columns = by_columns[:, -k:].copy(), by_columns[:, :-k].copy()
+        w_sums += self.penalties.l1_H
         kkt, gain, bold_gain = kl_H(by_columns, old, w_sums, l2, columns[0], l2 == 0, em, bold)
         share = stats.sums * old.sum(axis=0)
         new = np.ascontiguousarray(em.T, H.dtype)
-        if wide.shape[0] == k:
+        if by_columns.shape[1] == k:
             return HStep(new, kkt, gain, share)
         leap = np.ascontiguousarray(bold.T, H.dtype)
         return HStep(new, kkt, gain, share, leap, bold_gain)
 
     def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
         """See `Loss.solve`."""
-        patient = KullbackLeibler(self.penalties)
+        patient = type(self)(self.penalties)
         patient.patient = True
         k, d = factor.H.shape
         W = np.zeros((V.shape[0], k), factor.H.dtype)
         small, _ = patient.empty(k, 0, W.dtype, False)
-        scratch = np.zeros((d, k), W.dtype)
+        scratch = np.zeros((d, 2 * k if self.masked else k), W.dtype)
         patient.update_block(V, 0, W, factor, rows, (small, scratch), tau=0.0, residual=False)
         return W, patient.divergence(small, 0.0, factor)
 
@@ -249,7 +255,7 @@ class KullbackLeibler:
         return np.ascontiguousarray(mass / positive, H.dtype)
 
 
-def _tiles(V: Matrix) -> Iterator[tuple[int, sp.csr_array]]:
+def tiles(V: Matrix) -> Iterator[tuple[int, sp.csr_array]]:
     """First row and nonzeros of tiles of whole rows, of about TILE_ENTRIES entries."""
     if isinstance(V, np.ndarray):
         height = max(1, TILE_ENTRIES // V.shape[1])

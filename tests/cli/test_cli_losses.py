@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from cli_tools import command
 
 import dnmf
-from dnmf.cli.main import main
 from dnmf.testing.problems import planted_poisson
 
 
@@ -21,8 +21,9 @@ def counts(tmp_path: Path) -> str:
 
 
 def run(*arguments: str) -> str:
-    done = CliRunner().invoke(main, ["fit", *arguments, "--workers", "0"])
-    return f"{done.exit_code} {done.output}"
+    program = command("fit", *arguments, "--workers", "0")
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    return f"{done.returncode} {done.stdout}{done.stderr}"
 
 
 def test_options_reach_the_fit(counts: str, tmp_path: Path) -> None:

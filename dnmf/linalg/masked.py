@@ -1,0 +1,176 @@
+"""Least squares over the stored entries of a CSR tile alone: what is not stored is unknown."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dnmf.linalg.jit import kernel
+from dnmf.linalg.kl import _add_gram, _add_rows, _dot
+
+__all__ = ["masked_columns", "masked_rows", "solve_columns"]
+
+GATHER = 64
+
+
+@kernel
+def _descend(w, c, G, l1, l2, floor, tau2, sweeps, g, k):  # type: ignore[no-untyped-def]
+    # coordinate descent on 1/2 w G w' - c w' + l1 sum(w) + l2/2 |w|^2; returns sweeps and kkt
+    for t in range(k):
+        g[t] = l1 - c[t] + l2 * w[t]
+        for u in range(k):
+            g[t] += G[t, u] * w[u]
+    done = 0
+    for _ in range(sweeps):
+        done += 1
+        moved = 0.0
+        for t in range(k):
+            curvature = G[t, t] + l2
+            if not curvature > 0.0:
+                w[t] = 0.0
+                continue
+            x = max(w[t] - g[t] / curvature, 0.0)
+            delta = x - w[t]
+            if delta != 0.0:
+                w[t] = x
+                for u in range(k):
+                    g[u] += delta * G[t, u]
+                g[t] += l2 * delta
+                moved += curvature * delta * delta
+        if moved <= tau2 * floor:
+            break
+    kkt = 0.0
+    for t in range(k):
+        curvature = G[t, t] + l2
+        if curvature > 0.0:
+            step = w[t] - max(0.0, w[t] - g[t] / curvature)
+            kkt += curvature * step * step
+    return done, kkt
+
+
+@kernel
+def masked_rows(data, indices, indptr, W, Ht, l1, l2, k, tau2, sweeps, of_rows):  # type: ignore[no-untyped-def]
+    """Solve every row of W on its own entries; returns sweeps and kkt of all rows together.
+
+    Parameters
+    ----------
+    W : (m, kp) array
+        `padded`; the warm start, changed in place.
+    Ht : (d, kp) array
+        H', `padded`.
+    tau2 : float
+        A row stops when a sweep moves at most this share of its residual, both squared.
+    of_rows : (m,) float64 array
+        Receives the rows' sums of squared residuals.
+    """
+    kp = W.shape[1]
+    most = 1
+    for i in range(W.shape[0]):
+        most = max(most, indptr[i + 1] - indptr[i])
+    A_all, ones = np.zeros((most, kp), W.dtype), np.ones(most, W.dtype)
+    gram, c32 = np.zeros((kp, kp), W.dtype), np.zeros(kp, W.dtype)
+    G, c, w, g = np.zeros((k, k)), np.zeros(k), np.zeros(k), np.zeros(k)
+    taken = 0
+    kkt = 0.0
+    for i in range(W.shape[0]):
+        begin = indptr[i]
+        size = indptr[i + 1] - begin
+        A, v = A_all[:size], data[begin : begin + size]
+        sumsq = 0.0
+        left = 0.0
+        for p in range(size):
+            A[p] = Ht[indices[begin + p]]
+            sumsq += float(v[p]) * float(v[p])
+            fit = float(v[p]) - float(_dot(A[p], W[i]))
+            left += fit * fit
+        gram[:] = 0
+        c32[:] = 0
+        _add_gram(gram, ones, A, size, k)
+        _add_rows(c32, v, A, size)
+        for t in range(k):
+            c[t] = c32[t]
+            w[t] = W[i, t]
+            for u in range(k):
+                G[t, u] = gram[t, u]
+        floor = max(left, float(np.finfo(W.dtype).eps) * sumsq)
+        done, part = _descend(w, c, G, l1, l2, floor, tau2, sweeps, g, k)
+        taken += done
+        kkt += part
+        for t in range(k):
+            W[i, t] = w[t]
+        left = 0.0
+        for p in range(size):
+            fit = float(v[p]) - float(_dot(A[p], W[i]))
+            left += fit * fit
+        of_rows[i] = left
+    return taken, kkt
+
+
+@kernel
+def masked_columns(data, starts, rows, places, W, Ht, k, exact, total):  # type: ignore[no-untyped-def]
+    """Add W' V and, per column, W' W (packed) or W' W h over its entries to ``total`` (d, r)."""
+    kp = W.shape[1]
+    A = np.zeros((GATHER, kp), W.dtype)
+    q, ones = np.empty(GATHER, W.dtype), np.ones(GATHER, W.dtype)
+    c, below, gram = np.zeros(kp, W.dtype), np.zeros(kp, W.dtype), np.zeros((kp, kp), W.dtype)
+    fits = np.empty(GATHER, W.dtype)
+    for column in range(starts.size - 1):
+        if starts[column] == starts[column + 1]:
+            continue
+        c[:] = 0
+        below[:] = 0
+        gram[:] = 0
+        for at in range(starts[column], starts[column + 1], GATHER):
+            size = min(GATHER, starts[column + 1] - at)
+            for p in range(size):
+                A[p] = W[rows[at + p]]
+                q[p] = data[places[at + p]]
+                fits[p] = _dot(A[p], Ht[column])
+            _add_rows(c, q, A, size)
+            if exact:
+                _add_gram(gram, ones, A, size, k)
+            else:
+                _add_rows(below, fits, A, size)
+        sums = total[column]
+        position = k
+        for t in range(k):
+            sums[t] += c[t]
+            if exact:
+                for u in range(t + 1):
+                    sums[position] += gram[t, u]
+                    position += 1
+            else:
+                sums[k + t] += below[t]
+
+
+@kernel
+def solve_columns(wide, Ht, l1, l2, columns, tau2, sweeps, new):  # type: ignore[no-untyped-def]
+    """Solve columns of H (slab, k), each with its own W' W; returns kkt at H and the gain.
+
+    ``columns`` are the sums of squares of V's columns; ``new`` (slab, k) receives the solution.
+    """
+    k = Ht.shape[1]
+    G, g, h = np.zeros((k, k)), np.zeros(k), np.zeros(k)
+    kkt = 0.0
+    gain = 0.0
+    for column in range(Ht.shape[0]):
+        position = k
+        for t in range(k):
+            for u in range(t + 1):
+                G[t, u] = wide[column, position]
+                G[u, t] = wide[column, position]
+                position += 1
+        c = wide[column, :k]
+        h[:] = Ht[column]
+        _, part = _descend(h, c, G, l1, l2, 0.0, 0.0, 0, g, k)
+        kkt += part
+        for t in range(k):
+            gain += (0.5 * (g[t] + l1 - c[t])) * h[t]
+        left = columns[column]
+        for t in range(k):
+            left += h[t] * (g[t] - l1 - c[t])
+        floor = max(left, 2.0**-52 * columns[column])
+        _descend(h, c, G, l1, l2, floor, tau2, sweeps, g, k)
+        for t in range(k):
+            gain -= (0.5 * (g[t] + l1 - c[t])) * h[t]
+            new[column, t] = h[t]
+    return kkt, gain

@@ -1,0 +1,147 @@
+"""Losses over the stored entries alone: what is not stored is unobserved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dnmf.linalg.kl import column_order, packed_size, padded
+from dnmf.linalg.masked import masked_columns, masked_rows, solve_columns
+from dnmf.linalg.products import gram
+from dnmf.losses.base import NO_PENALTIES, Factor, HStep, Matrix, Penalties, SmallStats
+from dnmf.losses.frobenius import H_SWEEPS, H_TAU, SOLVED_SWEEPS, SOLVED_TAU, Frobenius
+from dnmf.losses.kullback_leibler import CURVATURE_BYTES, TILE_ENTRIES, KullbackLeibler, tiles
+
+__all__ = ["MaskedFrobenius", "MaskedKullbackLeibler"]
+
+W_SWEEPS = 200
+
+
+class MaskedFrobenius(Frobenius):
+    """1/2 sum over observed entries of (v - wh)^2, each row and column with its own Gram matrix.
+
+    Where those of the columns do not fit, H takes a weighted multiplicative step.
+    """
+
+    solvers = ("hals",)
+    kept: int | None = 1
+
+    def __init__(self, penalties: Penalties = NO_PENALTIES) -> None:
+        super().__init__(penalties)
+        self.sweeps = W_SWEEPS
+
+    @classmethod
+    def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> MaskedFrobenius:
+        """See `Loss.make`."""
+        return cls(penalties)
+
+    def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
+        """See `Loss.prepare`; H' is padded."""
+        return Factor(H, padded(H.T), gram(H.T), penalty=self.penalties.of_H(H))
+
+    def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
+        """See `Loss.empty`, by columns (d, r)."""
+        rows = self.statistic_rows(k, d)
+        return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((d, rows), dtype)
+
+    def statistic_rows(self, k: int, d: int) -> int:
+        """See `Loss.statistic_rows`: W' V, and each column's W' W or its product with h."""
+        return k + (packed_size(k) if 8 * d * packed_size(k) <= CURVATURE_BYTES else k)
+
+    def scratch_bytes(self, k: int, d: int) -> int:
+        """See `Loss.scratch_bytes`."""
+        return 40 * max(TILE_ENTRIES, d) + 8 * (k + 8) * d + 8 * d
+
+    def update_block(
+        self,
+        V: Matrix,
+        start: int,
+        W: np.ndarray,
+        factor: Factor,
+        rows: np.ndarray,
+        stats: tuple[SmallStats, Any],
+        *,
+        tau: float,
+        residual: bool,
+    ) -> None:
+        """See `Loss.update_block`; the objective is always summed entry by entry."""
+        small, total = stats
+        k, d = W.shape[1], factor.H.shape[1]
+        part = SmallStats(np.zeros((k, k)))
+        of_rows = np.empty(W.shape[0])
+        Wp, penalties = padded(W), self.penalties
+        assert factor.Ht is not None
+        exact = total.shape[1] == k + packed_size(k) and 8 * d * packed_size(k) <= CURVATURE_BYTES
+        for a, tile in tiles(V):
+            b = a + tile.shape[0]
+            csr = tile.data, tile.indices, tile.indptr
+            limits = penalties.l1_W, penalties.l2_W, k, tau * tau, self.sweeps
+            taken, kkt = masked_rows(*csr, Wp[a:b], factor.Ht, *limits, of_rows[a:b])
+            part.sweeps += taken
+            part.kkt += kkt
+            if total.shape[1]:
+                starts, of, places = column_order(*csr[1:], 0, b - a, d)
+                order = starts, of, places
+                masked_columns(csr[0], *order, Wp[a:b], factor.Ht, k, exact, total)
+        W[:] = Wp[:, :k]
+        part.WtW = gram(W)
+        sums = W.sum(axis=0, dtype=np.float64)
+        part.sums, part.total, part.sumsq = sums, float(sums.sum()), float(np.trace(part.WtW))
+        part.divergence = 0.5 * float(of_rows.sum())
+        part.residual = small.residual = None
+        small.add(part)
+
+    def slabs(self, accumulator: Any, slab_starts: Any) -> list[np.ndarray]:
+        """See `Loss.slabs`."""
+        return super().slabs(accumulator.T, slab_starts)
+
+    def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
+        """See `Loss.divergence`."""
+        return stats.divergence
+
+    def update_H(
+        self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
+    ) -> HStep:
+        """See `Loss.update_H`: every column by its own Gram matrix."""
+        k, penalties = H.shape[0], self.penalties
+        old = np.ascontiguousarray(H.T, np.float64)
+        share = np.sum(wide[:k] * old.T, axis=1)
+        if wide.shape[0] != k + packed_size(k):
+            return self._multiplicative(wide, old, H.dtype, share)
+        new = np.empty_like(old)
+        by_columns = np.ascontiguousarray(wide.T)
+        limits = penalties.l1_H, penalties.l2_H, columns[1], H_TAU**2, H_SWEEPS
+        kkt, gain = solve_columns(by_columns, old, *limits, new)
+        return HStep(np.ascontiguousarray(new.T, H.dtype), kkt, gain, share)
+
+    def _multiplicative(
+        self, wide: np.ndarray, old: np.ndarray, dtype: np.dtype, share: np.ndarray
+    ) -> HStep:
+        """H (W' V) / (W' (W H over observed entries)), which never raises the objective."""
+        k, penalties = old.shape[1], self.penalties
+        above = wide[:k]
+        below = wide[k : 2 * k] + penalties.l1_H + penalties.l2_H * old.T
+        positive = np.where(below > 0, below, 1.0)
+        new = np.where(below > 0, old.T * above / positive, 0.0)
+        kkt = float(np.sum((old.T * (below - above)) ** 2 / (positive * np.maximum(old.T, 1e-300))))
+        gain = 0.5 * float(np.sum((below - above) * (old.T - new)))
+        return HStep(np.ascontiguousarray(new, dtype), kkt, gain, share)
+
+    def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
+        """See `Loss.solve`."""
+        patient = MaskedFrobenius(self.penalties)
+        patient.sweeps = SOLVED_SWEEPS
+        k = factor.H.shape[0]
+        W = np.zeros((V.shape[0], k), factor.H.dtype)
+        small, _ = patient.empty(k, 0, W.dtype, True)
+        none = np.zeros((0, 0), W.dtype)
+        tau = SOLVED_TAU[W.dtype.name]
+        patient.update_block(V, 0, W, factor, rows, (small, none), tau=tau, residual=False)
+        return W, small.divergence
+
+
+class MaskedKullbackLeibler(KullbackLeibler):
+    """Kullback-Leibler over observed entries: sums of H by rows, of W by columns, are theirs."""
+
+    masked = True

@@ -1,0 +1,127 @@
+"""Unobserved entries: predicted well, never looked at, and a matrix without any fits as usual."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import zarr
+
+import dnmf
+from dnmf.errors import InputError, OptionError
+from dnmf.testing.counting import CountingStore
+
+LOSSES = ["frobenius", "kullback-leibler"]
+
+
+def planted(n: int = 300, d: int = 40, k: int = 4) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    W, H = rng.gamma(0.5, 1.0, (n, k)), rng.gamma(0.5, 1.0, (k, d))
+    return W @ H + 0.01
+
+
+def with_holes(V: np.ndarray, share: float = 0.3, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    lost = np.random.default_rng(seed).random(V.shape) < share
+    return np.where(lost, np.nan, V), lost
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_missing_entries_are_predicted(loss: str) -> None:
+    V = planted()
+    holed, lost = with_holes(V)
+    before = holed.copy()
+    fit = dnmf.fit(holed, 5, loss=loss, missing="nan", seed=0, tol=1e-5, max_passes=100)
+    np.testing.assert_array_equal(holed, before)
+    WH = np.asarray(fit.W) @ np.asarray(fit.H)
+    error = np.linalg.norm((WH - V)[lost]) / np.linalg.norm(V[lost])
+    assert error < 0.05
+    accepted = [row["objective"] for row in fit.history if row["accepted"]]
+    assert (np.diff(accepted) <= 1e-9 * accepted[0]).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_objective_is_that_of_the_observed_entries(loss: str) -> None:
+    holed, lost = with_holes(planted() + 0.1)
+    fit = dnmf.fit(holed, 3, loss=loss, missing="nan", seed=0, max_passes=4, sample=0)
+    WH, v = (np.asarray(fit.W) @ np.asarray(fit.H))[~lost], holed[~lost]
+    expected = np.sum((v - WH) ** 2) / 2
+    if loss == "kullback-leibler":
+        expected = np.sum(v * np.log(v / WH) - v + WH)
+    assert fit.objective == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_matrix_without_holes_fits_as_usual(loss: str) -> None:
+    V = planted()
+    options: dict[str, Any] = {"loss": loss, "seed": 0, "tol": 1e-8, "max_passes": 300}
+    usual, masked = dnmf.fit(V, 3, **options), dnmf.fit(V, 3, missing="nan", **options)
+    assert masked.objective == pytest.approx(usual.objective, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_nan_and_what_is_not_stored_are_the_same(loss: str) -> None:
+    holed, lost = with_holes(planted())
+    rows, columns = np.nonzero(~lost)
+    sparse = sp.csr_array((holed[~lost], (rows, columns)), shape=holed.shape)
+    options: dict[str, Any] = {"loss": loss, "seed": 0, "max_passes": 5}
+    one = dnmf.fit(holed, 3, missing="nan", **options)
+    other = dnmf.fit(sparse, 3, missing="zeros", **options)
+    np.testing.assert_allclose(np.asarray(one.H), np.asarray(other.H), rtol=1e-9, atol=1e-12)
+    assert one.objective == pytest.approx(other.objective, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_ratings_are_predicted_better_than_with_zeros(loss: str) -> None:
+    """Held-out ratings, 80% of all missing: at least 5 times less squared error."""
+    V = planted(400, 60, 3)
+    rng = np.random.default_rng(3)
+    kept = rng.random(V.shape) < 0.2
+    held = kept & (rng.random(V.shape) < 0.1)
+    rows, columns = np.nonzero(kept & ~held)
+    ratings = sp.csr_array((V[rows, columns], (rows, columns)), shape=V.shape)
+    errors = []
+    for missing in ("zeros", None):
+        fit = dnmf.fit(ratings, 3, loss=loss, missing=missing, seed=0, tol=1e-5, alpha_W=1e-4)
+        WH = np.asarray(fit.W) @ np.asarray(fit.H)
+        errors.append(float(np.sum((WH - V)[held] ** 2)))
+    assert 5 * errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_transform_leaves_missing_entries_out(loss: str) -> None:
+    V = planted()
+    fit = dnmf.fit(V, 4, loss=loss, seed=0, tol=1e-7)
+    holed, lost = with_holes(V)
+    W = np.asarray(dnmf.transform(holed, fit, missing="nan"))
+    error = np.linalg.norm((W @ np.asarray(fit.H) - V)[lost]) / np.linalg.norm(V[lost])
+    assert error < 0.05
+    with pytest.raises(InputError, match="NaN"):
+        dnmf.transform(holed, fit)
+
+
+def test_a_pass_reads_every_chunk_once(tmp_path: Path) -> None:
+    holed, _ = with_holes(planted())
+    store = CountingStore(zarr.storage.LocalStore(tmp_path / "V.zarr"))
+    V = zarr.create_array(store, shape=holed.shape, chunks=(10, 40), dtype="f8")
+    V[:] = holed
+    store.reset()
+    fit = dnmf.fit(V, 3, missing="nan", sample=0, block_size=3200, max_passes=3, tol=0)
+    assert set(store.chunk_reads().values()) == {1 + len(fit.history)}
+
+
+@pytest.mark.parametrize(
+    ("V", "options", "message"),
+    [
+        (sp.csr_array(np.eye(4)), {"missing": "nan"}, "missing is 'nan', but .* is sparse"),
+        (np.eye(4), {"missing": "zeros"}, "missing is 'zeros' .* is dense"),
+        (np.eye(4) + 1, {"missing": "nan", "loss": 0.5}, "known to the losses frobenius and"),
+        (np.eye(4), {"missing": "nan", "solver": "mu"}, "solver is 'mu', but .* with missing"),
+        (np.eye(4), {"missing": "some"}, "missing is 'some'; it must be one of"),
+    ],
+)
+def test_impossible_combinations_are_refused(V: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        dnmf.fit(V, 2, **options)
