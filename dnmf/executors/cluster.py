@@ -30,6 +30,8 @@ from dnmf.linalg.blas import limit_threads
 
 __all__ = ["Cluster"]
 
+Key = tuple[str, int]
+
 WHOLE = 2
 """Most pieces that travel together through one tree (small sums and one slab)."""
 
@@ -110,16 +112,21 @@ class Cluster:
     def _attempt(
         self, work: Work, payload: bytes, attempt: int, news: LeafNews, watch: Watch
     ) -> tuple[list[Any], int]:
-        name = f"dnmf-{uuid.uuid4().hex[:12]}-{attempt}"
+        name = f"0{uuid.uuid4().hex[:12]}-{attempt}"
         kept, loads = self._residency.segments(work)
         graph, outputs = _graph(name, work, payload, kept)
         with listening(self.client, name, news.tell):
             held = self._residency.outputs(loads)
-            futures = self.client.get({**loads, **graph}, [*outputs, *held], sync=False)
+            tasks: dict[Any, Any] = {**loads, **graph}
+            futures = self.client.get(tasks, [*outputs, *held], sync=False)
             self._residency.keep(dict(zip(held, futures[len(outputs) :], strict=True)))
             futures = futures[: len(outputs)]
-            watch.wait(futures)
-            values = self.client.gather(futures)
+            try:
+                watch.wait(futures)
+                values = self.client.gather(futures)
+            finally:  # not when an error's traceback lets go of them
+                for future in futures:
+                    future.release()
         if work.pieces <= WHOLE:
             values = values[0]
         return [value for value, _ in values], sum(retries for _, retries in values)
@@ -127,53 +134,47 @@ class Cluster:
 
 def _graph(
     name: str, work: Work, payload: bytes, kept: Mapping[int, Any]
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[dict[Key, Any], list[Key]]:
     """Leaves, one tree per piece, and the finishes, as a Dask graph.
+
+    A key begins with what its task does: Dask estimates durations by that, and hands leaves out
+    as workers get to them, so that a worker that joins has its share at once.
 
     ``kept`` holds the future or key of every segment that stays in the workers' memory.
     """
-    graph: dict[str, Any] = {}
-    for segment in range(work.segments):
+    graph: dict[Key, Any] = {}
+    leaves = [(f"dnmf-leaf-{name}", segment) for segment in range(work.segments)]
+    for segment, key in enumerate(leaves):
         leaf = (_leaf, payload, segment, name)
-        graph[f"{name}-leaf-{segment}"] = (*leaf, kept[segment]) if segment in kept else leaf
+        graph[key] = (*leaf, kept[segment]) if segment in kept else leaf
     if work.pieces <= WHOLE:
-        return graph | _whole_tree(name, work, payload), [f"{name}-finish-0"]
+        tree, root = _tree(f"dnmf-sum-{name}", work, leaves, (_combine_all, payload))
+        end = (f"dnmf-finish-{name}", 0)
+        return {**graph, **tree, end: (_finish_all, payload, root)}, [end]
     roots = []
     for piece in range(work.pieces):
-        level = []
-        for segment in range(work.segments):
-            key = f"{name}-piece{piece}-{segment}"
-            graph[key] = (_pick, f"{name}-leaf-{segment}", piece)
-            level.append(key)
-        for height, count in enumerate(tree_levels(work.segments, work.fan_in)):
-            parents = []
-            for node in range(count):
-                key = f"{name}-sum{piece}-{height}-{node}"
-                children = level[node * work.fan_in : (node + 1) * work.fan_in]
-                graph[key] = (_combine, payload, piece, children)
-                parents.append(key)
-            level = parents
-        roots.append(level[0])
-    outputs = []
-    for piece, root in enumerate(roots):
-        key = f"{name}-finish-{piece}"
-        graph[key] = (_finish, payload, piece, root, roots[0])
-        outputs.append(key)
-    return graph, outputs
+        level = [(f"dnmf-piece-{name}-{piece}", segment) for segment in range(work.segments)]
+        graph |= {key: (_pick, leaf, piece) for key, leaf in zip(level, leaves, strict=True)}
+        tree, root = _tree(f"dnmf-sum-{name}-{piece}", work, level, (_combine, payload, piece))
+        graph |= tree
+        roots.append(root)
+    ends = [(f"dnmf-finish-{name}", piece) for piece in range(work.pieces)]
+    for piece, key in enumerate(ends):
+        graph[key] = (_finish, payload, piece, roots[piece], roots[0])
+    return graph, ends
 
 
-def _whole_tree(name: str, work: Work, payload: bytes) -> dict[str, Any]:
-    """The same tree over whole leaves: a third of the tasks, where the pieces are few."""
-    graph: dict[str, Any] = {}
-    level = [f"{name}-leaf-{segment}" for segment in range(work.segments)]
+def _tree(
+    name: str, work: Work, level: list[Key], combine: tuple[Any, ...]
+) -> tuple[dict[Key, Any], Key]:
+    """The fixed tree over ``level``, and its root; ``combine`` lacks the list of parts."""
+    graph: dict[Key, Any] = {}
     for height, count in enumerate(tree_levels(work.segments, work.fan_in)):
-        parents = [f"{name}-sum-{height}-{node}" for node in range(count)]
+        parents = [(f"{name}-{height}", node) for node in range(count)]
         for node, key in enumerate(parents):
-            children = level[node * work.fan_in : (node + 1) * work.fan_in]
-            graph[key] = (_combine_all, payload, children)
+            graph[key] = (*combine, level[node * work.fan_in : (node + 1) * work.fan_in])
         level = parents
-    graph[f"{name}-finish-0"] = (_finish_all, payload, level[0])
-    return graph
+    return graph, level[0]
 
 
 @lru_cache(maxsize=2)

@@ -13,6 +13,7 @@ from typing import Any
 
 from distributed import Client, Future
 
+from dnmf.executors.watch import answer
 from dnmf.fitting.memory import room, that_fit
 from dnmf.fitting.work import Work, with_retries
 from dnmf.linalg.blas import limit_threads
@@ -78,7 +79,8 @@ class Residency:
 
     def room(self, need: Callable[[int], int]) -> int:
         """Bytes that all workers together can keep; ``need`` of a worker by its threads."""
-        workers = list(self._client.scheduler_info(n_workers=-1)["workers"].values())
+        info = answer(self._client, lambda: self._client.scheduler_info(n_workers=-1))
+        workers = list(info["workers"].values())
         return room([(worker["memory_limit"], need(worker["nthreads"])) for worker in workers])
 
     def _choose(self, loader: Any) -> set[int]:

@@ -43,8 +43,15 @@ def where(client: Client) -> str:
     return str(client.scheduler.address) if client.scheduler is not None else "its old address"
 
 
-def answer(client: Client, ask: Callable[[], Value], seconds: float = ANSWER) -> Value:
+def answer(client: Client, ask: Callable[[], Value], seconds: float | None = None) -> Value:
     """What ``ask()`` returns, which asks the scheduler and might wait for ever.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    ask : callable
+    seconds : float, optional
+        Patience; `ANSWER` by default.
 
     Raises
     ------
@@ -60,6 +67,7 @@ def answer(client: Client, ask: Callable[[], Value], seconds: float = ANSWER) ->
         except BaseException as error:
             failed.append(error)
 
+    seconds = ANSWER if seconds is None else seconds
     began = time.monotonic()
     while client.status == "connecting" and time.monotonic() - began < min(seconds, NO_SCHEDULER):
         time.sleep(0.05)

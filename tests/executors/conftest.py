@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from executor_tools import OPTIONS, PASSES, SEGMENTS, Undisturbed, once_per_pass, write_V
+from executor_tools import (
+    OPTIONS,
+    PASSES,
+    SEGMENTS,
+    Undisturbed,
+    cluster_of,
+    once_per_pass,
+    write_V,
+)
 
 import dnmf
 from dnmf.executors.serial import Serial
@@ -24,3 +34,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     assert faults.count(counts, "block-read") == (PASSES + 1) * SEGMENTS
     once_per_pass(counts)
     return Undisturbed(V, result.W[:], result.H[:], result.history)
+
+
+@pytest.fixture(scope="session")
+def streaming() -> Iterator[Any]:
+    """A client of 2 processes of 2 threads without a memory limit: no segment stays in memory."""
+    with cluster_of(2, 2, memory_limit=0) as client:
+        yield client

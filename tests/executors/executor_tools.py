@@ -166,6 +166,30 @@ def fit(V: str, out: Path, client: Any, **options: Any) -> Any:
     return dnmf.fit(V, out=out, client=client, **{**OPTIONS, **options})
 
 
+@contextmanager
+def cluster_of(workers: int, threads: int, memory_limit: Any = "auto") -> Iterator[Any]:
+    """A client of a local cluster; a memory limit of 0 is none.
+
+    Of workers without a limit nobody knows how much they may keep, so they keep no segments.
+    """
+    import dask.config
+    from distributed import Client, LocalCluster
+
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),  # see tests/conftest
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            memory_limit=memory_limit,
+            dashboard_address=":0",
+            scheduler_kwargs={"dashboard": False},
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(workers, timeout=60)
+        yield client
+
+
 class Machines:
     """A scheduler and workers in processes of their own, as on several machines.
 
