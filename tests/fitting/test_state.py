@@ -1,0 +1,248 @@
+"""A fit's state: pure transitions that accept, go back, extrapolate, revive and stop."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnmf.config import FitConfig, ModelSpec
+from dnmf.fitting.state import EXACT, MOST_TRIES, ModelState, Pair, PassResult, advance
+from dnmf.fitting.stopping import SLOWEST, expected_decrease, stop_sentence
+from dnmf.losses.base import rounding_unit
+
+START = ModelState(pair=None, plain=[["plain/0", "x"]])
+SIZE = 100.0
+
+
+def config(**options):
+    return FitConfig((ModelSpec(2, 0),), **{"tol": 1e-4, "max_passes": 100, **options})
+
+
+def found(objective, number=0, **facts):
+    """What a pass reports: names carry its number."""
+    pair = Pair(
+        W=[[f"W/{number}", "x"]],
+        W_starts=[0, 10],
+        H=[[f"H/{number}", "x"]],
+        objective=objective,
+        WtW=[f"WtW/{number}", "x"],
+        WtV=[[f"WtV/{number}", "x"]],
+        share=[1.0, 2.0],
+        peak=[0, 1],
+        W_norms=[1.0, 1.0],
+    )
+    values = {
+        "plain": [[f"plain/{number}", "x"]],
+        "revived": [],
+        "kkt_W": 0.1,
+        "kkt_H": 0.1,
+        "gain": 0.0,
+        "sweeps": 2.0,
+        "divergence": objective,
+        "size": SIZE,
+        **facts,
+    }
+    return PassResult(pair, **values)
+
+
+def walk(objectives, options=None, dtype="float64", **facts):
+    """States after passes that found these objectives; stops where the fit does."""
+    state, states = START, []
+    for number, objective in enumerate(objectives, 1):
+        state, accepted = advance(
+            state, found(objective, number, **facts), options or config(), dtype
+        )
+        states.append((state, accepted))
+        if state.stop_reason:
+            break
+    return states
+
+
+def test_the_first_pass_is_accepted_and_does_not_extrapolate():
+    [(state, accepted)] = walk([50.0])
+    assert accepted
+    assert (state.passes, state.accepted, state.beta, state.decrease) == (1, 1, 0.0, None)
+    assert state.pair.objective == 50.0
+    assert (state.plain, state.previous) == ([["plain/1", "x"]], START.plain)
+
+
+def test_falling_objectives_extrapolate_in_growing_steps():
+    states = walk([50.0, 40.0, 32.0, 26.0, 21.0])
+    betas = [state.beta for state, _ in states]
+    assert betas[0] == 0
+    assert betas[1] > 0
+    assert betas == sorted(betas)
+    assert all(state.beta <= state.cap <= 1 for state, _ in states)
+    assert all(accepted for _, accepted in states)
+    assert [state.decrease for state, _ in states] == [None, 10.0, 8.0, 6.0, 5.0]
+
+
+def test_a_loss_that_cannot_extrapolate_does_not():
+    states = walk([50.0, 40.0, 32.0], extrapolates=False)
+    assert {state.beta for state, _ in states} == {0.0}
+
+
+def test_a_rise_after_extrapolation_goes_back_to_the_pair():
+    before, _ = walk([50.0, 40.0, 32.0])[-1]
+    after, accepted = advance(before, found(32.001, 4), config(), "float64")
+    assert not accepted
+    assert after.pair == before.pair
+    assert (after.plain, after.previous) == (before.plain, before.previous)
+    assert (after.beta, after.step, after.cap) == (0.0, before.step / 2, before.step)
+    assert (after.passes, after.accepted) == (4, 3)
+    assert after.stop_reason is None
+    again, accepted = advance(after, found(30.0, 5), config(), "float64")
+    assert accepted
+    assert 0 < again.beta <= before.step
+
+
+def test_a_bold_h_that_raises_the_objective_gives_way_to_the_plain_one():
+    bold = [["bold/1", "x"]]
+    state, _ = advance(START, found(50.0, 1, bold=bold, extrapolates=False), config(), "float64")
+    assert state.bold == bold
+    after, accepted = advance(state, found(55.0, 2, extrapolates=False), config(), "float64")
+    assert not accepted
+    assert (after.bold, after.plain, after.stop_reason) == (None, state.plain, None)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_without_extrapolation_a_rise_by_rounding_is_accepted_and_more_ends_the_fit(dtype):
+    before, _ = walk([50.0])[-1]
+    assert before.beta == 0
+    unit = rounding_unit(SIZE, dtype)
+    state, accepted = advance(before, found(50.0 + 0.9 * unit, 2), config(), dtype)
+    assert accepted
+    assert state.decrease == 0
+    state, accepted = advance(before, found(50.0 + 1.1 * unit, 2), config(), dtype)
+    assert not accepted
+    assert state.pair.objective == 50.0
+    assert "rounding hides any further decrease" in state.stop_reason
+
+
+def test_geometric_decrease_stops_when_what_is_left_is_below_tol():
+    objectives = [10 + 10 * 0.5**t for t in range(60)]
+    states = walk(objectives, config(tol=1e-3))
+    last, before = states[-1][0], states[-2][0]
+    assert "converged" in last.stop_reason
+    # what is left of the sum of 10 * 0.5**t is the last decrease itself
+    assert last.remaining == pytest.approx(last.decrease, rel=1e-6)
+    assert last.remaining <= 1e-3 * last.pair.objective < before.remaining
+
+
+def test_a_plateau_is_not_the_end_while_the_h_step_promises_more():
+    objectives = [50.0, 40.0, 39.9999999, 39.99999989]
+    stopped = walk(objectives, gain=0.0)[-1][0]
+    crossing = walk(objectives, gain=0.5)[-1][0]
+    assert "converged" in stopped.stop_reason
+    assert crossing.stop_reason is None
+
+
+def test_never_before_three_passes():
+    states = walk([50.0, 50.0, 50.0, 50.0])
+    assert [state.stop_reason is None for state, _ in states] == [True, True, False]
+
+
+def test_max_passes_is_the_bound_and_counts_rejected_passes():
+    options = config(max_passes=4, tol=0)
+    states = walk([50.0, 40.0, 30.0, 35.0, 20.0], options)
+    assert len(states) == 4
+    last = states[-1][0]
+    assert last.stop_reason == "stopped after max_passes = 4 passes, before tol = 0 was met"
+    assert last.pair.objective == 30.0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_exact_is_said_only_where_entries_say_so(dtype):
+    tiny = 0.4 * EXACT[dtype] ** 2 * SIZE
+    state, _ = walk([50.0])[-1]
+    measured, _ = advance(state, found(tiny, 2, entrywise=True), config(), dtype)
+    assert "exact after 2 passes" in measured.stop_reason
+    products, _ = advance(state, found(tiny, 2, entrywise=False), config(), dtype)
+    assert products.stop_reason is None
+    above, _ = advance(state, found(2 * tiny, 2, entrywise=True), config(), dtype)
+    assert above.stop_reason is None
+
+
+def test_a_revived_component_is_counted_and_waits():
+    state, _ = walk([50.0, 40.0])[-1]
+    options = config()
+    for attempt in range(1, MOST_TRIES + 1):
+        state, accepted = advance(state, found(40.0, 3, revived=[1]), options, "float64")
+        assert accepted
+        assert (state.tries, state.revive, state.beta) == ({"1": attempt}, [1], 0.0)
+        assert state.stop_reason is None
+    state, _ = advance(state, found(40.0, 9), options, "float64")
+    assert state.revive == []
+    assert "converged" in state.stop_reason
+
+
+def test_what_a_rejected_pass_revived_does_not_count():
+    before, _ = walk([50.0, 40.0, 32.0])[-1]
+    after, accepted = advance(before, found(33.0, 4, revived=[0]), config(), "float64")
+    assert not accepted
+    assert (after.tries, after.revive) == ({}, [])
+
+
+FINDINGS = st.lists(
+    st.tuples(st.floats(0, 100), st.lists(st.integers(0, 1), max_size=2, unique=True)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(FINDINGS, st.sampled_from(["float32", "float64"]), st.floats(0, 1e-2))
+@settings(max_examples=100, deadline=None)
+def test_any_course_keeps_the_best_pair_and_survives_json(findings, dtype, tol):
+    options, state = config(tol=tol, max_passes=20), START
+    unit, best = rounding_unit(SIZE, dtype), float("inf")
+    for number, (objective, revived) in enumerate(findings, 1):
+        frozen = copy.deepcopy(state.to_json())
+        result = found(objective, number, revived=revived)
+        after, accepted = advance(state, result, options, dtype)
+        assert state.to_json() == frozen  # pure
+        assert advance(state, result, options, dtype) == (after, accepted)
+        assert ModelState.from_json(json.loads(json.dumps(after.to_json()))) == after
+        assert after.passes == number <= 20
+        assert (after.pair.objective == objective) or not accepted
+        assert after.pair.objective <= best + unit
+        assert all(count <= number for count in after.tries.values())
+        assert 0 <= after.beta <= 1
+        names = set(after.names())
+        assert {after.pair.W[0][0], after.pair.WtV[0][0], after.plain[0][0]} <= names
+        best = after.pair.objective
+        state = after
+        if state.stop_reason:
+            break
+    else:
+        assert number < 20
+
+
+@pytest.mark.parametrize(
+    ("decrease", "before", "gain", "left"),
+    [
+        (None, None, 5.0, None),
+        (1.0, None, 5.0, None),
+        (1.0, 2.0, 0.0, 1.0),
+        (1.0, 2.0, 3.0, 3.0),
+        (2.0, 1.0, 0.0, 2.0 * SLOWEST / (1 - SLOWEST)),
+        (0.0, 1.0, 0.0, 0.0),
+        (1.0, 0.0, 0.0, 0.0),
+    ],
+)
+def test_what_is_left_follows_the_last_two_decreases(decrease, before, gain, left):
+    assert expected_decrease(decrease, before, gain) == (left and pytest.approx(left))
+
+
+def test_sentences_have_their_numbers():
+    options = config(tol=1e-4, max_passes=7, max_time=2.5)
+    sentences = {
+        kind: stop_sentence(kind, options, 5) for kind in ("converged", "max_passes", "max_time")
+    }
+    assert "after 5 passes" in sentences["converged"]
+    assert "0.0001" in sentences["converged"]
+    assert "max_passes = 7 passes" in sentences["max_passes"]
+    assert sentences["max_time"] == "stopped after max_time = 2.5 s and 5 passes"
