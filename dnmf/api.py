@@ -278,7 +278,7 @@ def plan(
         It could not run.
     """
     values = merge_aliases({"k": k, **options})
-    unknown = set(values) - set(FitConfig.__dataclass_fields__) - {"k", "seed"}
+    unknown = set(values) - (set(FitConfig.__dataclass_fields__) - {"models"}) - {"k", "seed"}
     if unknown:
         raise OptionError(f"plan has no option {', '.join(sorted(unknown))}")
     _, name, values["k"] = given_start(init, values["k"])

@@ -11,7 +11,7 @@ from dnmf.fitting.state import ModelState, Pair
 from dnmf.losses.base import Factor, Loss, Penalties
 from dnmf.runs.base import RunStore
 
-__all__ = ["load_factor", "load_rows", "read_H"]
+__all__ = ["load_factor", "load_rows", "normalize", "read_H"]
 
 
 def read_H(store: RunStore, pieces: list[list[str]]) -> np.ndarray:
@@ -40,11 +40,11 @@ def load_factor(
     if state.weights is not None:
         H = loss.from_sample(H, np.array(state.weights), column_sums)
     free = loss.gauge_free
-    scale = _normalize(H) if free else _balance(H, state.pair, loss.penalties)
+    scale = normalize(H) if free else _balance(H, state.pair, loss.penalties)
     if state.beta and state.previous:
         before = read_H(store, state.previous)
         if free:
-            _normalize(before)
+            normalize(before)
         else:
             before = (before / scale[:, None]).astype(H.dtype)
         for j in range(H.shape[0]):  # row by row: no third k x d
@@ -53,12 +53,12 @@ def load_factor(
             H[j] = np.maximum(row, 0.0)
         del before
         if free:
-            scale *= _normalize(H)
+            scale *= normalize(H)
     scale[state.revive] = 0.0
     return loss.prepare(H, sparse), scale
 
 
-def _normalize(H: np.ndarray) -> np.ndarray:
+def normalize(H: np.ndarray) -> np.ndarray:
     """Scale rows of H to unit norm in place; returns the norms (1 for a zero row)."""
     norms = np.ones(H.shape[0])
     for j in range(H.shape[0]):

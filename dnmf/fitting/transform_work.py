@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.fitting.context import Context, cached_work, read_segment
-from dnmf.fitting.factors import read_H
+from dnmf.fitting.factors import normalize, read_H
 from dnmf.fitting.objective import loss_of
 from dnmf.fitting.work import Step
 from dnmf.linalg.blas import numeric_fingerprint
@@ -58,25 +58,27 @@ class TransformWork:
         self.segments = context.plan.segments
         self.fan_in = context.plan.config.fan_in
         self._lock = threading.Lock()
-        self._factor: Factor | None = None
+        self._loaded: tuple[Factor, np.ndarray] | None = None
         self.loss = loss_of(context.plan, context.plan.shape[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
         path = self.context.store.path
         return cached_work, (TransformWork, path, self.context.plan.run_id, self.step)
 
-    def _load(self) -> Factor:
+    def _load(self) -> tuple[Factor, np.ndarray]:
+        """H with rows of unit norm, and what they had: products of any H then stay in range."""
         with self._lock:
-            if self._factor is None:
+            if self._loaded is None:
                 plan = self.context.plan
                 assert plan.start_H is not None
                 H = read_H(self.context.store, plan.start_H).astype(plan.dtype)
-                self._factor = self.loss.prepare(H, plan.sparse)
-            return self._factor
+                scale = normalize(H) if self.loss.gauge_free else np.ones(H.shape[0])
+                self._loaded = self.loss.prepare(H, plan.sparse), scale
+            return self._loaded
 
     def leaf(self, segment: int) -> list[Any]:
         """Solve the rows of a segment from a cold start."""
-        factor = self._load()
+        factor, scale = self._load()
         plan = self.context.plan
         stats = TransformStats(numeric=[numeric_fingerprint()["digest"]])
         columns = np.zeros((2, plan.shape[1]))
@@ -93,7 +95,7 @@ class TransformWork:
                 W, part.divergence = self.loss.solve(block.V, factor, rows)
                 wide = W.astype(np.float64)
                 part.penalty = self.loss.penalties.of_W(float(wide.sum()), float(np.sum(wide**2)))
-                pieces.append(W)
+                pieces.append((W / scale).astype(W.dtype))
             stats.add(part)
         if not stats.bad:
             ref = self.context.store.put(f"W/{self.step.index}/0-{segment}", np.concatenate(pieces))
