@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dnmf.linalg.jit import kernel
-from dnmf.linalg.kl import _add_gram, _add_rows, _dot
+from dnmf.linalg.tiles import add_gram, add_rows, dot
 
 __all__ = ["masked_columns", "masked_rows", "solve_columns"]
 
@@ -80,12 +80,12 @@ def masked_rows(data, indices, indptr, W, Ht, l1, l2, k, tau2, sweeps, of_rows):
         for p in range(size):
             A[p] = Ht[indices[begin + p]]
             sumsq += float(v[p]) * float(v[p])
-            fit = float(v[p]) - float(_dot(A[p], W[i]))
+            fit = float(v[p]) - float(dot(A[p], W[i]))
             left += fit * fit
         gram[:] = 0
         c32[:] = 0
-        _add_gram(gram, ones, A, size, k)
-        _add_rows(c32, v, A, size)
+        add_gram(gram, ones, A, size, k)
+        add_rows(c32, v, A, size)
         for t in range(k):
             c[t] = c32[t]
             w[t] = W[i, t]
@@ -99,7 +99,7 @@ def masked_rows(data, indices, indptr, W, Ht, l1, l2, k, tau2, sweeps, of_rows):
             W[i, t] = w[t]
         left = 0.0
         for p in range(size):
-            fit = float(v[p]) - float(_dot(A[p], W[i]))
+            fit = float(v[p]) - float(dot(A[p], W[i]))
             left += fit * fit
         of_rows[i] = left
     return taken, kkt
@@ -124,12 +124,12 @@ def masked_columns(data, starts, rows, places, W, Ht, k, exact, total):  # type:
             for p in range(size):
                 A[p] = W[rows[at + p]]
                 q[p] = data[places[at + p]]
-                fits[p] = _dot(A[p], Ht[column])
-            _add_rows(c, q, A, size)
+                fits[p] = dot(A[p], Ht[column])
+            add_rows(c, q, A, size)
             if exact:
-                _add_gram(gram, ones, A, size, k)
+                add_gram(gram, ones, A, size, k)
             else:
-                _add_rows(below, fits, A, size)
+                add_rows(below, fits, A, size)
         sums = total[column]
         position = k
         for t in range(k):

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from dnmf.linalg.kl import column_order, kl_columns, kl_H, kl_rows, packed_size, padded
+from dnmf.linalg.kl import kl_rows
+from dnmf.linalg.kl_columns import kl_columns, kl_H
 from dnmf.linalg.products import gram, row_residual
+from dnmf.linalg.tiles import column_order, packed_size, padded
 from dnmf.losses.base import (
     NO_PENALTIES,
     Candidate,

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.linalg.kl import column_order, packed_size, padded
 from dnmf.linalg.masked import masked_columns, masked_rows, solve_columns
 from dnmf.linalg.products import gram
+from dnmf.linalg.tiles import column_order, packed_size, padded
 from dnmf.losses.base import NO_PENALTIES, Factor, HStep, Matrix, Penalties, SmallStats
 from dnmf.losses.frobenius import H_SWEEPS, H_TAU, SOLVED_SWEEPS, SOLVED_TAU, Frobenius
 from dnmf.losses.kullback_leibler import CURVATURE_BYTES, TILE_ENTRIES, KullbackLeibler, tiles
