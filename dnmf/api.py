@@ -80,8 +80,8 @@ def fit(
         The cluster. By default the active client if there is one, else this process works.
     seed : int, optional
         Of the random start; None draws one (it is recorded). ``random_state`` is another name.
-    init : "random" or (k, d) array
-        The start of H.
+    init : {"random", "nndsvd", "nndsvda", "nndsvdar"} or (k, d) array
+        The start of H; NNDSVD takes singular vectors of (a part of) the sample.
     tol : float, default 1e-4
         Stop when the decrease still to be expected is at most ``tol`` times the objective.
     max_passes : int, default 200

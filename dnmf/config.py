@@ -78,7 +78,7 @@ class FitConfig:
     loss : str
         A name that the registry of losses knows.
     init : str
-        ``"random"``, or ``"custom"`` when H (and perhaps W) was given.
+        ``"random"``, a variant of NNDSVD, or ``"custom"`` when H (and perhaps W) was given.
     tol : float
         The fit stops when the decrease of the objective that is still to be expected is at
         most ``tol`` times the objective.
@@ -162,6 +162,11 @@ class FitConfig:
         whole_number(self.sample_bytes, "sample_bytes", 0)
         if not (isinstance(self.sample, (int, float)) and 0 <= self.sample <= 1):
             raise OptionError(f"sample is {self.sample!r}; it must be a share between 0 and 1")
+        if self.init.startswith("nndsvd") and not (self.sample and self.sample_bytes):
+            raise OptionError(
+                f"init is {self.init!r}, which comes from the rows of the sample, but the sample "
+                f"is empty; give sample and sample_bytes more than 0, or init='random'"
+            )
         if self.segments is not None:
             whole_number(self.segments, "segments", 1)
         if not (isinstance(self.tol, (int, float)) and 0 <= self.tol < math.inf):

@@ -10,6 +10,7 @@ import numpy as np
 
 from dnmf.config import FitConfig, ModelSpec, parse_bytes, whole_number
 from dnmf.errors import OptionError
+from dnmf.init.nndsvd import NNDSVD
 
 __all__ = ["ALIASES", "fit_config", "given_W", "given_start", "merge_aliases"]
 
@@ -60,14 +61,15 @@ def given_start(init: Any, k: int | None) -> tuple[np.ndarray | None, str, int |
     -------
     H : (k, d) array or None
     name : str
-        ``"custom"`` or ``"random"``.
+        ``"custom"``, or the name given.
     k : int or None
         Taken from H where it was not given.
     """
     if isinstance(init, str):
-        if init != "random":
-            raise OptionError(f"init is {init!r}; it must be 'random' or an array H of k rows")
-        return None, "random", k
+        if init not in ("random", *NNDSVD):
+            names = ", ".join(map(repr, ("random", *NNDSVD)))
+            raise OptionError(f"init is {init!r}; it must be {names} or an array H of k rows")
+        return None, init, k
     H = _start(init, "init", "'random' or a real (k, d) H")
     if k is not None and k != H.shape[0]:
         raise OptionError(f"k is {k}, but init has {H.shape[0]} rows")

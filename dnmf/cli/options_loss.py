@@ -66,6 +66,11 @@ _OPTIONS = (
         "--l1-ratio", type=click.FloatRange(0, 1), help="Share of l1 in the penalties [default: 0]."
     ),
     click.option(
+        "--init",
+        type=click.Choice(["random", "nndsvd", "nndsvda", "nndsvdar"]),
+        help="Where H starts [default: random].",
+    ),
+    click.option(
         "--missing",
         type=click.Choice(["nan", "zeros"]),
         help="Entries that are unobserved: NaN, or what a sparse V does not store.",

@@ -56,7 +56,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     n_components : int, "auto" or None, default="auto"
         k. ``"auto"``: as many as the given H has rows, without one as many as X has columns.
         None: as many as X has columns.
-    init : {"random", "custom"} or None, default=None
+    init : {"random", "nndsvd", "nndsvda", "nndsvdar", "custom"} or None, default=None
         None is ``"random"``. ``"custom"`` starts from H and, if given, W of `fit_transform`.
     solver : {"cd", "mu", "auto"}, default="cd"
         Coordinate descent on the least squares problems of W and H; Lee and Seung's
@@ -338,7 +338,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                     RuntimeWarning,
                     stacklevel=4,
                 )
-            return k, "random", None
+            return k, self.init or "random", None
         if H is None:
             raise OptionError("init='custom' needs H (k x d), and may take W (n x k); H is missing")
         H = start_array(H, "H")

@@ -15,18 +15,13 @@ from dnmf.errors import OptionError
 __all__ = ["LATER", "check_parameters", "check_shape", "seed_of", "solver_of", "start_array"]
 
 LATER: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    (
-        "init",
-        lambda v: v in ("nndsvd", "nndsvda", "nndsvdar"),
-        "fits start from init='random' or, with a given H, init='custom'",
-    ),
     ("shuffle", bool, "a fixed order of coordinates makes results reproducible; leave it at False"),
 )
 """Values of scikit-learn's that are refused: parameter, which values, what to use instead."""
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "solver": ("cd", "mu", "auto"),
-    "init": (None, "random", "custom"),
+    "init": (None, "random", "nndsvd", "nndsvda", "nndsvdar", "custom"),
 }
 
 

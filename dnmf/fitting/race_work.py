@@ -6,16 +6,19 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.context import Context, cached_work
 from dnmf.fitting.factors import read_H
 from dnmf.fitting.memory import RACE_BYTES
-from dnmf.fitting.objective import tall_and_wide
+from dnmf.fitting.objective import loss_of, tall_and_wide
 from dnmf.fitting.plan import make_plan
 from dnmf.fitting.rowsets import race_rows
 from dnmf.fitting.start import put_start
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.work import InProcess, Step
+from dnmf.init.nndsvd import NNDSVD, nndsvd_H
 from dnmf.runs.memory import MemoryStore
 from dnmf.sources import open_source
 from dnmf.sources.base import Matrix
@@ -42,7 +45,7 @@ def race_share(context: Context, scan: dict[str, Any]) -> float:
     most_k = max(model.k for model in config.models)
     share = max(SHARE, ROWS_PER_COMPONENT * most_k / max(rows, 1))
     if share >= 0.5:  # small data: the starts race on all of it
-        share = 1.0 if config.n_init > 1 else 0.0
+        share = 1.0 if config.n_init > 1 or config.init in NNDSVD else 0.0
     return min(share, RACE_BYTES / max(scan["sample_bytes"], 1))
 
 
@@ -113,10 +116,19 @@ class RaceWork:
         laid_out, source = make_plan(open_source(rows), config)
         store = MemoryStore()
         if self.final:
-            laid_out = put_start(store, laid_out, read_H(self.context.store, self.given[model]))
+            laid_out = put_start(store, laid_out, self._given_H(model, rows))
         store.create(laid_out.to_json())
         record = run(Context(store, laid_out, source), InProcess(), lambda event: None)
         return ModelState.from_json(record["state"]["models"][0]), store
+
+    def _given_H(self, model: int, rows: Matrix) -> np.ndarray:
+        """Of the start that won, or of the one there is: from the singular vectors."""
+        config = self.context.plan.config
+        if config.init not in NNDSVD:
+            return read_H(self.context.store, self.given[model])
+        spec = config.models[model]
+        exact = loss_of(self.context.plan, 1).extrapolates  # its steps can leave zero
+        return nndsvd_H(rows, spec.k, spec.seed, config.init, positive=not exact)
 
     def combine(self, piece: int, parts: Sequence[Any]) -> Any:
         return [result for part in parts for result in part]

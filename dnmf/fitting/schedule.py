@@ -20,11 +20,12 @@ SAMPLE_PASSES = 30
 def first_phase(context: Context, scan: dict[str, Any]) -> str:
     """Where a fit goes from the scan: ``"race"``, ``"final"``, ``"sample"`` or ``"full"``."""
     plan = context.plan
-    if not plan.sample or plan.config.init != "random" or not sum(scan["sample_rows"]):
+    if not plan.sample or plan.config.init == "custom" or not sum(scan["sample_rows"]):
         return "full"
     if not race_share(context, scan):
         return phase_after_race(context, "final")
-    return "race" if plan.config.n_init > 1 else "final"
+    several = plan.config.init == "random" and plan.config.n_init > 1
+    return "race" if several else "final"
 
 
 def phase_after_race(context: Context, phase: str) -> str:

@@ -25,9 +25,6 @@ def counts(n: int = 60) -> np.ndarray:
 
 
 REFUSED_FOR_NOW: list[tuple[dict[str, Any], str]] = [
-    ({"init": "nndsvd"}, "init='nndsvd' is not in this version of dnmf"),
-    ({"init": "nndsvda"}, "init='nndsvda' is not in this version of dnmf"),
-    ({"init": "nndsvdar"}, "init='nndsvdar' is not in this version of dnmf"),
     ({"shuffle": True}, "shuffle=True is not in this version of dnmf"),
 ]
 
@@ -51,7 +48,7 @@ def test_every_refusal_is_tested() -> None:
         ({"beta_loss": 1.0}, "solver 'cd' does not handle beta_loss = 1.0"),
         ({"beta_loss": "itakura-saito"}, "does not handle beta_loss = 'itakura-saito'"),
         ({"beta_loss": "other", "solver": "mu"}, "loss is 'other'; it must be one of frobenius"),
-        ({"init": "zeros"}, "init is 'zeros'; it must be one of None, 'random', 'custom'"),
+        ({"init": "zeros"}, "init is 'zeros'; it must be one of None, 'random', 'nndsvd'"),
         ({"tol": -1e-4}, "tol is -0.0001; it must be a finite number"),
         ({"tol": "small"}, "tol is 'small'"),
         ({"tol": np.nan}, "tol is nan"),
