@@ -18,7 +18,7 @@ from dnmf.fitting.report import PlanReport
 from dnmf.fitting.work import Executor
 from dnmf.interop import as_source
 from dnmf.launch import begin, go_on, planned_run
-from dnmf.options import fit_config, given_start, given_W, merge_aliases
+from dnmf.options import OPTION_NAMES, fit_config, given_start, given_W, merge_aliases
 from dnmf.runs.result import Result
 
 __all__ = ["choose_executor", "convert", "fit", "open", "plan", "resume", "transform"]
@@ -144,36 +144,8 @@ def fit(
     ResumableError
         The cluster is gone; the message says how to go on.
     """
-    options = merge_aliases(
-        {
-            "k": k,
-            "n_components": n_components,
-            "seed": seed,
-            "random_state": random_state,
-            "max_passes": max_passes,
-            "max_iter": max_iter,
-            "tol": tol,
-            "max_time": max_time,
-            "dtype": dtype,
-            "block_size": block_size,
-            "max_block": max_block,
-            "segments": segments,
-            "fan_in": fan_in,
-            "slab_size": slab_size,
-            "missing_chunks": missing_chunks,
-            "sample": sample,
-            "sample_bytes": sample_bytes,
-            "n_init": n_init,
-            "loss": loss,
-            "beta": beta,
-            "solver": solver,
-            "alpha_W": alpha_W,
-            "alpha_H": alpha_H,
-            "l1_ratio": l1_ratio,
-            "missing": missing,
-            "strict_bits": strict_bits,
-        }
-    )
+    arguments = dict(locals())  # before anything else is local
+    options = merge_aliases({name: arguments[name] for name in OPTION_NAMES})
     H, name, options["k"] = given_start(init, options["k"])
     W = given_W(init_W, H)
     begun = out if resume and out is not None and os.path.exists(out) else None

@@ -12,13 +12,44 @@ from dnmf.config import FitConfig, ModelSpec, parse_bytes, whole_number
 from dnmf.errors import OptionError
 from dnmf.init.nndsvd import NNDSVD
 
-__all__ = ["ALIASES", "fit_config", "given_W", "given_start", "merge_aliases"]
+__all__ = ["ALIASES", "OPTION_NAMES", "fit_config", "given_W", "given_start", "merge_aliases"]
 
 ALIASES = {
     "k": "n_components",
     "max_passes": "max_iter",
     "seed": "random_state",
 }
+
+
+OPTION_NAMES = (
+    "k",
+    "n_components",
+    "seed",
+    "random_state",
+    "max_passes",
+    "max_iter",
+    "tol",
+    "max_time",
+    "dtype",
+    "block_size",
+    "max_block",
+    "segments",
+    "fan_in",
+    "slab_size",
+    "missing_chunks",
+    "sample",
+    "sample_bytes",
+    "n_init",
+    "loss",
+    "beta",
+    "solver",
+    "alpha_W",
+    "alpha_H",
+    "l1_ratio",
+    "missing",
+    "strict_bits",
+)
+"""Arguments of `dnmf.fit` that end in a `FitConfig`, with their other names."""
 
 
 def merge_aliases(options: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class TestBeta(LossContract):
             W, H = turn.W, turn.H
 
 
-class TestItakuraSaito(TestBeta):
+class TestItakuraSaito(TestBeta, LossContract):
     kind = "itakura-saito"
     degree = 0.0
     beta = 0.0
