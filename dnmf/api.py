@@ -52,6 +52,7 @@ def fit(
     alpha_H: float | str = "same",
     l1_ratio: float = 0.0,
     missing: str | None = None,
+    normalize: str | None = None,
     strict_bits: bool = False,
     overwrite: bool = False,
     resume: bool = False,
@@ -117,6 +118,9 @@ def fit(
     missing : {"nan", "zeros"}, optional
         Which entries of V are unobserved: NaN, or what a sparse V does not store. For least
         squares and Kullback-Leibler.
+    normalize : {"components", "weights"}, optional
+        Scale rows of H, or columns of W, of the result to unit norm (least squares) or unit sum
+        (other losses), and the other factor so that the product is the same.
     strict_bits : bool
         Refuse processors or libraries that round differently, instead of saying so.
     overwrite : bool

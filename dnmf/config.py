@@ -122,6 +122,9 @@ class FitConfig:
     missing : str or None
         Entries that are unobserved: ``"nan"``, those that are NaN; ``"zeros"``, those that a
         sparse V does not store; None, no entry.
+    normalize : str or None
+        ``"components"``: rows of H, ``"weights"``: columns of W are scaled to unit size (norm for
+        least squares, else sum) in the result, the other factor accordingly.
     """
 
     models: tuple[ModelSpec, ...]
@@ -147,6 +150,7 @@ class FitConfig:
     alpha_H: float | str = "same"
     l1_ratio: float = 0.0
     missing: str | None = None
+    normalize: str | None = None
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -179,6 +183,7 @@ class FitConfig:
         _one_of(self.missing_chunks, "missing_chunks", ("auto", "fill", "error"))
         _one_of(self.solver, "solver", (None, "hals", "mu"))
         _one_of(self.missing, "missing", (None, "nan", "zeros"))
+        _one_of(self.normalize, "normalize", (None, "components", "weights"))
         self._check_penalties()
 
     def _check_penalties(self) -> None:

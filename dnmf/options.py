@@ -47,6 +47,7 @@ OPTION_NAMES = (
     "alpha_H",
     "l1_ratio",
     "missing",
+    "normalize",
     "strict_bits",
 )
 """Arguments of `dnmf.fit` that end in a `FitConfig`, with their other names."""

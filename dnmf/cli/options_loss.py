@@ -71,6 +71,11 @@ _OPTIONS = (
         help="Where H starts [default: random].",
     ),
     click.option(
+        "--normalize",
+        type=click.Choice(["components", "weights"]),
+        help="Rows of H, or columns of W, of the result have unit size.",
+    ),
+    click.option(
         "--missing",
         type=click.Choice(["nan", "zeros"]),
         help="Entries that are unobserved: NaN, or what a sparse V does not store.",

@@ -33,17 +33,28 @@ def chunk_rows(plan: Plan) -> int:
     return min(plan.shape[0], rows)
 
 
-def _tall_scale(plan: Plan, pair: Pair) -> np.ndarray:
-    """By columns the tall factor becomes H, whose rows have unit norm; W takes the scale."""
-    norms = np.array(pair.W_norms)
-    if plan.axis == "rows" or plan.config.penalized:
-        return np.ones_like(norms)
-    return np.where(norms > 0, norms, 1.0)
+def _tall_scale(store: RunStore, plan: Plan, pair: Pair) -> np.ndarray:
+    """What the columns of the tall factor are divided by, and rows of the wide one multiplied.
+
+    Rows of H have unit norm unless the options ask otherwise; by columns the tall factor is H.
+    """
+    norms, asked = np.array(pair.W_norms), plan.config.normalize
+    if asked is None:
+        if plan.axis == "rows" or plan.config.penalized:
+            return np.ones_like(norms)
+        return np.where(norms > 0, norms, 1.0)
+    by_norm = plan.config.loss == "frobenius" or pair.W_sums is None
+    if (asked == "weights") == (plan.axis == "rows"):  # the tall factor is to have unit size
+        sizes = norms if by_norm else np.array(pair.W_sums)
+        return np.where(sizes > 0, sizes, 1.0)
+    H = read_H(store, pair.H).astype(np.float64)
+    sizes = np.linalg.norm(H, axis=1) if by_norm else H.sum(axis=1)
+    return 1.0 / np.where(sizes > 0, sizes, 1.0)
 
 
 def _tall_rows(store: RunStore, plan: Plan, pair: Pair, start: int, stop: int) -> np.ndarray:
     """Rows of the tall factor in the result's order and gauge."""
-    order, scale = component_order(pair), _tall_scale(plan, pair)
+    order, scale = component_order(pair), _tall_scale(store, plan, pair)
     first = int(np.searchsorted(pair.W_starts, start, side="right")) - 1
     parts = []
     while first < len(pair.W) and pair.W_starts[first] < stop:
@@ -52,14 +63,14 @@ def _tall_rows(store: RunStore, plan: Plan, pair: Pair, start: int, stop: int) -
         parts.append(piece[max(start - offset, 0) : stop - offset])
         first += 1
     rows = np.concatenate(parts)[:, order]
-    return rows if plan.axis == "rows" else (rows / scale[order]).astype(rows.dtype)
+    return rows if (scale == 1).all() else (rows / scale[order]).astype(rows.dtype)
 
 
 def _wide(store: RunStore, plan: Plan, pair: Pair) -> np.ndarray:
     """The k x d factor in the result's order and gauge."""
-    order, scale = component_order(pair), _tall_scale(plan, pair)
+    order, scale = component_order(pair), _tall_scale(store, plan, pair)
     H = read_H(store, pair.H)[order]
-    return H if plan.axis == "rows" else (H * scale[order, None]).astype(H.dtype)
+    return H if (scale == 1).all() else (H * scale[order, None]).astype(H.dtype)
 
 
 def assemble(store: RunStore, plan: Plan, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
