@@ -9,7 +9,7 @@ import numpy as np
 
 from dnmf.config import MIB, Resources
 from dnmf.errors import MemoryPlanError
-from dnmf.fitting.plan import Plan, loss_shape
+from dnmf.fitting.plan import Plan, chunk_rows, loss_shape
 
 __all__ = ["BASELINE", "MemoryNeed", "check_memory", "predict_memory", "room", "that_fit"]
 
@@ -67,7 +67,7 @@ def predict_memory(plan: Plan, threads: int) -> MemoryNeed:
     fitting = plan.mode != "transform"
     sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8 if fitting else 0
     sums += max(loss.scratch_bytes(model.k, d) for model in plan.config.models)
-    tasks = [_pass_task(plan, item) + sums]
+    tasks = [_pass_task(plan, item) + sums, _publish_task(plan, item)]
     if plan.sample:
         tasks += [_scan_task(plan, item), _sample_task(plan, item) + sums]
         tasks += [_race_task(plan) + sums]
@@ -99,6 +99,11 @@ def _pass_task(plan: Plan, item: int) -> int:
     k, rows = plan.config.total_k, plan.largest_block[0]
     segment_rows = max(b - a for a, b in pairwise(plan.row_starts))
     return _block_bytes(plan, item) + rows * k * (3 * item + 8) + 3 * segment_rows * k * item
+
+
+def _publish_task(plan: Plan, item: int) -> int:
+    """A chunk of the tall factor: its pieces, joined, in order, and encoded."""
+    return 4 * chunk_rows(plan) * plan.config.total_k * item
 
 
 def _scan_task(plan: Plan, item: int) -> int:

@@ -121,6 +121,7 @@ class PassWork:
                     residual=self.step.residual,
                 )
             bytes_read += nbytes
+            del block  # before the next one but one is read
         reach("segment-solved", segment=segment, step=self.step.index)
         return self._pieces(segment, Ws, sums, bytes_read)
 

@@ -15,13 +15,16 @@ from dnmf.errors import InputError, MemoryPlanError, OptionError, RunError
 from dnmf.losses import Loss, get_loss
 from dnmf.sources.base import Source
 
-__all__ = ["PLAN_FORMAT", "Plan", "compute_dtype", "loss_shape", "make_plan"]
+__all__ = ["PLAN_FORMAT", "Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan"]
 
 PLAN_FORMAT = 1
 SEGMENT_BYTES = 256 * MIB
 MOST_SEGMENTS = 2000
 FEWEST_SEGMENTS = 64
 SAMPLE_ROWS = 20_000
+CHUNK_BYTES = 16 * MIB
+"""Bytes (float64) of a chunk of the tall factor in the result."""
+
 NARROWEST = 64
 """Rows of fewer columns count as this many, so that W and V H' stay in proportion."""
 
@@ -265,3 +268,10 @@ def _cut(source: Source, config: FitConfig, dtype: np.dtype, block_size: int) ->
     max_rows = max(1, config.block_size // (dtype.itemsize * NARROWEST))
     itemsize = max(dtype.itemsize, source.dtype.itemsize)
     return [int(x) for x in source.block_starts(block_size, itemsize, max_rows)]
+
+
+def chunk_rows(plan: Plan) -> int:
+    """Rows of a chunk of the tall factor in the result."""
+    k = sum(model.k for model in plan.config.models)
+    rows = max(1, CHUNK_BYTES // (8 * k))
+    return min(plan.shape[0], rows)

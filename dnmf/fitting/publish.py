@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dnmf.fitting.context import Context
-from dnmf.fitting.plan import Plan
-from dnmf.fitting.publish_work import assemble, chunk_rows
+from dnmf.fitting.plan import Plan, chunk_rows
+from dnmf.fitting.publish_work import assemble
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.transitions import reason
 from dnmf.linalg.blas import numeric_fingerprint

@@ -10,27 +10,18 @@ import numpy as np
 from dnmf.faultpoints import reach
 from dnmf.fitting.context import Context, cached_work, refs
 from dnmf.fitting.factors import read_H
-from dnmf.fitting.plan import Plan
+from dnmf.fitting.plan import Plan, chunk_rows
 from dnmf.fitting.state import ModelState, Pair
 from dnmf.fitting.work import Step
 from dnmf.runs.base import RunStore
 from dnmf.runs.published import write_H, write_W
 
-__all__ = ["PublishWork", "assemble", "chunk_rows", "component_order"]
-
-CHUNK_BYTES = 16 << 20
+__all__ = ["PublishWork", "assemble", "component_order"]
 
 
 def component_order(pair: Pair) -> np.ndarray:
     """Components by falling share of V, ties by the column where their H is largest."""
     return np.lexsort((np.array(pair.peak), -np.array(pair.share)))
-
-
-def chunk_rows(plan: Plan) -> int:
-    """Rows of a chunk of the tall factor in the result."""
-    k = sum(model.k for model in plan.config.models)
-    rows = max(1, CHUNK_BYTES // (8 * k))
-    return min(plan.shape[0], rows)
 
 
 def _tall_scale(store: RunStore, plan: Plan, pair: Pair) -> np.ndarray:

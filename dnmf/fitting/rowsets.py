@@ -143,6 +143,7 @@ class AllRows:
             self._checksums = self.context.store.get(refs([self.scan["checksums"]])[0])
         for block, nbytes, _ in read_segment(self.context, segment, self._checksums, loaded):
             yield block, nbytes if loaded is None else 0
+            del block
 
     def _resident(self, segment: int) -> Iterator[tuple[Block, int]]:
         plan = self.context.plan

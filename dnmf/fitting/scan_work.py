@@ -109,6 +109,7 @@ class ScanWork:
                 sampled.append(block.V if kept.size == stop - block.start else block.V[kept])
                 measure(sampled[-1], columns[2], columns[3])
                 stats.sample_sumsq += float(found.row_sumsq[kept].sum())
+            del block  # before the next one but one is read
         ref = self.context.store.put(f"rows/{segment}", np.concatenate(rows, axis=1))
         stats.rows = [ref.to_json()]
         if self.context.plan.sample:

@@ -97,6 +97,7 @@ class TransformWork:
                 part.penalty = self.loss.penalties.of_W(float(wide.sum()), float(np.sum(wide**2)))
                 pieces.append((W / scale).astype(W.dtype))
             stats.add(part)
+            del block  # before the next one but one is read
         if not stats.bad:
             ref = self.context.store.put(f"W/{self.step.index}/0-{segment}", np.concatenate(pieces))
             stats.W = [ref.to_json()]

@@ -9,10 +9,11 @@ import scipy.sparse as sp
 
 from dnmf.linalg.jit import kernel
 
-__all__ = ["add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual"]
+__all__ = ["TILE_ENTRIES", "add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual"]
 
 Matrix: TypeAlias = "np.ndarray | sp.csr_array"
-TILE_ROWS = 256
+TILE_ENTRIES = 1 << 18
+"""Entries of W H that are made at once where residuals are computed, or one row."""
 
 
 def product_VHt(V: Matrix, H: np.ndarray, Ht: np.ndarray | None) -> np.ndarray:
@@ -67,9 +68,9 @@ def residual_sumsq(
     if not isinstance(V, np.ndarray):
         assert Ht is not None
         return float(_csr_residual(V.data, V.indices, V.indptr, W, Ht, G))
-    total = 0.0
-    for start in range(0, V.shape[0], TILE_ROWS):
-        rows = slice(start, start + TILE_ROWS)
+    total, height = 0.0, max(1, TILE_ENTRIES // V.shape[1])
+    for start in range(0, V.shape[0], height):
+        rows = slice(start, start + height)
         total += float(_sumsq_difference(V[rows], W[rows] @ H))
     return total
 

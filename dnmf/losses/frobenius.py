@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from dnmf.linalg.hals import better_start, cold_start, solve_rows
-from dnmf.linalg.products import add_WtV, gram, product_VHt, residual_sumsq, row_residual
+from dnmf.linalg.products import (
+    TILE_ENTRIES,
+    add_WtV,
+    gram,
+    product_VHt,
+    residual_sumsq,
+    row_residual,
+)
 from dnmf.losses.base import (
     NO_PENALTIES,
     Candidate,
@@ -69,8 +76,8 @@ class Frobenius:
         return k
 
     def scratch_bytes(self, k: int, d: int) -> int:
-        """See `Loss.scratch_bytes`: V H' and W are counted by whoever plans."""
-        return 0
+        """See `Loss.scratch_bytes`: a tile of W H; V H' and W are counted by whoever plans."""
+        return 8 * max(TILE_ENTRIES, d)
 
     def update_block(
         self,
