@@ -15,14 +15,17 @@ SEED = 1e-3
 
 
 @kernel
-def _row_value(A, v, w, h_sums, l2, wh):  # type: ignore[no-untyped-def]
-    # sum of w (h_sums) + l2 / 2 w^2 - v log(w h), and w h of each nonzero
+def _row_value(A, v, w, h_sums, l2, wh, wanted):  # type: ignore[no-untyped-def]
+    # w h of each nonzero; if wanted, the sum of w h_sums + l2 / 2 w^2 - v log(w h), else 0
     tiny = np.finfo(wh.dtype).tiny
     total = 0.0
     for t in range(w.size):
         total += float(w[t]) * float(h_sums[t]) + 0.5 * l2 * float(w[t]) * float(w[t])
     for p in range(v.size):
         wh[p] = dot(A[p], w)
+    if not wanted:  # logarithms take a third of a multiplicative step
+        return 0.0
+    for p in range(v.size):
         if v[p] > 0:
             total -= float(v[p]) * np.log(float(max(wh[p], tiny)))
     return total
@@ -72,7 +75,7 @@ def _newton_step(w, g, h_sums, l2, K, new, gradient, k):  # type: ignore[no-unty
 
 
 @kernel
-def _start_row(A, v, mass, w, h_sums, l2, k, wh, trial):  # type: ignore[no-untyped-def]
+def _start_row(A, v, mass, w, h_sums, l2, k, wh, trial, wanted):  # type: ignore[no-untyped-def]
     # a positive start where all is zero; components at zero re-enter where that lowers the value
     zero = w.dtype.type(0)
     active = 0
@@ -89,8 +92,8 @@ def _start_row(A, v, mass, w, h_sums, l2, k, wh, trial):  # type: ignore[no-unty
         for t in range(k):
             if h_sums[t] > zero:
                 w[t] = mass / (active * float(h_sums[t]))
-    value = _row_value(A, v, w, h_sums, l2, wh)
-    if idle == 0 or idle == active:
+    value = _row_value(A, v, w, h_sums, l2, wh, wanted)
+    if idle == 0 or idle == active or not wanted:
         return value
     for t in range(k):
         trial[t] = w[t]
@@ -101,11 +104,11 @@ def _start_row(A, v, mass, w, h_sums, l2, k, wh, trial):  # type: ignore[no-unty
                     g += float(v[p]) / float(wh[p]) * float(A[p, t])
             if g > float(h_sums[t]):
                 trial[t] = SEED * mass / float(h_sums[t])
-    better = _row_value(A, v, trial, h_sums, l2, wh)
+    better = _row_value(A, v, trial, h_sums, l2, wh, wanted)
     if better < value:
         w[:] = trial
         return better
-    return _row_value(A, v, w, h_sums, l2, wh)
+    return _row_value(A, v, w, h_sums, l2, wh, wanted)
 
 
 @kernel
@@ -181,7 +184,7 @@ def kl_rows(data, indices, indptr, W, Ht, h_all, l1, l2, k, steps, tau, newton, 
                 h_sums += A[p]
             for t in range(k):
                 h_sums[t] += l1 if h_sums[t] > 0 else 0.0
-        value = _start_row(A, v, mass, w, h_sums, l2, k, wh, new)
+        value = _start_row(A, v, mass, w, h_sums, l2, k, wh, new, newton)
         for _ in range(steps):
             taken += 1
             g[:] = 0
@@ -192,10 +195,10 @@ def kl_rows(data, indices, indptr, W, Ht, h_all, l1, l2, k, steps, tau, newton, 
                 K[:] = 0
                 add_gram(K, s, A, size, k)
                 _newton_step(w, g, h_sums, l2, K, new, gradient, k)
-                better = _row_value(A, v, new, h_sums, l2, wh_new[:size])
+                better = _row_value(A, v, new, h_sums, l2, wh_new[:size], newton)
             if not (newton and better <= value):
                 em_step(w, g, h_sums, l2, new, k)
-                better = _row_value(A, v, new, h_sums, l2, wh_new[:size])
+                better = _row_value(A, v, new, h_sums, l2, wh_new[:size], newton)
             if better > value + eps * mass:  # rounding only: keep what there is
                 break
             w[:] = new
