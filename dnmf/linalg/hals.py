@@ -90,8 +90,8 @@ def _take_better(W, X, W_half, X_half, C):  # type: ignore[no-untyped-def]
     for i in range(W.shape[0]):
         difference = 0.0
         for j in range(W.shape[1]):
-            difference += float(W[i, j]) * (float(W_half[i, j]) - float(C[i, j]))
-            difference -= float(X[i, j]) * (float(X_half[i, j]) - float(C[i, j]))
+            difference += np.float64(W[i, j]) * (np.float64(W_half[i, j]) - np.float64(C[i, j]))
+            difference -= np.float64(X[i, j]) * (np.float64(X_half[i, j]) - np.float64(C[i, j]))
         if difference > 0.0:
             for j in range(W.shape[1]):
                 W[i, j] = X[i, j]

@@ -58,11 +58,11 @@ def kl_columns(data, starts, rows, places, W, Ht, k, curvature, masked, total, o
                 v = data[places[at + p]]
                 A[p] = W[rows[at + p]]
                 wh = dot(A[p], h)
-                fitted += float(wh)
+                fitted += np.float64(wh)
                 wh = max(wh, tiny)
-                part = float(wh) - float(v)
+                part = np.float64(wh) - np.float64(v)
                 if v > 0:
-                    part += float(v) * np.log(float(v) / float(wh))
+                    part += np.float64(v) * np.log(np.float64(v) / np.float64(wh))
                 divergence += part
                 of_rows[rows[at + p]] += part
                 q[p] = v / wh

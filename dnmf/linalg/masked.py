@@ -79,8 +79,8 @@ def masked_rows(data, indices, indptr, W, Ht, l1, l2, k, tau2, sweeps, of_rows):
         left = 0.0
         for p in range(size):
             A[p] = Ht[indices[begin + p]]
-            sumsq += float(v[p]) * float(v[p])
-            fit = float(v[p]) - float(dot(A[p], W[i]))
+            sumsq += np.float64(v[p]) * np.float64(v[p])
+            fit = np.float64(v[p]) - np.float64(dot(A[p], W[i]))
             left += fit * fit
         gram[:] = 0
         c32[:] = 0
@@ -99,7 +99,7 @@ def masked_rows(data, indices, indptr, W, Ht, l1, l2, k, tau2, sweeps, of_rows):
             W[i, t] = w[t]
         left = 0.0
         for p in range(size):
-            fit = float(v[p]) - float(dot(A[p], W[i]))
+            fit = np.float64(v[p]) - np.float64(dot(A[p], W[i]))
             left += fit * fit
         of_rows[i] = left
     return taken, kkt

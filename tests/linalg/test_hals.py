@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import nnls
 
 from dnmf.init.random import random_H
-from dnmf.linalg.hals import cold_start, solve_rows
+from dnmf.linalg.hals import better_start, cold_start, solve_rows
 from dnmf.testing.problems import planted_poisson
 
 SIZES = st.tuples(st.integers(1, 7), st.integers(1, 5), st.integers(1, 9))
@@ -214,3 +214,22 @@ def test_only_w_changes(C, seed):
     solve_rows(np.zeros_like(C), C, G, sumsq, tau=1e-2)
     for array, copy in zip((C, G, sumsq), copies, strict=True):
         assert array.tobytes() == copy.tobytes()
+
+
+@given(SIZES, st.integers(0, 10**6), st.sampled_from(["float32", "float64"]))
+@settings(max_examples=40, deadline=None)
+def test_a_better_start_is_never_worse_and_keeps_what_is_good(sizes, seed, dtype):
+    V, H, C, G, sumsq = _problem(*sizes, seed, dtype)
+    solution = np.zeros_like(C)
+    solve_rows(solution, C, G, sumsq, tau=1e-5, max_sweeps=5000)
+    rough = np.random.default_rng(seed).gamma(1.0, size=C.shape).astype(dtype)
+    for start in (solution, rough, np.zeros_like(C)):
+        better = start.copy()
+        better_start(better, C, G.astype(float))
+        before = _objective(V.astype(float), start.astype(float), H.astype(float))
+        after = _objective(V.astype(float), better.astype(float), H.astype(float))
+        scale = sumsq + np.sum((start.astype(float) @ H) ** 2, axis=1)
+        assert (after <= before + 50 * np.finfo(dtype).eps * scale).all()
+        clipped = cold_start(C, G.astype(float))
+        for i in range(len(C)):
+            assert better[i].tobytes() in (start[i].tobytes(), clipped[i].tobytes())
