@@ -15,6 +15,9 @@ Matrix: TypeAlias = "np.ndarray | sp.csr_array"
 TILE_ENTRIES = 1 << 18
 """Entries of W H that are made at once where residuals are computed, or one row."""
 
+RUN = 512
+"""Entries of a sparse row that are summed before they join the sum of the row."""
+
 
 def product_VHt(V: Matrix, H: np.ndarray, Ht: np.ndarray | None) -> np.ndarray:
     """V H' of a block.
@@ -88,14 +91,20 @@ def row_residual(V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarra
 
 @kernel
 def _csr_VHt(data, indices, indptr, Ht, out):  # type: ignore[no-untyped-def]
+    # in runs: one long float32 sum drifts by several units of rounding where rows are long
     k = Ht.shape[1]
+    part = np.empty(k, out.dtype)
     for i in range(out.shape[0]):
         row = out[i]
-        for p in range(indptr[i], indptr[i + 1]):
-            v = data[p]
-            h = Ht[indices[p]]
+        for first in range(indptr[i], indptr[i + 1], RUN):
+            part[:] = 0
+            for p in range(first, min(first + RUN, indptr[i + 1])):
+                v = data[p]
+                h = Ht[indices[p]]
+                for t in range(k):
+                    part[t] += v * h[t]
             for t in range(k):
-                row[t] += v * h[t]
+                row[t] += part[t]
 
 
 @kernel
