@@ -27,6 +27,7 @@ __all__ = ["RaceWork", "race_share"]
 
 SHARE = 0.1
 ROWS_PER_COMPONENT = 50
+FEWEST_ROWS = 20
 TOL = 1e-3
 HEAT_PASSES = 8
 """Passes of every start, after which the best one is known well enough."""
@@ -46,7 +47,11 @@ def race_share(context: Context, scan: dict[str, Any]) -> float:
     share = max(SHARE, ROWS_PER_COMPONENT * most_k / max(rows, 1))
     if share >= 0.5:  # small data: the starts race on all of it
         share = 1.0 if config.n_init > 1 or config.init in NNDSVD else 0.0
-    return min(share, RACE_BYTES / max(scan["sample_bytes"], 1))
+    most = RACE_BYTES / max(scan["sample_bytes"], 1)
+    if most < share and most * rows < ROWS_PER_COMPONENT * most_k:  # rows are very long
+        few = max(2 * most_k, FEWEST_ROWS) / rows
+        return min(share, max(most, few)) if config.init in NNDSVD else 0.0
+    return min(share, most)
 
 
 class RaceWork:
