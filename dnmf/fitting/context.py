@@ -248,8 +248,9 @@ def _cast(raw: Matrix, dtype: str, missing: str | None) -> Matrix:
         observed = ~np.isnan(raw)
         counts = np.count_nonzero(observed, axis=1)
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        columns = np.nonzero(observed)[1].astype(np.int32)
-        return sp.csr_array((raw[observed].astype(dtype), columns, starts), shape=raw.shape)
+        columns = np.broadcast_to(np.arange(raw.shape[1], dtype=np.int32), raw.shape)[observed]
+        data = raw[observed].astype(dtype, copy=False)
+        return sp.csr_array((data, columns, starts), shape=raw.shape)
     with np.errstate(over="ignore"):  # what becomes infinite is refused with its row and column
         if isinstance(raw, np.ndarray):
             return np.ascontiguousarray(raw, dtype=dtype)
