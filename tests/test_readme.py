@@ -117,3 +117,10 @@ def test_contributing_skeletons_have_what_the_protocols_ask_for() -> None:
         members = {*vars(protocol), *protocol.__annotations__}
         for name in sorted(member for member in members if not member.startswith("_")):
             assert any(re.search(rf"\b{name}\b", code) for code in skeletons), name
+
+
+def test_every_test_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "README.md").read_text()))
+    written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named
+    assert [name for name in sorted(named) if f"def {name}(" not in written] == []
