@@ -37,6 +37,13 @@ def _limit_once() -> None:
     _controller().limit(limits=1, user_api="blas")
 
 
+def _architectures() -> list[str]:
+    """Of NumPy's BLAS alone: what else a process has loaded decides no bits."""
+    found = [info for info in _controller().info() if info["user_api"] == "blas"]
+    own = [info for info in found if "numpy" in info["filepath"].rpartition("site-packages")[2]]
+    return sorted({str(info.get("architecture")) for info in own or found})
+
+
 @lru_cache(maxsize=1)
 def numeric_fingerprint() -> dict[str, Any]:
     """What decides the bits of a result in this process.
@@ -44,7 +51,7 @@ def numeric_fingerprint() -> dict[str, Any]:
     Returns
     -------
     dict
-        Versions of the numerical packages, the kernels' architecture of each BLAS, the CPU
+        Versions of the numerical packages, the kernels' architecture of NumPy's BLAS, the CPU
         that numba compiles for, and ``digest``: of those and of the bits of a probe product.
     """
     import numba
@@ -56,7 +63,7 @@ def numeric_fingerprint() -> dict[str, Any]:
         "scipy": scipy.__version__,
         "numba": numba.__version__,
         "machine": platform.machine(),
-        "blas": sorted({str(info.get("architecture")) for info in _controller().info()}),
+        "blas": _architectures(),
         "numba_cpu": numba.config.CPU_NAME or binding.get_host_cpu_name(),
     }
     digest = hashlib.sha256(repr(sorted(facts.items())).encode())

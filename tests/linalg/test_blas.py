@@ -36,9 +36,9 @@ def test_the_fingerprint_says_what_it_is_made_of():
 ASK = "from dnmf.linalg.blas import numeric_fingerprint as f; print(f()['digest'])"
 
 
-def _digest_elsewhere(**environment: str) -> str:
+def _digest_elsewhere(before: str = "", **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", ASK],
+        [sys.executable, "-c", before + ASK],
         capture_output=True,
         text=True,
         timeout=120,
@@ -50,6 +50,11 @@ def _digest_elsewhere(**environment: str) -> str:
 
 def test_another_process_has_the_same_fingerprint_whatever_its_threads():
     assert _digest_elsewhere(OPENBLAS_NUM_THREADS="1") == numeric_fingerprint()["digest"]
+
+
+def test_what_else_a_process_has_loaded_decides_no_bits():
+    others = "import scipy.linalg, sklearn.decomposition;"
+    assert _digest_elsewhere(others) == _digest_elsewhere()
 
 
 @pytest.mark.parametrize(("kept", "loaded"), [("Haswell", False), (None, True)])
