@@ -12,6 +12,7 @@ import zarr
 from executor_tools import OPTIONS, decisions
 
 import dnmf
+from dnmf.fitting.events import Committed
 from dnmf.losses import LOSSES
 from dnmf.testing.counting import CountingStore
 from dnmf.testing.problems import planted_poisson
@@ -77,3 +78,27 @@ def test_sparse_and_dense_agree(counts: np.ndarray, case: dict[str, Any]) -> Non
     options = {**OPTIONS, "max_passes": 5, **case, "sample": 0}
     dense, sparse = (dnmf.fit(X, **options).objective for X in (V, sp.csr_array(V)))
     assert dense == pytest.approx(sparse, rel=1e-10)
+
+
+class _StopError(Exception):
+    """The listener's way out of a fit."""
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_an_interrupted_fit_resumes_to_the_same_bits(
+    stored: str, case: dict[str, Any], tmp_path: Path
+) -> None:
+    options = {**OPTIONS, **case}
+    whole = dnmf.fit(stored, out=tmp_path / "whole", **options)
+
+    def interrupt(event: Any) -> None:
+        committed = isinstance(event, Committed) and event.kind == "pass"  # not the sample's
+        if committed and event.rows[-1]["pass"] == 2:
+            raise _StopError
+
+    with pytest.raises(_StopError):
+        dnmf.fit(stored, out=tmp_path / "out", on_event=interrupt, **options)
+    resumed = dnmf.resume(tmp_path / "out")
+    assert decisions(resumed.history) == decisions(whole.history)
+    np.testing.assert_array_equal(np.asarray(resumed.W), np.asarray(whole.W))
+    np.testing.assert_array_equal(np.asarray(resumed.H), np.asarray(whole.H))
