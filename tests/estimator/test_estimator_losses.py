@@ -64,10 +64,10 @@ def test_ends_where_scikit_learn_ends(loss: str, penalties: dict[str, Any]) -> N
     beta = dict(LOSSES)[loss]
     for seed in range(5):
         given = {"beta_loss": loss, "random_state": seed, **penalties}
-        model = NMF(3, solver="auto", tol=1e-7, max_iter=300, **given)
+        model = NMF(3, solver="auto", tol=1e-6, max_iter=100, n_init=2, **given)
         W = model.fit_transform(V)
         ours.append(_beta_divergence(V, W, model.components_, beta) + penalty(model, W))
-        peer = decomposition.NMF(3, solver="mu", init="random", tol=1e-8, max_iter=1000, **given)
+        peer = decomposition.NMF(3, solver="mu", init="random", tol=1e-7, max_iter=500, **given)
         W = peer.fit_transform(V)
         theirs.append(_beta_divergence(V, W, peer.components_, beta) + penalty(peer, W))
     assert min(ours) <= 1.005 * min(theirs), (ours, theirs)
