@@ -244,7 +244,10 @@ class SourceContract:
         source = self.make_large(V, tmp_path)
         for starts in _some_cuts(source):
             read(source, starts)  # imports and caches
-            for (a, b), peak in zip(pairwise(starts), _peaks(source, starts), strict=True):
+            # other threads of the process add to a peak now and then: the lowest of three
+            runs = [list(_peaks(source, starts)) for _ in range(3)]
+            peaks = map(min, zip(*runs, strict=True))
+            for (a, b), peak in zip(pairwise(starts), peaks, strict=True):
                 assert peak <= source.read_overhead(a, b) + 300_000  # of Python's own objects
 
 

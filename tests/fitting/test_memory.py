@@ -112,7 +112,12 @@ def test_a_refusal_does_not_advise_what_would_not_help():
 def _measured(context: Context) -> int:
     """Peak of NumPy's and Python's allocations while the run goes to its end, in bytes."""
     run(context, Serial(), lambda event: None)  # kernels are compiled, caches are warm
-    folder = FolderStore.create_new(context.store.path + "-2")
+    # other threads of the process (a cluster's client) add to a peak now and then: the lower one
+    return min(_peak_of_a_run(context, attempt) for attempt in range(2))
+
+
+def _peak_of_a_run(context: Context, attempt: int) -> int:
+    folder = FolderStore.create_new(f"{context.store.path}-{attempt}")
     folder.create(context.plan.to_json())
     again = Context(folder, context.plan, context.source)
     gc.collect()
