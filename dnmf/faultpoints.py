@@ -112,6 +112,13 @@ def _hang(folder: str, fault: Mapping[str, Any], details: Mapping[str, Any]) -> 
         time.sleep(0.02)
 
 
+def _eat(folder: str, fault: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+    eaten = []
+    for _ in range(int(fault["seconds"] * 20)):
+        eaten.append(b"x" * (16 << 20))
+        time.sleep(0.05)
+
+
 def _truncate(folder: str, fault: Mapping[str, Any], details: Mapping[str, Any]) -> None:
     path = _file(fault, details)
     os.truncate(path, os.path.getsize(path) // 2)
@@ -140,6 +147,7 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "eacces": _os_error(errno.EACCES),
     "transient": _transient,
     "hang": _hang,
+    "eat": _eat,
     "truncate": _truncate,
     "flip": _flip,
     "delete": _delete,

@@ -33,7 +33,8 @@ class Fault:
         ``"kill"`` (SIGKILL), ``"stop"`` (SIGSTOP) or ``"exit"`` of the process that gets
         there; ``"raise-oserror"`` (input/output error), ``"enospc"``, ``"erofs"``,
         ``"eacces"``, ``"transient"`` or ``"interrupt"`` are raised; ``"hang"`` waits until
-        ``release``; ``"truncate"``, ``"flip"`` (one bit) or ``"delete"`` harm the point's file.
+        ``release``; ``"eat"`` takes 320 MiB of memory a second; ``"truncate"``, ``"flip"``
+        (one bit) or ``"delete"`` harm the point's file.
     match : dict
         Details of the point that must be so; strings may be patterns (``"W/3/*"``).
     times : int
@@ -41,7 +42,7 @@ class Fault:
     after : int
         How many matching hits pass before the first strike.
     seconds : float
-        Longest wait of ``"hang"``.
+        Longest wait of ``"hang"``, and how long ``"eat"`` eats.
     """
 
     point: str

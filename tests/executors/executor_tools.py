@@ -167,7 +167,9 @@ def fit(V: str, out: Path, client: Any, **options: Any) -> Any:
 
 
 @contextmanager
-def cluster_of(workers: int, threads: int, memory_limit: Any = "auto") -> Iterator[Any]:
+def cluster_of(
+    workers: int, threads: int, memory_limit: Any = "auto", given_up: str = "1 day"
+) -> Iterator[Any]:
     """A client of a local cluster; a memory limit of 0 is none.
 
     Of workers without a limit nobody knows how much they may keep, so they keep no segments.
@@ -176,7 +178,7 @@ def cluster_of(workers: int, threads: int, memory_limit: Any = "auto") -> Iterat
     from distributed import Client, LocalCluster
 
     with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),  # see tests/conftest
+        dask.config.set({"distributed.deploy.lost-worker-timeout": given_up}),  # tests/conftest.py
         LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,
@@ -222,9 +224,10 @@ class Machines:
         until(lambda: self.file.exists() and self.file.read_text().endswith("}"))
         return str(json.loads(self.file.read_text())["address"])
 
-    def start_worker(self, name: str, *options: str, **variables: str) -> None:
-        """Start a worker without a nanny: one process, that stays dead when it is killed."""
-        self._start(name, "worker", "--no-nanny", "--nthreads", "1", *options, **variables)
+    def start_worker(self, name: str, *options: str, nanny: bool = False, **variables: str) -> None:
+        """Start a worker; without a nanny it is one process, that stays dead when it is killed."""
+        kind = "--nanny" if nanny else "--no-nanny"
+        self._start(name, "worker", kind, "--nthreads", "1", *options, **variables)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal; without another one, the process is gone afterwards."""

@@ -1,0 +1,193 @@
+"""Storage that fails for a moment, for good, is full, read-only or damaged: named, resumable."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from executor_tools import (
+    OPTIONS,
+    SEGMENTS,
+    assert_undisturbed,
+    faulty,
+    fit,
+    once_per_pass,
+    who_executed,
+)
+
+import dnmf
+from dnmf.errors import CorruptDataError, ResumableError, RunError
+from dnmf.executors.serial import Serial
+from dnmf.fitting import work as work_module
+from dnmf.fitting.events import Committed
+from dnmf.testing import faults
+from dnmf.testing.faults import Fault
+
+pytestmark = pytest.mark.timeout(120)
+
+FULL = {
+    "W": ("object-staged", {"name": "W/2/0-5"}),
+    "H": ("object-staged", {"name": "H/2/0-1"}),
+    "WtW": ("object-staged", {"name": "WtW/3/0"}),
+    "record": ("record-staged", {"index": 2}),
+    "result": ("array-writing", {"kind": "W"}),
+}
+
+
+def serially(undisturbed, out, **options):
+    return dnmf.fit(undisturbed.V, out=out, executor=Serial(), **{**OPTIONS, **options})
+
+
+def test_reads_that_fail_for_a_moment_are_retried_and_counted(streaming, undisturbed, tmp_path):
+    plan = [  # each first in the scan, then in the first pass
+        Fault("block-read", "transient", {"segment": 5}, times=2, after=1),
+        Fault("block-read", "transient", {"segment": 9}, times=1, after=1),
+    ]
+    with faulty(streaming, tmp_path / "faults", plan) as counts:
+        result = fit(undisturbed.V, tmp_path / "out", streaming)
+        assert [faults.struck(counts, number) for number in range(2)] == [2, 1]
+        once_per_pass(counts)
+    assert_undisturbed(result, undisturbed)
+    assert [row["retries"] for row in result.history] == [3, 0, 0, 0]
+
+
+@pytest.mark.chaos
+def test_reads_that_fail_for_good_on_a_cluster(streaming, undisturbed, tmp_path):
+    plan = [Fault("block-read", "transient", {"segment": 5}, times=10**6, after=2)]
+    with (
+        faulty(streaming, tmp_path / "faults", plan) as counts,
+        pytest.raises(ResumableError, match=r"planned fault at block-read.*dnmf resume"),
+    ):
+        fit(undisturbed.V, tmp_path / "out", streaming)
+    assert faults.struck(counts) <= 16  # bounded
+    with faulty(streaming, tmp_path / "again"):
+        result = dnmf.resume(tmp_path / "out", client=streaming)
+    assert_undisturbed(result, undisturbed)
+
+
+def test_reads_that_fail_for_good(undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr(work_module, "PAUSES", (0.0, 0.0, 0.0))
+    plan = [Fault("block-read", "transient", {"segment": 5}, times=10**6, after=2)]
+    with (
+        faults.active(tmp_path / "faults", plan) as counts,
+        pytest.raises(ResumableError, match=r"planned fault at block-read.*dnmf resume"),
+    ):
+        serially(undisturbed, tmp_path / "out")
+    assert faults.struck(counts) == 4
+    assert_undisturbed(dnmf.resume(tmp_path / "out", executor=Serial()), undisturbed)
+
+
+@pytest.mark.parametrize(("action", "why"), [("enospc", "No space"), ("erofs", "Read-only")])
+@pytest.mark.parametrize("what", FULL)
+def test_a_store_that_is_full_or_read_only(undisturbed, tmp_path, what, action, why):
+    _refuse_then_resume(undisturbed, tmp_path, what, action, why, executor=Serial())
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(("action", "why"), [("enospc", "No space"), ("erofs", "Read-only")])
+@pytest.mark.parametrize("what", FULL)
+def test_the_same_on_a_cluster(client, undisturbed, tmp_path, what, action, why):
+    with faulty(client, tmp_path / "workers") as path:
+        shutil.rmtree(path)
+        _refuse_then_resume(undisturbed, tmp_path, what, action, why, client=client)
+
+
+def _refuse_then_resume(undisturbed, folder, what, action, why, **runner):
+    point, match = FULL[what]
+    out = folder / "out"
+    with faults.active(folder / "workers", [Fault(point, action, match, times=10**6)]) as counts:
+        with pytest.raises(RunError, match=why) as caught:
+            dnmf.fit(undisturbed.V, out=out, **runner, **OPTIONS)
+        assert faults.struck(counts) == 1  # not tried again: that would not help
+    assert str(out) in str(caught.value)
+    assert not dnmf.open(out).done
+    shutil.rmtree(folder / "workers")
+    os.makedirs(folder / "workers")
+    result = dnmf.resume(out, **runner)
+    assert_undisturbed(result, undisturbed)
+    assert [step for step, _ in who_executed(result)] == [0, 1, 2, 3, 4, 5]
+
+
+def _interrupted(undisturbed, out, index, folder):
+    """A run that was interrupted just after the commit of record ``index``."""
+    stop = Fault("record-committed", "interrupt", {"index": index})
+    with faults.active(folder, [stop]), pytest.raises(KeyboardInterrupt):
+        serially(undisturbed, out)
+
+
+@pytest.mark.parametrize("action", ["truncate", "flip", "delete"])
+def test_a_damaged_record_costs_one_step(undisturbed, tmp_path, action):
+    out = tmp_path / "out"
+    _interrupted(undisturbed, out, 3, tmp_path / "f")
+    _damage(out / ".dnmf" / "records" / "3.json", action)
+    assert len(dnmf.open(out).history) == 2
+    result = dnmf.resume(out, executor=Serial())
+    assert_undisturbed(result, undisturbed)
+
+
+@pytest.mark.parametrize("action", ["truncate", "flip", "delete"])
+@pytest.mark.parametrize("kind", ["W", "H", "plain", "rows"])
+def test_a_damaged_object_is_refused_by_name_where_it_is_needed(
+    undisturbed, tmp_path, kind, action
+):
+    out = tmp_path / "out"
+    _interrupted(undisturbed, out, 3, tmp_path / "f")
+    objects = out / ".dnmf" / "objects" / kind
+    newest = (
+        max(objects.iterdir(), key=lambda p: p.stat().st_mtime_ns) if kind != "rows" else objects
+    )
+    victim = min(path for path in newest.iterdir() if path.is_file())
+    _damage(victim, action)
+    if kind == "H":  # the next pass begins with the plain H, and replaces the pair
+        assert_undisturbed(serially(undisturbed, out, resume=True), undisturbed)
+        return
+    with pytest.raises(RunError) as caught:
+        serially(undisturbed, out, resume=True)
+    assert str(victim) in str(caught.value)
+    assert "overwrite" in str(caught.value)
+
+
+def _damage(path, action):
+    with faults.active(path.parent.parent / f"fault-{action}", [Fault("p", action)]):
+        from dnmf.faultpoints import reach
+
+        reach("p", path=str(path))
+
+
+@pytest.mark.parametrize("action", ["truncate", "flip"])
+def test_a_chunk_damaged_during_a_fit(undisturbed, tmp_path, action):
+    """Named with store, chunk and rows; once it is restored the run goes on."""
+    V, out = tmp_path / "V.zarr", tmp_path / "out"
+    shutil.copytree(undisturbed.V, V)
+    chunk = V / "c" / "17" / "0"
+    whole = chunk.read_bytes()
+
+    def damage(event):
+        if isinstance(event, Committed) and event.kind == "pass" and event.rows[0]["pass"] == 2:
+            _damage(chunk, action)
+
+    with pytest.raises(CorruptDataError) as caught:
+        dnmf.fit(V, out=out, executor=Serial(), on_event=damage, **OPTIONS)
+    message = str(caught.value)
+    assert str(V) in message
+    assert "170" in message
+    assert "179" in message
+    assert len(dnmf.open(out).history) == 2
+    chunk.write_bytes(whole)
+    result = dnmf.resume(out, executor=Serial())
+    assert_undisturbed(result, undisturbed)
+
+
+def test_data_that_changed_since_the_scan_are_refused(undisturbed, tmp_path):
+    V, out = tmp_path / "V.zarr", tmp_path / "out"
+    shutil.copytree(undisturbed.V, V)
+    stop = Fault("record-committed", "interrupt", {"index": 2})
+    with faults.active(tmp_path / "f", [stop]), pytest.raises(KeyboardInterrupt):
+        dnmf.fit(V, out=out, executor=Serial(), **OPTIONS)
+    import zarr
+
+    zarr.open_array(V, mode="r+")[93, 7] += 1
+    with pytest.raises(CorruptDataError, match=r"rows 90 to 99 .* changed since the scan"):
+        dnmf.resume(out, executor=Serial())
+    assert SEGMENTS == 24
