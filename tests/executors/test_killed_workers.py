@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 from executor_tools import (
+    OPTIONS,
     SEGMENTS,
+    Undisturbed,
     assert_undisturbed,
     faulty,
     fit,
@@ -16,7 +18,9 @@ from executor_tools import (
     written,
 )
 
+import dnmf
 from dnmf.errors import ResumableError, WorkersDiedError
+from dnmf.executors.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 
@@ -115,3 +119,36 @@ def test_a_task_that_always_kills_ends_the_fit_which_resumes(impatient, undistur
         result = fit(undisturbed.V, out, impatient, resume=True)
         assert [written(folder, step) for step in range(1, 5)] == [0, 0, SEGMENTS, SEGMENTS]
     assert_undisturbed(result, undisturbed)
+
+
+SAMPLED = {"sample": 0.5, "sample_bytes": 8 << 10, "n_init": 3, "max_passes": 3}
+
+
+@pytest.fixture(scope="module")
+def sampled(undisturbed, tmp_path_factory):
+    """A serial fit that begins with a race and passes over a resident sample."""
+    out = tmp_path_factory.mktemp("sampled") / "out"
+    result = dnmf.fit(undisturbed.V, out=out, executor=Serial(), **{**OPTIONS, **SAMPLED})
+    kinds = [kind for _, kind, *_ in result.details["executed"]]
+    assert kinds[:2] == ["scan", "race"]
+    assert kinds[2:].count("pass") > SAMPLED["max_passes"]  # over the sample, then over V
+    return Undisturbed(undisturbed.V, result.W[:], result.H[:], result.history)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(
+    ("point", "match"),
+    [
+        ("object-written", {"kind": "race"}),
+        ("object-staged", {"kind": "race"}),
+        ("segment-solved", {"step": 3}),
+        ("segment-written", {"step": 4}),
+        ("combine", {"step": 3, "piece": 1}),
+        ("finish", {"step": 4, "piece": 1}),
+    ],
+)
+def test_a_worker_dies_over_the_sample(streaming, sampled, tmp_path, point, match):
+    with faulty(streaming, tmp_path / "faults", [Fault(point, "kill", match)]) as counts:
+        result = fit(sampled.V, tmp_path / "out", streaming, **SAMPLED)
+        assert faults.struck(counts) == 1
+    assert_undisturbed(result, sampled)
