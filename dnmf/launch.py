@@ -19,6 +19,7 @@ from dnmf.fitting.memory import MemoryNeed, check_memory
 from dnmf.fitting.plan import Plan, make_plan
 from dnmf.fitting.report import PlanReport
 from dnmf.fitting.start import put_start
+from dnmf.fitting.versions import check_same
 from dnmf.fitting.work import Executor
 from dnmf.interop import as_source
 from dnmf.interop.staging import stage
@@ -110,6 +111,8 @@ def go_on(
     """Continue a run; V and config, where given, must be those that it began with."""
     found = Result.open(path)
     store = FolderStore(path)
+    if not found.done:
+        check_same(store.path, store.plan())
     planned = planned_run(path)
     _check_options(store, planned, config)
     if found.done and V is None:

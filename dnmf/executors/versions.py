@@ -9,10 +9,10 @@ from distributed import Client
 
 from dnmf.errors import VersionMismatchError
 from dnmf.executors.watch import answer
+from dnmf.fitting.versions import PACKAGES
 
-__all__ = ["PACKAGES", "compare_versions", "package_versions"]
+__all__ = ["compare_versions", "package_versions"]
 
-PACKAGES = ("dnmf", "zarr", "numpy", "scipy", "numba")
 MOST_NAMED = 10
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from dnmf.config import MIB, FitConfig
 from dnmf.errors import InputError, MemoryPlanError, OptionError, RunError
+from dnmf.fitting.versions import installed
 from dnmf.losses import Loss, get_loss
 from dnmf.sources.base import Source
 
@@ -58,6 +59,8 @@ class Plan:
         Share of the rows that the scan keeps; 0 for none, 1 for all.
     start_H, start_W : list or None
         References to the given H, and to the row pieces of the given W (one per segment).
+    versions : dict
+        Of the packages that the run was begun with.
     """
 
     run_id: str
@@ -79,6 +82,7 @@ class Plan:
     sample: float = 0.0
     start_H: list[list[str]] | None = None
     start_W: list[list[str]] | None = None
+    versions: dict[str, str] | None = None
     format: int = PLAN_FORMAT
 
     @property
@@ -199,6 +203,7 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
         largest_block=(rows, sizes[largest], overhead),
         slab_starts=(*range(0, d, slab), d),
         config=config,
+        versions=installed(),
         sample=sample_share(config, n, total * dtype.itemsize // source.dtype.itemsize, mode),
     )
     return plan, oriented

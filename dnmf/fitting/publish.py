@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from dnmf.fitting.plan import Plan, chunk_rows
 from dnmf.fitting.publish_work import assemble
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.transitions import reason
+from dnmf.fitting.versions import installed
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.runs.published import create_arrays, finish
 
@@ -93,15 +92,9 @@ def summary(plan: Plan, record: Mapping[str, Any]) -> dict[str, Any]:
         },
         "numeric": {**numeric_fingerprint(), "digests": record["state"]["numeric"]},
         "mixed_numeric": len(record["state"]["numeric"]) > 1,
-        "versions": _versions(),
+        "versions": installed(),
         "executed": record["executed"],
     }
-
-
-@lru_cache(maxsize=1)
-def _versions() -> dict[str, str]:
-    """Of the packages that decide the bits; looking them up takes longer than a tiny fit."""
-    return {p: metadata.version(p) for p in ("dnmf", "zarr", "numpy", "scipy", "numba")}
 
 
 def memory_arrays(context: Context, record: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

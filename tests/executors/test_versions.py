@@ -5,10 +5,16 @@ from __future__ import annotations
 from importlib import metadata
 
 import pytest
-from executor_tools import Machines, fit, until
+from executor_tools import OPTIONS, Machines, assert_undisturbed, fit, until
 
+import dnmf
 from dnmf.errors import VersionMismatchError
-from dnmf.executors.versions import PACKAGES, compare_versions, package_versions
+from dnmf.executors.serial import Serial
+from dnmf.executors.versions import compare_versions, package_versions
+from dnmf.fitting import plan as plan_module
+from dnmf.fitting.versions import PACKAGES, installed
+from dnmf.testing import faults
+from dnmf.testing.faults import Fault
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.cluster]
 
@@ -58,3 +64,21 @@ def test_a_worker_that_differs_is_named(client, strange, undisturbed, tmp_path):
 def test_one_that_does_not_differ(client):
     compare_versions(client)
     assert set(package_versions()) == {"python", *PACKAGES}
+
+
+def test_a_run_goes_on_with_the_versions_that_it_began_with(undisturbed, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    stop = Fault("record-committed", "interrupt", {"index": 2})
+    older = {**installed(), "dnmf": "0.0.9", "numba": "0.1"}
+    with monkeypatch.context() as patch, faults.active(tmp_path / "f", [stop]):
+        patch.setattr(plan_module, "installed", lambda: older)
+        with pytest.raises(KeyboardInterrupt):
+            dnmf.fit(undisturbed.V, out=out, executor=Serial(), **OPTIONS)
+    assert dnmf.open(out).versions == older
+    with pytest.raises(VersionMismatchError) as caught:
+        dnmf.resume(out)
+    message = str(caught.value)
+    assert f"begun with dnmf 0.0.9 (here: {installed()['dnmf']}), numba 0.1 (here: " in message
+    assert "Install dnmf==0.0.9 numba==0.1 to resume it, or start again with overwrite" in message
+    result = dnmf.fit(undisturbed.V, out=out, executor=Serial(), overwrite=True, **OPTIONS)
+    assert_undisturbed(result, undisturbed)
