@@ -105,11 +105,17 @@ def connect(
         if scheduler_file is not None:
             address = _address_in(scheduler_file, timeout)
         return _client(address, timeout)
+    except TypeError as error:  # Dask's way to say that there are no certificates
+        raise ClusterError(
+            f"the scheduler at {address} requires TLS, and no certificates are configured here "
+            f"({error}). Set distributed.comm.tls.ca-file, .client.cert and .client.key in Dask's "
+            f"configuration (or DASK_DISTRIBUTED__COMM__TLS__CA_FILE, __CLIENT__CERT, ...)"
+        ) from error
     except (OSError, TimeoutError, ValueError) as error:
         where = scheduler_file or address
         raise ClusterError(
             f"no scheduler answers at {where} within {timeout:.0f} s ({error}); is it running, "
-            f"and reachable from here?"
+            f"and reachable from here? (Where TLS is required, the address begins with tls://)"
         ) from error
 
 
