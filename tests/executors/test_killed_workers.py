@@ -152,3 +152,18 @@ def test_a_worker_dies_over_the_sample(streaming, sampled, tmp_path, point, matc
         result = fit(sampled.V, tmp_path / "out", streaming, **SAMPLED)
         assert faults.struck(counts) == 1
     assert_undisturbed(result, sampled)
+
+
+@pytest.mark.chaos
+def test_a_worker_dies_that_holds_blocks_of_a_dask_array(client, undisturbed, tmp_path):
+    import dask.array
+
+    V = dask.array.from_zarr(undisturbed.V)
+    whole = fit(V, tmp_path / "whole", client)
+    kill = Fault("segment-solved", "kill", {"step": 2, "segment": 11})
+    with faulty(client, tmp_path / "faults", [kill]) as counts:
+        result = fit(V, tmp_path / "out", client)
+        assert faults.struck(counts) == 1
+        once_per_pass(counts, 2)
+    reference = Undisturbed("", whole.W[:], whole.H[:], whole.history)
+    assert_undisturbed(result, reference)
