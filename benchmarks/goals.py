@@ -1,0 +1,58 @@
+"""The goals: what a full run on two cores should reach. `--check` compares with them."""
+
+from __future__ import annotations
+
+from benchmarks.figures import Goal
+from benchmarks.machine import fastest_kernels
+
+__all__ = [
+    "CHUNKS_PASS",
+    "DISK_PASS",
+    "EFFICIENCY",
+    "KL_PER_ITERATION",
+    "KL_READS",
+    "MEMORY_LIMIT",
+    "MEMORY_PREDICTION",
+    "NOTHING",
+    "NOT_MORE",
+    "OVERHEAD",
+    "PEERS_DENSE",
+    "PEERS_SMALL",
+    "PEERS_SPARSE",
+    "READS_MEDIAN",
+    "READS_SMALL",
+    "READS_STOPPED",
+    "READS_WORST",
+    "START_CLUSTER",
+    "START_SERIAL",
+    "memory_pass",
+]
+
+DISK_PASS = Goal(1.2)
+MEMORY_LIMIT = Goal(0.7)
+MEMORY_PREDICTION = Goal(1.5)
+NOTHING = Goal(0)
+
+READS_MEDIAN = Goal(4)
+READS_WORST = Goal(6)
+READS_STOPPED = Goal(8)
+READS_SMALL = Goal(1)
+NOT_MORE = Goal(1)
+KL_READS = Goal(10)
+KL_PER_ITERATION = Goal(10, at_least=True)
+
+PEERS_DENSE = Goal(4, at_least=True)
+PEERS_SPARSE = Goal(3, at_least=True)
+PEERS_SMALL = Goal(1, at_least=True)
+
+OVERHEAD = Goal(0.1)
+EFFICIENCY = Goal(0.9, at_least=True)
+CHUNKS_PASS = Goal(1.3)
+
+START_CLUSTER = Goal(3)
+START_SERIAL = Goal(1.2)
+
+
+def memory_pass() -> Goal:
+    """Of a pass over V in memory: products take less of it where BLAS is fast."""
+    return Goal(1.5 if fastest_kernels() else 1.3)
