@@ -12,11 +12,22 @@ from benchmarks import goals
 from benchmarks.figures import Figure, Goal
 from benchmarks.planted import Planted, PlantedPoisson, PlantedTopics
 from benchmarks.session import Session
-from benchmarks.systems import SYSTEMS, System, Task, converge, least_effort
+from benchmarks.systems import (
+    SYSTEMS,
+    Attempt,
+    Least,
+    Task,
+    converge,
+    known_effort,
+    least_effort,
+)
 
 __all__ = ["CASES", "run"]
 
 CLOSE = 1.001
+PATIENCE = 10.0
+"""A peer whose single run takes so many times our whole default fit gets no more effort."""
+
 NEAR = 1.01
 """A system that ends further above the best one has not converged: it sets no target."""
 
@@ -98,73 +109,91 @@ def _compare(
         if SYSTEMS[key].absent:
             system = SYSTEMS[key]
             yield Figure("peers", kind, f"{system.name}, seconds", None, skipped=system.absent)
-    seconds: dict[str, list[float]] = {key: [] for key in keys}
+    found: dict[str, list[Least]] = {key: [] for key in keys}
     with session.scratch("peers") as folder:
         tasks = [Task(V, k, seed, folder, session.size == "tiny") for seed in range(seeds)]
         SYSTEMS["serial"].run(replace(tasks[0], V=V[:200], k=2), 2)  # loads compiled kernels
-        converged, courses = _converge(session, case, keys, tasks)
-        limit = NEAR * min(converged.values())
-        target = CLOSE * max(value for value in converged.values() if value <= limit)
+        goal = _converge(session, case, keys, tasks)
         for seed, task in enumerate(tasks):
-            turned = keys[seed % len(keys) :] + keys[: seed % len(keys)]
-            for key in turned:
-                known = courses[seed] if key in (case.ours, "serial") else []
-                if converged.get(key, 0.0) > target:
-                    taken = math.inf  # not with any effort
-                else:
-                    taken = _seconds(SYSTEMS[key], task, target, known, case.repetitions)
-                seconds[key].append(taken)
-                session.tell(f"{kind}, seed {seed}, {SYSTEMS[key].name}: {taken:.4g} s")
-    yield from _figures(kind, case, keys, seconds, {"target": target, "converged": converged})
+            for key in keys[seed % len(keys) :] + keys[: seed % len(keys)]:
+                found[key].append(_time(goal, case, key, task))
+                taken = f"{found[key][-1].seconds:.4g} s"
+                session.tell(f"{kind}, seed {seed}, {SYSTEMS[key].name}: {taken}")
+    yield from _figures(kind, case, found, goal)
 
 
-def _converge(
-    session: Session, case: Case, keys: list[str], tasks: list[Task]
-) -> tuple[dict[str, float], list[list[float]]]:
-    """The worst converged objective of each system, and the courses of ours by seed.
+@dataclass(frozen=True)
+class _Goal:
+    """What all systems are to reach.
 
-    Systems that have no rule of their own to stop by, which is slow to find out, converge from
-    one seed only; the serial fit has the bits of the other one.
+    Attributes
+    ----------
+    target : float
+        0.1% above the worst objective at which a system converged.
+    converged : dict of str to float
+        Where each did; ours: the median of its seeds.
+    courses : list of list of float
+        Of ours, by seed.
+    patience : float
+        Seconds after which a peer is run with no more effort.
     """
-    worst: dict[str, float] = {}
-    courses = []
-    for task in tasks:
-        for key in keys:
-            if key == "serial" != case.ours or (task.seed and not SYSTEMS[key].rule):
-                continue
-            attempt, value = converge(SYSTEMS[key], task)
-            about = f"seed {task.seed}, {SYSTEMS[key].name} converged"
-            session.tell(f"{about} at {value:.6g} in {attempt.seconds:.3g} s")
-            worst[key] = max(value, worst.get(key, 0.0))
-            if key == case.ours:
-                courses.append(attempt.course)
-    return worst, courses
+
+    target: float
+    converged: dict[str, float]
+    courses: list[list[float]]
+    patience: float
 
 
-def _seconds(
-    system: System, task: Task, target: float, course: list[float], repetitions: int
-) -> float:
-    """Median seconds of the run that just reaches the target; infinite where none does."""
-    found = least_effort(system, task, target, course)
-    if found is None:
-        return math.inf
-    again = [system.run(task, found.effort).seconds for _ in range(repetitions - 1)]
-    return median([found.seconds, *again])
+def _converge(session: Session, case: Case, keys: list[str], tasks: list[Task]) -> _Goal:
+    """Ours from every seed, the others from one; the serial fit has the bits of the other one."""
 
+    def once(key: str, task: Task, patience: float) -> tuple[Attempt, float]:
+        attempt, value = converge(SYSTEMS[key], task, patience)
+        about = f"seed {task.seed}, {SYSTEMS[key].name} converged"
+        session.tell(f"{about} at {value:.6g} in {attempt.seconds:.3g} s")
+        return attempt, value
 
-def _figures(
-    kind: str,
-    case: Case,
-    keys: list[str],
-    seconds: dict[str, list[float]],
-    about: dict[str, Any],
-) -> Iterator[Figure]:
-    middle = {key: median(times) for key, times in seconds.items()}
+    ours = [once(case.ours, task, math.inf) for task in tasks]
+    patience = PATIENCE * median(attempt.seconds for attempt, _ in ours)
+    converged = {case.ours: median(value for _, value in ours)}
     for key in keys:
-        details = {"seconds_by_seed": [*map(str, seconds[key])], **about}
-        name = f"{SYSTEMS[key].name}, seconds"
-        yield Figure("peers", kind, name, middle[key], "s", details=details)
-    peers = [key for key in keys if key not in (case.ours, "serial")]
+        if key not in (case.ours, "serial"):
+            converged[key] = once(key, tasks[0], patience)[1]
+    limit = NEAR * min(converged.values())
+    target = CLOSE * max(value for value in converged.values() if value <= limit)
+    return _Goal(target, converged, [attempt.course for attempt, _ in ours], patience)
+
+
+def _time(goal: _Goal, case: Case, key: str, task: Task) -> Least:
+    """The run that just reaches the target; short ones are repeated, and the median counts."""
+    system = SYSTEMS[key]
+    if key in (case.ours, "serial"):
+        found = known_effort(system, task, goal.target, goal.courses[task.seed])
+    elif goal.converged[key] > goal.target:
+        return Least(math.inf, None)  # not with any effort
+    else:
+        found = least_effort(system, task, goal.target, goal.patience)
+    if found.effort is None:
+        return found
+    again = [system.run(task, found.effort).seconds for _ in range(case.repetitions - 1)]
+    return Least(median([found.seconds, *again]), found.effort)
+
+
+def _figures(kind: str, case: Case, found: dict[str, list[Least]], goal: _Goal) -> Iterator[Figure]:
+    middle = {key: median(run.seconds for run in runs) for key, runs in found.items()}
+    for key, runs in found.items():
+        details = {
+            "seconds_by_seed": [str(run.seconds) for run in runs],
+            "effort_by_seed": [run.effort for run in runs],
+            "target": goal.target,
+            "converged": goal.converged,
+        }
+        bound = any(run.effort is None and math.isfinite(run.seconds) for run in runs)
+        unit = "s (at least)" if bound else "s"
+        yield Figure(
+            "peers", kind, f"{SYSTEMS[key].name}, seconds", middle[key], unit, details=details
+        )
+    peers = [key for key in found if key not in (case.ours, "serial")]
     best = min(peers, key=lambda key: middle[key])
     yield Figure(
         "peers",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,12 +19,23 @@ from benchmarks.clocks import Clock
 from benchmarks.clusters import TINY_LIMIT, cluster
 from dnmf.executors.serial import Serial
 
-__all__ = ["SYSTEMS", "Attempt", "System", "converge", "least_effort", "objective"]
+__all__ = [
+    "SYSTEMS",
+    "Attempt",
+    "Least",
+    "System",
+    "Task",
+    "converge",
+    "known_effort",
+    "least_effort",
+    "objective",
+]
 
 ROWS = 4096
 GROWTH = 1.5
 FINE = 1.1
 FEW, IN_VAIN = 5, 1e-3
+OTHER_BITS = 3
 
 
 @dataclass(frozen=True)
@@ -38,15 +49,12 @@ class Attempt:
     W, H : arrays
     course : list of float
         The objective after every unit of effort, where the system tells.
-    effort : int or None
-        With which it was run.
     """
 
     seconds: float
     W: np.ndarray
     H: np.ndarray
     course: list[float] = field(default_factory=list)
-    effort: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +101,11 @@ class System:
         return ""
 
 
-def converge(system: System, task: Task) -> tuple[Attempt, float]:
-    """A converged run, and its objective: by its own rule, or when twice the effort is in vain."""
+def converge(system: System, task: Task, patience: float) -> tuple[Attempt, float]:
+    """A converged run, and its objective: by its own rule, or when twice the effort is in vain.
+
+    A single run that takes more seconds than ``patience`` is the last one.
+    """
     if system.rule:
         attempt = system.run(task, None)
         return attempt, objective(task.V, attempt.W, attempt.H)
@@ -102,7 +113,8 @@ def converge(system: System, task: Task) -> tuple[Attempt, float]:
     while True:
         attempt = system.run(task, effort)
         value = objective(task.V, attempt.W, attempt.H)
-        if value > (1 - IN_VAIN) * best or effort >= system.most:
+        spent = effort >= system.most or attempt.seconds > patience
+        if value > (1 - IN_VAIN) * best or spent:
             return attempt, min(value, best)
         effort, best = min(2 * effort, system.most), value
 
@@ -122,32 +134,58 @@ def objective(V: Any, W: np.ndarray, H: np.ndarray) -> float:
     return 0.5 * (sumsq - 2 * cross + float(np.sum((W64.T @ W64) * (H64 @ H64.T))))
 
 
-def least_effort(system: System, task: Task, target: float, course: list[float]) -> Attempt | None:
-    """The run with about the least effort that reaches the target; None where none does.
-
-    Effort grows by half until the target is reached and is then narrowed down to a tenth; where
-    the course of a run is known, it starts there.
+@dataclass(frozen=True)
+class Least:
+    """Attributes
+    ----------
+    seconds : float
+        Of the run with about the least effort that reaches a target; infinite where none does.
+    effort : int or None
+        None where no run reached it, be it that patience ended: ``seconds`` is then a bound.
     """
-    known = next((i + 1 for i, value in enumerate(course) if value <= target), None)
-    low, effort = 0, known or 2
+
+    seconds: float
+    effort: int | None
+
+
+def least_effort(system: System, task: Task, target: float, patience: float) -> Least:
+    """Effort grows by half until the target is reached, and is then narrowed down to a tenth.
+
+    It grows no further where a single run took more seconds than ``patience``.
+    """
+    low, effort = 0, 2
     found = None
-    while found is None and low < system.most:
+    while found is None:
         attempt = system.run(task, effort)
         if objective(task.V, attempt.W, attempt.H) <= target:
-            found = replace(attempt, effort=effort)
+            found = Least(attempt.seconds, effort)
+        elif effort == system.most:
+            return Least(math.inf, None)
+        elif attempt.seconds > patience:
+            return Least(attempt.seconds, None)
         else:
             low, effort = effort, min(system.most, math.ceil(effort * GROWTH))
-    if known is not None:
-        return found
     high = effort
-    while found is not None and high > max(low + 1, FINE * low):
+    while high > max(low + 1, FINE * low):
         middle = (low + high) // 2
         attempt = system.run(task, middle)
         if objective(task.V, attempt.W, attempt.H) <= target:
-            high, found = middle, replace(attempt, effort=middle)
+            high, found = middle, Least(attempt.seconds, middle)
         else:
             low = middle
     return found
+
+
+def known_effort(system: System, task: Task, target: float, course: Sequence[float]) -> Least:
+    """The same where the course of such a fit is known: one run, or some more with other bits."""
+    effort = next((i + 1 for i, value in enumerate(course) if value <= target), None)
+    if effort is None:
+        return Least(math.inf, None)
+    for more in range(OTHER_BITS):
+        attempt = system.run(task, effort + more)
+        if objective(task.V, attempt.W, attempt.H) <= target:
+            return Least(attempt.seconds, effort + more)
+    return Least(math.inf, None)
 
 
 def _dnmf_serial(task: Task, effort: int | None) -> Attempt:
@@ -180,7 +218,7 @@ def _sklearn(init: str) -> Run:
     def run(task: Task, effort: int | None) -> Attempt:
         from sklearn.decomposition import NMF
 
-        rule = {"max_iter": 500} if effort is None else {"max_iter": effort, "tol": 0.0}
+        rule = {} if effort is None else {"max_iter": effort, "tol": 0.0}
         return _fit_transform(NMF(task.k, init=init, random_state=task.seed, **rule), task.V)
 
     return run
@@ -236,8 +274,8 @@ def _gensim(task: Task, effort: int | None) -> Attempt:
 SYSTEMS = {
     "dnmf": System("dnmf, 2 workers", _dnmf_cluster, 200),
     "serial": System("dnmf, serial", _dnmf_serial, 200),
-    "cd": System("scikit-learn cd, random", _sklearn("random"), 500),
-    "cd-nndsvda": System("scikit-learn cd, nndsvda", _sklearn("nndsvda"), 500),
+    "cd": System("scikit-learn cd, random", _sklearn("random"), 200),
+    "cd-nndsvda": System("scikit-learn cd, nndsvda", _sklearn("nndsvda"), 200),
     "mini-batch": System("scikit-learn MiniBatchNMF", _mini_batch, 160, rule=False),
     "gensim": System("gensim Nmf", _gensim, 80, rule=False, needs="gensim"),
 }

@@ -86,7 +86,7 @@ def test_work_of_a_pass_is_that_of_the_fit(V: Any, tmp_path: Path) -> None:
 
 
 def test_least_effort_is_found() -> None:
-    from benchmarks.systems import Attempt, System, Task, least_effort
+    from benchmarks.systems import Attempt, System, Task, known_effort, least_effort
 
     V = np.eye(3, dtype=np.float32)
     tried: list[int] = []
@@ -96,16 +96,22 @@ def test_least_effort_is_found() -> None:
         return Attempt(float(effort or 0), V * (1 - 1 / (effort or 1)), V)
 
     system, task = System("made up", run, 100), Task(V, 3, 0, Path())
-    target = 1.5 / 21**2  # reached by an effort of 21 and more
-    found = least_effort(system, task, target * 1.0001, [])
-    assert found is not None
-    assert 21 <= found.seconds <= 23
+    target = 1.5 / 21**2 * 1.0001  # reached by an effort of 21 and more
+    found = least_effort(system, task, target, math.inf)
+    assert found.effort is not None
+    assert 21 <= found.effort <= 23
+    assert found.seconds == found.effort
     assert max(tried) < 35
-    assert least_effort(System("given up", run, 10), task, target, []) is None
+    given_up = least_effort(System("weak", run, 10), task, target, math.inf)
+    assert (given_up.seconds, given_up.effort) == (math.inf, None)
+    slow = least_effort(system, task, target, 10.0)
+    assert 10 < slow.seconds < 21, "a bound"
+    assert slow.effort is None
     tried.clear()
-    found = least_effort(system, task, target * 1.0001, [1.0] * 20 + [target])
-    assert found is not None
-    assert tried == [21], "its course is known"
+    assert known_effort(system, task, target, [1.0] * 20 + [target]).effort == 21
+    assert tried == [21]
+    assert known_effort(system, task, target, [1.0] * 18 + [target]).effort == 21, "other bits"
+    assert known_effort(system, task, target, [1.0] * 20).effort is None
 
 
 def test_objective_is_that_of_the_definition(V: Any) -> None:
