@@ -177,7 +177,7 @@ def _tree(
     return graph, level[0]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)  # the plan counts one H, not that of the step before too
 def _load(payload: bytes) -> Work:
     """The work of a step in this process: opened once, shared by its tasks."""
     limit_threads()
