@@ -218,7 +218,7 @@ def _sklearn(init: str) -> Run:
     def run(task: Task, effort: int | None) -> Attempt:
         from sklearn.decomposition import NMF
 
-        rule = {} if effort is None else {"max_iter": effort, "tol": 0.0}
+        rule = {"max_iter": 500} if effort is None else {"max_iter": effort, "tol": 0.0}
         return _fit_transform(NMF(task.k, init=init, random_state=task.seed, **rule), task.V)
 
     return run
@@ -274,8 +274,8 @@ def _gensim(task: Task, effort: int | None) -> Attempt:
 SYSTEMS = {
     "dnmf": System("dnmf, 2 workers", _dnmf_cluster, 200),
     "serial": System("dnmf, serial", _dnmf_serial, 200),
-    "cd": System("scikit-learn cd, random", _sklearn("random"), 200),
-    "cd-nndsvda": System("scikit-learn cd, nndsvda", _sklearn("nndsvda"), 200),
+    "cd": System("scikit-learn cd, random", _sklearn("random"), 500),
+    "cd-nndsvda": System("scikit-learn cd, nndsvda", _sklearn("nndsvda"), 500),
     "mini-batch": System("scikit-learn MiniBatchNMF", _mini_batch, 160, rule=False),
     "gensim": System("gensim Nmf", _gensim, 80, rule=False, needs="gensim"),
 }
