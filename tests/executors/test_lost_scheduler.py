@@ -162,7 +162,7 @@ def test_a_scheduler_file_that_names_no_scheduler(tmp_path, content):
     assert time.monotonic() - began < 10
 
 
-# not among the others: late in a long session distributed's new event loop did not start in its 10 s
+# apart: late in a long session distributed's new event loop did not start within its 10 s
 @pytest.mark.chaos
 def test_a_client_whose_cluster_is_closed(undisturbed, tmp_path):
     from distributed import Client, LocalCluster
