@@ -1,0 +1,85 @@
+"""A real scheduler with two hundred workers, of which every tenth dies while it works."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.chaos, pytest.mark.cluster]
+
+PROGRAM = """
+import asyncio, json, random, sys, threading, time
+import numpy as np
+from distributed import Client, LocalCluster
+import dnmf
+from dnmf.executors.serial import Serial
+from dnmf.fitting.events import Committed, Progress
+from dnmf.testing.problems import planted_poisson
+
+folder, workers, segments, passes = sys.argv[1], *map(int, sys.argv[2:])
+np.save(f"{folder}/V.npy", planted_poisson(2 * segments, 16, 3).V)
+options = {"k": 3, "seed": 1, "tol": 0, "max_passes": passes, "sample": 0}
+options |= {"block_size": 2 * 64 * 4, "segments": segments, "fan_in": 8}
+reference = dnmf.fit(f"{folder}/V.npy", out=f"{folder}/serial", executor=Serial(), **options)
+
+random.seed(5)
+deaths = sorted(random.sample(range(segments, passes * segments), workers // 10))
+victims = random.sample(range(workers), len(deaths))
+told, tasks, killed = 0, [], []
+
+with LocalCluster(
+    n_workers=workers, threads_per_worker=1, processes=False, memory_limit=0,
+    dashboard_address=":0", scheduler_kwargs={"dashboard": False},
+) as cluster, Client(cluster) as client:
+    crowd = dict(cluster.workers)
+
+    def listen(event):
+        global told
+        if isinstance(event, Progress) and event.kind == "pass":
+            told += 1
+            while deaths and deaths[0] <= told:
+                deaths.pop(0)
+                killed.append(victims.pop())
+                worker = crowd[killed[-1]]
+                cluster.loop.add_callback(worker.close, executor_wait=False, nanny=False)
+        if isinstance(event, Committed):
+            tasks.append(client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
+
+    options |= {"client": client, "on_event": listen}
+    result = dnmf.fit(f"{folder}/V.npy", out=f"{folder}/out", **options)
+    left = len(client.scheduler_info(-1)["workers"])
+
+assert np.array_equal(result.W[:], reference.W[:])
+assert np.array_equal(result.H[:], reference.H[:])
+ours, theirs = ([row["objective"] for row in r.history] for r in (result, reference))
+assert ours == theirs
+seconds = [row["seconds"] for row in result.history]
+alone = [row["seconds"] for row in reference.history]
+print(json.dumps({
+    "layout": result.details["layout"], "killed": len(killed), "left": left, "tasks": tasks,
+    "seconds": float(np.median(seconds)), "serial": float(np.median(alone)),
+}))
+"""
+
+
+def run(folder, workers, segments, passes):
+    """In a process of its own: so many workers leave threads and limits behind."""
+    arguments = [str(folder), str(workers), str(segments), str(passes)]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=2300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_two_hundred_workers_of_which_twenty_die(tmp_path, record_property):
+    found = run(tmp_path, 200, 2000, 20)
+    assert found["layout"]["segments"] == 2000
+    assert found["killed"] == 20
+    assert found["left"] == 180
+    assert max(found["tasks"]) < 2 * 3000  # a step's, and those of the one before that still go
+    record_property("seconds of a pass with 200 workers in one process", found["seconds"])
+    record_property("seconds of a serial pass", found["serial"])
