@@ -135,7 +135,7 @@ def _client(address: str | None, timeout: float) -> Client:
 
     thread = threading.Thread(target=make, name="dnmf-connect", daemon=True)
     thread.start()
-    thread.join(timeout + 3)  # it has a timeout too, for all else
+    thread.join(timeout + 1)  # it has a timeout too, for all else
     if failed:
         raise failed[0]
     if not made:
