@@ -14,8 +14,9 @@ STORED = ("zarr", "dask")
 
 
 def module(X: Any) -> str:
-    """The package that the class of X comes from."""
-    return str(type(X).__module__).partition(".")[0]
+    """The package that the class of X comes from; of an array of a result the one behind it."""
+    packages = [str(kind.__module__).partition(".")[0] for kind in type(X).__mro__]
+    return next((name for name in packages if name != "dnmf"), "dnmf")
 
 
 def content(X: Any) -> Any:

@@ -22,6 +22,7 @@ PLAN_FORMAT = 1
 SEGMENT_BYTES = 256 * MIB
 MOST_SEGMENTS = 2000
 FEWEST_SEGMENTS = 64
+MOST_SLABS = 100_000
 SAMPLE_ROWS = 20_000
 CHUNK_BYTES = 16 * MIB
 """Bytes (float64) of a chunk of the tall factor in the result."""
@@ -186,6 +187,11 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
     wide = loss_shape(config)
     rows_of_sums = sum(wide.statistic_rows(model.k, d) for model in config.models)
     slab = max(1, config.slab_size // (8 * rows_of_sums))
+    if d // slab > MOST_SLABS:
+        raise MemoryPlanError(
+            f"H has {d:,} columns, which would be {d // slab:,} slabs of {slab:,}; there may be "
+            f"{MOST_SLABS:,} at most. Give a larger slab_size, if V really is that wide"
+        )
     plan = Plan(
         run_id=uuid.uuid4().hex[:12],
         mode=mode,

@@ -155,7 +155,8 @@ class ScanWork:
         if plan.start_H is not None:
             return plan.start_H
         spec = plan.config.models[model]
-        H = random_H(spec.seed, model, spec.k, 0, column_sums, plan.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # such entries are refused, with names
+            H = random_H(spec.seed, model, spec.k, 0, column_sums, plan.dtype)
         return [self.context.store.put(f"plain/0/{model}", H).to_json()]
 
 

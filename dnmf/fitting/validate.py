@@ -124,8 +124,11 @@ def _zeros_are_likely(plan: Plan, scan: dict[str, Any]) -> bool:
     An empty chunk is expected where entries, whole rows or whole columns are zero often enough;
     the expected number of empty chunks is compared with a small bound.
     """
+    if "chunks" not in plan.source_metadata:
+        return False  # of a sparse matrix: what is stored are its entries, not its zeros
     n, d = plan.shape
-    chunk_rows, chunk_columns = plan.source_metadata.get("chunks") or (1, d)
+    metadata = plan.source_metadata
+    chunk_rows, chunk_columns = metadata.get("shards") or metadata["chunks"]  # what is missing
     if plan.axis == "columns":
         chunk_rows, chunk_columns = chunk_columns, chunk_rows
     chunk_rows, chunk_columns = min(chunk_rows, n), min(chunk_columns, d)
@@ -133,8 +136,9 @@ def _zeros_are_likely(plan: Plan, scan: dict[str, Any]) -> bool:
     empty = scan["unstored"] * chunk_rows * chunk_columns
     stored = max(n * d - empty, 1)
     entries = max(stored - scan["nonzeros"], 0) / stored
-    lost_rows = scan["unstored"] * chunk_rows if chunk_columns == d else 0
-    lost_columns = scan["unstored"] * chunk_columns if chunk_rows == n else 0
+    # a row (a column) is zero for want of chunks only where all chunks beside it are missing
+    lost_rows = scan["unstored"] // -(-d // chunk_columns) * chunk_rows
+    lost_columns = scan["unstored"] // -(-n // chunk_rows) * chunk_columns
     rows = max(scan["zero_rows"] - lost_rows, 0) / max(n - lost_rows, 1)
     columns = max(scan["zero_columns"] - lost_columns, 0) / max(d - lost_columns, 1)
     likely = entries ** (chunk_rows * chunk_columns) + rows**chunk_rows + columns**chunk_columns

@@ -54,8 +54,13 @@ def measure(V: Matrix, column_sums: np.ndarray, column_sumsq: np.ndarray) -> Blo
         )
     first = None
     if bad:
-        first = (int(row), int(column), float(V[int(row), int(column)]))
+        first = (int(row), int(column), _entry(V, int(row), int(column)))
     return BlockMeasure(row_sums, row_sumsq, int(nonzeros), float(largest), int(bad), first)
+
+
+def _entry(V: Matrix, row: int, column: int) -> float:
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return float(V[row, column])
 
 
 def checksum(V: Matrix) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from dnmf.errors import RunError
 from dnmf.faultpoints import reach
+from dnmf.npy_header import read_array
 from dnmf.runs.base import ObjectRef
 from dnmf.runs.files import make_folder, new_id, replace_file, storage
 
@@ -120,11 +121,11 @@ def _load(path: str) -> np.ndarray | str:
     """The array, or in words what is wrong with the file."""
     try:
         with open_fresh(path) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+            return read_array(file)
     except FileNotFoundError:
         return "is missing: it was deleted, or the run went on since (then open it again)"
-    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
-        return f"is truncated or damaged ({str(error).splitlines()[0]})"
+    except (ValueError, MemoryError) as error:
+        return f"is truncated or damaged ({error})"
 
 
 def open_fresh(path: str) -> Any:

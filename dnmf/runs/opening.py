@@ -18,30 +18,19 @@ from dnmf.runs.result import Result
 
 __all__ = ["component_order", "in_progress", "open_result"]
 
-_OWN = {
-    "format",
-    "history_columns",
-    "objective",
-    "relative_error",
-    "stop_reason",
-    "config",
-    "fingerprint",
-    "versions",
-}
-
 
 def open_result(path: str | os.PathLike[str], model: int = 0) -> Result:
     """See ``Result.open``."""
     text = os.fspath(path)
     if "://" in text and not text.startswith("file://"):
-        return _published(text, "", _remote_attributes(text))
+        return _finished(text, "", _remote_attributes(text))
     folder = local_path(text)
     own_group = f"models/{model}"
     for group in (own_group, "") if model == 0 else (own_group,):
         complete = published_attributes(folder) is not None
         attributes = published_attributes(folder, group) if complete else None
         if attributes is not None:
-            return _published(folder, group, attributes)
+            return _finished(folder, group, attributes)
     if os.path.isdir(os.path.join(folder, STATE)) and published_attributes(folder) is None:
         return in_progress(FolderStore(folder), model)
     existing = examine(folder)
@@ -51,6 +40,12 @@ def open_result(path: str | os.PathLike[str], model: int = 0) -> Result:
         f"{folder} {existing.text}; it is not a run or result of dnmf. Give the folder that out= "
         "(--out) named"
     )
+
+
+def _finished(where: str, group: str, attributes: dict[str, Any]) -> Result:
+    from dnmf.runs.finished import open_finished  # Zarr, which a run in progress does not need
+
+    return open_finished(where, group, attributes)
 
 
 def _remote_attributes(url: str) -> dict[str, Any]:
@@ -63,42 +58,6 @@ def _remote_attributes(url: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RunError(f"{url} is a Zarr group, but not a result of dnmf")
     return found
-
-
-def _published(where: str, group: str, attributes: dict[str, Any]) -> Result:
-    import zarr
-
-    from dnmf.runs.published import RESULT_FORMAT
-
-    found = attributes.get("format")
-    if found != RESULT_FORMAT:
-        raise RunError(
-            f"{where} is a result of format {found}, this version of dnmf reads format "
-            f"{RESULT_FORMAT}; use the version that wrote it, or read it with Zarr"
-        )
-    try:
-        node = zarr.open_group(where, path=group, mode="r")
-        factors = {name: node[name] for name in ("W", "H") if name in node}
-        names = attributes.get("history_columns", [])
-        columns = {name: np.asarray(node[name]).tolist() for name in names}
-    except (KeyError, ValueError, OSError) as error:
-        raise RunError(
-            f"{where} is damaged: {error}. Copy it again, or fit again with --overwrite"
-        ) from error
-    rows = zip(*columns.values(), strict=True)
-    return Result(
-        path=where,
-        done=True,
-        stop_reason=attributes.get("stop_reason"),
-        objective=attributes.get("objective"),
-        relative_error=attributes.get("relative_error"),
-        history=[dict(zip(columns, row, strict=True)) for row in rows],
-        config=attributes.get("config") or {},
-        fingerprint=attributes.get("fingerprint"),
-        versions=attributes.get("versions") or {},
-        details={key: value for key, value in attributes.items() if key not in _OWN},
-        _factors=factors,
-    )
 
 
 def in_progress(store: RunStore, model: int = 0) -> Result:

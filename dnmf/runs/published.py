@@ -18,13 +18,11 @@ from zarr.codecs import ZstdCodec
 from dnmf.errors import RunError
 from dnmf.faultpoints import reach
 from dnmf.runs.files import make_folder, replace_file, storage, sync_folder
+from dnmf.runs.finished import RESULT_FORMAT, described, seal
 from dnmf.runs.layout import STATE
 from dnmf.runs.records import finite
 
 __all__ = ["RESULT_FORMAT", "create_arrays", "finish", "write_H", "write_W"]
-
-RESULT_FORMAT = 1
-"""Of published results; another one is refused."""
 
 _CHUNK_BYTES = 32 << 20
 _DIMENSIONS = {"W": ("row", "component"), "H": ("component", "column")}
@@ -203,7 +201,13 @@ def finish(
         _check_written(os.path.join(folder, name), 0 if name == "W" else 1)
     for name, column in columns.items():
         _write_column(os.path.join(folder, name), column)
+    arrays = {
+        name: described(zarr.open_array(os.path.join(folder, name), mode="r"))
+        for name in ("W", "H", *columns)
+        if os.path.isdir(os.path.join(folder, name))
+    }
     own = {"format": RESULT_FORMAT, **finite(attributes), "history_columns": list(columns)}
+    own = seal({**own, "arrays": arrays})
     if not group and os.path.isdir(os.path.join(path, STATE)):
         # Listing members without consolidated metadata warns of folders that are no node.
         _write_group(os.path.join(path, STATE), {})

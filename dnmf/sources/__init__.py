@@ -77,7 +77,7 @@ def open_source(V: Any) -> Source:
         from dnmf.sources.array import SparseSource
 
         return SparseSource(V)
-    if type(V).__module__.partition(".")[0] == "zarr":
+    if any(kind.__module__.partition(".")[0] == "zarr" for kind in type(V).__mro__):
         import zarr
 
         from dnmf.sources.opening import open_node

@@ -10,6 +10,8 @@ from dnmf.errors import InputError
 
 __all__ = ["check_shape", "matrix_text", "may_pass", "native_dtype", "size_text"]
 
+_ENDLESS = 2**48
+
 
 def check_shape(shape: Sequence[int], where: str) -> tuple[int, int]:
     """The shape as (n, d).
@@ -17,7 +19,7 @@ def check_shape(shape: Sequence[int], where: str) -> tuple[int, int]:
     Raises
     ------
     InputError
-        There are not two dimensions, or one of them is zero.
+        There are not two dimensions, or one of them is zero or absurd.
     """
     if len(shape) != 2:
         raise InputError(
@@ -25,6 +27,10 @@ def check_shape(shape: Sequence[int], where: str) -> tuple[int, int]:
             f"(shape {tuple(map(int, shape))}); V must have 2, rows and columns"
         )
     n, d = map(int, shape)
+    if not (0 <= n < _ENDLESS and 0 <= d < _ENDLESS):
+        raise InputError(
+            f"{where} says that it is {n} x {d}, which nothing is; its metadata are damaged"
+        )
     if n == 0 or d == 0:
         what = "rows" if n == 0 else "columns"
         raise InputError(

@@ -67,7 +67,7 @@ class CompressedArrays:
         encoding, where = encoding_of(group), location.name
         if encoding is None:
             raise InputError(f"{where} is not a sparse matrix (no encoding-type csr_matrix)")
-        arrays = [_part(location, group, name) for name in ("data", "indices", "indptr")]
+        arrays = [_part(location, name) for name in ("data", "indices", "indptr")]
         data, indices, indptr = arrays
         n, d = _shape_of(group, where)
         lines, entries = (n, d) if encoding == "csr_matrix" else (d, n)
@@ -140,9 +140,12 @@ def _shape_of(group: zarr.Group, where: str) -> tuple[int, int]:
     return check_shape(shape, where)
 
 
-def _part(location: Location, group: zarr.Group, name: str) -> StoredArray:
+def _part(location: Location, name: str) -> StoredArray:
     child = location.child(name)
-    array = group.get(name)
+    try:
+        array = child.open()
+    except FileNotFoundError:
+        array = None
     if not isinstance(array, zarr.Array):
         raise InputError(f"{location.name} is a sparse matrix without its array {name!r}")
     if array.ndim != 1:

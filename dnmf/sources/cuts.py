@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["RowCost", "cut_by_cost", "cut_evenly"]
+from dnmf.errors import MemoryPlanError
+
+__all__ = ["MOST_BLOCKS", "RowCost", "cut_by_cost", "cut_evenly"]
+
+MOST_BLOCKS = 2_000_000
+"""More are refused: the plan lists them, and every pass goes over each of them."""
 
 
 def cut_evenly(
@@ -28,10 +33,17 @@ def cut_evenly(
     Returns
     -------
     (blocks + 1,) int64 array
+
+    Raises
+    ------
+    MemoryPlanError
+        There would be more than `MOST_BLOCKS`.
     """
     most = min(block_size // row_bytes, max_rows)
     unit = next((unit for unit in units if unit <= most), units[-1])
     rows = max(unit, most // unit * unit)
+    if -(-n // rows) > MOST_BLOCKS:
+        raise _too_many(n, -(-n // rows))
     return np.append(np.arange(0, n, rows, dtype=np.int64), np.int64(n))
 
 
@@ -61,6 +73,11 @@ def cut_by_cost(
     starts : (blocks + 1,) int64 array
     offsets : (blocks + 1,) int64 array
         ``indptr[starts]``.
+
+    Raises
+    ------
+    MemoryPlanError
+        There would be more than `MOST_BLOCKS`.
     """
     starts, offsets = [0], [0]
     known = np.zeros(0, np.int64)  # the last value of the stretch before, which a cut may need
@@ -79,8 +96,17 @@ def cut_by_cost(
                 break  # the next stretch may hold more rows of this block
             starts.append(stop)
             offsets.append(int(values[stop - position]))
+            if len(starts) > MOST_BLOCKS:
+                raise _too_many(stop, MOST_BLOCKS)
         known, position = values[-1:], last
     if starts[-1] < position:
         starts.append(position)
         offsets.append(int(known[0]))
     return np.array(starts, np.int64), np.array(offsets, np.int64)
+
+
+def _too_many(rows: int, blocks: int) -> MemoryPlanError:
+    return MemoryPlanError(
+        f"V's first {rows:,} rows would be {blocks:,} blocks, of {MOST_BLOCKS:,} that there may be "
+        f"at most: give larger blocks (--block-size), or rewrite V in larger chunks (dnmf convert)"
+    )

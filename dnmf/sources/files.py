@@ -5,15 +5,19 @@ They are staged: written once, in bounded memory, as ``.npy`` files that are rea
 
 from __future__ import annotations
 
+import lzma
 import shutil
+import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import scipy.sparse as sp
 
-from dnmf.errors import CorruptDataError, InputError, MemoryPlanError
+from dnmf.errors import CorruptDataError, DnmfError, InputError, MemoryPlanError
+from dnmf.npy_header import read_header
 from dnmf.sources.base import Source
 from dnmf.sources.external_sort import Tell, TripletSorter, tell_nobody
 from dnmf.sources.matrix_market import stage_matrix_market
@@ -23,6 +27,12 @@ __all__ = ["SUFFIXES", "needs_staging", "stage", "stage_columns"]
 
 SUFFIXES = (".npz", ".mtx", ".mtx.gz", ".mtx.bz2")
 PIECE = 1 << 20  # triplets that are handed on at once
+
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
+    *(NotImplementedError, RuntimeError, ValueError, LookupError, OverflowError),
+)
+"""What the readers of archives and of what is in them raise on damaged bytes."""
 
 
 def needs_staging(path: str) -> bool:
@@ -90,20 +100,17 @@ def _stage_npz(file: Path, folder: Path, memory: int, tell: Tell) -> Source:
                 )
             _extract(archive, members[arrays[0]], folder / "dense.npy")
         return _dense(folder / "dense.npy")
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except DnmfError:
+        raise
+    except _BROKEN as error:
         raise CorruptDataError(f"{file} cannot be read: {error}") from None
 
 
 def _shape(archive: zipfile.ZipFile, member: str) -> tuple[int, ...]:
     with archive.open(member) as stream:
         try:
-            version = np.lib.format.read_magic(stream)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape: tuple[int, ...] = read(stream)[0]
-        except (ValueError, KeyError) as error:
+            shape = read_header(cast(BinaryIO, stream)).shape
+        except ValueError as error:
             raise CorruptDataError(f"{archive.filename}: {member}: {error}") from None
     return shape
 

@@ -27,6 +27,8 @@ __all__ = ["Header", "read_header", "stage_matrix_market"]
 PIECE = 16 * MIB
 """Bytes of text that are parsed at once; parsed triplets take up to 24 bytes per 6 of text."""
 
+_TEXT = bytes(range(32, 127)) + b"\t\r\n"
+
 
 @dataclass(frozen=True)
 class Header:
@@ -179,6 +181,10 @@ def _stage_symmetric(path: Path, header: Header, folder: Path, memory: int) -> N
             f"or write it as a general array or a coordinate file"
         )
     try:
+        with _open(path) as file:
+            for _ in range(header.lines):
+                file.readline()
+            _check_text(path, file.read(), header.lines + 1)
         np.save(folder / "dense.npy", mmread(path))
     except (ValueError, OverflowError) as error:
         raise InputError(f"{path} is not a Matrix Market file: {error}") from None
@@ -226,11 +232,20 @@ def _pieces(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         raise CorruptDataError(f"{path} cannot be read to its end: {error}") from None
 
 
+def _check_text(path: Path, text: bytes, first: int) -> None:
+    """Refuse what is no text: SciPy's parser reads beyond its memory at NUL."""
+    strange = text.translate(None, _TEXT)
+    if strange:
+        line = first + text[: text.index(strange[:1])].count(b"\n")
+        raise InputError(f"{path}, line {line:,}: byte {strange[0]} is no part of a number")
+
+
 def _parse(path: Path, text: bytes, first: int) -> Any:
     from io import BytesIO
 
     from scipy.io import mmread
 
+    _check_text(path, text, first - 2)
     try:
         return mmread(BytesIO(text))
     except (ValueError, OverflowError) as error:

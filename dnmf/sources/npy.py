@@ -13,6 +13,7 @@ import numpy as np
 
 from dnmf.config import MIB
 from dnmf.errors import CorruptDataError, InputError, TransientError
+from dnmf.npy_header import read_header
 from dnmf.sources.base import Matrix, Source
 from dnmf.sources.checks import check_shape, matrix_text, may_pass, native_dtype
 from dnmf.sources.cuts import cut_evenly
@@ -81,17 +82,12 @@ class NpySource:
         path = os.path.abspath(path)
         try:
             with open(path, "rb") as file:
-                version = np.lib.format.read_magic(file)
-                if version == (1, 0):
-                    header = np.lib.format.read_array_header_1_0(file)
-                else:
-                    header = np.lib.format.read_array_header_2_0(file)
+                shape, fortran, dtype = read_header(file)
                 offset = file.tell()
         except ValueError as error:
             raise CorruptDataError(f"{path} is not a valid .npy file: {error}") from error
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error}") from error
-        shape, fortran, dtype = header
         return cls._at(path, offset, shape, dtype, fortran)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dnmf.errors import CorruptDataError
+from dnmf.npy_header import read_header
 from dnmf.sources.base import Matrix, Source
 from dnmf.sources.checks import check_shape, matrix_text, native_dtype
 from dnmf.sources.csr import block_dtype, check_offsets, csr_block, digest, index_dtype
@@ -73,8 +75,8 @@ class NpyCsr:
     def _array(self, part: str) -> np.ndarray:
         path = self.folder / f"{part}.npy"
         try:
-            found = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            found = _mapped(path)
+        except (OSError, ValueError) as error:
             raise CorruptDataError(f"{self.name}: {part} cannot be read: {error}") from None
         if found.ndim != 1 or found.dtype.kind not in ("buif" if part == "data" else "iu"):
             raise CorruptDataError(
@@ -159,3 +161,15 @@ class NpyCsr:
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> NpyCsr:
         return cls(spec["folder"], spec["shape"], spec["name"])
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """A file's array, mapped; an empty one cannot be."""
+    with path.open("rb") as file:
+        shape, _, dtype = read_header(file)
+        offset = file.tell()
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if not math.prod(shape):
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype, "r", offset, shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import suppress
 
 import zarr
 
@@ -51,8 +52,10 @@ def _source(location: Location, node: zarr.Array | zarr.Group, note: str = "") -
     if encoding is not None:
         arrays = CompressedArrays.open(location, node, note)
         return ZarrCSC(arrays) if encoding == "csc_matrix" else ZarrCSR(arrays)
-    if node.attrs.get("encoding-type") == "anndata" and "X" in node and not note:
-        return _source(location.child("X"), node["X"], " (X of an AnnData store)")
+    if node.attrs.get("encoding-type") == "anndata" and not note:
+        X = location.child("X")
+        with suppress(FileNotFoundError):
+            return _source(X, X.open(), " (X of an AnnData store)")
     raise InputError(f"{location.name} is a Zarr group, not a matrix. {_contents(node)}")
 
 
@@ -60,7 +63,10 @@ def _contents(group: zarr.Group) -> str:
     """Which arrays and sparse matrices a group holds, two levels deep."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # files that are no part of the hierarchy
-        members = sorted(group.members(max_depth=2), key=lambda member: member[0])
+        try:
+            members = sorted(group.members(max_depth=2), key=lambda member: member[0])
+        except Exception as error:  # whatever Zarr raises on damaged metadata
+            return f"What it holds cannot be listed ({type(error).__name__}: {error})"
     found, inside = [], ""
     for name, node in members:
         if inside and name.startswith(inside):

@@ -58,6 +58,10 @@ class StoredArray:
                 f"{location.name} has an irregular chunk grid; rewrite it with equal chunks "
                 "(dnmf convert)"
             ) from error
+        if min((*self.chunks, *(self.shards or ())), default=1) < 1:
+            raise InputError(
+                f"{location.name} has chunks of {self.chunks} entries; its metadata are damaged"
+            )
         self.zarr_format: int = array.metadata.zarr_format
         self._fill = 0 if array.fill_value is None else array.fill_value
         # As stored, and what each codec makes of it; numcodecs' filters copy once more inside.
@@ -223,7 +227,8 @@ class StoredArray:
         return all(self._equal_fill(part) for part in (values[:1], values))  # cheap test first
 
     def _equal_fill(self, values: np.ndarray) -> bool:
-        return not values.any() if self._fill == 0 else bool(self._same_as_fill(values).all())
+        with np.errstate(invalid="ignore"):  # signalling NaN, which the scan refuses
+            return not values.any() if self._fill == 0 else bool(self._same_as_fill(values).all())
 
     def _same_as_fill(self, values: np.ndarray) -> np.ndarray:
         fill = values.dtype.type(self._fill)
