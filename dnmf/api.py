@@ -16,8 +16,7 @@ from dnmf.fitting.memory import check_memory
 from dnmf.fitting.plan import make_plan
 from dnmf.fitting.report import PlanReport
 from dnmf.fitting.work import Executor
-from dnmf.interop import as_source
-from dnmf.launch import begin, go_on, planned_run
+from dnmf.launch import begin, go_on, matrix, planned_run
 from dnmf.options import OPTION_NAMES, fit_config, given_start, given_W, merge_aliases
 from dnmf.runs.result import Result
 
@@ -52,6 +51,7 @@ def fit(
     alpha_H: float | str = "same",
     l1_ratio: float = 0.0,
     missing: str | None = None,
+    weights: Any = None,
     normalize: str | None = None,
     strict_bits: bool = False,
     overwrite: bool = False,
@@ -118,6 +118,11 @@ def fit(
     missing : {"nan", "zeros"}, optional
         Which entries of V are unobserved: NaN, or what a sparse V does not store. For least
         squares and Kullback-Leibler.
+    weights : as V, optional
+        A matrix of V's shape, in any chunks, of weights m >= 0 of the entries: the loss is the
+        sum of m times each entry's. 0 is unobserved, whatever V has there, NaN too. For
+        measurements with uncertainties sigma give 1 / sigma^2. For least squares and
+        Kullback-Leibler. A pass reads V and the weights once.
     normalize : {"components", "weights"}, optional
         Scale rows of H, or columns of W, of the result to unit norm (least squares) or unit sum
         (other losses), and the other factor so that the product is the same.
@@ -158,8 +163,8 @@ def fit(
     config = fit_config(options, name)
     work = choose_executor(client, executor)
     if begun is not None:
-        return go_on(begun, work, on_event, max_time, V, config)
-    return begin(V, config, "fit", work, out, overwrite, on_event, H, W)
+        return go_on(begun, work, on_event, max_time, V, config, weights)
+    return begin((V, weights), config, "fit", work, out, overwrite, on_event, H, W)
 
 
 def transform(
@@ -177,6 +182,7 @@ def transform(
     alpha_W: float | None = None,
     l1_ratio: float | None = None,
     missing: str | None = None,
+    weights: Any = None,
     executor: Executor | None = None,
     on_event: Listener | None = None,
 ) -> Any:
@@ -191,6 +197,8 @@ def transform(
         Writes a Zarr group with ``W`` there; needed on a cluster.
     loss, beta, alpha_W, l1_ratio, missing : as for `fit`
         By default those of the fit; for an array H least squares without penalty.
+    weights : as V, optional
+        Of the entries of these rows; without them every entry weighs 1.
 
     Returns
     -------
@@ -203,6 +211,7 @@ def transform(
     options: dict[str, Any] = {"block_size": block_size, "max_block": max_block, "dtype": dtype}
     asked = {"loss": loss, "beta": beta, "alpha_W": alpha_W, "l1_ratio": l1_ratio}
     asked["missing"] = missing
+    options["weights"] = weights
     same = loss is None and beta is None
     learned = fit.config if isinstance(fit, Result) else {}
     for option, value in asked.items():
@@ -211,7 +220,7 @@ def transform(
     checked, name, k = given_start(H, None)
     config = fit_config({**options, "k": k, "seed": 0}, name)
     work = choose_executor(client, executor)
-    return begin(V, config, "transform", work, out, overwrite, on_event, checked, None).W
+    return begin((V, weights), config, "transform", work, out, overwrite, on_event, checked, None).W
 
 
 def resume(
@@ -260,5 +269,5 @@ def plan(
     _, name, values["k"] = given_start(init, values["k"])
     config = fit_config({"seed": 0, **{n: v for n, v in values.items() if v is not None}}, name)
     offered = resources or choose_executor(client, None).resources()
-    laid_out, _ = make_plan(as_source(V), config)
+    laid_out, _ = make_plan(matrix(V, values.get("weights"), config.missing), config)
     return PlanReport(laid_out, offered, check_memory(laid_out, offered))

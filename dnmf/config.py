@@ -122,6 +122,8 @@ class FitConfig:
     missing : str or None
         Entries that are unobserved: ``"nan"``, those that are NaN; ``"zeros"``, those that a
         sparse V does not store; None, no entry.
+    weights : bool
+        Entries of V have weights, which are a matrix of their own.
     normalize : str or None
         ``"components"``: rows of H, ``"weights"``: columns of W are scaled to unit size (norm for
         least squares, else sum) in the result, the other factor accordingly.
@@ -150,6 +152,7 @@ class FitConfig:
     alpha_H: float | str = "same"
     l1_ratio: float = 0.0
     missing: str | None = None
+    weights: bool = False
     normalize: str | None = None
 
     def __post_init__(self) -> None:
@@ -203,6 +206,11 @@ class FitConfig:
     def needs_positive(self) -> bool:
         """Whether the divergence is infinite at zeros of V."""
         return self.beta is not None and self.beta <= 0
+
+    @property
+    def masked(self) -> bool:
+        """Whether entries of V may be unobserved, or weigh differently."""
+        return self.weights or self.missing is not None
 
     @property
     def penalized(self) -> bool:

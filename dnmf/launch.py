@@ -22,18 +22,26 @@ from dnmf.fitting.start import put_start
 from dnmf.fitting.versions import check_same
 from dnmf.fitting.work import Executor
 from dnmf.interop import as_source
-from dnmf.interop.staging import stage
+from dnmf.interop.staging import WEIGHTS, stage
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.lock import RunLock
 from dnmf.runs.memory import MemoryStore
 from dnmf.runs.result import Result
 from dnmf.sources.base import Source
+from dnmf.sources.weighted import WeightedSource
 
-__all__ = ["begin", "go_on", "planned_run"]
+__all__ = ["begin", "go_on", "matrix", "planned_run"]
+
+
+def matrix(V: Any, weights: Any, missing: str | None, client: Any = None) -> Source:
+    """V, and its weights if it has some, as one source."""
+    if weights is None:
+        return as_source(V, client)
+    return WeightedSource(as_source(V, client), as_source(weights, client), missing)
 
 
 def begin(
-    V: Any,
+    data: tuple[Any, Any],
     config: FitConfig,
     mode: str,
     executor: Executor,
@@ -43,12 +51,12 @@ def begin(
     H: np.ndarray | None,
     W: np.ndarray | None,
 ) -> Result:
-    """Plan, create the run, put its start, and run it."""
+    """Plan, create the run, put its start, and run it; ``data`` are V and its weights or None."""
     listen = on_event or _ignore
-    source = as_source(V, getattr(executor, "client", None))
+    source = matrix(*data, config.missing, getattr(executor, "client", None))
     serial = isinstance(executor, Serial)
     moves = not serial and not source.persistent
-    if not (moves and source.kind == "dask"):  # whose chunks are not those that the fit reads
+    if not (moves and _of_dask(source)):  # whose chunks are not those that the fit reads
         laid_out, oriented, need = _lay_out(source, config, mode, executor)
     if out is None and not serial:
         raise OptionError("a fit on a cluster needs out: a path that all workers reach")
@@ -75,8 +83,15 @@ def begin(
         return run_in_folder(Context(store, laid_out, oriented), executor, listen, config.max_time)
 
 
+def _of_dask(source: Source) -> bool:
+    parts = (source.V, source.weights) if isinstance(source, WeightedSource) else (source,)
+    return any(part.kind == "dask" for part in parts)
+
+
 def _paths(source: Source) -> list[str]:
     """Where the data are, if that is a place: an output may not replace it."""
+    if isinstance(source, WeightedSource):
+        return [*_paths(source.V), *_paths(source.weights)]
     spec = source.spec() if source.persistent else {}
     return [str(spec[name]) for name in ("location", "path") if name in spec]
 
@@ -85,6 +100,11 @@ def _place(
     source: Source, config: FitConfig, mode: str, store: FolderStore, executor: Executor
 ) -> Source:
     """V where the workers find it: held in their memory, or written into the run once."""
+    if isinstance(source, WeightedSource):
+        V, weights = source.V, source.weights
+        V = V if V.persistent else stage(V, store, executor)
+        weights = weights if weights.persistent else stage(weights, store, executor, WEIGHTS)
+        return WeightedSource(V, weights, config.missing)
     if source.kind != "dask":
         return stage(source, store, executor)
     from dnmf.interop.held import hold_or_stage
@@ -107,8 +127,9 @@ def go_on(
     max_time: float | None,
     V: Any,
     config: FitConfig | None,
+    weights: Any = None,
 ) -> Result:
-    """Continue a run; V and config, where given, must be those that it began with."""
+    """Continue a run; V, weights and config, where given, must be those that it began with."""
     found = Result.open(path)
     store = FolderStore(path)
     if not found.done:
@@ -117,7 +138,8 @@ def go_on(
     _check_options(store, planned, config)
     if found.done and V is None:
         return found
-    context = _reopen(store, planned, V, executor)
+    data = None if V is None else matrix(V, weights, planned.config.missing)
+    context = _reopen(store, planned, data, executor)
     if found.done:
         return found
     check_memory(planned, executor.resources())
@@ -140,19 +162,20 @@ def _check_options(store: FolderStore, planned: Plan, config: FitConfig | None) 
         )
 
 
-def _reopen(store: FolderStore, planned: Plan, V: Any, executor: Executor) -> Context:
-    """The run's context; V, where given, must be what it was begun with."""
+def _reopen(
+    store: FolderStore, planned: Plan, source: Source | None, executor: Executor
+) -> Context:
+    """The run's context; the data, where given, must be what it was begun with."""
     kind = planned.source["kind"] if planned.source else None
     if kind not in (None, "held"):
-        if V is not None and not _is_same(store, planned, as_source(V)):
-            raise _other_data(store, planned, as_source(V).describe())
+        if source is not None and not _is_same(store, planned, source):
+            raise _other_data(store, planned, source.describe())
         return Context.open(store.path)
-    if V is None:
+    if source is None:
         raise InputError(
             f"{store.path}: its data ({planned.description}) were only in memory; pass the same "
             f"matrix again: dnmf.fit(V, ..., out=..., resume=True)"
         )
-    source = as_source(V)
     if kind == "held":
         from dnmf.interop.held import hold
 
@@ -166,11 +189,20 @@ def _reopen(store: FolderStore, planned: Plan, V: Any, executor: Executor) -> Co
 def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:
     """Whether a source is in the place that the run reads, or has the shape of what was staged."""
     assert planned.source is not None
-    if source.persistent:
-        return bool(json.loads(json.dumps(dict(source.spec()))) == planned.source)
     shape = planned.shape if planned.axis == "rows" else planned.shape[::-1]
-    staged = str(planned.source.get("location", "")).startswith(store.state_folder)
-    return staged and source.shape == shape
+    pairs: list[tuple[Source, Any]] = [(source, planned.source)]
+    if isinstance(source, WeightedSource):
+        parts = {"V": source.V, "weights": source.weights}
+        pairs = [(part, planned.source.get(name)) for name, part in parts.items()]
+    for part, spec in pairs:
+        if part.persistent:
+            if json.loads(json.dumps(dict(part.spec()))) != spec:
+                return False
+            continue
+        staged = str((spec or {}).get("location", "")).startswith(store.state_folder)
+        if not (staged and part.shape == shape):
+            return False
+    return True
 
 
 def _other_data(store: FolderStore, planned: Plan, given: str) -> InputError:

@@ -47,6 +47,7 @@ OPTION_NAMES = (
     "alpha_H",
     "l1_ratio",
     "missing",
+    "weights",
     "normalize",
     "strict_bits",
 )
@@ -190,6 +191,7 @@ def fit_config(options: dict[str, Any], init: str) -> FitConfig:
     for name in ("max_passes", "segments", "fan_in", "n_init"):
         if name in values:
             values[name] = whole_number(values[name], name, 1)
+    values["weights"] = "weights" in values and values["weights"] is not False
     if "dtype" in values:
         values["dtype"] = dtype_name(values["dtype"])
     values.update(divergence(values.get("loss", "frobenius"), values.get("beta")))

@@ -81,6 +81,11 @@ _OPTIONS = (
         help="Entries that are unobserved: NaN, or what a sparse V does not store.",
     ),
     click.option(
+        "--weights",
+        metavar="PATH",
+        help="A matrix of weights of V's entries; 0 is unobserved, 1/sigma^2 for uncertainties.",
+    ),
+    click.option(
         "--n-init",
         type=click.IntRange(min=1),
         metavar="N",

@@ -22,6 +22,7 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("v", metavar="V")
 @layout_options
+@click.option("--weights", metavar="PATH", help="A matrix of weights of V's entries.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @cluster_options
 @debug_option

@@ -18,10 +18,18 @@ Example:
 @click.argument("v", metavar="V")
 @click.argument("result", metavar="RESULT")
 @click.option("--out", required=True, metavar="PATH", help="The Zarr group that gets W.")
+@click.option("--weights", metavar="PATH", help="A matrix of weights of V's entries.")
 @overwrite
 @cluster_options
 @debug_option
-def command(v: str, result: str, out: str, overwrite: bool, cluster: ClusterOptions) -> None:
+def command(
+    v: str,
+    result: str,
+    out: str,
+    weights: str | None,
+    overwrite: bool,
+    cluster: ClusterOptions,
+) -> None:
     """Compute W >= 0 for the rows of V with the H of a fit: V = W H.
 
     V has the columns of the fitted matrix, any rows. RESULT is the folder of the fit.
@@ -32,6 +40,7 @@ def command(v: str, result: str, out: str, overwrite: bool, cluster: ClusterOpti
 
     fit = dnmf.open(result)
     with resumable(out, cluster.arguments()), cluster.running() as where, listener() as listen:
-        W = dnmf.transform(v, fit, out=out, **where, overwrite=overwrite, on_event=listen)
+        given = {"weights": weights, "overwrite": overwrite}
+        W = dnmf.transform(v, fit, out=out, **where, **given, on_event=listen)
     click.echo(f"W is {W.shape[0]} x {W.shape[1]} {W.dtype} in {out}")
     click.echo(f"\n    import zarr\n    W = zarr.open_group({out!r}, mode='r')['W']")

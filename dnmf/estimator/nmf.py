@@ -19,15 +19,13 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dnmf import api
-from dnmf.errors import OptionError
 from dnmf.estimator.inputs import as_dask, content, is_stored, module
 from dnmf.estimator.logs import shown
 from dnmf.estimator.parameters import (
     check_parameters,
-    check_shape,
     seed_of,
     solver_of,
-    start_array,
+    start_of,
 )
 from dnmf.executors.serial import Serial
 from dnmf.interop import as_source
@@ -165,7 +163,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.dtype = dtype
         self.n_init = n_init
 
-    def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None) -> NMF:
+    def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> NMF:
         """Learn ``components_`` from X (n x d); see `fit_transform`.
 
         Returns
@@ -174,10 +172,12 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         X = content(X)
         with self._place(X, self.out, keep=False) as place:  # W is not asked for
-            self._factorize(X, W, H, place)
+            self._factorize(X, W, H, weights, place)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None, W: Any = None, H: Any = None) -> Any:
+    def fit_transform(
+        self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None
+    ) -> Any:
         """Learn ``components_`` from X and return W.
 
         Parameters
@@ -189,6 +189,11 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             Warm start of W for ``init="custom"``; without it every row starts at 0.
         H : (k, d) array, optional
             Start of H, needed for ``init="custom"``.
+        weights : (n, d) matrix, optional
+            Of the entries of X, 0 or more, held by whatever X may be held by: 0 for one that was
+            not observed (X may be NaN there), 1 / sigma^2 for one with uncertainty sigma. For
+            least squares and Kullback-Leibler. Not scikit-learn's ``sample_weight``, which has
+            one number per row.
 
         Returns
         -------
@@ -202,14 +207,18 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         X = content(X)
         with self._place(X, self.out, keep=True) as place:
-            return self._hand_back(self._factorize(X, W, H, place).W, X)
+            return self._hand_back(self._factorize(X, W, H, weights, place).W, X)
 
-    def transform(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
+    def transform(
+        self, X: Any, *, weights: Any = None, out: str | os.PathLike[str] | None = None
+    ) -> Any:
         """W of the rows of X at the learned ``components_``, in one read of X.
 
         Parameters
         ----------
         X : (m, d) matrix
+        weights : (m, d) matrix, optional
+            Of these entries; see `fit_transform`.
         out : path, optional
             Where W is written, as a Zarr group; needed on a cluster.
 
@@ -220,11 +229,12 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = content(X)
-        V, dtype = self._checked_input(X, reset=False)
+        V, dtype = self._checked_input(X, reset=False, finite=weights is None)
         with self._place(X, out, keep=True) as place, shown(self.verbose) as listener:
             W = api.transform(
                 V,
                 self.components_,
+                weights=content(weights),
                 out=place,
                 overwrite=self.overwrite,
                 dtype=dtype,
@@ -250,14 +260,15 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             X = as_dask(X)
         return X @ self.components_
 
-    def _factorize(self, X: Any, W: Any, H: Any, out: Any) -> Result:
+    def _factorize(self, X: Any, W: Any, H: Any, weights: Any, out: Any) -> Result:
         check_parameters(self.get_params(deep=False))
-        V, dtype = self._checked_input(X, reset=True)
-        k, init, init_W = self._start(V.shape, np.dtype(dtype), W, H)
+        V, dtype = self._checked_input(X, reset=True, finite=weights is None)
+        k, init, init_W = start_of(self, V.shape, np.dtype(dtype), W, H)
         with shown(self.verbose) as listener:
             fitted = api.fit(
                 V,
                 k,
+                weights=content(weights),
                 out=out,
                 overwrite=self.overwrite,
                 seed=seed_of(self.random_state),
@@ -286,13 +297,17 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self._warn_if_unfinished()
         return fitted
 
-    def _checked_input(self, X: Any, reset: bool) -> tuple[Any, str]:
-        """V as dnmf reads it, and the dtype to compute in; sets or compares the features."""
+    def _checked_input(self, X: Any, reset: bool, finite: bool) -> tuple[Any, str]:
+        """V as dnmf reads it, and the dtype to compute in; sets or compares the features.
+
+        Where entries have weights, the scan finds those that must be finite and are not.
+        """
         if is_stored(X):
             V = as_source(X)
             validate_data(self, V, reset=reset, skip_check_array=True)
         else:  # numbers keep their type: blocks are converted as they are read
-            V = validate_data(self, X, reset=reset, accept_sparse="csr", dtype="numeric")
+            given = {"accept_sparse": "csr", "ensure_all_finite": finite}
+            V = validate_data(self, X, reset=reset, dtype="numeric", **given)
             if V.dtype.kind == "f" and V.dtype.itemsize > 8:
                 V = V.astype(np.float64)
         if self.dtype is not None:
@@ -323,37 +338,6 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         finally:
             if not keep:
                 shutil.rmtree(folder, ignore_errors=True)
-
-    def _start(
-        self, shape: tuple[int, int], dtype: np.dtype, W: Any, H: Any
-    ) -> tuple[int, Any, np.ndarray | None]:
-        """k, and the arguments ``init`` and ``init_W`` of `dnmf.fit`."""
-        n, d = shape
-        k = d if self.n_components in ("auto", None) else int(self.n_components)
-        if self.init != "custom":
-            if W is not None or H is not None:
-                warnings.warn(
-                    "When init!='custom', provided W or H are ignored. Set init='custom' to use "
-                    "them as initialization.",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
-            return k, self.init or "random", None
-        if H is None:
-            raise OptionError("init='custom' needs H (k x d), and may take W (n x k); H is missing")
-        H = start_array(H, "H")
-        if self.n_components == "auto":
-            k = H.shape[0]
-        check_shape(H, (k, d), "H")
-        if W is not None:
-            W = start_array(W, "W")
-            check_shape(W, (n, k), "W")
-        if any(given is not None and given.dtype != dtype for given in (H, W)):
-            raise TypeError(
-                f"H and W should have the same dtype as X. Got H.dtype = {H.dtype} and "
-                f"W.dtype = {None if W is None else W.dtype}; dnmf computes in {dtype}"
-            )
-        return k, H, W
 
     def _warn_if_unfinished(self) -> None:
         """As scikit-learn does: whenever the last pass allowed was needed, unless tol is 0."""

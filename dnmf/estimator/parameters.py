@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
@@ -12,7 +13,7 @@ from sklearn.utils.validation import check_array
 from dnmf.config import whole_number
 from dnmf.errors import OptionError
 
-__all__ = ["LATER", "check_parameters", "check_shape", "seed_of", "solver_of", "start_array"]
+__all__ = ["LATER", "check_parameters", "seed_of", "solver_of", "start_of"]
 
 LATER: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("shuffle", bool, "a fixed order of coordinates makes results reproducible; leave it at False"),
@@ -104,3 +105,35 @@ def check_shape(given: np.ndarray, shape: tuple[int, int], name: str) -> None:
                 f"Array with wrong {which} dimension passed to NMF (input {name}). Expected "
                 f"{expected}, but got {found}."
             )
+
+
+def start_of(
+    model: Any, shape: tuple[int, int], dtype: np.dtype, W: Any, H: Any
+) -> tuple[int, Any, np.ndarray | None]:
+    """k, and the arguments ``init`` and ``init_W`` of `dnmf.fit`."""
+    n, d = shape
+    k = d if model.n_components in ("auto", None) else int(model.n_components)
+    if model.init != "custom":
+        if W is not None or H is not None:
+            warnings.warn(
+                "When init!='custom', provided W or H are ignored. Set init='custom' to use "
+                "them as initialization.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return k, model.init or "random", None
+    if H is None:
+        raise OptionError("init='custom' needs H (k x d), and may take W (n x k); H is missing")
+    H = start_array(H, "H")
+    if model.n_components == "auto":
+        k = H.shape[0]
+    check_shape(H, (k, d), "H")
+    if W is not None:
+        W = start_array(W, "W")
+        check_shape(W, (n, k), "W")
+    if any(given is not None and given.dtype != dtype for given in (H, W)):
+        raise TypeError(
+            f"H and W should have the same dtype as X. Got H.dtype = {H.dtype} and "
+            f"W.dtype = {None if W is None else W.dtype}; dnmf computes in {dtype}"
+        )
+    return k, H, W

@@ -20,6 +20,7 @@ from dnmf.fitting.memory import predict_memory
 from dnmf.fitting.plan import Plan
 from dnmf.fitting.work import Step
 from dnmf.linalg.measure import checksum
+from dnmf.linalg.weighted import WeightedCSR
 from dnmf.runs.base import ObjectRef, RunStore
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import from_spec
@@ -154,12 +155,17 @@ def _opened(path: str, run_id: str) -> Context:
 
 
 def _arrays(V: Matrix) -> tuple[np.ndarray, ...]:
+    if isinstance(V, WeightedCSR):
+        return V.parts
     return (V,) if isinstance(V, np.ndarray) else (V.data, V.indices, V.indptr)
 
 
 def _matrix(arrays: tuple[np.ndarray, ...], d: int) -> Matrix:
     if len(arrays) == 1:
         return arrays[0]
+    if len(arrays) == 4:
+        data, indices, indptr, weights = arrays
+        return WeightedCSR(data, weights, indices, indptr, d)
     return sp.csr_array(arrays, shape=(arrays[2].size - 1, d), copy=False)
 
 
@@ -196,9 +202,12 @@ def read_segment(
         reach("block-read", segment=segment, block=first + position)
         check = checksum(raw)
         _verify(context, segment, position, check, checksums)
+        nbytes = _nbytes(raw)
+        if isinstance(raw, WeightedCSR):  # what was picked from the bytes of both
+            nbytes = context.source.block_bytes(starts[position], starts[position + 1])
         item = (
             Block(_cast(raw, context.plan.dtype, context.plan.config.missing), starts[position]),
-            _nbytes(raw),
+            nbytes,
             check,
         )
         del raw  # where the dtype differs, only the copy stays
@@ -244,6 +253,8 @@ def _cast(raw: Matrix, dtype: str, missing: str | None) -> Matrix:
 
     Where NaN is missing, the observed entries of a dense block, zeros too, as a sparse one.
     """
+    if isinstance(raw, WeightedCSR):
+        return raw.astype(dtype)
     if missing == "nan" and isinstance(raw, np.ndarray):
         observed = ~np.isnan(raw)
         counts = np.count_nonzero(observed, axis=1)

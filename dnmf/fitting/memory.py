@@ -85,6 +85,8 @@ def _block_bytes(plan: Plan, item: int) -> int:
     _, block, overhead = plan.largest_block
     ahead = 2 if plan.blocks > plan.segments else 1
     same = plan.stored_dtype == plan.dtype
+    if plan.config.weights:  # what is picked from both is in the overhead
+        return ahead * block + overhead
     if plan.config.missing == "nan":  # entries, columns, and which entries are observed
         return ahead * block + overhead + _converted(plan, block, item + 4 + 9)
     return ahead * block + overhead + (0 if same else _converted(plan, block, item))
@@ -108,14 +110,14 @@ def _publish_task(plan: Plan, item: int) -> int:
 
 def _scan_task(plan: Plan, item: int) -> int:
     """Blocks, and a segment's part of the sample twice: its pieces, and joined to be written."""
-    kept = _converted(plan, max(plan.segment_bytes), item) * plan.sample
+    kept = max(plan.segment_bytes) * plan.growth * plan.sample
     return _block_bytes(plan, item) + int(2 * kept) + 4 * 8 * plan.shape[1]
 
 
 def _sample_task(plan: Plan, item: int) -> int:
     """A group of the sample's pieces, joined to blocks, and W of its rows."""
-    kept = _converted(plan, plan.bytes_per_read, item) * plan.sample
-    piece = _converted(plan, max(plan.segment_bytes), item) * plan.sample
+    kept = plan.bytes_per_read * plan.growth * plan.sample
+    piece = max(plan.segment_bytes) * plan.growth * plan.sample
     group = min(kept, GROUP_BYTES + piece)
     rows = plan.shape[0] * plan.sample * group / max(kept, 1)
     return int(2 * group + rows * plan.config.total_k * (6 * item + 8))

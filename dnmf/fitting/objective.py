@@ -26,4 +26,4 @@ def loss_of(plan: Plan, rows: int) -> Loss:
     tall, wide = tall_and_wide(plan)
     d, l1, l2 = plan.shape[1], config.l1_ratio, 1.0 - config.l1_ratio
     penalties = Penalties(d * tall * l1, d * tall * l2, rows * wide * l1, rows * wide * l2)
-    return get_loss(config.loss, penalties, config.solver, config.beta, bool(config.missing))
+    return get_loss(config.loss, penalties, config.solver, config.beta, config.masked)

@@ -174,7 +174,9 @@ class PassWork:
             "size": self.size,
             "extrapolates": self.loss.extrapolates,
             # only least squares has an objective from products, in which digits cancel
-            "entrywise": stats.residual is not None or self.loss.name != "frobenius",
+            "entrywise": stats.residual is not None
+            or self.loss.name != "frobenius"
+            or self.context.plan.config.masked,
             "kkt": stats.kkt,
             "sweeps": stats.sweeps / self.rows.starts[-1],
             "revived": [j for j, _ in self._revivals(position, stats)],

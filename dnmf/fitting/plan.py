@@ -15,6 +15,7 @@ from dnmf.errors import InputError, MemoryPlanError, OptionError, RunError
 from dnmf.fitting.versions import installed
 from dnmf.losses import Loss, get_loss
 from dnmf.sources.base import Source
+from dnmf.sources.weighted import WeightedSource
 
 __all__ = ["PLAN_FORMAT", "Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan"]
 
@@ -58,6 +59,8 @@ class Plan:
         First column of every slab of W'V and H, then d.
     sample : float
         Share of the rows that the scan keeps; 0 for none, 1 for all.
+    growth : float
+        Bytes of entries in the dtype to compute in over their bytes as stored.
     start_H, start_W : list or None
         References to the given H, and to the row pieces of the given W (one per segment).
     versions : dict
@@ -84,6 +87,7 @@ class Plan:
     start_H: list[list[str]] | None = None
     start_W: list[list[str]] | None = None
     versions: dict[str, str] | None = None
+    growth: float = 1.0
     format: int = PLAN_FORMAT
 
     @property
@@ -106,8 +110,7 @@ class Plan:
     @property
     def memory_bytes(self) -> list[int]:
         """Bytes of every segment once decoded, in the dtype to compute in."""
-        ratio = np.dtype(self.dtype).itemsize / np.dtype(self.stored_dtype).itemsize
-        return [int(size * max(ratio, 1.0)) for size in self.segment_bytes]
+        return [int(size * max(self.growth, 1.0)) for size in self.segment_bytes]
 
     @property
     def row_starts(self) -> list[int]:
@@ -139,9 +142,7 @@ class Plan:
 
 def loss_shape(config: FitConfig) -> Loss:
     """The loss of these options, for the sizes of its statistics."""
-    return get_loss(
-        config.loss, solver=config.solver, beta=config.beta, masked=bool(config.missing)
-    )
+    return get_loss(config.loss, solver=config.solver, beta=config.beta, masked=config.masked)
 
 
 def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
@@ -179,8 +180,12 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
     sizes = [oriented.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
     total = sum(sizes)
     wanted = config.segments or min(MOST_SEGMENTS, max(FEWEST_SEGMENTS, -(-total // SEGMENT_BYTES)))
-    count = min(len(sizes), wanted)
-    segment_blocks = [s * len(sizes) // count for s in range(count + 1)]
+    cuts = list(range(len(sizes) + 1))
+    if isinstance(oriented, WeightedSource):
+        cuts = oriented.segment_cuts(starts)
+    count = min(len(cuts) - 1, wanted)
+    segment_blocks = [cuts[s * (len(cuts) - 1) // count] for s in range(count + 1)]
+    growth = _growth(oriented, config, dtype)
     largest = int(np.argmax(sizes))
     rows = max(b - a for a, b in itertools.pairwise(starts))
     overhead = oriented.read_overhead(starts[largest], starts[largest + 1])
@@ -200,7 +205,7 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
         description=source.describe(),
         axis=axis,
         shape=(n, d),
-        sparse=oriented.is_sparse or config.missing is not None,
+        sparse=oriented.is_sparse or config.masked,
         stored_dtype=str(source.dtype),
         dtype=dtype.name,
         block_starts=tuple(starts),
@@ -210,13 +215,25 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
         slab_starts=(*range(0, d, slab), d),
         config=config,
         versions=installed(),
-        sample=sample_share(config, n, total * dtype.itemsize // source.dtype.itemsize, mode),
+        sample=sample_share(config, n, int(total * growth), mode),
+        growth=growth,
     )
     return plan, oriented
 
 
+def _growth(source: Source, config: FitConfig, dtype: np.dtype) -> float:
+    """Bytes of entries in memory over their bytes as stored (an upper bound with weights)."""
+    item = dtype.itemsize
+    if isinstance(source, WeightedSource):
+        return (2 * item + 4) / source.stored_entry
+    dense_as_sparse = config.missing == "nan"
+    return (item + 4 * dense_as_sparse) / source.dtype.itemsize
+
+
 def _check_missing(source: Source, config: FitConfig) -> None:
     """Refuse a way of saying what is missing that this V does not have."""
+    if isinstance(source, WeightedSource):
+        source = source.V
     if config.missing == "nan" and source.is_sparse:
         raise OptionError(
             f"missing is 'nan', but {source.describe()} is sparse: what it does not store would be "
@@ -261,6 +278,8 @@ def _choose_axis(
                 raise
             continue
         most = max(candidate.block_bytes(a, b) for a, b in itertools.pairwise(starts))
+        if isinstance(candidate, WeightedSource):
+            most = max(most, candidate.tallest)
         if most > config.max_block:
             found.append((axis, most))
         elif config.block_size > config.max_block:

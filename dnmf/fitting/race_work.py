@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.context import Context, cached_work
@@ -19,9 +20,12 @@ from dnmf.fitting.start import put_start
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.work import InProcess, Step
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H
+from dnmf.linalg.weighted import WeightedCSR
 from dnmf.runs.memory import MemoryStore
 from dnmf.sources import open_source
-from dnmf.sources.base import Matrix
+from dnmf.sources.array import SparseSource
+from dnmf.sources.base import Matrix, Source
+from dnmf.sources.weighted import WeightedSource
 
 __all__ = ["RaceWork", "race_share"]
 
@@ -116,9 +120,9 @@ class RaceWork:
             sample=0.0,
             alpha_W=alpha_W,
             alpha_H=alpha_H,
-            missing="zeros" if plan.config.missing else None,
+            missing="zeros" if plan.config.masked else None,
         )
-        laid_out, source = make_plan(open_source(rows), config)
+        laid_out, source = make_plan(_source(rows), config)
         store = MemoryStore()
         if self.final:
             laid_out = put_start(store, laid_out, self._given_H(model, rows))
@@ -133,6 +137,8 @@ class RaceWork:
             return read_H(self.context.store, self.given[model])
         spec = config.models[model]
         exact = loss_of(self.context.plan, 1).extrapolates  # its steps can leave zero
+        if isinstance(rows, WeightedCSR):
+            rows = rows.entries
         return nndsvd_H(rows, spec.k, spec.seed, config.init, positive=not exact)
 
     def combine(self, piece: int, parts: Sequence[Any]) -> Any:
@@ -140,3 +146,12 @@ class RaceWork:
 
     def finish(self, piece: int, reduced: Any, small: Any) -> Any:
         return reduced
+
+
+def _source(rows: Matrix) -> Source:
+    """Rows in memory, with their weights where they have some."""
+    if not isinstance(rows, WeightedCSR):
+        return open_source(rows)
+    parts = rows.data, rows.weights
+    arrays = [sp.csr_array((x, rows.indices, rows.indptr), shape=rows.shape) for x in parts]
+    return WeightedSource(SparseSource(arrays[0]), SparseSource(arrays[1]), "zeros")

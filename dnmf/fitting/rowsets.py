@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from dnmf.fitting.context import Context, Loaded, read_segment, refs
 from dnmf.fitting.memory import GROUP_BYTES
 from dnmf.linalg.counter import uniform
+from dnmf.linalg.weighted import WeightedCSR
 from dnmf.runs.base import RunStore
 from dnmf.sources.base import Block, Matrix
 
@@ -22,6 +23,7 @@ __all__ = [
     "draw",
     "join_rows",
     "matrix_bytes",
+    "moved",
     "open_rows",
     "put_rows",
     "race_rows",
@@ -75,10 +77,12 @@ def draw(context: Context, start: int, stop: int) -> np.ndarray:
 
 
 def put_rows(store: RunStore, name: str, V: Matrix) -> list[list[str]]:
-    """Store rows; three arrays for CSR."""
+    """Store rows; three arrays for CSR, and a fourth for its weights."""
     if isinstance(V, np.ndarray):
         return [store.put(name, V).to_json()]
     parts = {"data": V.data, "indices": V.indices, "indptr": V.indptr}
+    if isinstance(V, WeightedCSR):
+        parts["weights"] = V.weights
     return [store.put(f"{name}-{part}", array).to_json() for part, array in parts.items()]
 
 
@@ -87,6 +91,8 @@ def get_rows(store: RunStore, pieces: list[list[str]], d: int) -> Matrix:
     arrays = [store.get(ref) for ref in refs(pieces)]
     if len(arrays) == 1:
         return arrays[0]
+    if len(arrays) == 4:
+        return WeightedCSR(arrays[0], arrays[3], arrays[1], arrays[2], d)
     return sp.csr_array(tuple(arrays), shape=(arrays[2].size - 1, d))
 
 
@@ -166,7 +172,7 @@ class SampleRows:
         self.sumsq = float(scan["sample_sumsq"])
 
     def columns(self) -> np.ndarray:
-        return self.context.store.get(refs([self.scan["columns"]])[0])[2:]
+        return self.context.store.get(refs([self.scan["columns"]])[0])[2:4]
 
     def sums(self, segment: int) -> np.ndarray:
         return np.concatenate([self._sums(s) for s in self._members(segment)], axis=1)
@@ -204,6 +210,8 @@ def join_rows(parts: list[Matrix]) -> Matrix:
         return parts[0]
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
+    if isinstance(parts[0], WeightedCSR):
+        return WeightedCSR.joined(parts)
     return sp.csr_array(sp.vstack(parts, format="csr"))
 
 
@@ -211,7 +219,8 @@ def matrix_bytes(V: Matrix) -> int:
     """Bytes of a block in memory."""
     if isinstance(V, np.ndarray):
         return V.nbytes
-    return int(V.data.nbytes + V.indices.nbytes + V.indptr.nbytes)
+    weights = V.weights.nbytes if isinstance(V, WeightedCSR) else 0
+    return int(V.data.nbytes + V.indices.nbytes + V.indptr.nbytes + weights)
 
 
 def race_rows(context: Context, scan: dict[str, Any], share: float) -> Matrix:
@@ -226,3 +235,8 @@ def race_rows(context: Context, scan: dict[str, Any], share: float) -> Matrix:
         if keep.any():
             parts.append(sample_piece(context, scan, segment)[np.flatnonzero(keep)])
     return join_rows(parts)
+
+
+def moved(first: tuple[int, int, float] | None, start: int) -> tuple[int, int, float] | None:
+    """Where an entry of a block is in V."""
+    return None if first is None else (start + first[0], first[1], first[2])

@@ -13,6 +13,7 @@ import numpy as np
 from dnmf.fitting.context import Context, cached_work, read_segment
 from dnmf.fitting.factors import normalize, read_H
 from dnmf.fitting.objective import loss_of
+from dnmf.fitting.rowsets import moved
 from dnmf.fitting.work import Step
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.measure import measure
@@ -20,7 +21,17 @@ from dnmf.losses.base import Factor
 
 __all__ = ["TransformWork"]
 
-SUMMED = "bytes_read", "total", "sumsq", "nonzeros", "rows", "divergence", "penalty", "bad"
+SUMMED = (
+    "bytes_read",
+    "total",
+    "sumsq",
+    "nonzeros",
+    "rows",
+    "divergence",
+    "penalty",
+    "bad",
+    "bad_weights",
+)
 
 
 @dataclass
@@ -38,11 +49,14 @@ class TransformStats:
     first_bad: tuple[int, int, float] | None = None
     W: list[list[str]] = field(default_factory=list)
     numeric: list[str] = field(default_factory=list)
+    bad_weights: int = 0
+    first_bad_weight: tuple[int, int, float] | None = None
 
     def add(self, other: TransformStats) -> None:
         for name in SUMMED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.first_bad = self.first_bad or other.first_bad
+        self.first_bad_weight = self.first_bad_weight or other.first_bad_weight
         self.W = self.W + other.W
         self.numeric = sorted({*self.numeric, *other.numeric})
 
@@ -87,9 +101,10 @@ class TransformWork:
             found = measure(block.V, columns[0], columns[1])
             sums = float(found.row_sums.sum()), float(found.row_sumsq.sum())
             part = TransformStats(nbytes, *sums, found.nonzeros, block.V.shape[0], bad=found.bad)
-            if found.first_bad:
-                row, column, value = found.first_bad
-                part.first_bad = (block.start + row, column, value)
+            part.bad_weights = found.bad_weights
+            if found.first_bad or found.first_bad_weight:
+                part.first_bad = moved(found.first_bad, block.start)
+                part.first_bad_weight = moved(found.first_bad_weight, block.start)
             else:
                 rows = np.stack([found.row_sums, found.row_sumsq])
                 W, part.divergence = self.loss.solve(block.V, factor, rows)
@@ -98,7 +113,7 @@ class TransformWork:
                 pieces.append((W / scale).astype(W.dtype))
             stats.add(part)
             del block  # before the next one but one is read
-        if not stats.bad:
+        if not (stats.bad or stats.bad_weights):
             ref = self.context.store.put(f"W/{self.step.index}/0-{segment}", np.concatenate(pieces))
             stats.W = [ref.to_json()]
         return [stats]

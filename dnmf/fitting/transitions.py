@@ -9,7 +9,7 @@ from typing import Any
 from dnmf.fitting.context import Context
 from dnmf.fitting.schedule import first_phase, phase_after_race, phase_config
 from dnmf.fitting.state import ModelState, Pair, PassResult, advance
-from dnmf.fitting.validate import check_entries, check_positive, check_scan
+from dnmf.fitting.validate import check_entries, check_positive, check_scan, check_weights
 from dnmf.fitting.work import Step
 
 __all__ = ["AFTER", "names", "nothing", "passes", "reason"]
@@ -168,6 +168,7 @@ def _after_transform(
     context: Context, step: Step, record: Record, results: list[Any], cost: dict[str, Any]
 ) -> Record:
     found = results[0]
+    check_weights(context.plan, found["bad_weights"], found["first_bad_weight"])
     check_entries(context.plan, found["bad"], found["first_bad"])
     check_positive(context.plan, found["nonzeros"])
     assert context.plan.start_H is not None

@@ -9,7 +9,7 @@ from dnmf.config import FitConfig
 from dnmf.errors import CorruptDataError, InputError
 from dnmf.fitting.plan import Plan
 
-__all__ = ["check_entries", "check_positive", "check_scan"]
+__all__ = ["check_entries", "check_positive", "check_scan", "check_weights"]
 
 SAFE = {"float32": (1e-15, 1e15), "float64": (1e-140, 1e140)}
 """Range of the largest entry in which sums of products of V with itself stay finite."""
@@ -62,6 +62,28 @@ def check_entries(plan: Plan, bad: int, first: tuple[int, int, float] | None) ->
     )
 
 
+def check_weights(plan: Plan, bad: int, first: tuple[int, int, float] | None) -> None:
+    """Refuse weights that are negative, infinite or NaN.
+
+    Raises
+    ------
+    InputError
+        Row, column and value of the first, and how many there are.
+    """
+    if not bad or first is None:
+        return
+    row, column, value = first
+    if plan.axis == "columns":
+        row, column = column, row
+    what = "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else "negative"
+    count = "it is the only such weight" if bad == 1 else f"{bad:,} weights are such"
+    raise InputError(
+        f"weights[{row}, {column}] is {what} ({value:g}, in {plan.dtype}); {count}. Weights must "
+        f"be finite and 0 or more: 0 for an entry that was not observed, 1 / sigma^2 for one that "
+        f"is known up to sigma"
+    )
+
+
 def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
     """Refuse what cannot be factorized.
 
@@ -77,6 +99,7 @@ def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
     CorruptDataError
         Chunks are not stored, and the rest of the matrix makes it unlikely that they hold zeros.
     """
+    check_weights(plan, scan["bad_weights"], scan["first_bad_weight"])
     check_entries(plan, scan["bad"], scan["first_bad"])
     if not scan["unstored"]:
         check_positive(plan, scan["nonzeros"])
@@ -84,12 +107,19 @@ def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
         _check_unstored(plan, scan)
     if scan["largest"] == 0:
         n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
-        raise InputError(f"V ({n} x {d}) has nothing but zeros; there is nothing to fit")
+        where = " where it has a weight" if plan.config.weights else ""
+        raise InputError(f"V ({n} x {d}) has nothing but zeros{where}; there is nothing to fit")
     low, high = SAFE[plan.dtype]
     if not low <= scan["largest"] <= high:
         raise InputError(
             f"the largest entry of V is {scan['largest']:g}; in {plan.dtype} it must lie between "
             f"{low:g} and {high:g}. Scale V by a constant, or compute in float64 (dtype)"
+        )
+    if plan.config.weights and not low <= scan["largest_weight"] <= high:
+        raise InputError(
+            f"the largest weight is {scan['largest_weight']:g}; in {plan.dtype} it must lie "
+            f"between {low:g} and {high:g}. Scale the weights by a constant, or compute in float64 "
+            f"(dtype)"
         )
     notes = []
     if scan["zero_rows"] or scan["zero_columns"]:

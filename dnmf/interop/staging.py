@@ -24,16 +24,19 @@ from dnmf.sources.base import Source
 from dnmf.sources.checks import size_text
 from dnmf.sources.stacked import write_list, write_part
 
-__all__ = ["STAGED", "create_dense", "stage"]
+__all__ = ["STAGED", "WEIGHTS", "create_dense", "stage"]
 
 STAGED = "staged.zarr"
 """Name in the run's own folder."""
+
+WEIGHTS = "staged-weights.zarr"
+"""The same of V's weights."""
 
 PART = 64 * MIB
 """Bytes of a part of CSR."""
 
 
-def stage(source: Source, store: FolderStore, executor: Executor) -> Source:
+def stage(source: Source, store: FolderStore, executor: Executor, name: str = STAGED) -> Source:
     """Write V into the run folder as Zarr and return it as a source that all processes can open.
 
     A Dask array is written by the workers of a cluster, every chunk by one that computes it;
@@ -48,6 +51,8 @@ def stage(source: Source, store: FolderStore, executor: Executor) -> Source:
         Of the new run.
     executor : Executor
         Its ``client``, if it has one, is the cluster.
+    name : str
+        Of what is written, in the run's own folder.
 
     Raises
     ------
@@ -61,7 +66,7 @@ def stage(source: Source, store: FolderStore, executor: Executor) -> Source:
         It cannot be written.
     """
     client = getattr(executor, "client", None)
-    with _whole_or_absent(store.state_folder) as root:
+    with _whole_or_absent(store.state_folder, name) as root:
         if source.kind == "dask" and client is not None:
             from dnmf.interop.dask_array import DaskArraySource
             from dnmf.interop.dask_staging import stage_dask
@@ -75,11 +80,11 @@ def stage(source: Source, store: FolderStore, executor: Executor) -> Source:
             check_room(root, source.nbytes)
             _stage_dense(source, root)
     kind = "stacked" if source.is_sparse else "zarr"
-    return from_spec({"kind": kind, "location": os.path.join(store.state_folder, STAGED)})
+    return from_spec({"kind": kind, "location": os.path.join(store.state_folder, name)})
 
 
 @contextmanager
-def _whole_or_absent(folder: str) -> Iterator[str]:
+def _whole_or_absent(folder: str, name: str) -> Iterator[str]:
     """An empty folder to write into, which gets its name at the end."""
     root = os.path.join(folder, f"{TEMPORARY}staged-{new_id()}")
     with writing(root):
@@ -87,7 +92,7 @@ def _whole_or_absent(folder: str) -> Iterator[str]:
     try:
         yield root
         with writing(root):
-            os.rename(root, os.path.join(folder, STAGED))
+            os.rename(root, os.path.join(folder, name))
             sync_folder(folder)
     except BaseException:
         shutil.rmtree(root, ignore_errors=True)

@@ -120,7 +120,9 @@ def _ratios(v, wh, q, s):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def kl_rows(data, indices, indptr, W, Ht, h_all, l1, l2, k, steps, tau, newton, masked):  # type: ignore[no-untyped-def]
+def kl_rows(  # type: ignore[no-untyped-def]
+    data, indices, indptr, weights, W, Ht, h_all, l1, l2, k, steps, tau, newton, masked
+):
     """Improve rows of W in place.
 
     Each row minimises ``sum_t h_sums_t w_t + l2/2 |w|^2 - sum_c v_c log (w h)_c``. A Newton step
@@ -130,6 +132,10 @@ def kl_rows(data, indices, indptr, W, Ht, h_all, l1, l2, k, steps, tau, newton, 
 
     Parameters
     ----------
+    data : (nnz,) array
+        Entries times their weights.
+    weights : (nnz,) array
+        Used where ``masked``; empty where each weighs 1.
     W : (m, kp) array
         `padded`; rows of zeros start with equal shares.
     Ht : (d, kp) array
@@ -181,7 +187,11 @@ def kl_rows(data, indices, indptr, W, Ht, h_all, l1, l2, k, steps, tau, newton, 
         if masked:
             h_sums[:] = 0
             for p in range(size):
-                h_sums += A[p]
+                if weights.size:
+                    for t in range(k):
+                        h_sums[t] += weights[begin + p] * A[p, t]
+                else:
+                    h_sums += A[p]
             for t in range(k):
                 h_sums[t] += l1 if h_sums[t] > 0 else 0.0
         value = _start_row(A, v, mass, w, h_sums, l2, k, wh, new, newton)

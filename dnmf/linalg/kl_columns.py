@@ -15,11 +15,15 @@ SWEEPS = 100
 
 
 @kernel
-def kl_columns(data, starts, rows, places, W, Ht, k, curvature, masked, total, of_rows):  # type: ignore[no-untyped-def]
+def kl_columns(  # type: ignore[no-untyped-def]
+    data, weights, starts, rows, places, W, Ht, k, curvature, masked, total, of_rows
+):
     """Add S and K of a tile to ``total`` (d, r); returns sums for the objective.
 
     Parameters
     ----------
+    data, weights : (nnz,) arrays
+        Entries times their weights, and these; empty where each weighs 1.
     starts, rows, places
         From `column_order`.
     curvature : int
@@ -40,6 +44,7 @@ def kl_columns(data, starts, rows, places, W, Ht, k, curvature, masked, total, o
     present = np.zeros(kp, W.dtype)
     A = np.zeros((GATHER, kp), W.dtype)
     q = np.empty(GATHER, W.dtype)
+    m = np.ones(GATHER, W.dtype)
     s = np.empty(GATHER, W.dtype)
     tiny = np.finfo(W.dtype).tiny
     divergence = 0.0
@@ -60,17 +65,20 @@ def kl_columns(data, starts, rows, places, W, Ht, k, curvature, masked, total, o
                 wh = dot(A[p], h)
                 fitted += np.float64(wh)
                 wh = max(wh, tiny)
-                part = np.float64(wh) - np.float64(v)
+                weighed = np.float64(wh)
+                if weights.size:
+                    m[p] = weights[places[at + p]]
+                    weighed *= np.float64(m[p])
+                part = weighed - np.float64(v)
                 if v > 0:
-                    part += np.float64(v) * np.log(np.float64(v) / np.float64(wh))
+                    part += np.float64(v) * np.log(np.float64(v) / weighed)
                 divergence += part
                 of_rows[rows[at + p]] += part
                 q[p] = v / wh
                 s[p] = q[p] / wh
             add_rows(g, q, A, size)
             if masked:
-                for p in range(size):
-                    present += A[p]
+                add_rows(present, m, A, size)
             if curvature == 2:
                 add_gram(K, s, A, size, k)
             elif curvature == 1:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from dnmf.linalg.jit import kernel
 from dnmf.linalg.tiles import add_gram, add_rows, dot
+from dnmf.linalg.weighted import WeightedCSR
 
-__all__ = ["masked_columns", "masked_rows", "solve_columns"]
+__all__ = ["entry_weights", "masked_columns", "masked_rows", "observed_residual", "solve_columns"]
 
 GATHER = 64
 
@@ -48,11 +51,13 @@ def _descend(w, c, G, l1, l2, floor, tau2, sweeps, g, k):  # type: ignore[no-unt
 
 
 @kernel
-def masked_rows(data, indices, indptr, W, Ht, l1, l2, k, tau2, sweeps, of_rows):  # type: ignore[no-untyped-def]
+def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, of_rows):  # type: ignore[no-untyped-def]
     """Solve every row of W on its own entries; returns sweeps and kkt of all rows together.
 
     Parameters
     ----------
+    weights : (nnz,) array
+        Of the entries; empty where each weighs 1.
     W : (m, kp) array
         `padded`; the warm start, changed in place.
     Ht : (d, kp) array
@@ -60,13 +65,13 @@ def masked_rows(data, indices, indptr, W, Ht, l1, l2, k, tau2, sweeps, of_rows):
     tau2 : float
         A row stops when a sweep moves at most this share of its residual, both squared.
     of_rows : (m,) float64 array
-        Receives the rows' sums of squared residuals.
+        Receives the rows' (weighted) sums of squared residuals.
     """
     kp = W.shape[1]
     most = 1
     for i in range(W.shape[0]):
         most = max(most, indptr[i + 1] - indptr[i])
-    A_all, ones = np.zeros((most, kp), W.dtype), np.ones(most, W.dtype)
+    A_all, s, q = np.zeros((most, kp), W.dtype), np.ones(most, W.dtype), np.empty(most, W.dtype)
     gram, c32 = np.zeros((kp, kp), W.dtype), np.zeros(kp, W.dtype)
     G, c, w, g = np.zeros((k, k)), np.zeros(k), np.zeros(k), np.zeros(k)
     taken = 0
@@ -79,13 +84,16 @@ def masked_rows(data, indices, indptr, W, Ht, l1, l2, k, tau2, sweeps, of_rows):
         left = 0.0
         for p in range(size):
             A[p] = Ht[indices[begin + p]]
-            sumsq += np.float64(v[p]) * np.float64(v[p])
+            if weights.size:
+                s[p] = weights[begin + p]
+            q[p] = s[p] * v[p]
+            sumsq += np.float64(q[p]) * np.float64(v[p])
             fit = np.float64(v[p]) - np.float64(dot(A[p], W[i]))
-            left += fit * fit
+            left += np.float64(s[p]) * fit * fit
         gram[:] = 0
         c32[:] = 0
-        add_gram(gram, ones, A, size, k)
-        add_rows(c32, v, A, size)
+        add_gram(gram, s, A, size, k)
+        add_rows(c32, q, A, size)
         for t in range(k):
             c[t] = c32[t]
             w[t] = W[i, t]
@@ -100,17 +108,20 @@ def masked_rows(data, indices, indptr, W, Ht, l1, l2, k, tau2, sweeps, of_rows):
         left = 0.0
         for p in range(size):
             fit = np.float64(v[p]) - np.float64(dot(A[p], W[i]))
-            left += fit * fit
+            left += np.float64(s[p]) * fit * fit
         of_rows[i] = left
     return taken, kkt
 
 
 @kernel
-def masked_columns(data, starts, rows, places, W, Ht, k, exact, total):  # type: ignore[no-untyped-def]
-    """Add W' V and, per column, W' W (packed) or W' W h over its entries to ``total`` (d, r)."""
+def masked_columns(data, weights, starts, rows, places, W, Ht, k, exact, total):  # type: ignore[no-untyped-def]
+    """Add W' V and, per column, W' W (packed) or W' W h over its entries to ``total`` (d, r).
+
+    Weights multiply every entry's part of all sums.
+    """
     kp = W.shape[1]
     A = np.zeros((GATHER, kp), W.dtype)
-    q, ones = np.empty(GATHER, W.dtype), np.ones(GATHER, W.dtype)
+    q, s = np.empty(GATHER, W.dtype), np.ones(GATHER, W.dtype)
     c, below, gram = np.zeros(kp, W.dtype), np.zeros(kp, W.dtype), np.zeros((kp, kp), W.dtype)
     fits = np.empty(GATHER, W.dtype)
     for column in range(starts.size - 1):
@@ -123,11 +134,13 @@ def masked_columns(data, starts, rows, places, W, Ht, k, exact, total):  # type:
             size = min(GATHER, starts[column + 1] - at)
             for p in range(size):
                 A[p] = W[rows[at + p]]
-                q[p] = data[places[at + p]]
-                fits[p] = dot(A[p], Ht[column])
+                if weights.size:
+                    s[p] = weights[places[at + p]]
+                q[p] = s[p] * data[places[at + p]]
+                fits[p] = s[p] * dot(A[p], Ht[column])
             add_rows(c, q, A, size)
             if exact:
-                add_gram(gram, ones, A, size, k)
+                add_gram(gram, s, A, size, k)
             else:
                 add_rows(below, fits, A, size)
         sums = total[column]
@@ -174,3 +187,18 @@ def solve_columns(wide, Ht, l1, l2, columns, tau2, sweeps, new):  # type: ignore
             gain -= (0.5 * (g[t] + l1 - c[t])) * h[t]
             new[column, t] = h[t]
     return kkt, gain
+
+
+def observed_residual(V: Any, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:
+    """The non-negative part of v - w H of one row where it is observed, else 0, (d,)."""
+    span = slice(int(V.indptr[row]), int(V.indptr[row + 1]))
+    columns = V.indices[span]
+    left = V.data[span] - w @ H[:, columns]
+    out = np.zeros(H.shape[1], H.dtype)
+    out[columns] = np.maximum(left, 0)
+    return out
+
+
+def entry_weights(V: Any) -> np.ndarray:
+    """The weights of the stored entries; empty where each weighs 1."""
+    return V.weights if isinstance(V, WeightedCSR) else np.zeros(0, V.data.dtype)

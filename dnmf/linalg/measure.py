@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from dnmf.linalg.jit import kernel
+from dnmf.linalg.weighted import WeightedCSR
 
 __all__ = ["BlockMeasure", "checksum", "measure"]
 
@@ -30,6 +31,9 @@ class BlockMeasure:
         Number of entries that are NaN, infinite or negative.
     first_bad : (int, int, float) or None
         Row within the block, column and value of the first of them.
+    bad_weights, first_bad_weight
+        The same of the weights; entries with such a weight are not counted otherwise.
+    largest_weight : float
     """
 
     row_sums: np.ndarray
@@ -38,12 +42,20 @@ class BlockMeasure:
     largest: float
     bad: int
     first_bad: tuple[int, int, float] | None
+    bad_weights: int = 0
+    first_bad_weight: tuple[int, int, float] | None = None
+    largest_weight: float = 0.0
 
 
 def measure(V: Matrix, column_sums: np.ndarray, column_sumsq: np.ndarray) -> BlockMeasure:
-    """Measure a block in one traversal and add its columns' sums to the (d,) float64 arrays."""
+    """Measure a block in one traversal and add its columns' sums to the (d,) float64 arrays.
+
+    Sums are weighted where entries have weights.
+    """
     m = V.shape[0]
     row_sums, row_sumsq = np.zeros(m), np.zeros(m)
+    if isinstance(V, WeightedCSR):
+        return _measured_weights(V, row_sums, row_sumsq, column_sums, column_sumsq)
     if isinstance(V, np.ndarray):
         nonzeros, bad, row, column, largest = _measure_dense(
             V, row_sums, row_sumsq, column_sums, column_sumsq
@@ -63,6 +75,29 @@ def _entry(V: Matrix, row: int, column: int) -> float:
         return float(V[row, column])
 
 
+def _measured_weights(
+    V: WeightedCSR,
+    row_sums: np.ndarray,
+    row_sumsq: np.ndarray,
+    column_sums: np.ndarray,
+    column_sumsq: np.ndarray,
+) -> BlockMeasure:
+    sums = row_sums, row_sumsq, column_sums, column_sumsq
+    nonzeros, largest, heaviest, bad, at, bad_weights, weight_at = _measure_weighted(
+        V.data, V.weights, V.indices, V.indptr, *sums
+    )
+    first = _place(V, V.data, int(at)) if bad else None
+    first_weight = _place(V, V.weights, int(weight_at)) if bad_weights else None
+    found = int(nonzeros), float(largest), int(bad), first, int(bad_weights), first_weight
+    return BlockMeasure(row_sums, row_sumsq, *found, float(heaviest))
+
+
+def _place(V: WeightedCSR, values: np.ndarray, at: int) -> tuple[int, int, float]:
+    """Row, column and value of a stored entry."""
+    row = int(np.searchsorted(V.indptr, at, side="right")) - 1
+    return row, int(V.indices[at]), float(values[at])
+
+
 def checksum(V: Matrix) -> int:
     """A 64-bit checksum of the block's shape, dtypes and bits, at memory speed.
 
@@ -74,6 +109,8 @@ def checksum(V: Matrix) -> int:
     malice.
     """
     parts = [V] if isinstance(V, np.ndarray) else [V.data, V.indices, V.indptr]
+    if isinstance(V, WeightedCSR):
+        parts.append(V.weights)
     about = f"{V.shape} {[part.dtype.str for part in parts]}".encode()
     value = np.uint64(int.from_bytes(hashlib.blake2b(about, digest_size=8).digest(), "little"))
     for part in parts:
@@ -155,3 +192,38 @@ def _measure_csr(data, indices, indptr, row_sums, row_sumsq, column_sums, column
             column_sums[indices[p]] += v
             column_sumsq[indices[p]] += v * v
     return nonzeros, bad, first_row, first_column, largest
+
+
+@kernel
+def _measure_weighted(  # type: ignore[no-untyped-def]
+    data, weights, indices, indptr, row_sums, row_sumsq, column_sums, column_sumsq
+):
+    nonzeros = 0
+    bad = 0
+    bad_weights = 0
+    first = -1
+    first_weight = -1
+    largest = 0.0
+    heaviest = 0.0
+    for i in range(row_sums.size):
+        for p in range(indptr[i], indptr[i + 1]):
+            v = np.float64(data[p])
+            m = np.float64(weights[p])
+            if not (m >= 0.0 and m < np.inf):
+                if bad_weights == 0:
+                    first_weight = p
+                bad_weights += 1
+                continue
+            if not (v >= 0.0 and v < np.inf):
+                if bad == 0:
+                    first = p
+                bad += 1
+                continue
+            nonzeros += v != 0.0
+            largest = max(largest, v)
+            heaviest = max(heaviest, m)
+            row_sums[i] += m * v
+            row_sumsq[i] += m * v * v
+            column_sums[indices[p]] += m * v
+            column_sumsq[indices[p]] += m * v * v
+    return nonzeros, largest, heaviest, bad, first, bad_weights, first_weight

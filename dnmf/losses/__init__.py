@@ -53,13 +53,15 @@ def get_loss(
         raise OptionError(f"loss is {name!r}; it must be one of {', '.join(LOSSES)}")
     if masked and name not in MASKED:
         raise OptionError(
-            f"missing entries are known to the losses {' and '.join(MASKED)}, not to {name!r}"
+            f"missing entries and weights are known to the losses {' and '.join(MASKED)}, not to "
+            f"{name!r}"
         )
     module, _, attribute = (MASKED if masked else LOSSES)[name].partition(":")
     made = getattr(import_module(module), attribute)
     if solver not in (None, *made.solvers):
         raise OptionError(
-            f"solver is {solver!r}, but loss {name!r}{' with missing entries' if masked else ''} "
+            f"solver is {solver!r}, but loss {name!r}"
+            f"{' with missing entries or weights' if masked else ''} "
             f"is minimised by "
             f"{' or '.join(map(repr, made.solvers))}"
         )

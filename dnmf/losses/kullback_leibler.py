@@ -11,8 +11,10 @@ import scipy.sparse as sp
 
 from dnmf.linalg.kl import kl_rows
 from dnmf.linalg.kl_columns import kl_columns, kl_H
+from dnmf.linalg.masked import entry_weights
 from dnmf.linalg.products import gram, row_residual
 from dnmf.linalg.tiles import column_order, packed_size, padded
+from dnmf.linalg.weighted import WeightedCSR
 from dnmf.losses.base import (
     NO_PENALTIES,
     Candidate,
@@ -135,7 +137,9 @@ class KullbackLeibler:
         h_sums = np.zeros(W.shape[1], W.dtype)
         h_sums[:k] = factor.sums + self.penalties.l1_W
         h_sums[:k][factor.sums == 0] = 0
-        parts = tile.data, tile.indices, tile.indptr
+        weights = entry_weights(tile) if self.masked else np.zeros(0, W.dtype)
+        data = tile.data * weights if weights.size else tile.data
+        parts = data, tile.indices, tile.indptr, weights
         limit = 0.0 if self.classic else tau * tau * 0.1
         taken, kkt = kl_rows(
             *parts,
@@ -155,7 +159,18 @@ class KullbackLeibler:
         starts, of, places = column_order(tile.indices, tile.indptr, 0, m, tile.shape[1])
         of_rows[:] = 0
         found, fitted = kl_columns(
-            tile.data, starts, of, places, W, factor.Ht, k, curvature, self.masked, total, of_rows
+            data,
+            weights,
+            starts,
+            of,
+            places,
+            W,
+            factor.Ht,
+            k,
+            curvature,
+            self.masked,
+            total,
+            of_rows,
         )
         part.divergence += found
         if not self.masked:  # what W H has where V has nothing
@@ -269,6 +284,10 @@ def tiles(V: Matrix) -> Iterator[tuple[int, sp.csr_array]]:
         b = int(np.searchsorted(V.indptr, V.indptr[a] + TILE_ENTRIES, side="right")) - 1
         b = min(max(b, a + 1), m)
         first, last = V.indptr[a], V.indptr[b]
+        if isinstance(V, WeightedCSR):
+            yield a, V[a:b]
+            a = b
+            continue
         parts = V.data[first:last], V.indices[first:last], V.indptr[a : b + 1] - first
         yield a, sp.csr_array(parts, shape=(b - a, V.shape[1]), copy=False)
         a = b

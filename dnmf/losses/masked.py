@@ -5,11 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
-from dnmf.linalg.masked import masked_columns, masked_rows, solve_columns
+from dnmf.linalg.masked import (
+    entry_weights,
+    masked_columns,
+    masked_rows,
+    observed_residual,
+    solve_columns,
+)
 from dnmf.linalg.products import gram
 from dnmf.linalg.tiles import column_order, packed_size, padded
-from dnmf.losses.base import NO_PENALTIES, Factor, HStep, Matrix, Penalties, SmallStats
+from dnmf.losses.base import (
+    NO_PENALTIES,
+    Candidate,
+    Factor,
+    HStep,
+    Matrix,
+    Penalties,
+    SmallStats,
+)
 from dnmf.losses.frobenius import H_SWEEPS, H_TAU, SOLVED_SWEEPS, SOLVED_TAU, Frobenius
 from dnmf.losses.kullback_leibler import CURVATURE_BYTES, TILE_ENTRIES, KullbackLeibler, tiles
 
@@ -19,7 +34,9 @@ W_SWEEPS = 200
 
 
 class MaskedFrobenius(Frobenius):
-    """1/2 sum over observed entries of (v - wh)^2, each row and column with its own Gram matrix.
+    """1/2 sum of m (v - wh)^2 over observed entries, each row and column with its Gram matrix.
+
+    m is 1 unless entries have weights.
 
     Where those of the columns do not fit, H takes a weighted multiplicative step.
     """
@@ -75,22 +92,35 @@ class MaskedFrobenius(Frobenius):
         exact = total.shape[1] == k + packed_size(k) and 8 * d * packed_size(k) <= CURVATURE_BYTES
         for a, tile in tiles(V):
             b = a + tile.shape[0]
-            csr = tile.data, tile.indices, tile.indptr
+            weights = entry_weights(tile)
+            csr = tile.data, tile.indices, tile.indptr, weights
             limits = penalties.l1_W, penalties.l2_W, k, tau * tau, self.sweeps
             taken, kkt = masked_rows(*csr, Wp[a:b], factor.Ht, *limits, of_rows[a:b])
             part.sweeps += taken
             part.kkt += kkt
             if total.shape[1]:
-                starts, of, places = column_order(*csr[1:], 0, b - a, d)
-                order = starts, of, places
-                masked_columns(csr[0], *order, Wp[a:b], factor.Ht, k, exact, total)
+                starts, of, places = column_order(tile.indices, tile.indptr, 0, b - a, d)
+                parts = tile.data, weights, starts, of, places
+                masked_columns(*parts, Wp[a:b], factor.Ht, k, exact, total)
         W[:] = Wp[:, :k]
         part.WtW = gram(W)
         sums = W.sum(axis=0, dtype=np.float64)
         part.sums, part.total, part.sumsq = sums, float(sums.sum()), float(np.trace(part.WtW))
         part.divergence = 0.5 * float(of_rows.sum())
         part.residual = small.residual = None
+        part.candidates = self._worst(V, start, W, factor, of_rows, small)
         small.add(part)
+
+    def _worst(
+        self,
+        V: Matrix,
+        start: int,
+        W: np.ndarray,
+        factor: Factor,
+        residuals: np.ndarray,
+        small: SmallStats,
+    ) -> list[Candidate]:
+        return worst_observed(V, start, W, factor, residuals, small)
 
     def slabs(self, accumulator: Any, slab_starts: Any) -> list[np.ndarray]:
         """See `Loss.slabs`."""
@@ -145,3 +175,42 @@ class MaskedKullbackLeibler(KullbackLeibler):
     """Kullback-Leibler over observed entries: sums of H by rows, of W by columns, are theirs."""
 
     masked = True
+
+    def _worst(
+        self,
+        V: Matrix,
+        start: int,
+        W: np.ndarray,
+        factor: Factor,
+        of_rows: np.ndarray,
+        small: SmallStats,
+    ) -> list[Candidate]:
+        return worst_observed(V, start, W, factor, of_rows, small)
+
+    def from_sample(
+        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
+    ) -> np.ndarray:
+        """See `Loss.from_sample`; columns keep their size, which their sums do not tell."""
+        mass = weights[:, None] * H.astype(np.float64)
+        seen = mass.sum(axis=0)
+        level = np.median(seen[seen > 0]) if seen.any() else 1.0
+        sizes = np.where(column_sums > 0, np.where(seen > 0, seen, level), 0.0)
+        return super().from_sample(H, weights, sizes)
+
+
+def worst_observed(
+    V: Matrix,
+    start: int,
+    W: np.ndarray,
+    factor: Factor,
+    residuals: np.ndarray,
+    small: SmallStats,
+) -> list[Candidate]:
+    """The worst row of the block, unless the segment has a worse one (one per segment)."""
+    row = int(np.argmax(residuals))
+    worst = float(residuals[row])
+    if small.candidates and small.candidates[0].residual >= worst:
+        return []
+    small.candidates = []
+    V = V if not isinstance(V, np.ndarray) else sp.csr_array(V)
+    return [Candidate(worst, start + row, observed_residual(V, row, W[row], factor.H))]

@@ -43,6 +43,10 @@ def from_spec(spec: Mapping[str, Any]) -> Source:
         The kind is unknown, or the data are no longer there.
     """
     kind = spec.get("kind")
+    if kind == "weighted":  # two sources of the others
+        from dnmf.sources.weighted import WeightedSource
+
+        return WeightedSource.from_spec(spec)
     if kind not in SOURCES:
         raise InputError(f"source of kind {kind!r}; known kinds are {', '.join(sorted(SOURCES))}")
     module, _, name = SOURCES[kind].partition(":")

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 __all__ = ["Block", "Matrix", "Source"]
 
 Matrix: TypeAlias = np.ndarray | sp.csr_array
-"""What one block holds: a C-contiguous array or a canonical CSR array."""
+"""What one block holds: a C-contiguous array or a canonical CSR array (or a `WeightedCSR`)."""
 
 
 @dataclass(frozen=True)
@@ -21,20 +21,15 @@ class Block:
 
     Attributes
     ----------
-    V : (m, d) array or CSR array
-        In the dtype that the fit computes in.
+    V : (m, d) array, CSR array or WeightedCSR
+        In the dtype that the fit computes in. Of weighted data the observed entries, each with
+        its weight; of data with missing entries the observed ones as CSR.
     start : int
         The global index of the first row.
-    weights : (m, d) array or CSR array, optional
-        Non-negative weights of the entries of V.
-    observed : (m, d) bool array, optional
-        False where an entry of V is missing.
     """
 
     V: Matrix
     start: int
-    weights: Matrix | None = None
-    observed: np.ndarray | None = None
 
 
 @runtime_checkable

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from cli_tools import command
 
 import dnmf
@@ -53,3 +55,23 @@ def test_a_solver_that_the_loss_has_not_is_refused(counts: str, tmp_path: Path) 
     given = ["--loss", "kullback-leibler", "--solver", "hals"]
     text = run(counts, "-k", "2", "--out", str(tmp_path / "out"), *given)
     assert not text.startswith("0 ")
+
+
+def test_weights_reach_fit_plan_and_transform(counts: str, tmp_path: Path) -> None:
+    V = np.load(counts)
+    M = np.random.default_rng(0).gamma(1.0, size=V.shape)
+    M[np.random.default_rng(1).random(V.shape) < 0.2] = 0
+    np.save(counts, np.where(M > 0, V, np.nan))
+    weights, out = str(tmp_path / "M.npy"), str(tmp_path / "out")
+    np.save(weights, M)
+    text = run(counts, "-k", "2", "--out", out, "--weights", weights, "--max-passes", "5")
+    assert text.startswith("0 "), text
+    W, new = np.asarray(dnmf.open(out).W), str(tmp_path / "W")
+    program = command(
+        "transform", counts, out, "--out", new, "--weights", weights, "--workers", "0"
+    )
+    subprocess.run([*program, "--workers", "0"], capture_output=True, timeout=60, check=True)
+    assert zarr.open_group(new, mode="r")["W"].shape == W.shape
+    program = command("plan", counts, "-k", "2", "--weights", weights, "--json", "--workers", "0")
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout)["bytes_per_read"] == V.nbytes + M.nbytes

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from sklearn import decomposition
 from sklearn.decomposition._nmf import _beta_divergence
 
+import dnmf
 from dnmf import NMF
 from dnmf.testing.problems import planted_poisson
 
@@ -137,3 +138,34 @@ def test_zeros_are_refused_where_the_loss_is_infinite() -> None:
         NMF(3, beta_loss="itakura-saito", solver="auto").fit(V)
     with pytest.raises(ValueError, match=r"needs V > 0, but .* is sparse"):
         NMF(3, beta_loss="itakura-saito", solver="auto").fit(sp.csr_array(V))
+
+
+def _weighted(loss: str, V: np.ndarray, M: np.ndarray, WH: np.ndarray) -> float:
+    if loss == "frobenius":
+        return float(np.sum(M * (V - WH) ** 2)) / 2
+    return float(np.sum(M * (V * np.log(V / WH) - V + WH)))
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
+def test_weights_are_those_of_fit(loss: str) -> None:
+    """An argument of fit, fit_transform and transform, as scikit-learn has them for data."""
+    V = counts("itakura-saito")
+    M = np.random.default_rng(0).gamma(1.0, size=V.shape)
+    M[np.random.default_rng(1).random(V.shape) < 0.2] = 0
+    broken = np.where(M > 0, V, np.nan)
+    given: dict[str, Any] = {"beta_loss": loss, "solver": "auto", "random_state": 0, "tol": 1e-8}
+    model = NMF(3, max_iter=400, **given)
+    W = model.fit_transform(broken, weights=M)
+    same = dnmf.fit(V, 3, weights=M, loss=loss, seed=0, tol=1e-8, max_passes=400, n_init=1)
+    np.testing.assert_array_equal(W, np.asarray(same.W))
+    plain = NMF(3, max_iter=400, **given).fit(V)
+    assert not np.allclose(plain.components_, model.components_, rtol=1e-3)
+    again = NMF(3, max_iter=400, **given).fit(broken, weights=sp.csr_array(M))
+    np.testing.assert_array_equal(again.components_, model.components_)
+    once = model.transform(broken, weights=M)
+    values = [_weighted(loss, V, M, X @ model.components_) for X in (W, once)]
+    assert values[1] <= values[0] * (1 + 1e-6)
+    with pytest.raises(ValueError, match="NaN"):
+        model.transform(broken)
+    with pytest.raises(ValueError, match=r"V\[\d+, \d+\] is NaN"):
+        NMF(3).fit(broken, weights=np.ones(V.shape))

@@ -17,6 +17,8 @@ from dnmf.sources import open_source
 GOOD = {
     "bad": 0,
     "first_bad": None,
+    "bad_weights": 0,
+    "first_bad_weight": None,
     "unstored": 0,
     "unstored_names": [],
     "largest": 9.0,

@@ -1,0 +1,171 @@
+"""V with a weight for every entry: two sources, each with a chunk grid of its own, read as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+
+from dnmf.errors import InputError, OptionError
+from dnmf.linalg.weighted import WeightedCSR, weigh
+from dnmf.sources.base import Source
+
+__all__ = ["WeightedSource"]
+
+INDEX_BYTES = 4
+
+
+class WeightedSource:
+    """Blocks are `WeightedCSR`: the entries whose weight is not 0. Bytes are those of both.
+
+    Parameters
+    ----------
+    V, weights : Source
+        Of one shape.
+    missing : {None, "nan", "zeros"}
+        Entries of V that are unobserved besides those of weight 0.
+
+    Raises
+    ------
+    InputError
+        The shapes differ.
+    OptionError
+        V is sparse, the weights are dense, and what V does not store counts as zero.
+    """
+
+    kind: ClassVar[str] = "weighted"
+
+    def __init__(self, V: Source, weights: Source, missing: str | None = None) -> None:
+        if V.shape != weights.shape:
+            raise InputError(
+                f"V is {V.shape[0]} x {V.shape[1]}, but its weights are "
+                f"{weights.shape[0]} x {weights.shape[1]}; every entry of V needs a weight"
+            )
+        if V.is_sparse and not weights.is_sparse and missing != "zeros":
+            raise OptionError(
+                f"V is sparse ({V.describe()}), but its weights are dense ({weights.describe()}): "
+                f"every zero of V would be stored. Give the weights sparse (what they do not store "
+                f"is unobserved), or say missing='zeros' if V's zeros are unobserved"
+            )
+        self.V, self.weights, self.missing = V, weights, missing
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> WeightedSource:
+        from dnmf.sources import from_spec
+
+        return cls(from_spec(spec["V"]), from_spec(spec["weights"]), spec["missing"])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.V.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.V.dtype
+
+    @property
+    def is_sparse(self) -> bool:
+        return True
+
+    @property
+    def nbytes(self) -> int:
+        return self.V.nbytes + self.weights.nbytes
+
+    @property
+    def persistent(self) -> bool:
+        return self.V.persistent and self.weights.persistent
+
+    @property
+    def stored_entry(self) -> int:
+        """Fewest bytes that an observed entry takes as stored."""
+        parts = [self.V, self.weights]
+        if not any(part.is_sparse for part in parts):
+            return self.V.dtype.itemsize + self.weights.dtype.itemsize
+        return min(part.dtype.itemsize + INDEX_BYTES for part in parts if part.is_sparse)
+
+    @property
+    def tallest(self) -> int:
+        """Bytes of the weights that must be decoded together."""
+        return max(self.weights.block_bytes(a, b) for a, b in pairwise(_finest(self.weights)))
+
+    def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
+        """See `Source.block_starts`; where chunk-rows of both end, if such blocks fit."""
+        size = max(1, block_size * itemsize // (2 * itemsize + INDEX_BYTES))
+        if self.V.is_sparse:
+            both = [x.block_starts(size, itemsize, max_rows) for x in (self.V, self.weights)]
+            return np.union1d(*both) if self.weights.is_sparse else both[0]
+        if self.weights.is_sparse:
+            return self.V.block_starts(size, itemsize, max_rows)
+        fine, common = _finest(self.V), np.intersect1d(_finest(self.V), _finest(self.weights))
+        most = max(1, min(max_rows, size // (itemsize * self.shape[1])))
+        starts = [0]
+        while starts[-1] < self.shape[0]:
+            starts.append(_next_cut(starts[-1], most, common, fine))
+        return np.array(starts, np.int64)
+
+    def segment_cuts(self, starts: Sequence[int]) -> list[int]:
+        """Which blocks a segment may begin with, so that no chunk of weights is read twice."""
+        if self.weights.is_sparse:
+            return list(range(len(starts)))
+        return np.flatnonzero(np.isin(starts, _finest(self.weights))).tolist()
+
+    def block_bytes(self, start: int, stop: int) -> int:
+        return self.V.block_bytes(start, stop) + self.weights.block_bytes(start, stop)
+
+    def read_overhead(self, start: int, stop: int) -> int:
+        """See `Source.read_overhead`: of both, and the entries being picked, then cast."""
+        entries = self.block_bytes(start, stop) // self.stored_entry
+        item = max(4, self.V.dtype.itemsize, self.weights.dtype.itemsize)
+        parts = self.V.read_overhead(start, stop) + self.weights.read_overhead(start, stop)
+        return parts + entries * (2 * (2 * item + INDEX_BYTES) + 1)
+
+    def read_blocks(self, starts: Sequence[int]) -> Iterator[WeightedCSR]:
+        blocks, weights = self.V.read_blocks(starts), self.weights.read_blocks(starts)
+        for _ in range(len(starts) - 1):
+            yield weigh(next(blocks), next(weights), self.missing)
+
+    def unstored(self, start: int, stop: int, V: Any) -> list[str]:
+        """See `Source.unstored`: of V alone, where a chunk has observed entries at all.
+
+        Weights that are not stored are 0, as Zarr leaves chunks of zeros out.
+        """
+        if self.V.is_sparse:  # the storage is asked: what was picked says nothing
+            return self.V.unstored(start, stop, sp.csr_array(V.shape, dtype=V.dtype))
+        names = self.V.unstored(start, stop, V.entries.toarray())
+        if not names:
+            return names
+        ones = WeightedCSR(np.ones_like(V.data), V.weights, V.indices, V.indptr, V.shape[1])
+        unseen = set(self.V.unstored(start, stop, ones.entries.toarray()))
+        return [name for name in names if name not in unseen]
+
+    def transposed(self) -> Source | None:
+        V, weights = self.V.transposed(), self.weights.transposed()
+        return None if V is None or weights is None else WeightedSource(V, weights, self.missing)
+
+    def describe(self) -> str:
+        return f"{self.V.describe()} with weights {self.weights.describe()}"
+
+    def metadata(self) -> dict[str, Any]:
+        own = {"kind": self.kind, "weights": self.weights.metadata(), "missing": self.missing}
+        return {**own, "V": self.V.metadata(), "chunks": self.V.metadata().get("chunks")}
+
+    def spec(self) -> Mapping[str, Any]:
+        parts = {"V": dict(self.V.spec()), "weights": dict(self.weights.spec())}
+        return {"kind": self.kind, **parts, "missing": self.missing}
+
+
+def _finest(source: Source) -> np.ndarray:
+    """The smallest blocks that a source can be read in."""
+    return source.block_starts(1, max(1, source.dtype.itemsize), 1)
+
+
+def _next_cut(start: int, most: int, common: np.ndarray, fine: np.ndarray) -> int:
+    """The last good cut within ``most`` rows, else the first one after them."""
+    for cuts in (common, fine):
+        last = int(cuts[np.searchsorted(cuts, start + most, side="right") - 1])
+        if last > start:
+            return last
+    return int(fine[np.searchsorted(fine, start, side="right")])

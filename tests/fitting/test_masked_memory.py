@@ -1,0 +1,89 @@
+"""Weights and missing entries out of core: data four times what may be held, a read per pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import zarr
+from test_memory import _measured
+
+from dnmf.config import FitConfig, ModelSpec, Resources
+from dnmf.fitting.context import Context
+from dnmf.fitting.memory import BASELINE, USABLE, check_memory, predict_memory
+from dnmf.fitting.plan import make_plan
+from dnmf.losses import kullback_leibler, masked
+from dnmf.runs.folder import FolderStore
+from dnmf.sources import open_source
+from dnmf.sources.base import Source
+from dnmf.sources.weighted import WeightedSource
+from dnmf.testing.counting import CountingStore
+from dnmf.testing.layouts import write_compressed
+
+N, D, CHUNK = 30_000, 64, 250
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As large in proportion to these data as they are to what is out of core."""
+    for module in (kullback_leibler, masked):
+        monkeypatch.setattr(module, "TILE_ENTRIES", 1 << 12)
+
+
+def stored(folder: Path, name: str, array: np.ndarray) -> tuple[Source, CountingStore]:
+    store = CountingStore(zarr.storage.LocalStore(folder / name))
+    node = zarr.create_array(store, shape=array.shape, chunks=(CHUNK, D), dtype=array.dtype)
+    node[:] = array
+    return open_source(node), store
+
+
+def sources(folder: Path, kind: str) -> tuple[Source, list[CountingStore], dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    V = rng.gamma(2.0, size=(N, D)).astype("f4")
+    lost = rng.random(V.shape) < 0.3
+    if kind == "weights":
+        V[lost] = np.nan
+        both = stored(folder, "V", V), stored(folder, "M", np.where(lost, 0, 2).astype("f4"))
+        source = WeightedSource(both[0][0], both[1][0])
+        return source, [store for _, store in both], {"weights": True}
+    if kind == "nan":
+        V[lost] = np.nan
+        source, store = stored(folder, "V", V)
+        return source, [store], {"missing": "nan"}
+    V[lost] = 0
+    write_compressed(folder / "V.zarr", sp.csr_array(V), 20_000)
+    return open_source(folder / "V.zarr"), [], {"missing": "zeros"}
+
+
+SHORT = [("kullback-leibler", "nan"), ("frobenius", "weights")]
+LONG = [
+    ("frobenius", "zeros"),
+    ("kullback-leibler", "zeros"),
+    ("frobenius", "nan"),
+    ("kullback-leibler", "weights"),
+]
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"), [*SHORT, *(pytest.param(*case, marks=pytest.mark.chaos) for case in LONG)]
+)
+def test_a_quarter_of_the_data_is_enough_memory(tmp_path: Path, loss: str, kind: str) -> None:
+    source, stores, options = sources(tmp_path, kind)
+    options |= {"loss": loss, "max_passes": 2, "tol": 0.0, "sample": 0.0}
+    config = FitConfig((ModelSpec(3, 0),), block_size=1 << 16, segments=6, **options)
+    plan, oriented = make_plan(source, config)
+    working = source.nbytes // 4  # what a worker may have beside its imports
+    limit = int((BASELINE + working) / USABLE)
+    check_memory(plan, Resources(1, 1, limit, "one"))
+    folder = FolderStore.create_new(tmp_path / "run", plan.to_json())
+    for store in stores:
+        store.reset()
+    measured = _measured(Context(folder, plan, oriented))
+    predicted = predict_memory(plan, 1).total - BASELINE
+    assert measured <= predicted <= working, (measured, predicted, working)
+    assert measured > predicted / 4
+    for store in stores:  # three runs of a scan and two passes
+        assert set(store.chunk_reads().values()) == {3 * 3}
