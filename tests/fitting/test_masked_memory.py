@@ -23,7 +23,9 @@ from dnmf.sources.weighted import WeightedSource
 from dnmf.testing.counting import CountingStore
 from dnmf.testing.layouts import write_compressed
 
-N, D, CHUNK = 30_000, 64, 250
+N, D = 30_000, 64
+CHUNK = {"nan": 250, "weights": 500}
+"""Rows of a chunk, and of a block."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +35,9 @@ def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "TILE_ENTRIES", 1 << 12)
 
 
-def stored(folder: Path, name: str, array: np.ndarray) -> tuple[Source, CountingStore]:
+def stored(folder: Path, name: str, array: np.ndarray, rows: int) -> tuple[Source, CountingStore]:
     store = CountingStore(zarr.storage.LocalStore(folder / name))
-    node = zarr.create_array(store, shape=array.shape, chunks=(CHUNK, D), dtype=array.dtype)
+    node = zarr.create_array(store, shape=array.shape, chunks=(rows, D), dtype=array.dtype)
     node[:] = array
     return open_source(node), store
 
@@ -46,12 +48,15 @@ def sources(folder: Path, kind: str) -> tuple[Source, list[CountingStore], dict[
     lost = rng.random(V.shape) < 0.3
     if kind == "weights":
         V[lost] = np.nan
-        both = stored(folder, "V", V), stored(folder, "M", np.where(lost, 0, 2).astype("f4"))
+        both = [
+            stored(folder, name, array, CHUNK[kind])
+            for name, array in (("V", V), ("M", np.where(lost, 0, 2).astype("f4")))
+        ]
         source = WeightedSource(both[0][0], both[1][0])
         return source, [store for _, store in both], {"weights": True}
     if kind == "nan":
         V[lost] = np.nan
-        source, store = stored(folder, "V", V)
+        source, store = stored(folder, "V", V, CHUNK[kind])
         return source, [store], {"missing": "nan"}
     V[lost] = 0
     write_compressed(folder / "V.zarr", sp.csr_array(V), 20_000)
@@ -73,7 +78,9 @@ LONG = [
 def test_a_quarter_of_the_data_is_enough_memory(tmp_path: Path, loss: str, kind: str) -> None:
     source, stores, options = sources(tmp_path, kind)
     options |= {"loss": loss, "max_passes": 2, "tol": 0.0, "sample": 0.0}
-    config = FitConfig((ModelSpec(3, 0),), block_size=1 << 16, segments=6, **options)
+    config = FitConfig(
+        (ModelSpec(3, 0),), block_size=1 << (17 if kind == "nan" else 18), segments=6, **options
+    )
     plan, oriented = make_plan(source, config)
     working = source.nbytes // 4  # what a worker may have beside its imports
     limit = int((BASELINE + working) / USABLE)
