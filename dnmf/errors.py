@@ -14,6 +14,7 @@ __all__ = [
     "MemoryPlanError",
     "MissingDependencyError",
     "OptionError",
+    "OutOfMemoryError",
     "OutputExistsError",
     "ResumableError",
     "RunError",
@@ -81,6 +82,10 @@ class ResumableError(DnmfError):
     """The fit stopped before its end; its run folder holds all committed passes."""
 
     exit_code = 3
+
+
+class OutOfMemoryError(ResumableError):
+    """A task asked for more memory than the system gave."""
 
 
 class WorkersDiedError(ResumableError):

@@ -102,6 +102,10 @@ def _transient(folder: str, fault: Mapping[str, Any], details: Mapping[str, Any]
     raise TransientError(f"planned fault at {fault['point']} {dict(details)}")
 
 
+def _no_memory(folder: str, fault: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+    raise MemoryError(f"planned fault at {fault['point']}")
+
+
 def _interrupt(folder: str, fault: Mapping[str, Any], details: Mapping[str, Any]) -> None:
     raise KeyboardInterrupt
 
@@ -146,6 +150,7 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "erofs": _os_error(errno.EROFS),
     "eacces": _os_error(errno.EACCES),
     "transient": _transient,
+    "no-memory": _no_memory,
     "hang": _hang,
     "eat": _eat,
     "truncate": _truncate,

@@ -24,6 +24,7 @@ from dnmf.fitting.work import (
     Work,
     finish_with_retries,
     leaf_with_retries,
+    memory_told,
     tree_levels,
 )
 from dnmf.linalg.blas import limit_threads
@@ -196,7 +197,8 @@ def _pick(pieces: list[Any], piece: int) -> Any:
 
 
 def _combine(payload: bytes, piece: int, parts: list[tuple[Any, int]]) -> tuple[Any, int]:
-    total = _load(payload).combine(piece, [part for part, _ in parts])
+    with memory_told():
+        total = _load(payload).combine(piece, [part for part, _ in parts])
     return total, sum(retries for _, retries in parts)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from distributed import Client
 
-from dnmf.errors import CorruptDataError, DnmfError, InputError, RunError
+from dnmf.errors import CorruptDataError, DnmfError, InputError, OutOfMemoryError, RunError
 from dnmf.executors.watch import answer
 from dnmf.fitting.context import Context
 from dnmf.fitting.plan import Plan
@@ -34,7 +34,7 @@ class _Seen:
     ----------
     host : str
     failed : str
-        ``""``, ``"run"``, ``"V"`` or ``"chunk"``.
+        ``""``, ``"run"``, ``"V"``, ``"chunk"`` or ``"memory"``.
     text : str
         The error.
     ref : list or None
@@ -91,6 +91,8 @@ def _refuse(path: str, failed: Mapping[str, _Seen]) -> None:
     others = f" (so do {more} more: {', '.join([*failed][1:MOST_NAMED])})" if more else ""
     if first.failed == "chunk":
         raise CorruptDataError(first.text)
+    if first.failed == "memory":
+        raise OutOfMemoryError(first.text)
     if first.failed == "V":
         raise InputError(
             f"worker {worker} on {first.host} cannot read V{others}: {first.text}. V must be at a "
@@ -122,6 +124,8 @@ def _look(path: str, run_id: str, address: str) -> _Seen:
         ref, _ = with_retries(lambda: store.put(f"probe/{number}", np.array([number])))
     except CorruptDataError as error:
         return _Seen(host, "chunk", str(error))
+    except OutOfMemoryError as error:
+        return _Seen(host, "memory", str(error))
     except DnmfError as error:
         return _Seen(host, doing, str(error))
     return _Seen(host, ref=ref.to_json())

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from dnmf.errors import DnmfError, ResumableError, WorkersDiedError
+from dnmf.errors import DnmfError, OutOfMemoryError, ResumableError, WorkersDiedError
 from dnmf.fitting.context import Context
 from dnmf.fitting.events import Listener
 from dnmf.fitting.loop import run
@@ -68,7 +68,7 @@ def _say_how_to_go_on(context: Context, threads: int) -> Iterator[None]:
         yield
     except ResumableError as error:
         need = ""
-        if isinstance(error, WorkersDiedError):
+        if isinstance(error, (WorkersDiedError, OutOfMemoryError)):
             size = predict_memory(context.plan, threads).total
             need = f". By the plan a worker needs {size / 1e6:,.0f} MB"
         raise type(error)(

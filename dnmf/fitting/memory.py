@@ -7,11 +7,20 @@ from itertools import pairwise
 
 import numpy as np
 
-from dnmf.config import MIB, Resources
+from dnmf.config import MIB, FitConfig, Resources
 from dnmf.errors import MemoryPlanError
 from dnmf.fitting.plan import Plan, chunk_rows, loss_shape
+from dnmf.init.nndsvd import NNDSVD
 
-__all__ = ["BASELINE", "MemoryNeed", "check_memory", "predict_memory", "room", "that_fit"]
+__all__ = [
+    "BASELINE",
+    "MemoryNeed",
+    "check_memory",
+    "predict_memory",
+    "room",
+    "share_to_race",
+    "that_fit",
+]
 
 BASELINE = 260 * MIB
 """A worker process after its imports and compiled kernels, measured on Linux x86-64."""
@@ -24,6 +33,9 @@ GROUP_BYTES = 32 * MIB
 
 RACE_BYTES = 64 * MIB
 """Most bytes of the rows on which starts race."""
+
+RACE_SHARE, RACE_ROWS, FEWEST_RACE_ROWS = 0.1, 50, 20
+"""Share of the sample on which starts race, but at least so many rows per component."""
 
 KEPT = 0.55
 """Share of a worker's limit up to which it keeps segments: Dask spills from 0.6 on."""
@@ -67,17 +79,27 @@ def predict_memory(plan: Plan, threads: int) -> MemoryNeed:
     fitting = plan.mode != "transform"
     sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8 if fitting else 0
     sums += max(loss.scratch_bytes(model.k, d) for model in plan.config.models)
-    tasks = [_pass_task(plan, item) + sums, _publish_task(plan, item)]
+    tasks = [_pass_task(plan, item, sums), _publish_task(plan, item)]
     if plan.sample:
         tasks += [_scan_task(plan, item), _sample_task(plan, item) + sums]
         tasks += [_race_task(plan) + sums]
     per_task = max(tasks)
-    shared = kd * item * (2 if plan.sparse else 1) + kd * 8
+    shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
     widest = max(b - a for a, b in pairwise(plan.slab_starts))
     finish = (H_STEP_ARRAYS * plan.config.total_k + 2 * (rows - plan.config.total_k)) * widest * 8
-    reduction = (plan.config.fan_in + 1) * rows * d * 8 + finish if fitting else 0
+    waiting = _waiting(plan) * rows * d * 8
+    last = rows * d * 8 + threads * (finish - per_task)  # when all is added nothing is read
+    reduction = max(waiting, last) if fitting else 0
     total = BASELINE + shared + threads * per_task + reduction
     return MemoryNeed(BASELINE, shared, per_task, reduction, total)
+
+
+def _waiting(plan: Plan) -> int:
+    """Sums that wait to be added on one worker: all but one of every node on a way to the root."""
+    fan_in, nodes, levels = plan.config.fan_in, plan.segments, 0
+    while nodes > 1:
+        nodes, levels = -(-nodes // fan_in), levels + 1
+    return max(1, levels * (min(fan_in, plan.segments) - 1))
 
 
 def _block_bytes(plan: Plan, item: int) -> int:
@@ -96,11 +118,14 @@ def _converted(plan: Plan, nbytes: int, item: int) -> int:
     return nbytes * item // np.dtype(plan.stored_dtype).itemsize
 
 
-def _pass_task(plan: Plan, item: int) -> int:
-    """Blocks, V H' with the start of W, and W of a segment (old, new, as written)."""
+def _pass_task(plan: Plan, item: int, sums: int) -> int:
+    """Blocks, V H' with the start of W, its sums, and W of a segment (old, new, as written)."""
     k, rows = plan.config.total_k, plan.largest_block[0]
     segment_rows = max(b - a for a, b in pairwise(plan.row_starts))
-    return _block_bytes(plan, item) + rows * k * (3 * item + 8) + 3 * segment_rows * k * item
+    blocks, work = _block_bytes(plan, item), rows * k * (3 * item + 8) + sums
+    if plan.blocks == plan.segments:  # nothing is read meanwhile
+        blocks -= min(work, plan.largest_block[2])
+    return blocks + work + 3 * segment_rows * k * item
 
 
 def _publish_task(plan: Plan, item: int) -> int:
@@ -110,24 +135,56 @@ def _publish_task(plan: Plan, item: int) -> int:
 
 def _scan_task(plan: Plan, item: int) -> int:
     """Blocks, and a segment's part of the sample twice: its pieces, and joined to be written."""
-    kept = max(plan.segment_bytes) * plan.growth * plan.sample
-    return _block_bytes(plan, item) + int(2 * kept) + 4 * 8 * plan.shape[1]
+    kept, blocks = max(plan.segment_bytes) * plan.growth * plan.sample, _block_bytes(plan, item)
+    columns = 4 * 8 * plan.shape[1]
+    if plan.blocks > plan.segments:
+        return blocks + int(2 * kept) + columns
+    kept = 0 if plan.sample >= 1 else kept  # nothing is joined, and all rows are the block itself
+    return blocks - int(min(kept, plan.largest_block[2])) + int(kept) + columns
 
 
 def _sample_task(plan: Plan, item: int) -> int:
     """A group of the sample's pieces, joined to blocks, and W of its rows."""
     kept = plan.bytes_per_read * plan.growth * plan.sample
     piece = max(plan.segment_bytes) * plan.growth * plan.sample
-    group = min(kept, GROUP_BYTES + piece)
+    alone = piece >= GROUP_BYTES  # nothing is joined
+    group = piece if alone else min(kept, GROUP_BYTES + piece)
     rows = plan.shape[0] * plan.sample * group / max(kept, 1)
-    return int(2 * group + rows * plan.config.total_k * (6 * item + 8))
+    return int((1 if alone else 2) * group + rows * plan.config.total_k * (6 * item + 8))
 
 
 def _race_task(plan: Plan) -> int:
     """A whole fit in memory: its rows twice while they are picked, and the H-step's arrays."""
-    kept = plan.bytes_per_read * plan.sample
     k = max(model.k for model in plan.config.models)
-    return int(2.5 * min(kept, RACE_BYTES) + H_STEP_ARRAYS * 8 * k * plan.shape[1])
+    kept, rows = plan.bytes_per_read * plan.growth * plan.sample, plan.shape[0] * plan.sample
+    # the sample is drawn, so that its size is known but for some per cent
+    share = max(share_to_race(plan.config, most * rows, most * kept) for most in (0.9, 1.0, 1.1))
+    if not share:
+        return 0
+    piece = max(plan.segment_bytes) * plan.growth * plan.sample
+    return int(2.75 * share * kept + piece + H_STEP_ARRAYS * 8 * k * plan.shape[1])
+
+
+def share_to_race(config: FitConfig, rows: float, nbytes: float) -> float:
+    """Which share of the sample the starts race on; 0 where there is nothing to win.
+
+    A tenth of the sample's rows (2% of V's by default), at least 50 per component.
+
+    Parameters
+    ----------
+    config : FitConfig
+    rows, nbytes : float
+        Of the sample.
+    """
+    most_k = max(model.k for model in config.models)
+    share = max(RACE_SHARE, RACE_ROWS * most_k / max(rows, 1))
+    if share >= 0.5:  # small data: the starts race on all of it
+        share = 1.0 if config.n_init > 1 or config.init in NNDSVD else 0.0
+    most = RACE_BYTES / max(nbytes, 1)
+    if most < share and most * rows < RACE_ROWS * most_k:  # rows are very long
+        few = max(2 * most_k, FEWEST_RACE_ROWS) / rows
+        return min(share, max(most, few)) if config.init in NNDSVD else 0.0
+    return min(share, most)
 
 
 def room(workers: list[tuple[int | None, int]]) -> int:

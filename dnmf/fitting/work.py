@@ -8,13 +8,15 @@ so the loop, the passes and their results exist once.
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from dnmf.config import Resources
-from dnmf.errors import ResumableError, TransientError
+from dnmf.errors import OutOfMemoryError, ResumableError, TransientError
 from dnmf.linalg.blas import one_thread
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "combine_tree",
     "finish_with_retries",
     "leaf_with_retries",
+    "memory_told",
     "tree_levels",
     "with_retries",
 ]
@@ -178,12 +181,26 @@ def finish_with_retries(work: Work, piece: int, reduced: Piece, small: Piece) ->
 
 def with_retries(call: Callable[[], Value]) -> tuple[Value, int]:
     """Call, again with growing pauses where a failure may pass; and how often again."""
-    for attempt, pause in enumerate(PAUSES):
-        try:
-            return call(), attempt
-        except TransientError:
-            time.sleep(pause)
-    return call(), len(PAUSES)
+    with memory_told():
+        for attempt, pause in enumerate(PAUSES):
+            try:
+                return call(), attempt
+            except TransientError:
+                time.sleep(pause)
+        return call(), len(PAUSES)
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Say in words that the system gave no memory."""
+    try:
+        yield
+    except MemoryError as error:
+        what = str(error) or "no details"
+        raise OutOfMemoryError(
+            f"the fit was interrupted: a task ran out of memory on {platform.node()} ({what}). "
+            f"Give each worker more (--memory, ulimit), or fewer threads"
+        ) from error
 
 
 class InProcess:
@@ -205,7 +222,8 @@ class InProcess:
             return pieces
 
         def combine(parts: list[list[Piece]]) -> list[Piece]:
-            return [work.combine(p, [part[p] for part in parts]) for p in range(work.pieces)]
+            with memory_told():
+                return [work.combine(p, [part[p] for part in parts]) for p in range(work.pieces)]
 
         try:
             with one_thread():

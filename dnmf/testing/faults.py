@@ -32,7 +32,8 @@ class Fault:
     action : str
         ``"kill"`` (SIGKILL), ``"stop"`` (SIGSTOP) or ``"exit"`` of the process that gets
         there; ``"raise-oserror"`` (input/output error), ``"enospc"``, ``"erofs"``,
-        ``"eacces"``, ``"transient"`` or ``"interrupt"`` are raised; ``"hang"`` waits until
+        ``"eacces"``, ``"transient"``, ``"no-memory"`` or ``"interrupt"`` are raised; ``"hang"``
+        waits until
         ``release``; ``"eat"`` takes 320 MiB of memory a second; ``"truncate"``, ``"flip"``
         (one bit) or ``"delete"`` harm the point's file.
     match : dict

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
-from executor_tools import assert_undisturbed, cluster_of, faulty, fit
+from executor_tools import OPTIONS, assert_undisturbed, cluster_of, faulty, fit
 
 import dnmf
-from dnmf.errors import WorkersDiedError
+from dnmf.errors import OutOfMemoryError, WorkersDiedError
+from dnmf.executors.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.cluster, pytest.mark.chaos]
+pytestmark = pytest.mark.timeout(240)
 
 
+@pytest.mark.parametrize("point", ["segment-solved", "combine", "finish"])
+@pytest.mark.parametrize("where", ["serial", "cluster"])
+def test_the_system_refuses_memory(request, undisturbed, tmp_path, point, where):
+    """As under a limit of the process (ulimit), or where overcommitting is off."""
+    refuse = Fault(point, "no-memory", {"step": 2}, times=10**6)
+    client = request.getfixturevalue("streaming") if where == "cluster" else None
+    runner = {"client": client} if client else {"executor": Serial()}
+    with contextlib.ExitStack() as stack:
+        folder = tmp_path / "f"
+        stack.enter_context(faulty(client, folder, [refuse]) if client else active(folder, refuse))
+        with pytest.raises(OutOfMemoryError) as caught:
+            dnmf.fit(undisturbed.V, out=tmp_path / "out", **runner, **OPTIONS)
+    message = str(caught.value)
+    assert "ran out of memory" in message
+    assert f"planned fault at {point}" in message
+    assert "By the plan a worker needs" in message
+    assert f"dnmf resume {tmp_path / 'out'}" in message
+    assert_undisturbed(dnmf.resume(tmp_path / "out", **runner), undisturbed)
+
+
+def active(folder, fault):
+    return faults.active(folder, [fault])
+
+
+@pytest.mark.chaos
+@pytest.mark.cluster
 def test_out_of_memory(undisturbed, tmp_path):
     eat = Fault("segment-solved", "eat", {"step": 2, "segment": 5}, times=10**6, seconds=30)
     with cluster_of(2, 1, memory_limit="700MB") as client:

@@ -1,0 +1,161 @@
+"""A worker under a real limit of its memory: it stays below what the plan predicts."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import zarr
+from executor_tools import until
+
+import dnmf
+from dnmf.cli.memory_use import resident
+from dnmf.config import MIB
+from dnmf.errors import OutOfMemoryError
+from dnmf.executors.local import start_local
+from dnmf.fitting.memory import USABLE
+from dnmf.testing.layouts import write_compressed
+
+pytestmark = [
+    pytest.mark.timeout(400),
+    pytest.mark.cluster,
+    pytest.mark.chaos,
+    pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc of Linux"),
+]
+
+THREADS_AND_ARENAS = 48 * MIB
+"""Address space of stacks and of the allocator's reserve, which no page may ever back."""
+
+
+def dense(n: int, d: int, chunks: tuple[int, int], dtype: str = "f4") -> Callable[[Path], None]:
+    """Noise, so that stored chunks are as large as decoded ones."""
+
+    def write(path: Path) -> None:
+        array = zarr.create_array(path, shape=(n, d), chunks=chunks, dtype=dtype)
+        rng = np.random.default_rng(0)
+        for start in range(0, n, chunks[0]):
+            rows = min(chunks[0], n - start)
+            array[start : start + rows] = (100 * rng.random((rows, d))).astype(dtype)
+
+    return write
+
+
+def sparse(n: int, d: int, nonzeros: int, chunk: int, one_row: float = 0.0) -> Callable[..., None]:
+    """CSR; one row holds the share ``one_row`` of all entries."""
+
+    def write(path: Path) -> None:
+        rng = np.random.default_rng(0)
+        lengths = np.full(n, int(nonzeros * (1 - one_row)) // n)
+        lengths[n // 3] += int(nonzeros * one_row)
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        spread = [
+            np.sort(rng.permutation(d)[:m] if 20 * m > d else _few(rng, d, m)) for m in lengths
+        ]
+        data = rng.random(indptr[-1], np.float32) + np.float32(0.1)
+        V = sp.csr_array((data, np.concatenate(spread), indptr), shape=(n, d))
+        write_compressed(path, V, chunk, index_dtype="i4")
+
+    return write
+
+
+def _few(rng: np.random.Generator, d: int, m: int) -> np.ndarray:
+    """m different numbers below d, fast: one in every stretch."""
+    return np.arange(m) * (d // m) + rng.integers(0, d // m, m)
+
+
+class Case(NamedTuple):
+    """What is stored, and how it is fitted."""
+
+    write: Callable[[Path], None]
+    k: int
+    options: dict[str, Any]
+
+
+CASES = {
+    "dense": Case(dense(60_000, 1000, (2000, 1000)), 10, {}),
+    "dense, 16-bit integers": Case(dense(60_000, 1000, (1000, 1000), "u2"), 10, {}),
+    "one row has a tenth of the entries": Case(
+        sparse(20_000, 400_000, 3_000_000, 500_000, 0.1), 5, {}
+    ),
+    "even CSR": Case(sparse(100_000, 50_000, 15_000_000, 1_000_000), 10, {}),
+    "one huge dense chunk": Case(dense(16_000, 2000, (16_000, 2000)), 10, {"max_block": "400MiB"}),
+    "one huge CSR chunk": Case(sparse(50_000, 20_000, 10_000_000, 10_000_000), 10, {}),
+    "tall chunks": Case(dense(60_000, 600, (60_000, 20)), 10, {}),
+    "wide, k x d large": Case(dense(1500, 40_000, (100, 40_000)), 60, {}),
+    "wide, a tree of two levels": Case(
+        dense(1600, 40_000, (50, 40_000)), 60, {"block_size": "8MiB", "fan_in": 4}
+    ),
+}
+
+
+def _settle() -> int:
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the kernel's high-water mark begins again
+    return resident()[0]
+
+
+def _limit(more: int) -> None:
+    """This process may take that much more private memory than it has (RLIMIT_DATA)."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    now = int(fields["VmData"].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (now + more, resource.RLIM_INFINITY))
+
+
+def _warm(client: Any, folder: Path, sample: float) -> None:
+    """Imports and compiled kernels count as baseline."""
+    V = np.random.default_rng(0).random((2000, 40), np.float32)
+    for number, matrix in enumerate((V, sp.csr_array(V))):
+        dnmf.fit(
+            matrix,
+            3,
+            out=folder / f"warm-{number}",
+            client=client,
+            sample=sample,
+            block_size=1 << 14,
+        )
+
+
+def _fit(path: Path, case: Case, sample: float, folder: Path, share: float = 1.0) -> dict[str, Any]:
+    """Fit on one worker that gets what the plan asks for, and no more."""
+    options = {"sample": sample, **case.options}
+    need = dnmf.plan(str(path), case.k, resources=None, **options).memory
+    limit = int(need.total / USABLE) + 1
+    with start_local(1, 1, limit, set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=60)
+        until(lambda: client.scheduler_info(-1)["workers"])
+        _warm(client, folder, sample)
+        (before,) = client.run(_settle).values()
+        client.run(_limit, int(share * (need.total - need.baseline)) + THREADS_AND_ARENAS)
+        result = dnmf.fit(
+            str(path), case.k, out=folder / "out", client=client, max_passes=3, tol=0, **options
+        )
+        ((_, peak),) = client.run(resident).values()
+    assert result.passes == 3
+    return {"need": need.total, "baseline": need.baseline, "before": before, "peak": peak}
+
+
+@pytest.mark.parametrize("sample", [0, 0.2])
+@pytest.mark.parametrize("name", CASES)
+def test_a_worker_stays_below_what_the_plan_predicts(tmp_path, name, sample, record_property):
+    CASES[name].write(tmp_path / "V.zarr")
+    found = _fit(tmp_path / "V.zarr", CASES[name], sample, tmp_path)
+    ratio = found["need"] / found["peak"]
+    above = (found["need"] - found["baseline"]) / (found["peak"] - found["before"])
+    text = f"{name}, sample {sample}: predicted/measured {ratio:.2f}, above imports {above:.2f}"
+    record_property("memory", text)
+    assert found["peak"] <= found["need"], text
+    assert ratio <= 1.5, text
+
+
+def test_under_a_limit_that_is_too_low_it_is_said(tmp_path):
+    case = CASES["dense"]
+    case.write(tmp_path / "V.zarr")
+    with pytest.raises(OutOfMemoryError, match=r"ran out of memory .* dnmf resume"):
+        _fit(tmp_path / "V.zarr", case, 0, tmp_path, share=-0.3)
