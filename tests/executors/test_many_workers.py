@@ -28,6 +28,7 @@ reference = dnmf.fit(f"{folder}/V.npy", out=f"{folder}/serial", executor=Serial(
 random.seed(5)
 deaths = sorted(random.sample(range(segments, passes * segments), workers // 10))
 victims = random.sample(range(workers), len(deaths))
+states = lambda dask_scheduler: len(dask_scheduler.tasks)
 told, tasks, busy, killed = 0, [], [], []
 
 with LocalCluster(
@@ -41,14 +42,14 @@ with LocalCluster(
         if isinstance(event, Progress) and event.kind == "pass":
             told += 1
             if told % 997 == 0:  # within passes, wherever they are
-                busy.append(client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
+                busy.append(client.run_on_scheduler(states))
             while deaths and deaths[0] <= told:
                 deaths.pop(0)
                 killed.append(victims.pop())
                 worker = crowd[killed[-1]]
                 cluster.loop.add_callback(worker.close, executor_wait=False, nanny=False)
         if isinstance(event, Committed):
-            tasks.append(client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
+            tasks.append(client.run_on_scheduler(states))
 
     options |= {"client": client, "on_event": listen}
     result = dnmf.fit(f"{folder}/V.npy", out=f"{folder}/out", **options)
@@ -61,7 +62,8 @@ assert ours == theirs
 seconds = [row["seconds"] for row in result.history]
 alone = [row["seconds"] for row in reference.history]
 print(json.dumps({
-    "layout": result.details["layout"], "killed": len(killed), "left": left, "tasks": tasks, "busy": busy,
+    "layout": result.details["layout"], "killed": len(killed), "left": left,
+    "tasks": tasks, "busy": busy,
     "seconds": float(np.median(seconds)), "serial": float(np.median(alone)),
 }))
 """
