@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging import CRITICAL
 
 from dask import config as dask_config
@@ -123,24 +123,32 @@ def connect(
 
 
 def _client(address: str | None, timeout: float) -> Client:
-    """``Client(address)``, which waits for ever for a server that accepts and says nothing."""
-    made: list[Client] = []
-    failed: list[Exception] = []
+    """``Client(address)``, which waits for ever for a server that accepts and says nothing.
+
+    An attempt that failed leaves no thread behind.
+    """
+    client = Client.__new__(Client)  # to be had also where its __init__ does not return
+    failed: list[BaseException] = []
 
     def make() -> None:
         try:
-            made.append(Client(address, timeout=timeout))
-        except Exception as error:
+            Client.__init__(client, address, timeout=timeout)
+        except BaseException as error:
             failed.append(error)
 
     thread = threading.Thread(target=make, name="dnmf-connect", daemon=True)
     thread.start()
     thread.join(timeout + 1)  # it has a timeout too, for all else
-    if failed:
-        raise failed[0]
-    if not made:
+    if not thread.is_alive() and not failed:
+        return client
+    silent = thread.is_alive()
+    client.status = "closed"  # so that nobody closes it once more
+    with suppress(AttributeError):  # there is no loop yet where the address is nonsense
+        client._loop_runner.stop()  # which cancels what is under way
+    thread.join(timeout)
+    if silent:
         raise TimeoutError("something listens there that is no scheduler, or a scheduler hangs")
-    return made[0]
+    raise failed[0]
 
 
 def _address_in(path: str, timeout: float) -> str:

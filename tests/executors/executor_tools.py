@@ -74,13 +74,26 @@ def faulty(client: Any, folder: Path, plan: list[faults.Fault] | None = None) ->
     """Faults in this process, in the workers that are there, and in those that nannies start."""
     count = len(client.scheduler_info(n_workers=-1)["workers"])
     with faults.active(folder, plan or []) as path:
-        client.run(faults.switch, path)
+        everywhere(client, faults.switch, path)
         try:
             yield path
         finally:
             faults.release(path)
     client.wait_for_workers(count, timeout=60)
-    client.run(faults.switch, None)
+    everywhere(client, faults.switch, None)
+
+
+def everywhere(client: Any, function: Callable[..., Any], *arguments: Any) -> None:
+    """Run a function on all workers, also while some are leaving: those do not answer."""
+
+    def run() -> bool:
+        found = client.run(function, *arguments, on_error="return")
+        for error in found.values():
+            if isinstance(error, Exception) and not isinstance(error, OSError):
+                raise error
+        return not any(isinstance(error, OSError) for error in found.values())
+
+    until(run)
 
 
 def written(folder: str, step: int) -> int:

@@ -10,6 +10,7 @@ from executor_tools import (
     SEGMENTS,
     assert_undisturbed,
     cluster_of,
+    everywhere,
     faulty,
     fit,
     once_per_pass,
@@ -65,7 +66,7 @@ def test_workers_join_and_leave(undisturbed, tmp_path, memory_limit):
             if passes in sizes:
                 client.cluster.scale(sizes[passes])
                 until(lambda: len(client.scheduler_info(-1)["workers"]) == sizes[passes])
-                client.run(faults.switch, counts)
+                everywhere(client, faults.switch, counts)
 
         result = fit(undisturbed.V, tmp_path / "out", client, on_event=scale)
         once_per_pass(counts)

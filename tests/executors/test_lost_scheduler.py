@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 import time
 
 import pytest
@@ -149,6 +150,22 @@ def test_somebody_listens_who_is_no_scheduler():
         with pytest.raises(ClusterError, match="no scheduler answers at"):
             connect(f"tcp://127.0.0.1:{silent.getsockname()[1]}", timeout=1)
         assert time.monotonic() - began < 10
+
+
+def test_attempts_to_connect_leave_no_threads():
+    before = set(threading.enumerate())
+    for _ in range(2):
+        with pytest.raises(ClusterError):
+            connect(f"tcp://127.0.0.1:{free_port()}", timeout=0.5)
+        with pytest.raises(ClusterError):
+            connect("nonsense", timeout=0.5)
+        with (
+            socket.create_server(("127.0.0.1", 0)) as silent,
+            pytest.raises(ClusterError, match="no scheduler answers"),
+        ):
+            connect(f"tcp://127.0.0.1:{silent.getsockname()[1]}", timeout=0.5)
+    until(lambda: not {t for t in set(threading.enumerate()) - before if "IO loop" in t.name}, 10)
+    assert not [t for t in set(threading.enumerate()) - before if t.name == "dnmf-connect"]
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"address": "nonsense"}'])
