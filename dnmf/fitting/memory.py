@@ -18,7 +18,6 @@ __all__ = [
     "check_memory",
     "predict_memory",
     "room",
-    "share_to_race",
     "that_fit",
 ]
 
@@ -34,8 +33,9 @@ GROUP_BYTES = 32 * MIB
 RACE_BYTES = 64 * MIB
 """Most bytes of the rows on which starts race."""
 
-RACE_SHARE, RACE_ROWS, FEWEST_RACE_ROWS = 0.1, 50, 20
-"""Share of the sample on which starts race, but at least so many rows per component."""
+RACE_SHARE, RACE_ROWS, FEWEST_RACE_ROWS, FEWEST_RACE_BYTES = 0.1, 50, 20, 4 * MIB
+"""Share of the sample on which starts race, but at least so many rows per component, rows, bytes:
+bounds of what ``race_work.race_share`` chooses."""
 
 KEPT = 0.55
 """Share of a worker's limit up to which it keeps segments: Dask spills from 0.6 on."""
@@ -166,9 +166,7 @@ def _race_task(plan: Plan) -> int:
 
 
 def share_to_race(config: FitConfig, rows: float, nbytes: float) -> float:
-    """Which share of the sample the starts race on; 0 where there is nothing to win.
-
-    A tenth of the sample's rows (2% of V's by default), at least 50 per component.
+    """The largest share of the sample that starts race on; 0 where rows are too long for a race.
 
     Parameters
     ----------
@@ -177,11 +175,10 @@ def share_to_race(config: FitConfig, rows: float, nbytes: float) -> float:
         Of the sample.
     """
     most_k = max(model.k for model in config.models)
-    share = max(RACE_SHARE, RACE_ROWS * most_k / max(rows, 1))
-    if share >= 0.5:  # small data: the starts race on all of it
-        share = 1.0 if config.n_init > 1 or config.init in NNDSVD else 0.0
+    share = max(RACE_SHARE, RACE_ROWS * most_k / max(rows, 1), FEWEST_RACE_BYTES / max(nbytes, 1))
+    share = 1.0 if share >= 0.5 else share
     most = RACE_BYTES / max(nbytes, 1)
-    if most < share and most * rows < RACE_ROWS * most_k:  # rows are very long
+    if most < share and most * rows < RACE_ROWS * most_k:
         few = max(2 * most_k, FEWEST_RACE_ROWS) / rows
         return min(share, max(most, few)) if config.init in NNDSVD else 0.0
     return min(share, most)

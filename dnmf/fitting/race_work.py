@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.context import Context, cached_work
 from dnmf.fitting.factors import read_H
-from dnmf.fitting.memory import share_to_race
+from dnmf.fitting.memory import RACE_BYTES
 from dnmf.fitting.objective import loss_of, tall_and_wide
 from dnmf.fitting.plan import make_plan
 from dnmf.fitting.rowsets import race_rows
@@ -29,6 +29,9 @@ from dnmf.sources.weighted import WeightedSource
 
 __all__ = ["RaceWork", "race_share"]
 
+SHARE = 0.1
+ROWS_PER_COMPONENT = 50
+FEWEST_ROWS = 20
 TOL = 1e-3
 HEAT_PASSES = 8
 """Passes of every start, after which the best one is known well enough."""
@@ -38,8 +41,21 @@ PASSES = 40
 
 
 def race_share(context: Context, scan: dict[str, Any]) -> float:
-    """Which share of the sample the starts race on; 0 for no race."""
-    return share_to_race(context.plan.config, sum(scan["sample_rows"]), scan["sample_bytes"])
+    """Which share of the sample the starts race on; 0 where there is nothing to win.
+
+    A tenth of the sample's rows (2% of V's by default), at least 50 per component.
+    """
+    config = context.plan.config
+    rows = sum(scan["sample_rows"])
+    most_k = max(model.k for model in config.models)
+    share = max(SHARE, ROWS_PER_COMPONENT * most_k / max(rows, 1))
+    if share >= 0.5:  # small data: the starts race on all of it
+        share = 1.0 if config.n_init > 1 or config.init in NNDSVD else 0.0
+    most = RACE_BYTES / max(scan["sample_bytes"], 1)
+    if most < share and most * rows < ROWS_PER_COMPONENT * most_k:  # rows are very long
+        few = max(2 * most_k, FEWEST_ROWS) / rows
+        return min(share, max(most, few)) if config.init in NNDSVD else 0.0
+    return min(share, most)
 
 
 class RaceWork:
