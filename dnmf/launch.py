@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,7 +23,7 @@ from dnmf.fitting.start import put_start
 from dnmf.fitting.versions import check_same
 from dnmf.fitting.work import Executor
 from dnmf.interop import as_source
-from dnmf.interop.staging import WEIGHTS, stage
+from dnmf.interop.staging import STAGED, WEIGHTS, stage
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.lock import RunLock
 from dnmf.runs.memory import MemoryStore
@@ -80,7 +81,10 @@ def begin(
         raise
     listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
     with RunLock(store.path), discard_if_invalid(store):
-        return run_in_folder(Context(store, laid_out, oriented), executor, listen, config.max_time)
+        result = run_in_folder(
+            Context(store, laid_out, oriented), executor, listen, config.max_time
+        )
+        return _without_staged(store, result)
 
 
 def _of_dask(source: Source) -> bool:
@@ -139,14 +143,15 @@ def go_on(
     if found.done and V is None:
         return found
     data = None if V is None else matrix(V, weights, planned.config.missing)
-    context = _reopen(store, planned, data, executor)
-    if found.done:
+    context = _reopen(store, planned, data, executor, found.done)
+    if context is None:
         return found
     check_memory(planned, executor.resources())
     executor.check()
     locked = RunLock(store.path) if store.path else nullcontext()
     with locked:
-        return run_in_folder(context, executor, on_event or _ignore, max_time)
+        result = run_in_folder(context, executor, on_event or _ignore, max_time)
+        return _without_staged(store, result)
 
 
 def planned_run(path: str | os.PathLike[str]) -> Plan:
@@ -163,14 +168,14 @@ def _check_options(store: FolderStore, planned: Plan, config: FitConfig | None) 
 
 
 def _reopen(
-    store: FolderStore, planned: Plan, source: Source | None, executor: Executor
-) -> Context:
-    """The run's context; the data, where given, must be what it was begun with."""
+    store: FolderStore, planned: Plan, source: Source | None, executor: Executor, done: bool
+) -> Context | None:
+    """The run's context, None if it is done; data, where given, must be what it was begun with."""
     kind = planned.source["kind"] if planned.source else None
     if kind not in (None, "held"):
         if source is not None and not _is_same(store, planned, source):
             raise _other_data(store, planned, source.describe())
-        return Context.open(store.path)
+        return None if done else Context.open(store.path)
     if source is None:
         raise InputError(
             f"{store.path}: its data ({planned.description}) were only in memory; pass the same "
@@ -183,7 +188,14 @@ def _reopen(
     again, oriented = make_plan(source, planned.config, planned.mode)
     if again.source_metadata != planned.source_metadata:
         raise _other_data(store, planned, again.description)
-    return Context(store, planned, oriented)
+    return None if done else Context(store, planned, oriented)
+
+
+def _without_staged(store: FolderStore, result: Result) -> Result:
+    """The result of a run that needs its own copy of V no longer."""
+    for name in (STAGED, WEIGHTS):
+        shutil.rmtree(os.path.join(store.state_folder, name), ignore_errors=True)
+    return result
 
 
 def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:

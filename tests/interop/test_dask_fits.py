@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,9 +127,20 @@ def counted(block: np.ndarray, folder: str, sparse: bool) -> Any:
     return sp.csr_array(block) if sparse else block
 
 
-def staged_in(out: Path, sparse: bool) -> Any:
-    kind = "stacked" if sparse else "zarr"
-    return from_spec({"kind": kind, "location": str(out / ".dnmf" / "staged.zarr")})
+class Staged:
+    """Hears of a fit's steps, and keeps a copy of what it staged, which goes when it is done."""
+
+    def __init__(self, out: Path, sparse: bool) -> None:
+        self.there, self.copy = out / ".dnmf" / "staged.zarr", out.parent / "copy.zarr"
+        self.kind = "stacked" if sparse else "zarr"
+
+    def __call__(self, event: Any) -> None:
+        if not self.copy.exists():
+            shutil.copytree(self.there, self.copy)
+
+    def source(self) -> Any:
+        assert not self.there.exists()
+        return from_spec({"kind": self.kind, "location": str(self.copy)})
 
 
 def assert_same(result: Any, other: Any) -> None:
@@ -148,11 +160,12 @@ def test_staged_once_and_fitted(
     marks.mkdir()
     meta = sp.csr_array((0, 0), dtype=V.dtype) if sparse else V[:0, :0]
     x = da.from_array(V, chunks=(9, 16)).map_blocks(counted, str(marks), sparse, meta=meta)
-    result = dnmf.fit(x, out=out, executor=NoRoom(client), **LAYOUT)
+    staged = Staged(out, sparse)
+    result = dnmf.fit(x, out=out, executor=NoRoom(client), on_event=staged, **LAYOUT)
     assert result.details["layout"]["segments"] >= 24
     computed = len(list(marks.iterdir()))
     assert computed == 28 * 2 * (2 if sparse else 1)  # CSR is counted, too, before it is placed
-    read_again = dnmf.fit(staged_in(out, sparse), executor=Serial(), **LAYOUT)
+    read_again = dnmf.fit(staged.source(), executor=Serial(), **LAYOUT)
     assert_same(result, read_again)
     plain = dnmf.fit(sp.csr_array(V) if sparse else V, executor=Serial(), **LAYOUT)
     np.testing.assert_allclose(objectives(result), objectives(plain), rtol=1e-10)
@@ -176,10 +189,15 @@ def test_matrices_of_this_process_on_a_cluster(
     V: np.ndarray, client: Client, small_pieces: None, tmp_path: Path, make: Any
 ) -> None:
     given = make(V)
-    result = dnmf.fit(given, out=tmp_path / "out", client=client, **LAYOUT)
+    out = tmp_path / "out"
+    staged = Staged(out, sp.issparse(given))
+    result = dnmf.fit(given, out=out, client=client, on_event=staged, **LAYOUT)
     assert result.details["layout"]["segments"] >= 24
-    again = dnmf.fit(staged_in(tmp_path / "out", sp.issparse(given)), executor=Serial(), **LAYOUT)
+    again = dnmf.fit(staged.source(), executor=Serial(), **LAYOUT)
     assert_same(result, again)
+    assert_same(dnmf.fit(given, out=out, client=client, resume=True, **LAYOUT), again)
+    with pytest.raises(InputError, match="is not the matrix"):
+        dnmf.fit(given[1:], out=out, client=client, resume=True, **LAYOUT)
 
 
 @pytest.mark.timeout(120)
