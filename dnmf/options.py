@@ -21,6 +21,8 @@ ALIASES = {
 }
 
 
+MOST_ALPHA = 1e12
+
 OPTION_NAMES = (
     "k",
     "n_components",
@@ -195,4 +197,10 @@ def fit_config(options: dict[str, Any], init: str) -> FitConfig:
     if "dtype" in values:
         values["dtype"] = dtype_name(values["dtype"])
     values.update(divergence(values.get("loss", "frobenius"), values.get("beta")))
-    return FitConfig(models=(model,), init=init, **values)
+    config = FitConfig(models=(model,), init=init, **values)
+    if max(config.alphas) > MOST_ALPHA:
+        raise OptionError(
+            f"alpha_W or alpha_H is {max(config.alphas):g}; with more than {MOST_ALPHA:g} nothing "
+            f"but zeros is left, and products overflow"
+        )
+    return config
