@@ -104,7 +104,7 @@ def fit(
         is fitted before the first pass over V; 0 works without.
     sample_bytes : int or str, default "1GiB"
         Most bytes of the sample.
-    n_init : int, default 4
+    n_init : int, default 2
         Random starts that race on the sample.
     loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float
         The divergence, or beta of any other one, with scikit-learn's definitions.

@@ -124,6 +124,9 @@ class FitConfig:
         sparse V does not store; None, no entry.
     weights : bool
         Entries of V have weights, which are a matrix of their own.
+    residuals : bool
+        Near the end sum the objective entry by entry, where products would lose its digits; a
+        search among starts needs only their order.
     normalize : str or None
         ``"components"``: rows of H, ``"weights"``: columns of W are scaled to unit size (norm for
         least squares, else sum) in the result, the other factor accordingly.
@@ -145,7 +148,7 @@ class FitConfig:
     missing_chunks: str = "auto"
     sample: float = 0.2
     sample_bytes: int = 1 << 30
-    n_init: int = 4
+    n_init: int = 2
     beta: float | None = None
     solver: str | None = None
     alpha_W: float = 0.0
@@ -153,6 +156,7 @@ class FitConfig:
     l1_ratio: float = 0.0
     missing: str | None = None
     weights: bool = False
+    residuals: bool = True
     normalize: str | None = None
 
     def __post_init__(self) -> None:

@@ -89,7 +89,7 @@ _OPTIONS = (
         "--n-init",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Random starts that race on the sample [default: 4].",
+        help="Random starts that race on the sample [default: 2].",
     ),
     click.option(
         "--sample",

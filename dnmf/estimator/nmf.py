@@ -89,7 +89,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     dtype : {"float32", "float64"}, optional
         To compute in. By default float32 for X of float32, else float64, as in scikit-learn.
     n_init : int, default=1
-        Random starts that race before the fit; `dnmf.fit` takes 4 unless told otherwise.
+        Random starts that race before the fit; `dnmf.fit` takes 2 unless told otherwise.
 
     Attributes
     ----------

@@ -1,25 +1,28 @@
-"""Several random starts race on a small part of the sample; the best one goes on."""
+"""Several starts search on a small part of the sample; the H of the best one goes on."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from dnmf.config import FitConfig, ModelSpec
-from dnmf.fitting.context import Context, cached_work
+from dnmf.fitting.context import Context, cached_work, refs
 from dnmf.fitting.factors import read_H
 from dnmf.fitting.memory import RACE_BYTES
 from dnmf.fitting.objective import loss_of, tall_and_wide
 from dnmf.fitting.plan import make_plan
 from dnmf.fitting.rowsets import race_rows
+from dnmf.fitting.search import Fitted, search
 from dnmf.fitting.start import put_start
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.work import InProcess, Step
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H
+from dnmf.init.random import random_H
 from dnmf.linalg.weighted import WeightedCSR
 from dnmf.runs.memory import MemoryStore
 from dnmf.sources import open_source
@@ -32,23 +35,27 @@ __all__ = ["RaceWork", "race_share"]
 SHARE = 0.1
 ROWS_PER_COMPONENT = 50
 FEWEST_ROWS = 20
-TOL = 1e-3
-HEAT_PASSES = 8
-"""Passes of every start, after which the best one is known well enough."""
+FEWEST_BYTES = 4 << 20
+"""Rows of fewer bytes are quick to go over: what they say of V costs little."""
 
+TOL = 1e-3
 PASSES = 40
-"""Most passes of the best one."""
+"""Most passes until a start has converged."""
+
+DEAR_PASSES = 20
+"""The same for losses other than least squares."""
 
 
 def race_share(context: Context, scan: dict[str, Any]) -> float:
     """Which share of the sample the starts race on; 0 where there is nothing to win.
 
-    A tenth of the sample's rows (2% of V's by default), at least 50 per component.
+    A tenth of the sample's rows (2% of V's by default), at least 50 per component and 4 MiB.
     """
     config = context.plan.config
     rows = sum(scan["sample_rows"])
     most_k = max(model.k for model in config.models)
-    share = max(SHARE, ROWS_PER_COMPONENT * most_k / max(rows, 1))
+    enough = FEWEST_BYTES / max(scan["sample_bytes"], 1)
+    share = max(SHARE, ROWS_PER_COMPONENT * most_k / max(rows, 1), enough)
     if share >= 0.5:  # small data: the starts race on all of it
         share = 1.0 if config.n_init > 1 or config.init in NNDSVD else 0.0
     most = RACE_BYTES / max(scan["sample_bytes"], 1)
@@ -59,11 +66,7 @@ def race_share(context: Context, scan: dict[str, Any]) -> float:
 
 
 class RaceWork:
-    """A leaf per start: a fit in memory by the same loop. Piece 0: their results.
-
-    In the phase ``"race"`` every start takes a few passes; in ``"final"`` the H that won goes on
-    until it has converged on these rows.
-    """
+    """A leaf per start: a search in memory whose fits are the same loop. Piece 0: their results."""
 
     pieces = 1
 
@@ -72,13 +75,11 @@ class RaceWork:
         self.step = step
         config = context.plan.config
         state = context.record(step.index - 1)["state"]
-        self.final = state["phase"] == "final"
-        starts = 1 if self.final else config.n_init
+        starts = config.n_init if config.init == "random" else 1
         self.starts = [(m, start) for m in step.models for start in range(starts)]
         self.segments = len(self.starts)
         self.fan_in = config.fan_in
         self.scan = state["scan"]
-        self.given = [ModelState.from_json(model).plain for model in state["models"]]
         self._lock = threading.Lock()
         self._rows: Matrix | None = None
 
@@ -87,59 +88,77 @@ class RaceWork:
         return cached_work, (RaceWork, path, self.context.plan.run_id, self.step)
 
     def leaf(self, segment: int) -> list[Any]:
-        """Fit one start; its H is stored, its objective returned."""
+        """Search from one start; its H is stored, its objective returned."""
         model, start = self.starts[segment]
         with self._lock:
             if self._rows is None:
                 share = race_share(self.context, self.scan)
                 self._rows = race_rows(self.context, self.scan, share)
-        state, store = self._fit(model, start, self._rows)
-        assert state.pair is not None
-        H = read_H(store, state.plain)
-        ref = self.context.store.put(f"race/{model}-{start}", H)
-        result = {"model": model, "start": start, "H": [ref.to_json()], "passes": state.passes}
-        result["W_sums"] = state.pair.W_sums
-        return [[{**result, "objective": state.pair.objective}]]
+        found = self._search(model, start, self._rows)
+        ref = self.context.store.put(f"race/{model}-{start}", found.H)
+        result = {"model": model, "start": start, "H": [ref.to_json()], "passes": found.passes}
+        return [[{**result, "W_sums": found.W_sums, "objective": found.objective}]]
 
-    def _fit(self, model: int, start: int, rows: Matrix) -> tuple[ModelState, MemoryStore]:
+    def _search(self, model: int, start: int, rows: Matrix) -> Fitted:
+        config = self.context.plan.config
+        spec = config.models[model]
+        fit = partial(self._fit, rows)
+        if config.init in NNDSVD:
+            return fit(self._singular(spec, rows), PASSES, TOL)
+        seed = spec.seed + (start << 32) + (model << 48)
+        sums = self.context.store.get(refs([self.scan["columns"]])[0])[2]  # of the sample
+
+        def draw(stream: int, count: int) -> np.ndarray:
+            return random_H(seed, stream, count, 0, sums, self.context.plan.dtype)
+
+        most = min(rows.shape)
+        if config.loss == "frobenius":
+            return search(fit, draw, spec.k, most, TOL, PASSES)
+        # what merging costs is measured by least squares: it may mislead other losses, whose
+        # passes are dearer besides
+        if start % 2 == 0 or config.loss != "kullback-leibler":
+            return fit(draw(0, spec.k), DEAR_PASSES, TOL)
+        return search(fit, draw, spec.k, most, TOL, DEAR_PASSES, cycles=1)
+
+    def _fit(self, rows: Matrix, H: np.ndarray, passes: int, tol: float) -> Fitted:
         from dnmf.fitting.loop import run  # the loop schedules races, and runs inside them
 
         plan = self.context.plan
-        spec = plan.config.models[model]
         alpha_W, alpha_H = tall_and_wide(plan)
         config = plan.config.replace(
-            models=(ModelSpec(spec.k, spec.seed + (start << 32) + (model << 48)),),
-            tol=TOL,
-            max_passes=PASSES if self.final else HEAT_PASSES,
-            init="custom" if self.final else "random",
+            models=(ModelSpec(len(H), 0),),
+            tol=tol,
+            max_passes=passes,
+            init="custom",
             max_time=None,
             dtype=plan.dtype,
             max_block=FitConfig.max_block,
             segments=None,
             slab_size=FitConfig.slab_size,
             sample=0.0,
+            residuals=False,
             alpha_W=alpha_W,
             alpha_H=alpha_H,
             missing="zeros" if plan.config.masked else None,
         )
         laid_out, source = make_plan(_source(rows), config)
         store = MemoryStore()
-        if self.final:
-            laid_out = put_start(store, laid_out, self._given_H(model, rows))
+        laid_out = put_start(store, laid_out, H)
         store.create(laid_out.to_json())
         record = run(Context(store, laid_out, source), InProcess(), lambda event: None)
-        return ModelState.from_json(record["state"]["models"][0]), store
+        state = ModelState.from_json(record["state"]["models"][0])
+        assert state.pair is not None
+        WtW = store.get(refs([state.pair.WtW])[0])
+        found = read_H(store, state.plain)
+        return Fitted(state.pair.objective, found, WtW, state.pair.W_sums, state.passes)
 
-    def _given_H(self, model: int, rows: Matrix) -> np.ndarray:
-        """Of the start that won, or of the one there is: from the singular vectors."""
-        config = self.context.plan.config
-        if config.init not in NNDSVD:
-            return read_H(self.context.store, self.given[model])
-        spec = config.models[model]
+    def _singular(self, spec: ModelSpec, rows: Matrix) -> np.ndarray:
+        """The start from the singular vectors."""
         exact = loss_of(self.context.plan, 1).extrapolates  # its steps can leave zero
         if isinstance(rows, WeightedCSR):
             rows = rows.entries
-        return nndsvd_H(rows, spec.k, spec.seed, config.init, positive=not exact)
+        init = self.context.plan.config.init
+        return nndsvd_H(rows, spec.k, spec.seed, init, positive=not exact)
 
     def combine(self, piece: int, parts: Sequence[Any]) -> Any:
         return [result for part in parts for result in part]

@@ -18,20 +18,15 @@ SAMPLE_PASSES = 30
 
 
 def first_phase(context: Context, scan: dict[str, Any]) -> str:
-    """Where a fit goes from the scan: ``"race"``, ``"final"``, ``"sample"`` or ``"full"``."""
+    """Where a fit goes from the scan: ``"race"``, ``"sample"`` or ``"full"``."""
     plan = context.plan
     if not plan.sample or plan.config.init == "custom" or not sum(scan["sample_rows"]):
         return "full"
-    if not race_share(context, scan):
-        return phase_after_race(context, "final")
-    several = plan.config.init == "random" and plan.config.n_init > 1
-    return "race" if several else "final"
+    return "race" if race_share(context, scan) else phase_after_race(context)
 
 
-def phase_after_race(context: Context, phase: str) -> str:
-    """The winner's final; then the sample, unless it holds every row: its passes are full ones."""
-    if phase == "race":
-        return "final"
+def phase_after_race(context: Context) -> str:
+    """The sample, unless it holds every row: its passes are full ones."""
     return "sample" if context.plan.sample < 1 else "full"
 
 
@@ -49,7 +44,7 @@ def next_step(context: Context, record: dict[str, Any], attempt: str) -> Step | 
     if state["models"] is None:
         kind = "scan" if plan.mode == "fit" else "transform"
         return Step(index, kind, everything, attempt)
-    if state["phase"] in ("race", "final"):
+    if state["phase"] == "race":
         return Step(index, "race", everything, attempt, rows="sample")
     states = [ModelState.from_json(model) for model in state["models"]]
     active = tuple(m for m in everything if states[m].stop_reason is None)
@@ -66,6 +61,8 @@ def wants_residual(context: Context, record: dict[str, Any], state: ModelState) 
     """Whether the next pass computes residuals entry by entry: near the end, or near rounding."""
     config, scan = context.plan.config, record["state"]["scan"]
     sampling = record["state"]["phase"] == "sample"
+    if not config.residuals:
+        return False
     if state.passes + 1 >= config.max_passes and not sampling:
         return True
     if state.pair is None:

@@ -72,11 +72,11 @@ def _after_race(
         models[model] = ModelState(pair=None, plain=best["H"], weights=weights).to_json()
         for result in mine:
             facts = {name: result[name] for name in ("model", "start", "objective", "passes")}
-            rows.append({"kind": record["state"]["phase"], **facts, "won": result is best, **cost})
+            rows.append({"kind": "race", **facts, "won": result is best, **cost})
     state = {
         **record["state"],
         "models": models,
-        "phase": phase_after_race(context, record["state"]["phase"]),
+        "phase": phase_after_race(context),
     }
     return {**record, "state": state, "sample_history": [*record["sample_history"], *rows]}
 

@@ -298,5 +298,6 @@ def test_any_matrix_is_fitted_no_worse_than_its_zero(
     assert residual <= np.linalg.norm(X)
     assert model.reconstruction_err_ == pytest.approx(residual, abs=1e-6 * np.linalg.norm(X))
     rows = np.linalg.norm(X - model.transform(X) @ model.components_, axis=1)
-    slack = 1e-3 * np.linalg.norm(X, axis=1)  # components may be linearly dependent
+    dependent = np.linalg.matrix_rank(model.components_) < k  # rows are solved slowly then
+    slack = (1e-2 if dependent else 1e-3) * np.linalg.norm(X, axis=1)
     assert np.all(rows <= np.linalg.norm(X - W @ model.components_, axis=1) + slack)

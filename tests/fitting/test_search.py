@@ -1,0 +1,68 @@
+"""Starts that miss a component find it before the full passes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import dnmf
+from dnmf.executors.serial import Serial
+from dnmf.fitting.search import Fitted, search
+
+
+def topics(n: int, d: int, k: int, seed: int) -> tuple[sp.csr_array, np.ndarray]:
+    """Sparse counts from k narrow topics, and the topics."""
+    rng = np.random.default_rng(seed)
+    H = rng.gamma(0.03, size=(k, d))
+    H /= H.sum(axis=1, keepdims=True)
+    W = rng.dirichlet(np.full(k, 0.15), size=n) * rng.gamma(2.0, 30.0, size=(n, 1))
+    return sp.csr_array(rng.poisson(W @ H).astype(np.float32)), H
+
+
+def test_no_planted_component_is_missed() -> None:
+    """A random start alone misses one for some of the seeds; after a search for none."""
+    V, H = topics(4000, 600, 16, 7)
+
+    def objective(**options: Any) -> float:
+        value = dnmf.fit(V, 16, executor=Serial(), **options).objective
+        assert value is not None
+        return value
+
+    truth = objective(init=H.astype(np.float32), sample=0)
+    searched = [objective(seed=seed) / truth for seed in range(5)]
+    alone = [objective(seed=seed, sample=0, max_passes=40) / truth for seed in range(5)]
+    assert max(searched) <= 1.0005
+    assert sum(ratio >= 1.001 for ratio in alone) >= 2
+
+
+def test_a_search_counts_its_passes_and_never_returns_what_is_worse() -> None:
+    calls: list[tuple[int, int, float]] = []
+
+    def fit(H: np.ndarray, passes: int, tol: float) -> Fitted:
+        calls.append((len(H), passes, tol))
+        objective = [9.0, 5.0, 4.0, 6.0, 3.9, 3.0][min(len(calls) - 1, 5)]
+        return Fitted(objective, H, np.eye(len(H)), None, passes)
+
+    def draw(stream: int, rows: int) -> np.ndarray:
+        return np.random.default_rng(stream).random((rows, 30))
+
+    found = search(fit, draw, 10, 30, 1e-3, 40)
+    assert calls[0][0] == 15
+    assert {k for k, _, _ in calls[1::2]} == {10}
+    assert calls[2][0] == 12  # two more
+    assert found.objective == 3.0
+    assert found.H.shape == (10, 30)
+    assert found.passes == sum(passes for _, passes, _ in calls)
+
+
+@pytest.mark.parametrize(("k", "most"), [(1, 5), (4, 4), (6, 3)])
+def test_where_no_more_components_can_be_told_apart_there_is_one_fit(k: int, most: int) -> None:
+    calls = []
+
+    def fit(H: np.ndarray, passes: int, tol: float) -> Fitted:
+        calls.append(len(H))
+        return Fitted(1.0, H, np.eye(len(H)), None, 1)
+
+    search(fit, lambda stream, rows: np.ones((rows, 7)), k, most, 1e-3, 40)
+    assert calls == [k]
