@@ -129,6 +129,14 @@ def scale(session: Session) -> Iterable[Figure]:
 
 
 @benchmark
+def study(session: Session) -> Iterable[Figure]:
+    """Many models in the same reads, against the same fits one after the other."""
+    from benchmarks import study
+
+    yield from study.run(session)
+
+
+@benchmark
 def start(session: Session) -> Iterable[Figure]:
     """The whole process of `dnmf fit` on 1 MB."""
     from benchmarks import start

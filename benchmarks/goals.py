@@ -23,8 +23,12 @@ __all__ = [
     "READS_SMALL",
     "READS_STOPPED",
     "READS_WORST",
+    "SAME",
     "START_CLUSTER",
     "START_SERIAL",
+    "STUDY_PEER",
+    "STUDY_READS",
+    "STUDY_SINGLE",
     "memory_pass",
 ]
 
@@ -48,6 +52,11 @@ PEERS_SMALL = Goal(1, at_least=True)
 OVERHEAD = Goal(0.1)
 EFFICIENCY = Goal(0.9, at_least=True)
 CHUNKS_PASS = Goal(1.3)
+
+STUDY_READS = Goal(2)
+STUDY_SINGLE = Goal(3, at_least=True)
+STUDY_PEER = Goal(5, at_least=True)
+SAME = Goal(1e-5)
 
 START_CLUSTER = Goal(3)
 START_SERIAL = Goal(1.2)

@@ -18,7 +18,9 @@ from dnmf.fitting.report import PlanReport
 from dnmf.fitting.work import Executor
 from dnmf.launch import begin, go_on, matrix, planned_run
 from dnmf.options import OPTION_NAMES, fit_config, given_start, given_W, merge_aliases
+from dnmf.runs.models import Models, is_batch
 from dnmf.runs.result import Result
+from dnmf.study.study import Study
 
 __all__ = ["choose_executor", "convert", "fit", "open", "plan", "resume", "transform"]
 
@@ -230,17 +232,18 @@ def resume(
     max_time: float | None = None,
     executor: Executor | None = None,
     on_event: Listener | None = None,
-) -> Result:
+) -> Any:
     """Go on with a run that was interrupted, from its last committed step.
 
     A finished run is opened and returned as it is.
     """
-    return go_on(path, choose_executor(client, executor), on_event, max_time, None, None)
+    found = go_on(path, choose_executor(client, executor), on_event, max_time, None, None)
+    return Study(found) if isinstance(found, Models) else found
 
 
-def open(path: str | os.PathLike[str]) -> Result:
-    """Open a result, or the best committed pair of a run in progress."""
-    return Result.open(path)
+def open(path: str | os.PathLike[str]) -> Any:
+    """Open a result or a study, or what is committed of a run in progress."""
+    return Study.open(path) if is_batch(path) else Result.open(path)
 
 
 def plan(

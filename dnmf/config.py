@@ -60,11 +60,14 @@ class ModelSpec:
     k : int
         Number of components.
     seed : int
-        Seed of its random start.
+        Seed of its random start, and of what it leaves out.
+    fold : int or None
+        Which part of V it does not see, so that its error there can be measured; None sees all.
     """
 
     k: int
     seed: int
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,13 @@ class FitConfig:
     residuals : bool
         Near the end sum the objective entry by entry, where products would lose its digits; a
         search among starts needs only their order.
+    holdout : str or None
+        How models that have a fold leave out: ``"bicv"``, a part of the rows and of the columns;
+        ``"speckled"``, single entries.
+    folds : int
+        Into how many parts rows and columns are cut for them.
+    batch : bool
+        Each model has a result of its own, in a group of its own.
     normalize : str or None
         ``"components"``: rows of H, ``"weights"``: columns of W are scaled to unit size (norm for
         least squares, else sum) in the result, the other factor accordingly.
@@ -158,6 +168,9 @@ class FitConfig:
     weights: bool = False
     residuals: bool = True
     normalize: str | None = None
+    holdout: str | None = None
+    folds: int = 5
+    batch: bool = False
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -165,11 +178,15 @@ class FitConfig:
         for model in self.models:
             whole_number(model.k, "k", 1)
             whole_number(model.seed, "seed", 0)
+            if model.fold is not None and not 0 <= model.fold < self.folds:
+                raise OptionError(f"fold is {model.fold}; there are {self.folds}, from 0 on")
         whole_number(self.max_passes, "max_passes", 1)
         whole_number(self.fan_in, "fan_in", 2)
         for name in ("block_size", "max_block", "slab_size"):
             whole_number(getattr(self, name), name, 1)
         whole_number(self.n_init, "n_init", 1)
+        whole_number(self.folds, "folds", 2)
+        _one_of(self.holdout, "holdout", (None, "bicv", "speckled"))
         whole_number(self.sample_bytes, "sample_bytes", 0)
         if not (isinstance(self.sample, (int, float)) and 0 <= self.sample <= 1):
             raise OptionError(f"sample is {self.sample!r}; it must be a share between 0 and 1")
@@ -220,6 +237,10 @@ class FitConfig:
     def penalized(self) -> bool:
         """Whether W or H is penalised, which fixes their scales."""
         return any(self.alphas)
+
+    def knows_missing(self, model: ModelSpec) -> bool:
+        """Whether this model's loss is over some of the entries only."""
+        return self.masked or (self.holdout == "speckled" and model.fold is not None)
 
     @property
     def total_k(self) -> int:

@@ -16,6 +16,7 @@ from dnmf.executors.serial import Serial
 from dnmf.fitting.context import Context
 from dnmf.fitting.drive import discard_if_invalid, run_in_folder, run_in_memory
 from dnmf.fitting.events import Listener, Planned
+from dnmf.fitting.groups import grouped
 from dnmf.fitting.memory import MemoryNeed, check_memory
 from dnmf.fitting.plan import Plan, make_plan
 from dnmf.fitting.report import PlanReport
@@ -27,6 +28,7 @@ from dnmf.interop.staging import STAGED, WEIGHTS, stage
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.lock import RunLock
 from dnmf.runs.memory import MemoryStore
+from dnmf.runs.models import open_models
 from dnmf.runs.result import Result
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
@@ -51,8 +53,11 @@ def begin(
     on_event: Listener | None,
     H: np.ndarray | None,
     W: np.ndarray | None,
-) -> Result:
-    """Plan, create the run, put its start, and run it; ``data`` are V and its weights or None."""
+) -> Any:
+    """Plan, create the run, put its start, and run it: a Result, or Models for a batch.
+
+    ``data`` are V and its weights or None.
+    """
     listen = on_event or _ignore
     source = matrix(*data, config.missing, getattr(executor, "client", None))
     serial = isinstance(executor, Serial)
@@ -121,7 +126,8 @@ def _lay_out(
 ) -> tuple[Plan, Source, MemoryNeed]:
     """The plan, the source as it will be read, and the memory that the plan needs."""
     laid_out, oriented = make_plan(source, config, mode)
-    return laid_out, oriented, check_memory(laid_out, executor.resources())
+    laid_out, need = grouped(laid_out, executor.resources())
+    return laid_out, oriented, need
 
 
 def go_on(
@@ -132,7 +138,7 @@ def go_on(
     V: Any,
     config: FitConfig | None,
     weights: Any = None,
-) -> Result:
+) -> Any:
     """Continue a run; V, weights and config, where given, must be those that it began with."""
     found = Result.open(path)
     store = FolderStore(path)
@@ -141,17 +147,21 @@ def go_on(
     planned = planned_run(path)
     _check_options(store, planned, config)
     if found.done and V is None:
-        return found
+        return _opened(planned, store)
     data = None if V is None else matrix(V, weights, planned.config.missing)
     context = _reopen(store, planned, data, executor, found.done)
     if context is None:
-        return found
+        return _opened(planned, store)
     check_memory(planned, executor.resources())
     executor.check()
     locked = RunLock(store.path) if store.path else nullcontext()
     with locked:
         result = run_in_folder(context, executor, on_event or _ignore, max_time)
         return _without_staged(store, result)
+
+
+def _opened(planned: Plan, store: FolderStore) -> Any:
+    return open_models(store.path) if planned.config.batch else Result.open(store.path)
 
 
 def planned_run(path: str | os.PathLike[str]) -> Plan:
@@ -191,7 +201,7 @@ def _reopen(
     return None if done else Context(store, planned, oriented)
 
 
-def _without_staged(store: FolderStore, result: Result) -> Result:
+def _without_staged(store: FolderStore, result: Any) -> Any:
     """The result of a run that needs its own copy of V no longer."""
     for name in (STAGED, WEIGHTS):
         shutil.rmtree(os.path.join(store.state_folder, name), ignore_errors=True)

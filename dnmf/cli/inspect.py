@@ -32,7 +32,11 @@ def command(run: str, as_json: bool) -> None:
     import dnmf
 
     result = dnmf.open(run)
-    if as_json:
+    if isinstance(result, dnmf.Study):
+        from dnmf.cli.study import study_json, study_lines
+
+        click.echo(study_json(result) if as_json else study_lines(result, run))
+    elif as_json:
         click.echo(json.dumps(result.inspect(), indent=2))
     else:
         click.echo(_for_people(result, run))

@@ -25,9 +25,14 @@ COMMANDS = {
     "inspect": "Show what a run holds and how far it is.",
     "transform": "Compute W of new rows for the H of a fit.",
     "convert": "Rechunk a matrix, or convert it to Zarr.",
+    "study": "How many components: many models in the same reads.",
+    "report": "Draw a result or a study as one HTML page.",
     "demo": "Try it out: topics of Python's docstrings, or a matrix of any size.",
 }
 """Name (also of the module in this folder) and what ``dnmf --help`` says about it."""
+
+MODULES = {"report": "report_page"}
+"""Modules of another name."""
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended and that left nothing to go on with."""
@@ -42,7 +47,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"dnmf.cli.{name}").command
+        module = MODULES.get(name, name)
+        command: click.Command = import_module(f"dnmf.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "layout_options",
     "local_options",
     "overwrite",
+    "type_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -81,6 +82,14 @@ debug_option = click.option(
 
 def layout_options(function: F) -> F:
     """``-k``, ``--dtype``, ``--block-size``: what decides the plan besides the data."""
+    function = click.option(
+        "-k", type=click.IntRange(min=1), metavar="N", required=True, help="Number of components."
+    )(type_options(function))
+    return function
+
+
+def type_options(function: F) -> F:
+    """``--dtype``, ``--block-size``."""
     for option in (
         click.option(
             "--block-size", type=SIZE, help="Bytes of a decoded block of rows [default: 32MiB]."
@@ -89,13 +98,6 @@ def layout_options(function: F) -> F:
             "--dtype",
             type=click.Choice(["float32", "float64"]),
             help="Type to compute in [default: by the data].",
-        ),
-        click.option(
-            "-k",
-            type=click.IntRange(min=1),
-            metavar="N",
-            required=True,
-            help="Number of components.",
         ),
     ):
         function = option(function)

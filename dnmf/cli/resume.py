@@ -31,9 +31,15 @@ def command(run: str, max_time: float | None, cluster: ClusterOptions) -> None:
     from dnmf.cli.report import summary
 
     result = dnmf.open(run)
+    study = isinstance(result, dnmf.Study)
     if result.done:
         click.echo("this fit is finished; nothing to do")
     else:
         with resumable(run, cluster.arguments()), cluster.running() as where, listener() as listen:
             result = dnmf.resume(run, **where, max_time=max_time, on_event=listen)
-    click.echo(f"\n{summary(result, run)}")
+    if study:
+        from dnmf.cli.study import study_summary
+
+        click.echo(f"\n{study_summary(result, run)}")
+    else:
+        click.echo(f"\n{summary(result, run)}")

@@ -11,9 +11,16 @@ from dnmf.fitting.context import Context
 from dnmf.fitting.events import Listener
 from dnmf.fitting.loop import run
 from dnmf.fitting.memory import predict_memory
-from dnmf.fitting.publish import finish_publication, memory_arrays, summary
+from dnmf.fitting.publish import (
+    batch_summary,
+    finish_publication,
+    memory_arrays,
+    summary,
+)
+from dnmf.fitting.publish_work import published
 from dnmf.fitting.work import Executor
 from dnmf.runs.folder import FolderStore
+from dnmf.runs.models import Models, open_models
 from dnmf.runs.result import Result
 
 __all__ = ["discard_if_invalid", "run_in_folder", "run_in_memory"]
@@ -21,19 +28,27 @@ __all__ = ["discard_if_invalid", "run_in_folder", "run_in_memory"]
 
 def run_in_memory(
     context: Context, executor: Executor, listen: Listener, max_time: float | None
-) -> Result:
+) -> Result | Models:
     """Run to the end and keep W and H in this process."""
     record = run(context, executor, listen, max_time)
-    W, H = memory_arrays(context, record)
-    facts = summary(context.plan, record)
+    if context.plan.config.batch:
+        results = [_in_memory(context, record, m) for m, _ in published(context.plan)]
+        return Models(None, True, results, batch_summary(context.plan, record))
+    return _in_memory(context, record, 0)
+
+
+def _in_memory(context: Context, record: dict[str, Any], model: int) -> Result:
+    W, H = memory_arrays(context, record, model)
+    facts = summary(context.plan, record, model)
     named = ("objective", "relative_error", "stop_reason", "config", "fingerprint", "versions")
     values: Mapping[str, Any] = {name: facts.pop(name) for name in named}
-    return Result.in_memory(W, H, history=record["history"], details=facts, **values)
+    history = [row for row in record["history"] if row["model"] == model]
+    return Result.in_memory(W, H, history=history, details=facts, **values)
 
 
 def run_in_folder(
     context: Context, executor: Executor, listen: Listener, max_time: float | None
-) -> Result:
+) -> Result | Models:
     """Run to the end, or as far as it goes, and publish the result in the run folder.
 
     Raises
@@ -47,7 +62,7 @@ def run_in_folder(
         executor.probe(store.path)
         record = run(context, executor, listen, max_time)
         finish_publication(context, record)
-    return Result.open(store.path)
+    return open_models(store.path) if context.plan.config.batch else Result.open(store.path)
 
 
 @contextmanager

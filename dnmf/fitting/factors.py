@@ -8,20 +8,20 @@ import numpy as np
 
 from dnmf.fitting.context import refs
 from dnmf.fitting.state import ModelState, Pair
-from dnmf.losses.base import Factor, Loss, Penalties
-from dnmf.runs.base import RunStore
+from dnmf.losses.base import Loss, Penalties
+from dnmf.runs.base import Reader
 
-__all__ = ["load_factor", "load_rows", "normalize", "read_H"]
+__all__ = ["load_H", "load_rows", "normalize", "read_H"]
 
 
-def read_H(store: RunStore, pieces: list[list[str]]) -> np.ndarray:
+def read_H(store: Reader, pieces: list[list[str]]) -> np.ndarray:
     """Put column slabs together, a fresh (k, d) array."""
     return np.concatenate([store.get(ref) for ref in refs(pieces)], axis=1)
 
 
-def load_factor(
-    store: RunStore, state: ModelState, loss: Loss, sparse: bool, column_sums: np.ndarray
-) -> tuple[Factor, np.ndarray]:
+def load_H(
+    store: Reader, state: ModelState, loss: Loss, column_sums: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """H of the next pass, and what the rows' rescaling means for a warm W.
 
     Parameters
@@ -31,7 +31,7 @@ def load_factor(
 
     Returns
     -------
-    factor : Factor
+    H : (k, d) array
         Rows of H have unit norm (zero rows stay zero), unless penalties fix their scale.
     W_scale : (k,) float64 array
         The committed W times this is the warm start; 0 for components to be revived.
@@ -55,7 +55,7 @@ def load_factor(
         if free:
             scale *= normalize(H)
     scale[state.revive] = 0.0
-    return loss.prepare(H, sparse), scale
+    return H, scale
 
 
 def normalize(H: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ def _least(rising: tuple[float, float], falling: tuple[float, float]) -> float:
 
 
 def load_rows(
-    store: RunStore,
+    store: Reader,
     pieces: list[list[str]] | None,
     segment: int,
     shape: tuple[int, int],

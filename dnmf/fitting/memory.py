@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dnmf.config import MIB, FitConfig, Resources
+from dnmf.config import MIB, FitConfig, ModelSpec, Resources
 from dnmf.errors import MemoryPlanError
 from dnmf.fitting.plan import Plan, chunk_rows, loss_shape
 from dnmf.init.nndsvd import NNDSVD
@@ -36,6 +36,8 @@ RACE_BYTES = 64 * MIB
 RACE_SHARE, RACE_ROWS, FEWEST_RACE_ROWS, FEWEST_RACE_BYTES = 0.1, 50, 20, 4 * MIB
 """Share of the sample on which starts race, but at least so many rows per component, rows, bytes:
 bounds of what ``race_work.race_share`` chooses."""
+SPECKLED_TILE = 40 * MIB
+"""A tile taken apart into entries that are seen and left out, with their random numbers."""
 
 KEPT = 0.55
 """Share of a worker's limit up to which it keeps segments: Dask spills from 0.6 on."""
@@ -73,20 +75,34 @@ class MemoryNeed:
 
 def predict_memory(plan: Plan, threads: int) -> MemoryNeed:
     """Predict the peak of a worker that runs ``threads`` tasks at a time."""
+    models = plan.config.models
+    groups = [tuple(models[m] for m in group) for group in plan.groups] or [models]
+    needs = [_predicted(plan, group, threads) for group in groups]
+    return max(needs, key=lambda need: need.total)
+
+
+def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> MemoryNeed:
+    """The same with these models in every pass."""
     d, item = plan.shape[1], np.dtype(plan.dtype).itemsize
-    kd, loss = plan.config.total_k * d, loss_shape(plan.config)
-    rows = sum(loss.statistic_rows(model.k, d) for model in plan.config.models)
+    k = sum(model.k for model in models)
+    losses = [loss_shape(plan.config, model) for model in models]
+    kd, several = k * d, len(models) > 1
+    rows = sum(x.statistic_rows(model.k, d) for x, model in zip(losses, models, strict=True))
     fitting = plan.mode != "transform"
     sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8 if fitting else 0
-    sums += max(loss.scratch_bytes(model.k, d) for model in plan.config.models)
-    tasks = [_pass_task(plan, item, sums), _publish_task(plan, item)]
+    sums += max(x.scratch_bytes(model.k, d) for x, model in zip(losses, models, strict=True))
+    if plan.config.holdout == "speckled":
+        sums += SPECKLED_TILE
+    tasks = [_pass_task(plan, item, sums, k, several), _publish_task(plan, item)]
     if plan.sample:
-        tasks += [_scan_task(plan, item), _sample_task(plan, item) + sums]
+        tasks += [_scan_task(plan, item), _sample_task(plan, item, k) + sums]
         tasks += [_race_task(plan) + sums]
     per_task = max(tasks)
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
+    if several:  # stacked, and without the columns that are left out
+        shared += 2 * kd * item
     widest = max(b - a for a, b in pairwise(plan.slab_starts))
-    finish = (H_STEP_ARRAYS * plan.config.total_k + 2 * (rows - plan.config.total_k)) * widest * 8
+    finish = (H_STEP_ARRAYS * k + 2 * (rows - k)) * widest * 8
     waiting = _waiting(plan) * rows * d * 8
     last = rows * d * 8 + threads * (finish - per_task)  # when all is added nothing is read
     reduction = max(waiting, last) if fitting else 0
@@ -118,14 +134,14 @@ def _converted(plan: Plan, nbytes: int, item: int) -> int:
     return nbytes * item // np.dtype(plan.stored_dtype).itemsize
 
 
-def _pass_task(plan: Plan, item: int, sums: int) -> int:
+def _pass_task(plan: Plan, item: int, sums: int, k: int, several: bool) -> int:
     """Blocks, V H' with the start of W, its sums, and W of a segment (old, new, as written)."""
-    k, rows = plan.config.total_k, plan.largest_block[0]
+    rows, copies = plan.largest_block[0], 4 if several else 3
     segment_rows = max(b - a for a, b in pairwise(plan.row_starts))
-    blocks, work = _block_bytes(plan, item), rows * k * (3 * item + 8) + sums
+    blocks, work = _block_bytes(plan, item), rows * k * (copies * item + 8) + sums
     if plan.blocks == plan.segments:  # nothing is read meanwhile
         blocks -= min(work, plan.largest_block[2])
-    return blocks + work + 3 * segment_rows * k * item
+    return blocks + work + copies * segment_rows * k * item
 
 
 def _publish_task(plan: Plan, item: int) -> int:
@@ -143,14 +159,14 @@ def _scan_task(plan: Plan, item: int) -> int:
     return blocks - int(min(kept, plan.largest_block[2])) + int(kept) + columns
 
 
-def _sample_task(plan: Plan, item: int) -> int:
+def _sample_task(plan: Plan, item: int, k: int) -> int:
     """A group of the sample's pieces, joined to blocks, and W of its rows."""
     kept = plan.bytes_per_read * plan.growth * plan.sample
     piece = max(plan.segment_bytes) * plan.growth * plan.sample
     alone = piece >= GROUP_BYTES  # nothing is joined
     group = piece if alone else min(kept, GROUP_BYTES + piece)
     rows = plan.shape[0] * plan.sample * group / max(kept, 1)
-    return int((1 if alone else 2) * group + rows * plan.config.total_k * (6 * item + 8))
+    return int((1 if alone else 2) * group + rows * k * (6 * item + 8))
 
 
 def _race_task(plan: Plan) -> int:
@@ -162,7 +178,8 @@ def _race_task(plan: Plan) -> int:
     if not share:
         return 0
     piece = max(plan.segment_bytes) * plan.growth * plan.sample
-    return int(2.75 * share * kept + piece + H_STEP_ARRAYS * 8 * k * plan.shape[1])
+    copies = 2.75 if len(plan.config.models) == 1 else 3.75
+    return int(copies * share * kept + piece + H_STEP_ARRAYS * 8 * k * plan.shape[1])
 
 
 def share_to_race(config: FitConfig, rows: float, nbytes: float) -> float:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from dnmf.faultpoints import reach
+from dnmf.fitting.batch import Batch, Model, Sums
 from dnmf.fitting.context import Context, Loaded, Loader, cached_work
-from dnmf.fitting.factors import load_factor, load_rows
-from dnmf.fitting.objective import loss_of
+from dnmf.fitting.factors import load_rows
 from dnmf.fitting.rowsets import open_rows
 from dnmf.fitting.state import MOST_TRIES, ModelState
 from dnmf.fitting.work import Step
 from dnmf.linalg.blas import numeric_fingerprint
-from dnmf.losses.base import Candidate, Factor, SmallStats
+from dnmf.losses.base import Candidate, SmallStats
+from dnmf.losses.held import HeldStats
+from dnmf.runs.base import ReadOnce
 
 __all__ = ["PassWork"]
 
@@ -29,13 +32,17 @@ class PassStats:
     """Piece 0 of a pass: per model the small statistics and the names of W's pieces."""
 
     models: list[SmallStats]
-    W: list[list[list[str]]]
+    W: list[list[list[Any]]]
     bytes_read: int
     numeric: list[str]
+    held: list[HeldStats | None]
 
     def add(self, other: PassStats) -> None:
         for mine, theirs in zip(self.models, other.models, strict=True):
             mine.add(theirs)
+        for left, out in zip(self.held, other.held, strict=True):
+            if left is not None and out is not None:
+                left.add(out)
         self.W = [a + b for a, b in zip(self.W, other.W, strict=True)]
         self.bytes_read += other.bytes_read
         self.numeric = sorted({*self.numeric, *other.numeric})
@@ -57,28 +64,23 @@ class PassWork:
         self.states = [ModelState.from_json(record["state"]["models"][m]) for m in step.models]
         self.rows = open_rows(context, record["state"]["scan"], step.rows)
         self.segments = len(self.rows.starts) - 1
-        n = self.rows.starts[-1]
-        self.loss = loss_of(plan, n)
         self.column_sums = self.rows.columns()[0]
-        total, entries = float(self.column_sums.sum()), n * plan.shape[1]
-        self.size = self.loss.size(total, self.rows.sumsq, entries)
+        self.total = float(self.column_sums.sum())
         self._lock = threading.Lock()
-        self._factors: list[tuple[Factor, np.ndarray]] | None = None
+        self._batch: Batch | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         path = self.context.store.path
         return cached_work, (PassWork, path, self.context.plan.run_id, self.step)
 
-    def factors(self) -> list[tuple[Factor, np.ndarray]]:
-        """H of every model and the scale of its W, loaded once per process."""
+    def batch(self) -> Batch:
+        """H of every model, loaded once per process."""
         with self._lock:
-            if self._factors is None:
-                store, sparse = self.context.store, self.context.plan.sparse
-                self._factors = [
-                    load_factor(store, state, self.loss, sparse, self.column_sums)
-                    for state in self.states
-                ]
-            return self._factors
+            if self._batch is None:
+                store, plan = ReadOnce(self.context.store), self.context.plan
+                n = self.rows.starts[-1]
+                self._batch = Batch(plan, store, self.step.models, self.states, n, self.column_sums)
+            return self._batch
 
     @property
     def loader(self) -> Loader | None:
@@ -86,58 +88,67 @@ class PassWork:
 
     def leaf(self, segment: int, loaded: Loaded | None = None) -> list[Any]:
         """Solve W of a segment and sum its statistics, block by block in order."""
-        context, plan = self.context, self.context.plan
-        factors = self.factors()
+        batch = self.batch()
         first, last = self.rows.starts[segment], self.rows.starts[segment + 1]
-        Ws = [
-            load_rows(
-                context.store,
-                state.pair.W if state.pair else state.warm,
-                segment,
-                (last - first, factor.H.shape[0]),
-                scale,
-                plan.dtype,
-            )
-            for state, (factor, scale) in zip(self.states, factors, strict=True)
-        ]
-        sums_of_rows = self.rows.sums(segment)
-        dtype = np.dtype(plan.dtype)
-        sums = [
-            self.loss.empty(factor.H.shape[0], plan.shape[1], dtype, plan.sparse)
-            for factor, _ in factors
-        ]
+        Ws = self._warm(segment, last - first)
+        sums_of_rows, sums = self.rows.sums(segment), batch.empty()
+        folded = any(model.fold for model in batch.models)
+        numbers = self.rows.numbers(segment) if folded else None
+        residual = [m in self.step.residual for m in self.step.models]
         bytes_read = 0
         for block, nbytes in self.rows.blocks(segment, loaded):
             rows = slice(block.start - first, block.start - first + block.V.shape[0])
-            for (factor, _), W, stats in zip(factors, Ws, sums, strict=True):
-                self.loss.update_block(
-                    block.V,
-                    block.start,
-                    W[rows],
-                    factor,
-                    sums_of_rows[:, rows],
-                    stats,
-                    tau=W_TAU,
-                    residual=self.step.residual,
-                )
+            batch.update(
+                block.V,
+                block.start,
+                [W[rows] for W in Ws],
+                sums_of_rows[:, rows],
+                None if numbers is None else numbers[rows],
+                sums,
+                tau=W_TAU,
+                residual=residual,
+            )
             bytes_read += nbytes
             del block  # before the next one but one is read
         reach("segment-solved", segment=segment, step=self.step.index)
         return self._pieces(segment, Ws, sums, bytes_read)
 
-    def _pieces(
-        self, segment: int, Ws: list[np.ndarray], sums: list[Any], bytes_read: int
-    ) -> list[Any]:
-        names = []
-        for model, W in zip(self.step.models, Ws, strict=True):
-            ref = self.context.store.put(f"W/{self.step.index}/{model}-{segment}", W)
-            names.append([ref.to_json()])
+    def _warm(self, segment: int, rows: int) -> list[np.ndarray]:
+        """W of a segment to start from, of every model."""
+        store, dtype = ReadOnce(self.context.store), self.context.plan.dtype
+        return [
+            load_rows(
+                store,
+                state.pair.W if state.pair else state.warm,
+                segment,
+                (rows, model.k),
+                model.scale,
+                dtype,
+            )
+            for state, model in zip(self.states, self.batch().models, strict=True)
+        ]
+
+    def _pieces(self, segment: int, Ws: list[np.ndarray], sums: Sums, bytes_read: int) -> list[Any]:
+        names = [[ref] for ref in self._put("W", f"{segment}", Ws, axis=1)]
         reach("segment-written", segment=segment, step=self.step.index)
-        small = PassStats(
-            [stats[0] for stats in sums], names, bytes_read, [numeric_fingerprint()["digest"]]
-        )
-        slabs = [self.loss.slabs(stats[1], self.context.plan.slab_starts) for stats in sums]
+        digest = numeric_fingerprint()["digest"]
+        small = PassStats(sums.small, names, bytes_read, [digest], sums.held)
+        starts = self.context.plan.slab_starts
+        slabs = [
+            model.loss.slabs(wide, starts)
+            for model, wide in zip(self.batch().models, sums.wide, strict=True)
+        ]
         return [small, *(list(parts) for parts in zip(*slabs, strict=True))]
+
+    def _put(self, kind: str, where: str, arrays: list[np.ndarray], axis: int) -> list[Any]:
+        """Store an array of every model, as one object where there are several; references."""
+        store, step = self.context.store, self.step
+        if len(arrays) == 1:
+            name = f"{kind}/{step.index}/{step.models[0]}{where and '-'}{where}"
+            return [store.put(name, arrays[0]).to_json()]
+        ref = store.put(f"{kind}/{step.index}/all-{where}", np.concatenate(arrays, axis=axis))
+        cuts = np.cumsum([0, *(array.shape[axis] for array in arrays)]).tolist()
+        return [[*ref.to_json(), axis, a, b] for a, b in pairwise(cuts)]
 
     def combine(self, piece: int, parts: Sequence[Any]) -> Any:
         reach("combine", piece=piece, step=self.step.index)
@@ -147,6 +158,7 @@ class PassWork:
                 [[] for _ in parts[0].W],
                 0,
                 [],
+                [None if held is None else HeldStats() for held in parts[0].held],
             )
             for part in parts:
                 total.add(part)
@@ -160,66 +172,103 @@ class PassWork:
     def finish(self, piece: int, reduced: Any, small: PassStats) -> Any:
         reach("finish", piece=piece, step=self.step.index)
         if piece == 0:
-            models = [self._finish_small(i, stats) for i, stats in enumerate(reduced.models)]
+            grams = [stats.WtW for stats in reduced.models]
+            several = len(grams) > 1  # of different sizes: one after the other
+            WtW = self._put("WtW", "", [G.ravel() for G in grams] if several else grams, axis=0)
+            models = [
+                self._finish_small(i, stats, reduced) for i, stats in enumerate(reduced.models)
+            ]
+            models = [{**found, "WtW": ref} for found, ref in zip(models, WtW, strict=True)]
             values = {"bytes_read": reduced.bytes_read, "numeric": reduced.numeric}
             return {"models": models, "W": reduced.W, "starts": self.rows.starts, **values}
-        return [self._finish_slab(i, piece - 1, WtV, small) for i, WtV in enumerate(reduced)]
+        return self._finish_slab(piece - 1, reduced, small)
 
-    def _finish_small(self, position: int, stats: SmallStats) -> dict[str, Any]:
-        factor, _ = self.factors()[position]
-        name = f"WtW/{self.step.index}/{self.step.models[position]}"
+    def _sizes(self, position: int, small: PassStats) -> tuple[float, float]:
+        """|V|^2, and what scales as the loss does, of the part that a model sees."""
+        model, held = self.batch().models[position], small.held[position]
+        n, d = self.rows.starts[-1], self.context.plan.shape[1]
+        if held is None:
+            return self.rows.sumsq, model.loss.size(self.total, self.rows.sumsq, n * d)
+        assert model.fold is not None
+        entries = held.rows * model.fold.seen[1]
+        return held.sumsq, model.loss.size(held.total, held.sumsq, entries)
+
+    def _finish_small(self, position: int, stats: SmallStats, small: PassStats) -> dict[str, Any]:
+        model, held = self.batch().models[position], small.held[position]
+        sumsq, size = self._sizes(position, small)
         return {
-            "objective": self.loss.objective(stats, self.rows.sumsq, factor),
-            "divergence": self.loss.divergence(stats, self.rows.sumsq, factor),
-            "size": self.size,
-            "extrapolates": self.loss.extrapolates,
+            "objective": model.loss.objective(stats, sumsq, model.factor),
+            "divergence": model.loss.divergence(stats, sumsq, model.factor),
+            "size": size,
+            "extrapolates": model.loss.extrapolates,
             # only least squares has an objective from products, in which digits cancel
-            "entrywise": stats.residual is not None
-            or self.loss.name != "frobenius"
-            or self.context.plan.config.masked,
+            "entrywise": stats.residual is not None or model.entrywise,
             "kkt": stats.kkt,
             "sweeps": stats.sweeps / self.rows.starts[-1],
-            "revived": [j for j, _ in self._revivals(position, stats)],
+            "revived": [j for j, _ in self._revivals(position, stats, small)],
             "W_norms": np.sqrt(np.diag(stats.WtW)).tolist(),
             "W_sums": stats.sums.tolist() if isinstance(stats.sums, np.ndarray) else None,
-            "WtW": self.context.store.put(name, stats.WtW).to_json(),
+            "held": None if held is None else [held.error, held.scale, held.entries],
         }
 
-    def _finish_slab(
-        self, position: int, slab: int, WtV: np.ndarray, small: PassStats
-    ) -> dict[str, Any]:
+    def _finish_slab(self, slab: int, reduced: list[np.ndarray], small: PassStats) -> list[Any]:
         """The H-step of one slab; stores the old H, the new one, and W'V."""
-        plan, store = self.context.plan, self.context.store
-        factor, _ = self.factors()[position]
-        stats = small.models[position]
-        a, b = plan.slab_starts[slab], plan.slab_starts[slab + 1]
-        old = np.ascontiguousarray(factor.H[:, a:b])
-        step = self.loss.update_H(WtV, stats, old, self.rows.columns()[:, a:b])
-        revivals = self._revivals(position, stats)
+        a, b = self.context.plan.slab_starts[slab : slab + 2]
+        found = [self._slab_of(i, a, b, WtV, small) for i, WtV in enumerate(reduced)]
+        arrays = {name: [one[name] for one in found] for name in ("H", "plain", "bold", "WtV")}
+        bold = [i for i, array in enumerate(arrays["bold"]) if array is not None]
+        if len(bold) not in (0, len(found)):  # so that they lie in one object
+            arrays["bold"] = [one["plain"] if one["bold"] is None else one["bold"] for one in found]
+        stored: dict[str, list[Any]] = {
+            name: self._put(name, f"{slab}", parts, axis=0)
+            for name, parts in arrays.items()
+            if name != "bold" or bold
+        }
+        return [
+            {
+                **{name: refs[i] for name, refs in stored.items()},
+                "bold": stored["bold"][i] if i in bold else None,
+                **one["facts"],
+            }
+            for i, one in enumerate(found)
+        ]
+
+    def _slab_of(
+        self, position: int, a: int, b: int, WtV: np.ndarray, small: PassStats
+    ) -> dict[str, Any]:
+        """The H-step of one model."""
+        model, stats = self.batch().models[position], small.models[position]
+        old = np.ascontiguousarray(model.H[:, a:b])
+        columns = self.rows.columns()[:, a:b]
+        if model.fold is not None and model.loss.name == "kullback-leibler":
+            # responsibilities sum to 1: the sums of the columns over the rows that are seen
+            columns = np.stack([WtV[: model.k].sum(axis=0), columns[1]])
+        step = model.loss.update_H(WtV, stats, old, columns)
+        revivals = self._revivals(position, stats, small)
         for j, candidate in revivals:
             norm = float(np.linalg.norm(candidate.direction.astype(np.float64)))
             step.H[j] = candidate.direction[a:b] / norm
         bold = step.bold if not revivals else None
-        where = f"{self.step.index}/{self.step.models[position]}-{slab}"
         peak = np.argmax(old, axis=1)
-        return {
-            "H": store.put(f"H/{where}", old).to_json(),
-            "plain": store.put(f"plain/{where}", step.H).to_json(),
-            "bold": None if bold is None else store.put(f"bold/{where}", bold).to_json(),
-            "WtV": store.put(f"WtV/{where}", WtV[: self.loss.kept]).to_json(),
+        facts = {
             "kkt": step.kkt,
             "gain": step.gain if bold is None else step.bold_gain,
             "share": step.share.tolist(),
             "peak": [[float(old[j, c]), int(a + c)] for j, c in enumerate(peak)],
         }
+        kept = WtV[: model.loss.kept]
+        return {"H": old, "plain": step.H, "bold": bold, "WtV": kept, "facts": facts}
 
-    def _revivals(self, position: int, stats: SmallStats) -> list[tuple[int, Candidate]]:
+    def _revivals(
+        self, position: int, stats: SmallStats, small: PassStats
+    ) -> list[tuple[int, Candidate]]:
         """Dead components that are tried again, each with the badly fitted row it is given."""
-        factor, _ = self.factors()[position]
+        model: Model = self.batch().models[position]
         tries = self.states[position].tries
-        dead = self.loss.dead(stats, np.diag(factor.G), factor.H.dtype)
+        dead = model.loss.dead(stats, np.diag(model.factor.G), model.H.dtype)
         dead = [j for j in dead if tries.get(str(j), 0) < MOST_TRIES]
-        floor = float(np.finfo(factor.H.dtype).eps) * self.size / self.rows.starts[-1]
+        size = self._sizes(position, small)[1]
+        floor = float(np.finfo(model.H.dtype).eps) * size / self.rows.starts[-1]
         rows = [c for c in stats.candidates if c.residual > floor and c.direction.any()]
         return list(zip(dead, rows, strict=False))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.config import MIB, FitConfig
+from dnmf.config import MIB, FitConfig, ModelSpec
 from dnmf.errors import InputError, MemoryPlanError, OptionError, RunError
 from dnmf.fitting.versions import installed
 from dnmf.losses import Loss, get_loss
@@ -26,7 +26,8 @@ FEWEST_SEGMENTS = 64
 MOST_SLABS = 100_000
 SAMPLE_ROWS = 20_000
 CHUNK_BYTES = 16 * MIB
-"""Bytes (float64) of a chunk of the tall factor in the result."""
+BATCH_CHUNK_BYTES = 64 * MIB
+"""Bytes (float64) of a chunk of the tall factor in the result (of all models: a file each)."""
 
 NARROWEST = 64
 """Rows of fewer columns count as this many, so that W and V H' stay in proportion."""
@@ -63,6 +64,8 @@ class Plan:
         Bytes of entries in the dtype to compute in over their bytes as stored.
     start_H, start_W : list or None
         References to the given H, and to the row pieces of the given W (one per segment).
+    groups : tuple of tuple of int
+        Models that share a read, where they are too many for one; empty: all share every read.
     versions : dict
         Of the packages that the run was begun with.
     """
@@ -86,6 +89,7 @@ class Plan:
     sample: float = 0.0
     start_H: list[list[str]] | None = None
     start_W: list[list[str]] | None = None
+    groups: tuple[tuple[int, ...], ...] = ()
     versions: dict[str, str] | None = None
     growth: float = 1.0
     format: int = PLAN_FORMAT
@@ -137,12 +141,14 @@ class Plan:
             value[key] = tuple(value[key])
         for key in ("largest_block", "slab_starts"):
             value[key] = tuple(value[key])
+        value["groups"] = tuple(tuple(group) for group in value["groups"])
         return cls(**{**value, "config": FitConfig.from_json(value["config"])})
 
 
-def loss_shape(config: FitConfig) -> Loss:
-    """The loss of these options, for the sizes of its statistics."""
-    return get_loss(config.loss, solver=config.solver, beta=config.beta, masked=config.masked)
+def loss_shape(config: FitConfig, model: ModelSpec | None = None) -> Loss:
+    """The loss of these options (and of this model), for the sizes of its statistics."""
+    masked = config.masked if model is None else config.knows_missing(model)
+    return get_loss(config.loss, solver=config.solver, beta=config.beta, masked=masked)
 
 
 def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
@@ -189,8 +195,9 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
     largest = int(np.argmax(sizes))
     rows = max(b - a for a, b in itertools.pairwise(starts))
     overhead = oriented.read_overhead(starts[largest], starts[largest + 1])
-    wide = loss_shape(config)
-    rows_of_sums = sum(wide.statistic_rows(model.k, d) for model in config.models)
+    rows_of_sums = sum(
+        loss_shape(config, model).statistic_rows(model.k, d) for model in config.models
+    )
     slab = max(1, config.slab_size // (8 * rows_of_sums))
     if d // slab > MOST_SLABS:
         raise MemoryPlanError(
@@ -303,5 +310,6 @@ def _cut(source: Source, config: FitConfig, dtype: np.dtype, block_size: int) ->
 def chunk_rows(plan: Plan) -> int:
     """Rows of a chunk of the tall factor in the result."""
     k = sum(model.k for model in plan.config.models)
-    rows = max(1, CHUNK_BYTES // (8 * k))
+    most = CHUNK_BYTES if len(plan.config.models) == 1 else BATCH_CHUNK_BYTES
+    rows = max(1, most // (8 * k))
     return min(plan.shape[0], rows)

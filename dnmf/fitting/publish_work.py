@@ -13,10 +13,18 @@ from dnmf.fitting.factors import read_H
 from dnmf.fitting.plan import Plan, chunk_rows
 from dnmf.fitting.state import ModelState, Pair
 from dnmf.fitting.work import Step
-from dnmf.runs.base import RunStore
+from dnmf.runs.base import Reader, ReadOnce
 from dnmf.runs.published import write_H, write_W
 
-__all__ = ["PublishWork", "assemble", "component_order"]
+__all__ = ["PublishWork", "assemble", "component_order", "published"]
+
+
+def published(plan: Plan) -> list[tuple[int, str]]:
+    """The models whose factors the result has, each with its group; those with a fold have none."""
+    if not plan.config.batch:
+        return [(0, "")]
+    models = enumerate(plan.config.models)
+    return [(m, f"models/{m}") for m, spec in models if spec.fold is None]
 
 
 def component_order(pair: Pair) -> np.ndarray:
@@ -24,7 +32,7 @@ def component_order(pair: Pair) -> np.ndarray:
     return np.lexsort((np.array(pair.peak), -np.array(pair.share)))
 
 
-def _tall_scale(store: RunStore, plan: Plan, pair: Pair) -> np.ndarray:
+def _tall_scale(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
     """What the columns of the tall factor are divided by, and rows of the wide one multiplied.
 
     Rows of H have unit norm unless the options ask otherwise; by columns the tall factor is H.
@@ -43,7 +51,7 @@ def _tall_scale(store: RunStore, plan: Plan, pair: Pair) -> np.ndarray:
     return 1.0 / np.where(sizes > 0, sizes, 1.0)
 
 
-def _tall_rows(store: RunStore, plan: Plan, pair: Pair, start: int, stop: int) -> np.ndarray:
+def _tall_rows(store: Reader, plan: Plan, pair: Pair, start: int, stop: int) -> np.ndarray:
     """Rows of the tall factor in the result's order and gauge."""
     order, scale = component_order(pair), _tall_scale(store, plan, pair)
     first = int(np.searchsorted(pair.W_starts, start, side="right")) - 1
@@ -57,14 +65,14 @@ def _tall_rows(store: RunStore, plan: Plan, pair: Pair, start: int, stop: int) -
     return rows if (scale == 1).all() else (rows / scale[order]).astype(rows.dtype)
 
 
-def _wide(store: RunStore, plan: Plan, pair: Pair) -> np.ndarray:
+def _wide(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
     """The k x d factor in the result's order and gauge."""
     order, scale = component_order(pair), _tall_scale(store, plan, pair)
     H = read_H(store, pair.H)[order]
     return H if (scale == 1).all() else (H * scale[order, None]).astype(H.dtype)
 
 
-def assemble(store: RunStore, plan: Plan, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+def assemble(store: Reader, plan: Plan, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """W (n, k) and H (k, d) of V as arrays in memory."""
     tall = _tall_rows(store, plan, pair, 0, plan.shape[0])
     wide = _wide(store, plan, pair)
@@ -83,10 +91,12 @@ class PublishWork:
         self.rows = chunk_rows(plan)
         self.segments = -(-plan.shape[0] // self.rows)
         self.fan_in = 64
-        record = context.record(step.index - 1)
-        state = ModelState.from_json(record["state"]["models"][step.models[0]])
-        assert state.pair is not None
-        self.pair = state.pair
+        models = context.record(step.index - 1)["state"]["models"]
+        self.models: list[tuple[str, Pair]] = []
+        for m, group in published(plan):
+            pair = ModelState.from_json(models[m]).pair
+            assert pair is not None
+            self.models.append((group, pair))
 
     def __reduce__(self) -> tuple[Any, ...]:
         path = self.context.store.path
@@ -94,23 +104,29 @@ class PublishWork:
 
     def leaf(self, segment: int) -> list[Any]:
         """Write rows of the tall factor (and, once, the other factor)."""
-        store, plan = self.context.store, self.context.plan
-        assert store.path is not None
-        start = segment * self.rows
-        stop = min(start + self.rows, plan.shape[0])
-        tall = _tall_rows(store, plan, self.pair, start, stop)
-        if plan.axis == "rows":
-            write_W(store.path, start, tall)
-        else:
-            write_H(store.path, start, np.ascontiguousarray(tall.T))
-        if segment == 0 and plan.mode == "fit":
-            wide = _wide(store, plan, self.pair)
-            if plan.axis == "rows":
-                write_H(store.path, 0, wide)
-            else:
-                write_W(store.path, 0, np.ascontiguousarray(wide.T))
+        plan = self.context.plan
+        store = ReadOnce(self.context.store)  # pieces that models share
+        for group, pair in self.models:
+            self._write(segment, plan, store, group, pair)
         reach("published", segment=segment)
         return [0]
+
+    def _write(self, segment: int, plan: Plan, store: Reader, group: str, pair: Pair) -> None:
+        path = self.context.store.path
+        assert path is not None
+        start = segment * self.rows
+        stop = min(start + self.rows, plan.shape[0])
+        tall = _tall_rows(store, plan, pair, start, stop)
+        if plan.axis == "rows":
+            write_W(path, start, tall, group=group)
+        else:
+            write_H(path, start, np.ascontiguousarray(tall.T), group=group)
+        if segment == 0 and plan.mode == "fit":
+            wide = _wide(store, plan, pair)
+            if plan.axis == "rows":
+                write_H(path, 0, wide, group=group)
+            else:
+                write_W(path, 0, np.ascontiguousarray(wide.T), group=group)
 
     def combine(self, piece: int, parts: Sequence[Any]) -> Any:
         return 0

@@ -13,10 +13,11 @@ import scipy.sparse as sp
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.context import Context, cached_work, refs
 from dnmf.fitting.factors import read_H
+from dnmf.fitting.holdout import fold_of_model
 from dnmf.fitting.memory import RACE_BYTES
 from dnmf.fitting.objective import loss_of, tall_and_wide
 from dnmf.fitting.plan import make_plan
-from dnmf.fitting.rowsets import race_rows
+from dnmf.fitting.rowsets import RaceRows, open_rows, race_rows
 from dnmf.fitting.search import Fitted, search
 from dnmf.fitting.start import put_start
 from dnmf.fitting.state import ModelState
@@ -46,21 +47,20 @@ DEAR_PASSES = 20
 """The same for losses other than least squares."""
 
 
-def race_share(context: Context, scan: dict[str, Any]) -> float:
-    """Which share of the sample the starts race on; 0 where there is nothing to win.
+def race_share(context: Context, scan: dict[str, Any], k: int) -> float:
+    """Which share of the sample starts of k components race on; 0 where nothing is to be won.
 
     A tenth of the sample's rows (2% of V's by default), at least 50 per component and 4 MiB.
     """
     config = context.plan.config
     rows = sum(scan["sample_rows"])
-    most_k = max(model.k for model in config.models)
     enough = FEWEST_BYTES / max(scan["sample_bytes"], 1)
-    share = max(SHARE, ROWS_PER_COMPONENT * most_k / max(rows, 1), enough)
+    share = max(SHARE, ROWS_PER_COMPONENT * k / max(rows, 1), enough)
     if share >= 0.5:  # small data: the starts race on all of it
         share = 1.0 if config.n_init > 1 or config.init in NNDSVD else 0.0
     most = RACE_BYTES / max(scan["sample_bytes"], 1)
-    if most < share and most * rows < ROWS_PER_COMPONENT * most_k:  # rows are very long
-        few = max(2 * most_k, FEWEST_ROWS) / rows
+    if most < share and most * rows < ROWS_PER_COMPONENT * k:  # rows are very long
+        few = max(2 * k, FEWEST_ROWS) / rows
         return min(share, max(most, few)) if config.init in NNDSVD else 0.0
     return min(share, most)
 
@@ -81,7 +81,8 @@ class RaceWork:
         self.fan_in = config.fan_in
         self.scan = state["scan"]
         self._lock = threading.Lock()
-        self._rows: Matrix | None = None
+        self._rows: RaceRows | None = None
+        self.shares = {m: race_share(context, self.scan, config.models[m].k) for m in step.models}
 
     def __reduce__(self) -> tuple[Any, ...]:
         path = self.context.store.path
@@ -91,32 +92,39 @@ class RaceWork:
         """Search from one start; its H is stored, its objective returned."""
         model, start = self.starts[segment]
         with self._lock:
-            if self._rows is None:
-                share = race_share(self.context, self.scan)
-                self._rows = race_rows(self.context, self.scan, share)
-        found = self._search(model, start, self._rows)
-        ref = self.context.store.put(f"race/{model}-{start}", found.H)
+            if self._rows is None:  # those of the largest share: smaller ones are nested in it
+                self._rows = race_rows(self.context, self.scan, max(self.shares.values()))
+        fold = fold_of_model(self.context.plan, self.context.plan.config.models[model])
+        columns = None if fold is None else ~fold.columns
+        out = None if fold is None else fold.rows(self._rows.numbers)
+        rows = self._rows.part(self.shares[model], columns, out)
+        found = self._search(model, start, rows, columns)
+        H = found.H
+        if fold is not None:
+            H = fold.expand(H, open_rows(self.context, self.scan, "all").columns()[0])
+        ref = self.context.store.put(f"race/{model}-{start}", H)
         result = {"model": model, "start": start, "H": [ref.to_json()], "passes": found.passes}
         return [[{**result, "W_sums": found.W_sums, "objective": found.objective}]]
 
-    def _search(self, model: int, start: int, rows: Matrix) -> Fitted:
+    def _search(self, model: int, start: int, rows: Matrix, columns: np.ndarray | None) -> Fitted:
         config = self.context.plan.config
         spec = config.models[model]
         fit = partial(self._fit, rows)
         if config.init in NNDSVD:
             return fit(self._singular(spec, rows), PASSES, TOL)
-        seed = spec.seed + (start << 32) + (model << 48)
+        seed = spec.seed + (start << 32)  # whichever models share the reads
         sums = self.context.store.get(refs([self.scan["columns"]])[0])[2]  # of the sample
 
         def draw(stream: int, count: int) -> np.ndarray:
-            return random_H(seed, stream, count, 0, sums, self.context.plan.dtype)
+            H = random_H(seed, stream, count, 0, sums, self.context.plan.dtype)
+            return H if columns is None else np.ascontiguousarray(H[:, columns])
 
         most = min(rows.shape)
         if config.loss == "frobenius":
             return search(fit, draw, spec.k, most, TOL, PASSES)
         # what merging costs is measured by least squares: it may mislead other losses, whose
         # passes are dearer besides
-        if start % 2 == 0 or config.loss != "kullback-leibler":
+        if start % 2 == 0:
             return fit(draw(0, spec.k), DEAR_PASSES, TOL)
         return search(fit, draw, spec.k, most, TOL, DEAR_PASSES, cycles=1)
 
@@ -140,6 +148,8 @@ class RaceWork:
             alpha_W=alpha_W,
             alpha_H=alpha_H,
             missing="zeros" if plan.config.masked else None,
+            holdout=None,
+            batch=False,
         )
         laid_out, source = make_plan(_source(rows), config)
         store = MemoryStore()

@@ -76,6 +76,7 @@ class PlanReport:
                 "segments",
                 f"{plan.segments:,}, sums in {plan.slabs} slab(s), fan-in {plan.config.fan_in}",
             ),
+            *self._batch(),
             ("bytes per read", f"{_size(plan.bytes_per_read)} (the scan, and every pass)"),
             ("runs on", self.resources.description),
             ("kept in memory", self.kept),
@@ -87,6 +88,25 @@ class PlanReport:
                 f"{_size(need.reduction)})",
             ),
         ]
+
+    def _batch(self) -> list[tuple[str, str]]:
+        """How models share reads, where there are several."""
+        plan, config = self.plan, self.plan.config
+        if not config.batch:
+            return []
+        whole = [model for model in config.models if model.fold is None]
+        folds = len(config.models) - len(whole)
+        text = f"{len(whole)} of all of V, {folds} that leave out a fold"
+        text += f"; {config.total_k:,} components in all"
+        count = max(len(plan.groups), 1)
+        reads = "all share every read"
+        if count > 1:
+            most = max(len(group) for group in plan.groups)
+            reads = (
+                f"in {count} groups of at most {most}, as memory allows: each pass is read "
+                f"{count} times, once for every group"
+            )
+        return [("models", text), ("reads", reads)]
 
     def to_json(self) -> dict[str, Any]:
         """The same as data; bytes as numbers."""
@@ -105,6 +125,7 @@ class PlanReport:
             "bytes_per_read": plan.bytes_per_read,
             "segments_kept": self.segments_kept,
             "sample": plan.sample,
+            "groups": [list(group) for group in plan.groups],
             "tasks_per_pass": self.tasks,
             "resources": asdict(self.resources),
             "memory": asdict(self.memory),
@@ -112,7 +133,7 @@ class PlanReport:
 
 
 def _models(plan: Plan) -> str:
-    return ", ".join(str(model.k) for model in plan.config.models)
+    return ", ".join(str(k) for k in dict.fromkeys(model.k for model in plan.config.models))
 
 
 def _size(nbytes: float) -> str:

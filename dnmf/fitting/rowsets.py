@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from dnmf.sources.base import Block, Matrix
 
 __all__ = [
     "AllRows",
+    "RaceRows",
     "RowSet",
     "SampleRows",
     "draw",
@@ -54,6 +56,10 @@ class RowSet(Protocol):
         """Sums and sums of squares of a segment's rows, (2, rows) float64."""
         ...
 
+    def numbers(self, segment: int) -> np.ndarray:
+        """Global numbers of a segment's rows, (rows,) int64."""
+        ...
+
     def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[Block, int]]:
         """The segment's blocks, and the bytes of V that were read for each.
 
@@ -70,10 +76,16 @@ def open_rows(context: Context, scan: dict[str, Any], rows: str) -> RowSet:
 
 
 def draw(context: Context, start: int, stop: int) -> np.ndarray:
-    """Which of the rows ``start`` to ``stop`` are in the sample: bool, by row and seed alone."""
-    seed = context.plan.config.models[0].seed
-    numbers = uniform(seed, SAMPLE_STREAM, np.arange(start, stop), np.zeros(1, np.int64))[:, 0]
-    return numbers < context.plan.sample
+    """Which of the rows ``start`` to ``stop`` are in the sample: bool, by row alone.
+
+    The same rows for every seed: models of several seeds share the sample, and each is what a
+    fit of it alone would be.
+    """
+    return _numbers(start, stop) < context.plan.sample
+
+
+def _numbers(start: int, stop: int) -> np.ndarray:
+    return uniform(0, SAMPLE_STREAM, np.arange(start, stop), np.zeros(1, np.int64))[:, 0]
 
 
 def put_rows(store: RunStore, name: str, V: Matrix) -> list[list[str]]:
@@ -137,6 +149,9 @@ class AllRows:
     def sums(self, segment: int) -> np.ndarray:
         return self.context.store.get(refs([self.scan["rows"][segment]])[0])
 
+    def numbers(self, segment: int) -> np.ndarray:
+        return np.arange(self.starts[segment], self.starts[segment + 1])
+
     def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[Block, int]]:
         """From memory, from the sample where that holds every row, else from the source.
 
@@ -185,6 +200,14 @@ class SampleRows:
         whole = self.context.store.get(refs([self.scan["rows"][segment]])[0])
         return whole[:, draw(self.context, first, last)]
 
+    def numbers(self, segment: int) -> np.ndarray:
+        starts = self.context.plan.row_starts
+        drawn = [
+            starts[s] + np.flatnonzero(draw(self.context, starts[s], starts[s + 1]))
+            for s in self._members(segment)
+        ]
+        return np.concatenate(drawn)
+
     def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[Block, int]]:
         """Pieces joined to blocks of at least the planned size, so that products are not thin."""
         start = self.starts[segment]
@@ -223,18 +246,47 @@ def matrix_bytes(V: Matrix) -> int:
     return int(V.data.nbytes + V.indices.nbytes + V.indptr.nbytes + weights)
 
 
-def race_rows(context: Context, scan: dict[str, Any], share: float) -> Matrix:
+@dataclass(frozen=True)
+class RaceRows:
+    """Rows of the sample on which starts race.
+
+    Attributes
+    ----------
+    V : (m, d) array or CSR
+    order : (m,) float64 array
+        The rows' random numbers over the sample's bound: below a share are the rows of that share.
+    numbers : (m,) int64 array
+        Their global numbers.
+    """
+
+    V: Matrix
+    order: np.ndarray
+    numbers: np.ndarray
+
+    def part(self, share: float, columns: np.ndarray | None, rows: np.ndarray | None) -> Matrix:
+        """Those of a smaller share; of some columns, without some rows, where masks are given."""
+        kept = self.order < share
+        if rows is not None:
+            kept &= ~rows
+        V = self.V if kept.all() else self.V[np.flatnonzero(kept)]
+        return V if columns is None else V[:, np.flatnonzero(columns)]
+
+
+def race_rows(context: Context, scan: dict[str, Any], share: float) -> RaceRows:
     """Rows of the sample whose number is below ``share`` of the sample's bound: nested in it."""
-    plan, parts = context.plan, []
-    seed = plan.config.models[0].seed
+    plan, parts, orders, numbers = context.plan, [], [], []
     for segment, (first, last) in enumerate(pairwise(plan.row_starts)):
         if not scan["sample_rows"][segment]:
             continue
-        numbers = uniform(seed, SAMPLE_STREAM, np.arange(first, last), np.zeros(1, np.int64))[:, 0]
-        keep = numbers[numbers < plan.sample] < share * plan.sample
+        drawn = _numbers(first, last) / plan.sample
+        of_rows = first + np.flatnonzero(drawn < 1)
+        drawn = drawn[drawn < 1]
+        keep = drawn < share
         if keep.any():
             parts.append(sample_piece(context, scan, segment)[np.flatnonzero(keep)])
-    return join_rows(parts)
+            orders.append(drawn[keep])
+            numbers.append(of_rows[keep])
+    return RaceRows(join_rows(parts), np.concatenate(orders), np.concatenate(numbers))
 
 
 def moved(first: tuple[int, int, float] | None, start: int) -> tuple[int, int, float] | None:

@@ -178,7 +178,7 @@ class ScanWork:
             return plan.start_H
         spec = plan.config.models[model]
         with np.errstate(over="ignore", invalid="ignore"):  # such entries are refused, with names
-            H = random_H(spec.seed, model, spec.k, 0, column_sums, plan.dtype)
+            H = random_H(spec.seed, 0, spec.k, 0, column_sums, plan.dtype)
         return [self.context.store.put(f"plain/0/{model}", H).to_json()]
 
 

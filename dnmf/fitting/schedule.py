@@ -22,7 +22,7 @@ def first_phase(context: Context, scan: dict[str, Any]) -> str:
     plan = context.plan
     if not plan.sample or plan.config.init == "custom" or not sum(scan["sample_rows"]):
         return "full"
-    return "race" if race_share(context, scan) else phase_after_race(context)
+    return "race" if _racing(context, scan) else phase_after_race(context)
 
 
 def phase_after_race(context: Context) -> str:
@@ -45,16 +45,30 @@ def next_step(context: Context, record: dict[str, Any], attempt: str) -> Step | 
         kind = "scan" if plan.mode == "fit" else "transform"
         return Step(index, kind, everything, attempt)
     if state["phase"] == "race":
-        return Step(index, "race", everything, attempt, rows="sample")
+        racing = _racing(context, state["scan"])
+        return Step(index, "race", racing, attempt, rows="sample")
     states = [ModelState.from_json(model) for model in state["models"]]
-    active = tuple(m for m in everything if states[m].stop_reason is None)
+    groups = plan.groups or (everything,)
+    unfinished = (tuple(m for m in g if states[m].stop_reason is None) for g in groups)
+    active = next((group for group in unfinished if group), ())
     if active:
         rows = "sample" if state["phase"] == "sample" else "all"
-        residual = any(wants_residual(context, record, states[m]) for m in active)
+        residual = tuple(m for m in active if wants_residual(context, record, states[m]))
         return Step(index, "pass", active, attempt, rows=rows, residual=residual)
     if not record["done"] and context.store.path is not None:
         return Step(index, "publish", everything, attempt)
     return None
+
+
+def _racing(context: Context, scan: dict[str, Any]) -> tuple[int, ...]:
+    """The models whose starts race."""
+    config = context.plan.config
+    singles = config.holdout == "speckled"  # models that leave out entries have their own start
+    return tuple(
+        m
+        for m, spec in enumerate(config.models)
+        if not (singles and spec.fold is not None) and race_share(context, scan, spec.k)
+    )
 
 
 def wants_residual(context: Context, record: dict[str, Any], state: ModelState) -> bool:

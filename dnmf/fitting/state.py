@@ -117,7 +117,7 @@ class ModelState:
         pieces = [*self.plain, *(self.previous or []), *(self.warm or []), *(self.bold or [])]
         if self.pair:
             pieces += [*self.pair.W, *self.pair.H, *self.pair.WtV, self.pair.WtW]
-        return [name for name, _ in pieces]
+        return [piece[0] for piece in pieces]
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ def _after_race(
         models[model] = ModelState(pair=None, plain=best["H"], weights=weights).to_json()
         for result in mine:
             facts = {name: result[name] for name in ("model", "start", "objective", "passes")}
-            rows.append({"kind": "race", **facts, "won": result is best, **cost})
+            won = {"won": result is best, "step": step.index}
+            rows.append({"kind": "race", **facts, **won, **cost})
     state = {
         **record["state"],
         "models": models,
@@ -95,12 +96,14 @@ def _after_pass(
         rows.append(
             {
                 "model": model,
+                "step": step.index,
                 "pass": after.passes,
                 "accepted": accepted,
                 **_figures(found),
                 "extrapolation": before.beta,
                 "bold": before.bold is not None,
                 "revived": len(found.revived) if accepted else 0,
+                **_held_out(results[0]["models"][position], found.size),
                 "bytes_read": results[0]["bytes_read"],
                 **cost,
             }
@@ -117,6 +120,14 @@ def _leave_sample(model: Record) -> Record:
     """The start on all of V of a model that was fitted to the sample."""
     weights = model["pair"]["W_sums"] if model["pair"] else None
     return ModelState(pair=None, plain=model["plain"], weights=weights).to_json()
+
+
+def _held_out(small: dict[str, Any], size: float) -> dict[str, float]:
+    """The loss where nothing was fitted, against V there, and its entries."""
+    if small["held"] is None:
+        return {}
+    error, scale, entries = small["held"]
+    return {"held_out": error / scale if scale > 0 else math.nan, "held_entries": entries}
 
 
 def _figures(found: PassResult) -> dict[str, float]:

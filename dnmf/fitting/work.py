@@ -57,8 +57,9 @@ class Step:
         Names this try in task keys; no result depends on it.
     rows : str
         ``"all"`` or the name of a sample.
-    residual : bool
-        Compute residuals entry by entry instead of from products (no extra read).
+    residual : tuple of int
+        Models whose residuals are computed entry by entry instead of from products (no extra
+        read).
     """
 
     index: int
@@ -66,7 +67,7 @@ class Step:
     models: tuple[int, ...]
     attempt: str = ""
     rows: str = "all"
-    residual: bool = False
+    residual: tuple[int, ...] = ()
 
 
 class Work(Protocol):

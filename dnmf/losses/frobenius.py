@@ -94,11 +94,27 @@ class Frobenius:
         """See `Loss.update_block`."""
         small, WtV = stats
         VHt = product_VHt(V, factor.H, factor.Ht)
+        self.update_rows(V, start, W, VHt, factor, rows, small, tau=tau, residual=residual)
+        add_WtV(V, W, WtV if isinstance(V, np.ndarray) else WtV.T)
+
+    def update_rows(
+        self,
+        V: Matrix,
+        start: int,
+        W: np.ndarray,
+        VHt: np.ndarray,
+        factor: Factor,
+        rows: np.ndarray,
+        small: SmallStats,
+        *,
+        tau: float,
+        residual: bool,
+    ) -> None:
+        """`update_block` between the two products with V, which models may share."""
         l1, G = self.penalties.l1_W, ridged(factor.G, self.penalties.l2_W)
         if not W.any():
             W[:] = cold_start(VHt - W.dtype.type(l1) if l1 else VHt, G)
         found = solve_rows(W, VHt, G.astype(W.dtype), rows[1], tau=tau, l1=l1)
-        add_WtV(V, W, WtV if isinstance(V, np.ndarray) else WtV.T)
         part = SmallStats(
             gram(W),
             np.sum(W, axis=0, dtype=np.float64),
@@ -111,10 +127,10 @@ class Frobenius:
         small.residual = small.residual or 0.0 if residual else None
         if residual:
             part.residual = residual_sumsq(V, W, factor.H, factor.Ht, factor.G)
-        part.candidates = self._worst(V, start, W, factor, found.residual_sumsq, small)
+        part.candidates = self.worst(V, start, W, factor, found.residual_sumsq, small)
         small.add(part)
 
-    def _worst(
+    def worst(
         self,
         V: Matrix,
         start: int,

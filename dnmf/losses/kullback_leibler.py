@@ -58,6 +58,13 @@ class KullbackLeibler:
         self.classic = classic
         self.kept: int | None = 1
         self.patient = False
+        self.still = False
+
+    def frozen(self) -> KullbackLeibler:
+        """The same loss, whose blocks leave W as it is."""
+        other = type(self)(self.penalties, self.classic)
+        other.still = True
+        return other
 
     @classmethod
     def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> KullbackLeibler:
@@ -141,19 +148,21 @@ class KullbackLeibler:
         data = tile.data * weights if weights.size else tile.data
         parts = data, tile.indices, tile.indptr, weights
         limit = 0.0 if self.classic else tau * tau * 0.1
-        taken, kkt = kl_rows(
-            *parts,
-            W,
-            factor.Ht,
-            h_sums,
-            self.penalties.l1_W,
-            self.penalties.l2_W,
-            k,
-            steps,
-            limit,
-            not self.classic,
-            self.masked,
-        )
+        taken, kkt = 0, 0.0
+        if not self.still:
+            taken, kkt = kl_rows(
+                *parts,
+                W,
+                factor.Ht,
+                h_sums,
+                self.penalties.l1_W,
+                self.penalties.l2_W,
+                k,
+                steps,
+                limit,
+                not self.classic,
+                self.masked,
+            )
         rows_of_K = total.shape[1] - k - (k if self.masked else 0)
         curvature = 0 if rows_of_K <= 0 else 2 if rows_of_K == packed_size(k) else 1
         starts, of, places = column_order(tile.indices, tile.indptr, 0, m, tile.shape[1])

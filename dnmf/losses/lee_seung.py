@@ -55,7 +55,7 @@ class LeeSeung(Frobenius):
         small.residual = small.residual or 0.0 if residual else None
         if residual:
             part.residual = residual_sumsq(V, W, factor.H, factor.Ht, factor.G)
-        part.candidates = self._worst(V, start, W, factor, of_rows, small)
+        part.candidates = self.worst(V, start, W, factor, of_rows, small)
         small.add(part)
 
     def update_H(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["ObjectRef", "RunStore"]
+__all__ = ["ObjectRef", "ReadOnce", "Reader", "RunStore"]
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,51 @@ class ObjectRef:
         Relative to the run, e.g. ``W/3/0-17-a1b2c3``. Never reused, never overwritten.
     checksum : str
         Of dtype, shape and bytes; a reader that finds another one refuses the object.
+    part : (int, int, int) or None
+        Axis, start and stop of the part of the array that is meant: models that share a step
+        share objects. None is all of it.
     """
 
     name: str
     checksum: str
+    part: tuple[int, int, int] | None = None
 
-    def to_json(self) -> list[str]:
-        return [self.name, self.checksum]
+    def to_json(self) -> list[Any]:
+        return [self.name, self.checksum, *(self.part or ())]
 
     @classmethod
-    def from_json(cls, value: Iterable[str]) -> ObjectRef:
-        name, checksum = value
-        return cls(name, checksum)
+    def from_json(cls, value: Iterable[Any]) -> ObjectRef:
+        name, checksum, *part = value
+        return cls(name, checksum, (part[0], part[1], part[2]) if part else None)
+
+    def select(self, array: np.ndarray) -> np.ndarray:
+        """The part that is meant of the whole array."""
+        if self.part is None:
+            return array
+        axis, start, stop = self.part
+        return array[start:stop] if axis == 0 else array[:, start:stop]
+
+
+class ReadOnce:
+    """A store that reads an object which several models share only once, while it lives."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._whole: dict[str, np.ndarray] = {}
+
+    def get(self, ref: ObjectRef) -> np.ndarray:
+        """See `RunStore.get`."""
+        if ref.part is None:
+            return self._store.get(ref)
+        if ref.name not in self._whole:
+            self._whole[ref.name] = self._store.get(ObjectRef(ref.name, ref.checksum))
+        return ref.select(self._whole[ref.name])
+
+
+class Reader(Protocol):
+    """What reads objects of a run."""
+
+    def get(self, ref: ObjectRef) -> np.ndarray: ...
 
 
 class RunStore(Protocol):

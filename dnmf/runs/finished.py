@@ -20,7 +20,7 @@ RESULT_FORMAT = 1
 
 _OWN = {
     *("format", "history_columns", "arrays", "checksum", "objective", "relative_error"),
-    *("stop_reason", "config", "fingerprint", "versions"),
+    *("stop_reason", "config", "fingerprint", "versions", "history_rows"),
 }
 
 
@@ -90,7 +90,9 @@ def open_finished(where: str, group: str, attributes: Mapping[str, Any]) -> Resu
         node = zarr.open_group(where, path=group, mode="r")
         arrays = {name: _array(node, name, what) for name, what in attributes["arrays"].items()}
         columns = {name: arrays[name][:].tolist() for name in attributes["history_columns"]}
-        rows = list(zip(*columns.values(), strict=True))
+        columns_of_rows = zip(*columns.values(), strict=True)
+        rows = [dict(zip(columns, row, strict=True)) for row in columns_of_rows]
+        rows = attributes.get("history_rows", rows)
     except (DnmfError, MemoryError):
         raise
     except Exception as error:  # whatever Zarr and its codecs raise
@@ -101,7 +103,7 @@ def open_finished(where: str, group: str, attributes: Mapping[str, Any]) -> Resu
         stop_reason=attributes.get("stop_reason"),
         objective=attributes.get("objective"),
         relative_error=attributes.get("relative_error"),
-        history=[dict(zip(columns, row, strict=True)) for row in rows],
+        history=rows,
         config=attributes.get("config") or {},
         fingerprint=attributes.get("fingerprint"),
         versions=attributes.get("versions") or {},

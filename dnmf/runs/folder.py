@@ -144,7 +144,7 @@ class FolderStore:
         return write_object(self._objects, name, array)
 
     def get(self, ref: ObjectRef) -> np.ndarray:
-        return read_object(self._objects, ref)
+        return ref.select(read_object(self._objects, ref))
 
     def create(self, plan: Mapping[str, Any]) -> None:
         path = os.path.join(self._path, PLAN)

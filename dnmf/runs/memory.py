@@ -45,7 +45,7 @@ class MemoryStore:
 
     def get(self, ref: ObjectRef) -> np.ndarray:
         try:
-            return self._objects[ref.name]
+            return ref.select(self._objects[ref.name])
         except KeyError:
             raise RunError(f"the object {ref.name} is missing: the run went on since") from None
 

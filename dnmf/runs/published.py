@@ -176,6 +176,7 @@ def finish(
     history: Mapping[str, Any],
     *,
     group: str = "",
+    one_of_many: bool = False,
 ) -> None:
     """Write the history and, last, the metadata that makes the folder a Zarr group.
 
@@ -189,6 +190,8 @@ def finish(
         Columns of numbers or truth values, all of one length; arrays of dimension ``pass``.
     group : str
         Finish inner groups first, the root (``""``) last.
+    one_of_many : bool
+        Other groups beside this one follow, and the root at the end writes those between.
 
     Raises
     ------
@@ -211,10 +214,12 @@ def finish(
     if not group and os.path.isdir(os.path.join(path, STATE)):
         # Listing members without consolidated metadata warns of folders that are no node.
         _write_group(os.path.join(path, STATE), {})
+    if not group and os.path.isdir(os.path.join(path, "models")):
+        _write_group(os.path.join(path, "models"), {})
     details = {"group": group, "path": os.path.join(folder, "zarr.json")}
     reach("result-finishing", **details)
     _write_group(folder, {"dnmf": own})
-    for parent in _parents(group):
+    for parent in [] if one_of_many else _parents(group):
         _write_group(os.path.join(path, parent), {})
     reach("result-published", **details)
 

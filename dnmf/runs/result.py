@@ -164,6 +164,51 @@ class Result:
             return int(self.W.shape[0]), int(self.H.shape[1])
         return None
 
+    def plot_objective(self, ax: Any = None) -> Any:
+        """Draw the objective after every pass; returns the Axes. Needs matplotlib."""
+        from dnmf.plots.fit import plot_objective
+
+        return plot_objective(self, ax)
+
+    def plot_kkt(self, ax: Any = None) -> Any:
+        """Draw how far W and H are from optimal after every pass; returns the Axes."""
+        from dnmf.plots.fit import plot_kkt
+
+        return plot_kkt(self, ax)
+
+    def plot_H(self, ax: Any = None, names: Sequence[str] | None = None) -> Any:
+        """Draw H as a heat map; returns the Axes."""
+        from dnmf.plots.fit import plot_H
+
+        return plot_H(self, ax, names)
+
+    def plot_features(
+        self, component: int, ax: Any = None, names: Sequence[str] | None = None, top: int = 10
+    ) -> Any:
+        """Draw the largest entries of one row of H; returns the Axes."""
+        from dnmf.plots.fit import plot_features
+
+        return plot_features(self, component, ax, names, top)
+
+    def plot_images(self, shape: tuple[int, int], figure: Any = None) -> np.ndarray:
+        """Draw rows of H as images of ``shape``; returns their Axes."""
+        from dnmf.plots.canvas import new_figure
+        from dnmf.plots.fit import draw_images
+
+        return draw_images(self, shape, new_figure() if figure is None else figure)
+
+    def plot_W(self, ax: Any = None) -> Any:
+        """Draw how W is spread over rows, component by component; returns the Axes."""
+        from dnmf.plots.fit import plot_W
+
+        return plot_W(self, ax)
+
+    def plot_share(self, ax: Any = None) -> Any:
+        """Draw how much each component makes up; returns the Axes."""
+        from dnmf.plots.fit import plot_share
+
+        return plot_share(self, ax)
+
     def inspect(self) -> dict[str, Any]:
         """All there is to know besides W and H, as JSON."""
         facts = {

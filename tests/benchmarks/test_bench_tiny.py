@@ -143,3 +143,16 @@ def test_start(bench: Any) -> None:
     assert {"serial", "cluster"} <= set(seconds)
     # which takes longer depends on what else the machine does
     assert all(0 < value < 60 for value in (alone, *seconds.values()))
+
+
+def test_study(bench: Any) -> None:
+    ran = bench("study")
+    _check(ran, "study")
+    case = "k = 2 to 3 x 2 seeds"
+    reads = ran.line(case, "reads of V / those of the longest single fit")
+    assert reads["met"]
+    assert reads["details"]["all_single"] > reads["details"]["reads"]
+    assert ran.line(case, "largest relative difference of an objective")["met"]
+    assert ran.line(case, "wall time one after the other / together")["value"] > 0
+    peer = ran.line(case, "wall time of scikit-learn (5 fits, scaled to 4) / together")
+    assert peer["details"]["scaled"]

@@ -1,0 +1,1 @@
+"""Figures of results: each draws on matplotlib Axes and returns them."""

@@ -1,0 +1,226 @@
+"""Figures of one fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnmf.errors import OptionError
+from dnmf.plots.canvas import BLUE, GREY, ORANGE, SEQUENTIAL, axes_or_new
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+__all__ = [
+    "draw_images",
+    "plot_H",
+    "plot_W",
+    "plot_features",
+    "plot_kkt",
+    "plot_objective",
+    "plot_rows",
+    "plot_share",
+    "shares",
+]
+
+WIDE = 400
+"""Most columns of a heat map: more are taken together by their largest entry."""
+
+ROWS = 50_000
+"""Most rows of W that are looked at."""
+
+
+def plot_objective(fit: Any, ax: Axes | None = None) -> Axes:
+    """The objective after every pass over V; rejected passes are crosses."""
+    ax = axes_or_new(ax)
+    rows = fit.history
+    accepted = [row for row in rows if row["accepted"]]
+    rejected = [row for row in rows if not row["accepted"]]
+    ax.plot(*_course(accepted, "objective"), "o-", color=BLUE, ms=4, label="accepted")
+    if rejected:
+        ax.plot(*_course(rejected, "objective"), "x", color=ORANGE, label="tried and rejected")
+        ax.legend(frameon=False)
+    ax.set_xlabel("pass over V (number)")
+    ax.set_ylabel(f"objective ({_unit(fit)})")
+    _whole_numbers(ax)
+    return ax
+
+
+def plot_kkt(fit: Any, ax: Axes | None = None) -> Axes:
+    """How far W and H are from optimal after every pass: 0 at a stationary point."""
+    ax = axes_or_new(ax)
+    for name, color in (("kkt_W", BLUE), ("kkt_H", ORANGE)):
+        rows = [row for row in fit.history if row["accepted"] and row.get(name, 0) > 0]
+        if rows:
+            ax.plot(*_course(rows, name), "o-", color=color, ms=4, label=name[-1])
+    ax.set_yscale("log")
+    ax.set_xlabel("pass over V (number)")
+    ax.set_ylabel("optimality gap, KKT (share of |V|)")
+    if ax.lines:
+        ax.legend(frameon=False)
+    _whole_numbers(ax)
+    return ax
+
+
+def plot_H(fit: Any, ax: Axes | None = None, names: Sequence[str] | None = None) -> Axes:
+    """H as a heat map, every component scaled to its largest entry."""
+    ax = axes_or_new(ax)
+    H = np.asarray(fit.H, np.float64)
+    k, d = H.shape
+    group = -(-d // WIDE)
+    if group > 1:  # the largest of neighbours: thin features stay visible
+        padded = np.pad(H, ((0, 0), (0, -d % group)))
+        H = padded.reshape(k, -1, group).max(axis=2)
+    peak = H.max(axis=1, keepdims=True)
+    image = ax.imshow(
+        H / np.where(peak > 0, peak, 1.0),
+        aspect="auto",
+        interpolation="nearest",
+        cmap=SEQUENTIAL,
+        extent=(-0.5, d - 0.5, k - 0.5, -0.5),
+        vmin=0,
+        vmax=1,
+    )
+    ax.figure.colorbar(image, ax=ax, label="H (share of the component's largest)")
+    ax.set_ylabel("component (number)")
+    ax.set_xlabel("column of V (number)")
+    if names is not None and d <= 60:
+        ax.set_xticks(range(d), [str(name) for name in names], rotation=90, fontsize=6)
+        ax.set_xlabel("column of V (name)")
+    _whole_numbers(ax, "y")
+    return ax
+
+
+def plot_features(
+    fit: Any,
+    component: int,
+    ax: Axes | None = None,
+    names: Sequence[str] | None = None,
+    top: int = 10,
+) -> Axes:
+    """The largest entries of one row of H, with their names."""
+    ax = axes_or_new(ax)
+    h = np.asarray(fit.H[component], np.float64)
+    order = np.argsort(-h, kind="stable")[: min(top, h.size)][::-1]
+    labels = [str(c) if names is None else str(names[c]) for c in order]
+    total = h.sum()
+    ax.barh(range(order.size), h[order] / (total if total > 0 else 1.0), color=BLUE)
+    ax.set_yticks(range(order.size), labels, fontsize=7)
+    ax.set_xlabel("share of the component's sum", fontsize=8)
+    ax.set_ylabel("column of V (name)" if names is not None else "column of V (number)", fontsize=8)
+    ax.set_title(f"component {component}", fontsize=9)
+    return ax
+
+
+def draw_images(
+    fit: Any, shape: tuple[int, int], figure: Figure | SubFigure, across: int = 7
+) -> np.ndarray:
+    """Rows of H as images of ``shape`` (rows x columns of pixels); returns their Axes."""
+    H = np.asarray(fit.H, np.float64)
+    if shape[0] * shape[1] != H.shape[1]:
+        raise OptionError(
+            f"shape {shape[0]} x {shape[1]} has {shape[0] * shape[1]} pixels, but V has "
+            f"{H.shape[1]} columns"
+        )
+    down = -(-H.shape[0] // across)
+    grid = figure.subplots(down, min(across, H.shape[0]), squeeze=False)
+    for place, ax in enumerate(grid.flat):
+        if place >= H.shape[0]:
+            ax.set_axis_off()
+            continue
+        ax.imshow(H[place].reshape(shape), cmap="gray_r", interpolation="nearest", vmin=0)
+        ax.set_title(str(place), fontsize=7, pad=2)
+        ax.set_xticks([0, shape[1] - 1], ["0", str(shape[1] - 1)], fontsize=5)
+        ax.set_yticks([0, shape[0] - 1], ["0", str(shape[0] - 1)], fontsize=5)
+    figure.supxlabel("column of pixels (number)", fontsize=8)
+    figure.supylabel("row of pixels (number)", fontsize=8)
+    return np.asarray(grid)
+
+
+def plot_W(fit: Any, ax: Axes | None = None) -> Axes:
+    """How each component's weights are spread over the rows of V: quartiles and extremes."""
+    ax = axes_or_new(ax)
+    W = _some_rows(fit.W)
+    peak = W.max(initial=0.0)
+    ax.boxplot(
+        [W[:, j] for j in range(W.shape[1])],
+        positions=range(W.shape[1]),
+        whis=(5, 95),
+        sym="",
+        medianprops={"color": ORANGE},
+    )
+    ax.set_yscale("symlog", linthresh=peak * 1e-3 if peak > 0 else 1.0)
+    ax.set_xlabel("component (number)")
+    ax.set_ylabel("weight W (units of V; linear near 0, then log)")
+    step = max(1, W.shape[1] // 20)
+    ax.set_xticks(range(0, W.shape[1], step), [str(j) for j in range(0, W.shape[1], step)])
+    return ax
+
+
+def plot_share(fit: Any, ax: Axes | None = None) -> Axes:
+    """How much of W H each component makes up, in percent of its sum."""
+    ax = axes_or_new(ax)
+    share = 100 * shares(fit)
+    ax.bar(range(share.size), share, color=BLUE)
+    ax.set_xlabel("component (number)")
+    ax.set_ylabel("part of the sum of W H (percent)")
+    _whole_numbers(ax)
+    return ax
+
+
+def shares(fit: Any) -> np.ndarray:
+    """Every component's part of the sum of W H, (k,), from up to `ROWS` rows of W."""
+    mass = _some_rows(fit.W).sum(axis=0, dtype=np.float64)
+    mass *= np.asarray(fit.H, np.float64).sum(axis=1)
+    total = mass.sum()
+    return np.asarray(mass / total if total > 0 else mass)
+
+
+def plot_rows(numbers: np.ndarray, errors: np.ndarray, label: str, ax: Axes | None = None) -> Axes:
+    """Reconstruction error of rows of V by their number; the worst are named."""
+    ax = axes_or_new(ax)
+    ax.plot(numbers, errors, ".", ms=2, color=BLUE, alpha=0.5, rasterized=True)
+    finite = np.flatnonzero(np.isfinite(errors))
+    if finite.size:
+        middle = float(np.median(errors[finite]))
+        ax.axhline(middle, color=GREY, lw=1, ls="--", label=f"median {middle:.3g}")
+        worst = finite[np.argsort(-errors[finite], kind="stable")[:5]]
+        ax.plot(numbers[worst], errors[worst], "o", ms=5, mfc="none", color=ORANGE, label="worst 5")
+        ax.legend(frameon=False, fontsize=8)
+    ax.set_xlabel("row of V (number)")
+    ax.set_ylabel(label)
+    ax.set_ylim(bottom=0)
+    return ax
+
+
+def _course(rows: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    return [row["pass"] for row in rows], [row[name] for row in rows]
+
+
+def _unit(fit: Any) -> str:
+    """Of the objective."""
+    loss = fit.config.get("loss", "frobenius")
+    return {"frobenius": "units of V squared", "kullback-leibler": "units of V"}.get(
+        loss, "no unit" if loss == "itakura-saito" else "units of V to the power beta"
+    )
+
+
+def _whole_numbers(ax: Axes, axis: str = "x") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    (ax.xaxis if axis == "x" else ax.yaxis).set_major_locator(MaxNLocator(integer=True))
+
+
+def _some_rows(W: Any) -> np.ndarray:
+    """W, or evenly spaced runs of its rows where it is long."""
+    n = W.shape[0]
+    if n <= ROWS:
+        return np.asarray(W[:])
+    runs = 50
+    size = ROWS // runs
+    starts = [math.floor(i * (n - size) / (runs - 1)) for i in range(runs)]
+    return np.concatenate([np.asarray(W[a : a + size]) for a in starts])

@@ -1,0 +1,186 @@
+"""The panels of one fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dnmf.plots import fit as plots
+from dnmf.reporting.figures import Panel, draw
+from dnmf.reporting.rows import row_errors
+
+__all__ = ["fit_facts", "fit_panels"]
+
+MOST_COMPONENTS = 24
+"""Components whose top features are drawn."""
+
+
+def fit_panels(
+    fit: Any, shape: tuple[int, int] | None = None, names: Sequence[str] | None = None
+) -> list[Panel]:
+    """Every figure of a fit, in the order of the page."""
+    panels = [_objective(fit), _kkt(fit), _shares(fit)]
+    panels += [_heat(fit, names)]
+    if shape is not None:
+        panels.append(_images(fit, shape))
+    if names is not None:
+        panels.append(_features(fit, names))
+    panels.append(_weights(fit))
+    found = row_errors(fit)
+    if not found.reason:
+        panels.append(_rows(found))
+    return panels
+
+
+def _objective(fit: Any) -> Panel:
+    rows = [row for row in fit.history if row["accepted"]]
+    reading = "The objective must never rise from one accepted pass to the next."
+    if len(rows) > 1 and rows[-2]["objective"] > 0:
+        fell = 1 - rows[-1]["objective"] / rows[-2]["objective"]
+        reading = (
+            f"The curve should be flat at its end: the last pass lowered the objective by "
+            f"{fell:.2g} of itself. If it still falls steeply, give a smaller tol."
+        )
+    elif rows:
+        reading = "One pass was enough, so there is no course to see."
+    return draw("Objective by pass", reading, lambda ax: plots.plot_objective(fit, ax))
+
+
+def _kkt(fit: Any) -> Panel:
+    reading = (
+        "The gap is 0 where neither W nor H can be improved by itself. It should fall by orders of "
+        "magnitude; a gap that stays level says that the fit stopped on its way."
+    )
+    return draw("Optimality by pass", reading, lambda ax: plots.plot_kkt(fit, ax))
+
+
+def _shares(fit: Any) -> Panel:
+    share = np.sort(plots.shares(fit))[::-1]
+    some = int(np.searchsorted(np.cumsum(share), 0.9) + 1)
+    reading = (
+        f"How much of the reconstruction each component makes up: {min(some, share.size)} of "
+        f"{share.size} carry nine tenths of it. A component near 0 could be left out."
+    )
+    return draw("Share of every component", reading, lambda ax: plots.plot_share(fit, ax))
+
+
+def _heat(fit: Any, names: Sequence[str] | None) -> Panel:
+    reading = (
+        "Bright columns are what a component is made of. Two rows of the same pattern are one "
+        "component split in two: k may be too large."
+    )
+    height = min(9.0, 1.6 + 0.18 * fit.k)
+    return draw(
+        "H, component by column", reading, lambda ax: plots.plot_H(fit, ax, names), (8.0, height)
+    )
+
+
+def _images(fit: Any, shape: tuple[int, int]) -> Panel:
+    across = 7
+    down = -(-fit.k // across)
+    height = min(20.0, 0.6 + down * 1.1 * max(0.5, min(shape[0] / shape[1], 2.0)) + down * 0.15)
+    reading = (
+        "Each row of H as an image; dark pixels are large. Local dark patches are parts; an image "
+        "that is whole and blurred mixes several."
+    )
+
+    def how(figure: Any) -> None:
+        plots.draw_images(fit, shape, figure, across)
+
+    return draw("Components as images", reading, how, (8.0, height), whole=True)
+
+
+def _features(fit: Any, names: Sequence[str]) -> Panel:
+    shown = min(fit.k, MOST_COMPONENTS)
+    down = -(-shown // 3)
+    reading = "The columns of V that weigh most in each component, by name: what it is about."
+    if shown < fit.k:
+        reading += f" The first {shown} of {fit.k} components."
+
+    def how(figure: Any) -> None:
+        grid = figure.subplots(down, 3, squeeze=False)
+        for place, ax in enumerate(grid.flat):
+            if place < shown:
+                plots.plot_features(fit, place, ax, names)
+            else:
+                ax.set_axis_off()
+
+    return draw("Top features", reading, how, (9.0, 2.2 * down), whole=True)
+
+
+def _weights(fit: Any) -> Panel:
+    reading = (
+        "The box holds the middle half of the rows of V, the line in it is the median, the "
+        "whiskers reach from 5% to 95%. A box at 0 with long whiskers belongs to few rows, one "
+        "off 0 to most of them."
+    )
+    return draw("Distribution of W", reading, lambda ax: plots.plot_W(fit, ax), (8.0, 3.6))
+
+
+def _rows(found: Any) -> Panel:
+    finite = found.errors[np.isfinite(found.errors)]
+    worst = found.numbers[int(np.nanargmax(found.errors))] if finite.size else 0
+    reading = (
+        f"Each point is a row of V that was read again ({found.numbers.size:,} of them). Rows far "
+        f"above the others are not explained by these components; the worst is row {worst}. A "
+        f"trend says that rows in some places differ from the rest."
+    )
+    label = "error of the row (share of its norm)"
+    return draw(
+        "Reconstruction error by rows",
+        reading,
+        lambda ax: plots.plot_rows(found.numbers, found.errors, label, ax),
+        (8.0, 3.4),
+    )
+
+
+def fit_facts(fit: Any) -> list[tuple[str, str]]:
+    """Label and value of what ran."""
+    details, config = fit.details, fit.config
+    layout = details.get("layout") or {}
+    shape = fit.shape
+    whole = details.get("source", "in memory")
+    facts = [
+        ("Result", fit.path or "in memory"),
+        ("Data", str(whole)),
+        ("V", f"{shape[0]:,} x {shape[1]:,}" if shape else "unknown"),
+        ("k", str(fit.k)),
+        ("Loss", _loss(config)),
+        ("Objective", "-" if fit.objective is None else f"{fit.objective:.8g}"),
+        ("Relative error", "-" if fit.relative_error is None else f"{fit.relative_error:.5g}"),
+        ("Stopped", fit.stop_reason or "in progress"),
+    ]
+    read = sum(int(row.get("bytes_read", 0)) for row in fit.history)
+    once = int(layout.get("bytes_per_read", 0))
+    seconds = sum(float(row.get("seconds", 0.0)) for row in fit.history)
+    batch = bool(config.get("batch"))
+    passes = f"{fit.passes}" + (" (shared with the study's other models)" if batch else "")
+    facts += [("Passes over V", passes)]
+    if once:
+        facts.append(("Reads of V", f"{1 + read / once:.3g}, the scan included"))
+        facts.append(("Bytes read", f"{(once + read) / 1e6:,.1f} MB"))
+    return [*facts, ("Seconds in passes", f"{seconds:,.1f}"), *shared_facts(details, fit)]
+
+
+def shared_facts(details: dict[str, Any], run: Any) -> list[tuple[str, str]]:
+    """What a fit and a study both have."""
+    versions = details.get("versions") or getattr(run, "versions", {}) or {}
+    layout, facts = details.get("layout") or {}, []
+    memory = details.get("memory_per_worker")
+    if memory:
+        facts.append(("Memory", f"{memory / 1e6:,.0f} MB predicted for a worker of one thread"))
+    if layout:
+        blocks = f"{layout['blocks']:,} blocks in {layout['segments']:,} segments"
+        facts.append(("Layout", blocks))
+    if versions:
+        facts.append(("Versions", ", ".join(f"{n} {v}" for n, v in sorted(versions.items()))))
+    return facts
+
+
+def _loss(config: dict[str, Any]) -> str:
+    beta = config.get("beta")
+    return f"{config.get('loss', 'frobenius')}" + (
+        f" (beta = {beta:g})" if beta is not None else ""
+    )

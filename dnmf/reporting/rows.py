@@ -1,0 +1,86 @@
+"""How well rows of V are reconstructed: a part of V is read once more, where it still is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dnmf.config import MIB
+from dnmf.errors import DnmfError
+from dnmf.sources import from_spec
+from dnmf.sources.base import Source
+
+__all__ = ["RowErrors", "row_errors"]
+
+MOST_ROWS = 20_000
+MOST_BYTES = 256 * MIB
+BLOCK_BYTES = 8 * MIB
+
+
+@dataclass(frozen=True)
+class RowErrors:
+    """Errors of rows that were read, or why there are none.
+
+    Attributes
+    ----------
+    numbers : (m,) int array
+        Of the rows.
+    errors : (m,) float array
+        |v - w H| / |v| of each; NaN for a row of zeros.
+    reason : str
+        Empty, or why no row was read.
+    """
+
+    numbers: np.ndarray
+    errors: np.ndarray
+    reason: str = ""
+
+
+def row_errors(fit: Any) -> RowErrors:
+    """Reconstruct evenly spaced blocks of rows, up to 20,000 rows and 256 MiB."""
+    details, config = fit.details, fit.config
+    spec: Mapping[str, Any] | None = details.get("source_spec")
+    if not spec or spec.get("kind") == "held":
+        return _none("V was only in memory, so no row of it could be read again")
+    if config.get("weights") or config.get("missing"):
+        return _none("entries are missing or weighted, so rows are not compared as a whole")
+    try:
+        source = from_spec(spec)
+        if source.shape != fit.shape:
+            return _none(f"{source.describe()} changed since the fit")
+        return _read(source, fit)
+    except DnmfError as error:
+        return _none(f"V cannot be read here ({error})")
+
+
+def _none(reason: str) -> RowErrors:
+    return RowErrors(np.empty(0, np.int64), np.empty(0), reason)
+
+
+def _read(source: Source, fit: Any) -> RowErrors:
+    starts = [int(s) for s in source.block_starts(BLOCK_BYTES, source.dtype.itemsize, MOST_ROWS)]
+    blocks = list(pairwise(starts))
+    size = max(source.block_bytes(a, b) for a, b in blocks)
+    if size > MOST_BYTES:
+        return _none(f"a block of rows of V takes {size / MIB:,.0f} MiB, too many for a report")
+    rows = max(b - a for a, b in blocks)
+    most = max(1, min(MOST_BYTES // max(size, 1), MOST_ROWS // rows, len(blocks)))
+    H = np.asarray(fit.H, np.float64)
+    numbers, errors = [], []
+    for place in np.unique(np.linspace(0, len(blocks) - 1, most).astype(int)):
+        a, b = blocks[place]
+        V = next(iter(source.read_blocks((a, b))))
+        dense = V if isinstance(V, np.ndarray) else V.toarray()
+        numbers.append(np.arange(a, b))
+        errors.append(_errors(dense, np.asarray(fit.W[a:b], np.float64), H))
+    return RowErrors(np.concatenate(numbers), np.concatenate(errors))
+
+
+def _errors(V: np.ndarray, W: np.ndarray, H: np.ndarray) -> np.ndarray:
+    sizes = np.linalg.norm(V.astype(np.float64), axis=1)
+    left = np.linalg.norm(V - W @ H, axis=1)
+    return np.asarray(np.divide(left, sizes, out=np.full_like(left, np.nan), where=sizes > 0))

@@ -1,0 +1,1 @@
+"""Many models of one V: which number of components, and how far the answer can be trusted."""

@@ -1,0 +1,168 @@
+"""`fit_many`: models of several sizes and seeds in the same reads of V."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dnmf.config import FitConfig, ModelSpec, Resources, whole_number
+from dnmf.errors import OptionError
+from dnmf.executors.choose import choose_executor
+from dnmf.fitting.events import Listener
+from dnmf.fitting.groups import grouped
+from dnmf.fitting.plan import make_plan
+from dnmf.fitting.report import PlanReport
+from dnmf.fitting.work import Executor
+from dnmf.launch import begin, go_on, matrix
+from dnmf.options import OPTION_NAMES, fit_config
+from dnmf.study.study import Study
+
+__all__ = ["SEEDS", "fit_many", "plan_many", "study_config"]
+
+SEEDS = 5
+"""Runs of every k, by default."""
+
+OPTIONS = tuple(
+    name
+    for name in OPTION_NAMES
+    if name not in ("k", "n_components", "seed", "random_state", "max_iter")
+)
+
+
+def fit_many(
+    V: Any,
+    ks: int | Iterable[int],
+    seeds: int | Iterable[int] = SEEDS,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    client: Any = None,
+    holdout: str | None = "bicv",
+    folds: int = 5,
+    overwrite: bool = False,
+    resume: bool = False,
+    executor: Executor | None = None,
+    on_event: Listener | None = None,
+    **options: Any,
+) -> Study:
+    """Fit models of several numbers of components and several seeds in the same reads of V.
+
+    Every model is what a fit of it alone would give: the same start, the same passes, the same
+    rule to stop. A model that has converged leaves the batch. Where the models are too many for
+    the memory of a worker, they go in groups, one group's reads after the other's; the plan says
+    so.
+
+    Parameters
+    ----------
+    V : as for `dnmf.fit`
+    ks : int or iterable of int
+        Numbers of components.
+    seeds : int or iterable of int
+        Of the random starts of every k; a number n means 0 to n - 1.
+    out : path, optional
+        Where the run and then the study lives. Needed on a cluster.
+    holdout : {"bicv", "speckled", None}
+        ``"bicv"`` adds, for every k, a model per fold that does not see the fold's rows and
+        columns, and measures its error where both were left out (bi-cross-validation, Owen and
+        Perry 2009). ``"speckled"`` leaves out a tenth of the entries instead, at random, by the
+        solvers of missing entries: dearer, as these take every entry by itself. Least squares
+        and Kullback-Leibler.
+    folds : int
+        Into how many parts rows and columns are cut, and how many such models each k gets.
+    overwrite, resume, client, executor, on_event : as for `dnmf.fit`
+    **options
+        Those of `dnmf.fit` that are left; ``n_init`` is 1 here: the seeds are the starts.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    InputError, OptionError, OutputExistsError
+        Something given cannot be used; nothing is left behind.
+    MemoryPlanError
+        Not even one model at a time fits into the memory of a worker.
+    ResumableError
+        The cluster is gone; the message says how to go on.
+    """
+    config = study_config(ks, seeds, holdout, folds, options)
+    weights = options.get("weights")
+    work = choose_executor(client, executor)
+    if resume and out is not None and os.path.exists(out):
+        return Study(go_on(out, work, on_event, config.max_time, V, config, weights))
+    return Study(begin((V, weights), config, "fit", work, out, overwrite, on_event, None, None))
+
+
+def plan_many(
+    V: Any,
+    ks: int | Iterable[int],
+    seeds: int | Iterable[int] = SEEDS,
+    *,
+    resources: Resources | None = None,
+    client: Any = None,
+    holdout: str | None = "bicv",
+    folds: int = 5,
+    **options: Any,
+) -> PlanReport:
+    """Lay out a study without running it: memory, groups of models, reads.
+
+    Raises
+    ------
+    MemoryPlanError
+        It could not run.
+    """
+    config = study_config(ks, seeds, holdout, folds, options)
+    offered = resources or choose_executor(client, None).resources()
+    source = matrix(V, options.get("weights"), config.missing)
+    laid_out, need = grouped(make_plan(source, config)[0], offered)
+    return PlanReport(laid_out, offered, need)
+
+
+def study_config(
+    ks: int | Iterable[int],
+    seeds: int | Iterable[int],
+    holdout: str | None,
+    folds: int,
+    options: dict[str, Any],
+) -> FitConfig:
+    """The options of a study: whole models, k by k and seed by seed, then those of the folds."""
+    unknown = sorted(set(options) - {*OPTIONS, "init"})
+    if unknown:
+        raise OptionError(f"fit_many has no option {', '.join(unknown)}")
+    sizes = _numbers(ks, "ks", 1)
+    starts = _numbers(range(seeds) if isinstance(seeds, int) else seeds, "seeds", 0)
+    init = options.get("init", "random")
+    if not isinstance(init, str) or init == "custom":
+        raise OptionError("init is an array, but a study has many starts; give the name of one")
+    given = {name: value for name, value in options.items() if name != "init"}
+    one = fit_config({"n_init": 1, **given, "k": sizes[0], "seed": starts[0]}, init)
+    models = [ModelSpec(k, seed) for k in sizes for seed in starts]
+    if holdout is not None:
+        _check_holdout(one)
+        models += [ModelSpec(k, starts[0], fold) for k in sizes for fold in range(folds)]
+    parts = whole_number(folds, "folds", 2)
+    return one.replace(models=tuple(models), holdout=holdout, folds=parts, batch=True)
+
+
+def _check_holdout(config: FitConfig) -> None:
+    known = config.loss in ("frobenius", "kullback-leibler") and config.solver in (None, "hals")
+    if not known or config.masked:
+        what = "missing or weighted entries" if config.masked else f"loss {config.loss!r}"
+        what += f" with solver {config.solver!r}" if config.solver else ""
+        raise OptionError(
+            f"held-out errors are known for least squares and Kullback-Leibler with their own "
+            f"solvers and no missing or weighted entries, not for {what}; give holdout=None "
+            f"(--holdout none) to study stability alone"
+        )
+
+
+def _numbers(values: int | Iterable[int], name: str, minimum: int) -> list[int]:
+    """Distinct whole numbers in the order given."""
+    listed: Sequence[Any] = [values] if isinstance(values, int) else list(values)
+    found = [whole_number(value, name, minimum) for value in listed]
+    if not found:
+        raise OptionError(f"{name} is empty; give at least one number")
+    if len(set(found)) < len(found):
+        raise OptionError(f"{name} names {max(found, key=found.count)} twice")
+    return found

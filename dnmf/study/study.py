@@ -1,0 +1,169 @@
+"""The study: results of many models, and what they say together."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dnmf.errors import OptionError, RunError
+from dnmf.runs.models import Models, open_models
+from dnmf.runs.result import Result
+from dnmf.study.held import HeldOut, held_out_by_k
+from dnmf.study.recommend import Recommendation, recommend
+from dnmf.study.stability import Stability, stability
+
+__all__ = ["Study"]
+
+CONSENSUS_ROWS = 2000
+
+
+class Study:
+    """Models of one V that shared its reads.
+
+    Make one with `dnmf.fit_many`, or open one with `dnmf.open`.
+
+    Parameters
+    ----------
+    models : Models
+
+    Attributes
+    ----------
+    path : str or None
+    done : bool
+    results : list of Result
+        Of the models that saw all of V.
+    facts : dict
+        What the run says of itself, JSON.
+    """
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self.path, self.done = models.path, models.done
+        self.results, self.facts = models.results, models.facts
+        self._stability: dict[int, Stability] = {}
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Study:
+        """Open a study, finished or as far as it is committed."""
+        return cls(open_models(path))
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """A line per model: k, seed, fold, objective, held_out, passes, stop_reason."""
+        lines: list[dict[str, Any]] = self.facts["models"]
+        return lines
+
+    @cached_property
+    def _whole(self) -> list[dict[str, Any]]:
+        return [line for line in self.models if line["fold"] is None]
+
+    @property
+    def ks(self) -> list[int]:
+        """Numbers of components, ascending."""
+        return sorted({line["k"] for line in self._whole})
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds, as they were given."""
+        return list(dict.fromkeys(line["seed"] for line in self._whole))
+
+    @property
+    def reads(self) -> float | None:
+        """How often V was read, the scan included; None while the study runs."""
+        return self.facts.get("reads")
+
+    def runs(self, k: int) -> list[Result]:
+        """The results of one k, by seed."""
+        found = [r for line, r in zip(self._whole, self.results, strict=True) if line["k"] == k]
+        if not found:
+            known = ", ".join(map(str, self.ks))
+            raise OptionError(f"the study has no models of k = {k}; it has k = {known}")
+        return found
+
+    def result(self, k: int, seed: int | None = None) -> Result:
+        """The result of k components: of one seed, by default of the lowest objective."""
+        runs = self.runs(k)
+        if seed is not None:
+            if seed not in self.seeds:
+                raise OptionError(f"the study has no seed {seed}; it has {self.seeds}")
+            return runs[self.seeds.index(seed)]
+        whole = [run for run in runs if run.objective is not None]
+        if not whole:
+            raise RunError(f"no model of k = {k} has finished a pass yet; go on with dnmf resume")
+        return min(whole, key=lambda run: run.objective or 0.0)
+
+    @cached_property
+    def held_out(self) -> HeldOut | None:
+        """Held-out errors by k and fold; None where nothing was left out."""
+        return held_out_by_k(self.models, float(self.facts["config"]["tol"]))
+
+    def stability(self, k: int) -> Stability:
+        """How alike the runs of one k are (computed when first asked for)."""
+        if k not in self._stability:
+            runs = self.runs(k)
+            sample = _row_sample(runs[0].shape, CONSENSUS_ROWS)
+            by_columns = self.facts.get("config", {}).get("loss") != "frobenius"
+            objectives = [float(run.objective or np.nan) for run in runs]
+            Hs = [np.asarray(run.H) for run in runs]
+            Ws = [_rows(run.W, sample) for run in runs]
+            self._stability[k] = stability(Hs, Ws, objectives, by_sum=by_columns)
+        return self._stability[k]
+
+    def recommend(self) -> Recommendation:
+        """A number of components with the reasons, in sentences.
+
+        Held-out error decides (the smallest k within one standard error of the best); stability
+        of the runs supports or contradicts it; weak evidence is called weak.
+        """
+        table = {k: self.stability(k) for k in self.ks} if len(self.seeds) > 1 else {}
+        return recommend(self.ks, self.held_out, table)
+
+    def plot_held_out(self, ax: Any = None) -> Any:
+        """Draw the held-out error over k; returns the Axes. Needs matplotlib."""
+        from dnmf.plots.study import plot_held_out
+
+        return plot_held_out(self, ax)
+
+    def plot_stability(self, ax: Any = None) -> Any:
+        """Draw how alike the runs of every k are; returns the Axes."""
+        from dnmf.plots.study import plot_stability
+
+        return plot_stability(self, ax)
+
+    def plot_objectives(self, ax: Any = None) -> Any:
+        """Draw the objective of every run over k; returns the Axes."""
+        from dnmf.plots.study import plot_objectives
+
+        return plot_objectives(self, ax)
+
+    def plot_consensus(self, k: int, ax: Any = None) -> Any:
+        """Draw the consensus of the runs of one k; returns the Axes."""
+        from dnmf.plots.study import plot_consensus
+
+        return plot_consensus(self, k, ax)
+
+    def __repr__(self) -> str:
+        where = self.path or "in memory"
+        state = "done" if self.done else "in progress"
+        sizes = f"k = {self.ks[0]}" if len(self.ks) == 1 else f"k = {self.ks[0]} to {self.ks[-1]}"
+        return f"<dnmf.Study {where}: {sizes}, {len(self.seeds)} seed(s) each; {state}>"
+
+
+def _row_sample(shape: tuple[int, int] | None, most: int) -> np.ndarray | None:
+    """Rows of W to look at, evenly spaced; None for all."""
+    if shape is None or shape[0] <= most:
+        return None
+    return np.unique(np.linspace(0, shape[0] - 1, most).astype(np.int64))
+
+
+def _rows(W: Any, sample: np.ndarray | None) -> np.ndarray:
+    if sample is None:
+        return np.asarray(W[:])
+    if isinstance(W, np.ndarray):
+        return W[sample]
+    if hasattr(W, "oindex"):  # a Zarr array
+        return np.asarray(W.oindex[sample, slice(None)])
+    return np.asarray(W[sample])

@@ -1,0 +1,97 @@
+"""Figures: on the Axes that are given, with labels and units, of the numbers of the result."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dnmf
+from dnmf.errors import MissingDependencyError, OptionError
+from dnmf.plots.canvas import bare_figure
+from dnmf.plots.fit import plot_rows, shares
+
+V = np.random.default_rng(0).gamma(0.5, size=(60, 12))
+
+
+@pytest.fixture(scope="module")
+def fit() -> Any:
+    return dnmf.fit(V, 3, seed=0)
+
+
+@pytest.fixture(scope="module")
+def study() -> Any:
+    return dnmf.fit_many(V, [2, 3, 4], 3, folds=2, max_passes=20)
+
+
+def axes() -> Any:
+    return bare_figure(4, 3).subplots()
+
+
+@pytest.mark.parametrize("name", ["objective", "kkt", "H", "W", "share"])
+def test_figures_of_a_fit_have_labels_and_units(fit: Any, name: str) -> None:
+    ax = axes()
+    assert getattr(fit, f"plot_{name}")(ax) is ax
+    assert ax.get_xlabel().endswith(")")  # (number), (name), ...
+    assert "(" in ax.get_ylabel()
+    ax.figure.canvas.draw()
+
+
+@pytest.mark.parametrize("name", ["held_out", "stability", "objectives"])
+def test_figures_of_a_study(study: Any, name: str) -> None:
+    ax = axes()
+    assert getattr(study, f"plot_{name}")(ax) is ax
+    assert ax.get_xlabel() == "k (number of components)"
+    assert "(" in ax.get_ylabel()
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["2", "3", "4"]
+    ax.figure.canvas.draw()
+
+
+def test_the_consensus_is_that_of_the_runs(study: Any) -> None:
+    ax = study.plot_consensus(3, axes())
+    shown = ax.images[0].get_array()
+    assert shown.shape == (12, 12)
+    np.testing.assert_allclose(
+        np.sort(shown, axis=None), np.sort(study.stability(3).consensus, axis=None)
+    )
+
+
+def test_the_numbers_are_those_of_the_result(fit: Any) -> None:
+    line = fit.plot_objective(axes()).lines[0]
+    accepted = [row["objective"] for row in fit.history if row["accepted"]]
+    np.testing.assert_array_equal(line.get_ydata(), accepted)
+    product = fit.W @ fit.H
+    assert shares(fit).sum() == pytest.approx(1)
+    np.testing.assert_allclose(
+        shares(fit)[0], np.outer(fit.W[:, 0], fit.H[0]).sum() / product.sum()
+    )
+    bars = fit.plot_features(1, axes(), [f"word {c}" for c in range(12)], top=4)
+    assert bars.get_yticklabels()[-1].get_text() == f"word {np.argmax(fit.H[1])}"
+    wide = dnmf.fit(np.random.default_rng(1).gamma(1, size=(9, 1000)), 2, seed=0)
+    assert wide.plot_H(axes()).images[0].get_array().shape == (2, 334)
+
+
+def test_images_need_the_shape_of_a_row(fit: Any) -> None:
+    assert fit.plot_images((3, 4), bare_figure(4, 3)).size >= 3
+    with pytest.raises(OptionError, match="5 x 5 has 25 pixels, but V has 12"):
+        fit.plot_images((5, 5), bare_figure(4, 3))
+
+
+def test_rows_of_zeros_and_the_worst_row() -> None:
+    ax = plot_rows(np.arange(4), np.array([0.1, np.nan, 0.9, 0.2]), "error (share)", axes())
+    assert 2 in ax.lines[2].get_xdata()
+    plot_rows(np.arange(1), np.array([np.nan]), "error (share)", axes())
+
+
+def test_without_matplotlib_the_command_is_said(fit: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'dnmf\[plot\]'"):
+        fit.plot_objective()
+
+
+def test_what_was_not_measured_is_not_drawn() -> None:
+    study = dnmf.fit_many(V, [2, 3], 1, holdout=None, max_passes=5)
+    with pytest.raises(OptionError, match="left nothing out"):
+        study.plot_held_out(axes())
