@@ -27,6 +27,9 @@ MERGED_PASSES = 4
 GAIN = 2e-4
 """A cycle that lowers the objective by less, relative to it, is a failure."""
 
+SAME = 5e-5
+"""One that changes it by less has come back to the same place: the search is over."""
+
 FAILURES = 2
 CYCLES = 5
 """Most cycles."""
@@ -110,7 +113,7 @@ def _breathe(best: Fitted, fit: Fit, draw: Draw, more: int, cycles: int) -> Fitt
             failures = 0
             continue
         failures, more = failures + 1, more // 2
-        if failures == FAILURES or not more:
+        if failures == FAILURES or not more or abs(gain) < SAME * best.objective:
             break
     return best
 
