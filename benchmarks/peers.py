@@ -56,6 +56,8 @@ class Case:
     repetitions: int = 1
 
 
+OURS = ("dnmf", "serial", "one-start")
+
 CASES = {
     "dense": Case(
         "dnmf",
@@ -78,7 +80,7 @@ CASES = {
         goals.PEERS_SPARSE,
     ),
     "small": Case(
-        "serial",
+        "one-start",
         ("cd", "cd-nndsvda"),
         {
             "tiny": PlantedPoisson(300, 60, 4),
@@ -157,7 +159,7 @@ def _converge(session: Session, case: Case, keys: list[str], tasks: list[Task]) 
     patience = PATIENCE * median(attempt.seconds for attempt, _ in ours)
     converged = {case.ours: median(value for _, value in ours)}
     for key in keys:
-        if key not in (case.ours, "serial"):
+        if key not in OURS:
             converged[key] = once(key, tasks[0], patience)[1]
     limit = NEAR * min(converged.values())
     target = CLOSE * max(value for value in converged.values() if value <= limit)
@@ -167,7 +169,7 @@ def _converge(session: Session, case: Case, keys: list[str], tasks: list[Task]) 
 def _time(goal: _Goal, case: Case, key: str, task: Task) -> Least:
     """The run that just reaches the target; short ones are repeated, and the median counts."""
     system = SYSTEMS[key]
-    if key in (case.ours, "serial"):
+    if key in OURS:
         found = known_effort(system, task, goal.target, goal.courses[task.seed])
     elif goal.converged[key] > goal.target:
         return Least(math.inf, None)  # not with any effort
@@ -193,7 +195,7 @@ def _figures(kind: str, case: Case, found: dict[str, list[Least]], goal: _Goal) 
         yield Figure(
             "peers", kind, f"{SYSTEMS[key].name}, seconds", middle[key], unit, details=details
         )
-    peers = [key for key in found if key not in (case.ours, "serial")]
+    peers = [key for key in found if key not in OURS]
     best = min(peers, key=lambda key: middle[key])
     yield Figure(
         "peers",
