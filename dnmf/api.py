@@ -17,7 +17,14 @@ from dnmf.fitting.plan import make_plan
 from dnmf.fitting.report import PlanReport
 from dnmf.fitting.work import Executor
 from dnmf.launch import begin, go_on, matrix, planned_run
-from dnmf.options import OPTION_NAMES, fit_config, given_start, given_W, merge_aliases
+from dnmf.options import (
+    OPTION_NAMES,
+    fit_config,
+    given_fixed,
+    given_start,
+    given_W,
+    merge_aliases,
+)
 from dnmf.runs.models import Models, is_batch
 from dnmf.runs.result import Result
 from dnmf.study.study import Study
@@ -54,6 +61,7 @@ def fit(
     l1_ratio: float = 0.0,
     missing: str | None = None,
     weights: Any = None,
+    fixed_H: Any = None,
     normalize: str | None = None,
     strict_bits: bool = False,
     overwrite: bool = False,
@@ -125,6 +133,9 @@ def fit(
         sum of m times each entry's. 0 is unobserved, whatever V has there, NaN too. For
         measurements with uncertainties sigma give 1 / sigma^2. For least squares and
         Kullback-Leibler. A pass reads V and the weights once.
+    fixed_H : (r, d) array, optional
+        Rows of H that are held as given, r < k: they are the first r components of the result, in
+        this order and scale, while the others are learned beside them.
     normalize : {"components", "weights"}, optional
         Scale rows of H, or columns of W, of the result to unit norm (least squares) or unit sum
         (other losses), and the other factor so that the product is the same.
@@ -162,11 +173,12 @@ def fit(
     begun = out if resume and out is not None and os.path.exists(out) else None
     if begun is not None and options["seed"] is None:  # the one that was drawn when it began
         options["seed"] = planned_run(begun).config.models[0].seed
-    config = fit_config(options, name)
+    fixed, said = given_fixed(fixed_H)
+    config = fit_config({**options, **said}, name)
     work = choose_executor(client, executor)
     if begun is not None:
         return go_on(begun, work, on_event, max_time, V, config, weights)
-    return begin((V, weights), config, "fit", work, out, overwrite, on_event, H, W)
+    return begin((V, weights), config, "fit", work, out, overwrite, on_event, H, W, fixed)
 
 
 def transform(
@@ -266,6 +278,7 @@ def plan(
         It could not run.
     """
     values = merge_aliases({"k": k, **options})
+    values |= given_fixed(values.get("fixed_H"))[1]
     unknown = set(values) - (set(FitConfig.__dataclass_fields__) - {"models"}) - {"k", "seed"}
     if unknown:
         raise OptionError(f"plan has no option {', '.join(sorted(unknown))}")

@@ -137,6 +137,8 @@ class FitConfig:
         Into how many parts rows and columns are cut for them.
     batch : bool
         Each model has a result of its own, in a group of its own.
+    fixed_H : str or None
+        Of the rows of H that are held as given: their number, a space, and a digest.
     normalize : str or None
         ``"components"``: rows of H, ``"weights"``: columns of W are scaled to unit size (norm for
         least squares, else sum) in the result, the other factor accordingly.
@@ -167,6 +169,7 @@ class FitConfig:
     missing: str | None = None
     weights: bool = False
     residuals: bool = True
+    fixed_H: str | None = None
     normalize: str | None = None
     holdout: str | None = None
     folds: int = 5
@@ -209,6 +212,22 @@ class FitConfig:
         _one_of(self.missing, "missing", (None, "nan", "zeros"))
         _one_of(self.normalize, "normalize", (None, "components", "weights"))
         self._check_penalties()
+        self._check_fixed()
+
+    def _check_fixed(self) -> None:
+        if not self.fixed:
+            return
+        k = min(model.k for model in self.models)
+        if self.fixed >= k:
+            raise OptionError(
+                f"fixed_H has {self.fixed} rows, but k is {k}: none is left to be learned. Give a "
+                f"larger k, or transform, which finds W at a given H"
+            )
+        if self.normalize:
+            raise OptionError(
+                f"normalize is {self.normalize!r}, which rescales rows of H, but fixed_H keeps the "
+                f"scale of its rows; give one of them"
+            )
 
     def _check_penalties(self) -> None:
         if self.alpha_H != "same":
@@ -227,6 +246,11 @@ class FitConfig:
     def needs_positive(self) -> bool:
         """Whether the divergence is infinite at zeros of V."""
         return self.beta is not None and self.beta <= 0
+
+    @property
+    def fixed(self) -> int:
+        """So many first rows of H are held."""
+        return int(self.fixed_H.partition(" ")[0]) if self.fixed_H else 0
 
     @property
     def masked(self) -> bool:

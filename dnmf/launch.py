@@ -53,6 +53,7 @@ def begin(
     on_event: Listener | None,
     H: np.ndarray | None,
     W: np.ndarray | None,
+    fixed: np.ndarray | None = None,
 ) -> Any:
     """Plan, create the run, put its start, and run it: a Result, or Models for a batch.
 
@@ -69,7 +70,7 @@ def begin(
     executor.check()
     if out is None:
         memory = MemoryStore()
-        laid_out = put_start(memory, laid_out, H, W)
+        laid_out = put_start(memory, laid_out, H, W, fixed)
         memory.create(laid_out.to_json())
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
         context = Context(memory, laid_out, oriented)
@@ -79,7 +80,7 @@ def begin(
         if moves:
             source = _place(source, config, mode, store, executor)
             laid_out, oriented, need = _lay_out(source, config, mode, executor)
-        laid_out = put_start(store, laid_out, H, W)
+        laid_out = put_start(store, laid_out, H, W, fixed)
         store.create(laid_out.to_json())
     except BaseException:
         store.discard()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
 from typing import Any
@@ -12,7 +13,15 @@ from dnmf.config import FitConfig, ModelSpec, parse_bytes, whole_number
 from dnmf.errors import OptionError
 from dnmf.init.nndsvd import NNDSVD
 
-__all__ = ["ALIASES", "OPTION_NAMES", "fit_config", "given_W", "given_start", "merge_aliases"]
+__all__ = [
+    "ALIASES",
+    "OPTION_NAMES",
+    "fit_config",
+    "given_W",
+    "given_fixed",
+    "given_start",
+    "merge_aliases",
+]
 
 ALIASES = {
     "k": "n_components",
@@ -123,6 +132,25 @@ def given_W(init_W: Any, H: np.ndarray | None) -> np.ndarray | None:
     if H is None:
         raise OptionError("init_W was given without its H: give init, a (k, d) array, too")
     return _start(init_W, "init_W", "a real (n, k) W")
+
+
+def given_fixed(fixed_H: Any) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """Rows of H that are held, and the options that say so.
+
+    Returns
+    -------
+    fixed : (r, d) array or None
+    options : dict
+    """
+    if fixed_H is None:
+        return None, {}
+    fixed = _start(fixed_H, "fixed_H", "real (r, d) rows of H")
+    empty = np.flatnonzero(~fixed.any(axis=1))
+    if empty.size or not fixed.size:
+        which = f"row {empty[0]} of fixed_H is all zeros" if fixed.size else "fixed_H has no entry"
+        raise OptionError(f"{which}: it would stay so; leave it out")
+    digest = hashlib.sha256(np.ascontiguousarray(fixed, np.float64).tobytes()).hexdigest()[:16]
+    return fixed, {"fixed_H": f"{len(fixed)} {digest}"}
 
 
 def _start(value: Any, name: str, what: str) -> np.ndarray:

@@ -58,7 +58,10 @@ def test_every_option_of_the_configuration_can_be_given():
         *(("tol", 0.05), ("max_passes", 2), ("dtype", "float32"), ("seed", 7), ("n_init", 1)),
         *(("block_size", 900), ("segments", 2), ("fan_in", 2), ("slab_size", 200), ("k", 2)),
         *(("sample", 0), ("alpha_W", 0.01), ("l1_ratio", 1.0), ("solver", "mu")),
-        *(("loss", "kullback-leibler"), ("sample_bytes", 2000)),
+        *(("loss", "kullback-leibler"), ("sample_bytes", 2000), ("loss", 0.5), ("beta", 1.5)),
+        *(("alpha_H", 0.5), ("init", "nndsvda"), ("normalize", "components"), ("missing", "nan")),
+        *(("weights", 1.0 + np.arange(900.0).reshape(60, 15)), ("fixed_H", np.ones((1, 15)))),
+        ("max_time", 1e-9),
     ],
 )
 def test_every_option_changes_what_it_says(name, value):

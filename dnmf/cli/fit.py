@@ -9,7 +9,7 @@ import click
 
 from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import DURATION, cluster_options, debug_option, layout_options, overwrite
-from dnmf.cli.options_loss import loss_options
+from dnmf.cli.options_loss import loss_options, read_rows
 
 __all__ = ["command"]
 
@@ -60,5 +60,7 @@ def command(v: str, out: str, cluster: ClusterOptions, **options: Any) -> None:
     began = time.monotonic()
     with resumable(out, cluster.arguments()), cluster.running() as where, listener() as listen:
         given = {name: value for name, value in options.items() if value is not None}
+        if "fixed_H" in given:
+            given["fixed_H"] = read_rows(given["fixed_H"])
         result = dnmf.fit(v, out=out, **where, on_event=listen, **given)
     click.echo(f"\n{summary(result, out, time.monotonic() - began)}")

@@ -9,7 +9,7 @@ import click
 
 from dnmf.cli.options import SIZE
 
-__all__ = ["loss_options"]
+__all__ = ["loss_options", "read_rows"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,6 +86,12 @@ _OPTIONS = (
         help="A matrix of weights of V's entries; 0 is unobserved, 1/sigma^2 for uncertainties.",
     ),
     click.option(
+        "--fixed-H",
+        "fixed_H",
+        metavar="PATH",
+        help="Rows of H that are held, the first components: .npy, or an array in Zarr.",
+    ),
+    click.option(
         "--n-init",
         type=click.IntRange(min=1),
         metavar="N",
@@ -98,6 +104,17 @@ _OPTIONS = (
     ),
     click.option("--sample-bytes", type=SIZE, help="Most bytes of the sample [default: 1GiB]."),
 )
+
+
+def read_rows(path: str) -> Any:
+    """A small matrix in a .npy file or in Zarr as an array."""
+    import numpy as np
+
+    from dnmf.sources import open_source
+
+    source = open_source(path)
+    (block,) = source.read_blocks([0, source.shape[0]])
+    return block if isinstance(block, np.ndarray) else block.toarray()
 
 
 def loss_options(function: F) -> F:

@@ -88,6 +88,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Bytes of X that are decoded at once, e.g. ``"32MiB"``.
     dtype : {"float32", "float64"}, optional
         To compute in. By default float32 for X of float32, else float64, as in scikit-learn.
+    fixed_H : (r, d) array, optional
+        Rows of ``components_`` that are held as given, r < k: the first r components, in this order
+        and scale. The others are learned beside them.
     n_init : int, default=1
         Random starts that race before the fit; `dnmf.fit` takes 2 unless told otherwise.
 
@@ -143,6 +146,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         block_size: int | str | None = None,
         dtype: Any = None,
         n_init: int = 1,
+        fixed_H: Any = None,
     ) -> None:
         self.n_components = n_components
         self.init = init
@@ -162,6 +166,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.block_size = block_size
         self.dtype = dtype
         self.n_init = n_init
+        self.fixed_H = fixed_H
 
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> NMF:
         """Learn ``components_`` from X (n x d); see `fit_transform`.
@@ -269,6 +274,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 V,
                 k,
                 weights=content(weights),
+                fixed_H=self.fixed_H,
                 out=out,
                 overwrite=self.overwrite,
                 seed=seed_of(self.random_state),

@@ -32,36 +32,42 @@ def load_H(
     Returns
     -------
     H : (k, d) array
-        Rows of H have unit norm (zero rows stay zero), unless penalties fix their scale.
+        Rows of H have unit norm (zero rows stay zero), unless penalties fix their scale, or they
+        are held.
     W_scale : (k,) float64 array
         The committed W times this is the warm start; 0 for components to be revived.
     """
-    H = read_H(store, state.bold or state.plain)
+    H, held = read_H(store, state.bold or state.plain), loss.fixed
     if state.weights is not None:
-        H = loss.from_sample(H, np.array(state.weights), column_sums)
+        fixed = H[:held].copy()
+        H = np.array(loss.from_sample(H, np.array(state.weights), column_sums))
+        H[:held] = fixed
     free = loss.gauge_free
-    scale = normalize(H) if free else _balance(H, state.pair, loss.penalties)
+    scale = normalize(H, held) if free else _balance(H, state.pair, loss.penalties, held)
     if state.beta and state.previous:
         before = read_H(store, state.previous)
         if free:
-            normalize(before)
+            normalize(before, held)
         else:
             before = (before / scale[:, None]).astype(H.dtype)
-        for j in range(H.shape[0]):  # row by row: no third k x d
+        for j in range(held, H.shape[0]):  # row by row: no third k x d
             row = H[j].astype(np.float64)
             row += state.beta * (row - before[j])
             H[j] = np.maximum(row, 0.0)
         del before
         if free:
-            scale *= normalize(H)
+            scale *= normalize(H, held)
     scale[state.revive] = 0.0
     return H, scale
 
 
-def normalize(H: np.ndarray) -> np.ndarray:
-    """Scale rows of H to unit norm in place; returns the norms (1 for a zero row)."""
+def normalize(H: np.ndarray, held: int = 0) -> np.ndarray:
+    """Scale rows of H to unit norm in place, but the first ``held``.
+
+    Returns the norms (1 for a row that is zero or held).
+    """
     norms = np.ones(H.shape[0])
-    for j in range(H.shape[0]):
+    for j in range(held, H.shape[0]):
         row = H[j].astype(np.float64)
         peak = row.max(initial=0.0)
         if peak > 0:  # by the peak first: squares of tiny or huge numbers leave the range
@@ -70,7 +76,7 @@ def normalize(H: np.ndarray) -> np.ndarray:
     return norms
 
 
-def _balance(H: np.ndarray, pair: Pair | None, penalties: Penalties) -> np.ndarray:
+def _balance(H: np.ndarray, pair: Pair | None, penalties: Penalties, held: int) -> np.ndarray:
     """Move scale between W_j and H_j to where the penalties are least; returns what H lost.
 
     With W_j s and H_j / s the penalties are a sum of exponentials in log s, convex: bisection.
@@ -80,7 +86,7 @@ def _balance(H: np.ndarray, pair: Pair | None, penalties: Penalties) -> np.ndarr
     both = (penalties.l1_W or penalties.l2_W) and (penalties.l1_H or penalties.l2_H)
     if pair is None or pair.W_sums is None or not both:
         return scale
-    for j in range(H.shape[0]):
+    for j in range(held, H.shape[0]):
         row = H[j].astype(np.float64)
         rising = penalties.l1_W * pair.W_sums[j], penalties.l2_W * pair.W_norms[j] ** 2
         falling = penalties.l1_H * float(row.sum()), penalties.l2_H * float(row @ row)

@@ -26,10 +26,5 @@ def loss_of(plan: Plan, rows: int, columns: int | None = None, masked: bool | No
     tall, wide = tall_and_wide(plan)
     d, l1, l2 = columns or plan.shape[1], config.l1_ratio, 1.0 - config.l1_ratio
     penalties = Penalties(d * tall * l1, d * tall * l2, rows * wide * l1, rows * wide * l2)
-    return get_loss(
-        config.loss,
-        penalties,
-        config.solver,
-        config.beta,
-        config.masked if masked is None else masked,
-    )
+    masked = config.masked if masked is None else masked
+    return get_loss(config.loss, penalties, config.solver, config.beta, masked, config.fixed)

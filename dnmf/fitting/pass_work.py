@@ -266,7 +266,8 @@ class PassWork:
         model: Model = self.batch().models[position]
         tries = self.states[position].tries
         dead = model.loss.dead(stats, np.diag(model.factor.G), model.H.dtype)
-        dead = [j for j in dead if tries.get(str(j), 0) < MOST_TRIES]
+        held = model.loss.fixed
+        dead = [j for j in dead if j >= held and tries.get(str(j), 0) < MOST_TRIES]
         size = self._sizes(position, small)[1]
         floor = float(np.finfo(model.H.dtype).eps) * size / self.rows.starts[-1]
         rows = [c for c in stats.candidates if c.residual > floor and c.direction.any()]

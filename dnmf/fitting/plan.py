@@ -66,6 +66,8 @@ class Plan:
         References to the given H, and to the row pieces of the given W (one per segment).
     groups : tuple of tuple of int
         Models that share a read, where they are too many for one; empty: all share every read.
+    fixed_H : list or None
+        Reference to the rows of H that are held.
     versions : dict
         Of the packages that the run was begun with.
     """
@@ -90,6 +92,7 @@ class Plan:
     start_H: list[list[str]] | None = None
     start_W: list[list[str]] | None = None
     groups: tuple[tuple[int, ...], ...] = ()
+    fixed_H: list[list[str]] | None = None
     versions: dict[str, str] | None = None
     growth: float = 1.0
     format: int = PLAN_FORMAT

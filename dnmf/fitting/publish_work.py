@@ -14,6 +14,7 @@ from dnmf.fitting.plan import Plan, chunk_rows
 from dnmf.fitting.state import ModelState, Pair
 from dnmf.fitting.work import Step
 from dnmf.runs.base import Reader, ReadOnce
+from dnmf.runs.opening import component_order as order_of
 from dnmf.runs.published import write_H, write_W
 
 __all__ = ["PublishWork", "assemble", "component_order", "published"]
@@ -27,9 +28,12 @@ def published(plan: Plan) -> list[tuple[int, str]]:
     return [(m, f"models/{m}") for m, spec in models if spec.fold is None]
 
 
-def component_order(pair: Pair) -> np.ndarray:
-    """Components by falling share of V, ties by the column where their H is largest."""
-    return np.lexsort((np.array(pair.peak), -np.array(pair.share)))
+def component_order(pair: Pair, held: int = 0) -> np.ndarray:
+    """Components by falling share of V, ties by the column where their H is largest.
+
+    The first ``held`` stay where they are.
+    """
+    return order_of(pair.share, pair.peak, held)
 
 
 def _tall_scale(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
@@ -53,7 +57,7 @@ def _tall_scale(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
 
 def _tall_rows(store: Reader, plan: Plan, pair: Pair, start: int, stop: int) -> np.ndarray:
     """Rows of the tall factor in the result's order and gauge."""
-    order, scale = component_order(pair), _tall_scale(store, plan, pair)
+    order, scale = component_order(pair, plan.config.fixed), _tall_scale(store, plan, pair)
     first = int(np.searchsorted(pair.W_starts, start, side="right")) - 1
     parts = []
     while first < len(pair.W) and pair.W_starts[first] < stop:
@@ -67,7 +71,7 @@ def _tall_rows(store: Reader, plan: Plan, pair: Pair, start: int, stop: int) -> 
 
 def _wide(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
     """The k x d factor in the result's order and gauge."""
-    order, scale = component_order(pair), _tall_scale(store, plan, pair)
+    order, scale = component_order(pair, plan.config.fixed), _tall_scale(store, plan, pair)
     H = read_H(store, pair.H)[order]
     return H if (scale == 1).all() else (H * scale[order, None]).astype(H.dtype)
 

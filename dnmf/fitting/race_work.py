@@ -17,7 +17,7 @@ from dnmf.fitting.holdout import fold_of_model
 from dnmf.fitting.memory import RACE_BYTES
 from dnmf.fitting.objective import loss_of, tall_and_wide
 from dnmf.fitting.plan import make_plan
-from dnmf.fitting.rowsets import RaceRows, open_rows, race_rows
+from dnmf.fitting.rowsets import RaceRows, open_rows, race_rows, start_profile
 from dnmf.fitting.search import Fitted, search
 from dnmf.fitting.start import put_start
 from dnmf.fitting.state import ModelState
@@ -113,12 +113,18 @@ class RaceWork:
         if config.init in NNDSVD:
             return fit(self._singular(spec, rows), PASSES, TOL)
         seed = spec.seed + (start << 32)  # whichever models share the reads
-        sums = self.context.store.get(refs([self.scan["columns"]])[0])[2]  # of the sample
+        all_sums = self.context.store.get(refs([self.scan["columns"]])[0])
+        # of the sample; with weights of what was observed
+        sums = start_profile(all_sums) if config.weights else all_sums[2]
 
         def draw(stream: int, count: int) -> np.ndarray:
             H = random_H(seed, stream, count, 0, sums, self.context.plan.dtype)
             return H if columns is None else np.ascontiguousarray(H[:, columns])
 
+        held = self._held()
+        if held is not None:  # merging would touch them
+            start_H = np.concatenate([held, draw(0, spec.k)[len(held) :]])
+            return fit(start_H, PASSES if config.loss == "frobenius" else DEAR_PASSES, TOL)
         most = min(rows.shape)
         if config.loss == "frobenius":
             return search(fit, draw, spec.k, most, TOL, PASSES)
@@ -153,7 +159,7 @@ class RaceWork:
         )
         laid_out, source = make_plan(_source(rows), config)
         store = MemoryStore()
-        laid_out = put_start(store, laid_out, H)
+        laid_out = put_start(store, laid_out, H, fixed=self._held())
         store.create(laid_out.to_json())
         record = run(Context(store, laid_out, source), InProcess(), lambda event: None)
         state = ModelState.from_json(record["state"]["models"][0])
@@ -162,13 +168,20 @@ class RaceWork:
         found = read_H(store, state.plain)
         return Fitted(state.pair.objective, found, WtW, state.pair.W_sums, state.passes)
 
+    def _held(self) -> np.ndarray | None:
+        """The rows of H that are given."""
+        fixed = self.context.plan.fixed_H
+        return None if fixed is None else read_H(self.context.store, fixed)
+
     def _singular(self, spec: ModelSpec, rows: Matrix) -> np.ndarray:
-        """The start from the singular vectors."""
+        """The start from the singular vectors, beside the rows that are held."""
         exact = loss_of(self.context.plan, 1).extrapolates  # its steps can leave zero
         if isinstance(rows, WeightedCSR):
             rows = rows.entries
-        init = self.context.plan.config.init
-        return nndsvd_H(rows, spec.k, spec.seed, init, positive=not exact)
+        config, held = self.context.plan.config, self._held()
+        free = spec.k - config.fixed
+        H = nndsvd_H(rows, free, spec.seed, config.init, positive=not exact)
+        return H if held is None else np.concatenate([held, H])
 
     def combine(self, piece: int, parts: Sequence[Any]) -> Any:
         return [result for part in parts for result in part]

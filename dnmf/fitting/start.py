@@ -15,15 +15,23 @@ __all__ = ["put_start"]
 
 
 def put_start(
-    store: RunStore, plan: Plan, H: np.ndarray | None, W: np.ndarray | None = None
+    store: RunStore,
+    plan: Plan,
+    H: np.ndarray | None,
+    W: np.ndarray | None = None,
+    fixed: np.ndarray | None = None,
 ) -> Plan:
-    """Store a given H (k x d) and W (n x k) of V; returns the plan that refers to them.
+    """Store a given H (k x d) and W (n x k) of V, and the rows of H that are held (r x d).
+
+    Returns the plan that refers to them.
 
     Raises
     ------
     OptionError
         A shape does not fit V.
     """
+    if fixed is not None:
+        plan = _put_fixed(store, plan, fixed)
     if H is None:
         return plan
     n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
@@ -39,6 +47,8 @@ def put_start(
                 "rewrite V in smaller chunks (dnmf convert IN OUT --chunks ROWS,COLUMNS)"
             )
         H, W = W.T, H.T
+    if fixed is not None:
+        H = np.concatenate([fixed, H[len(fixed) :]])
     wide = store.put("start/H", np.ascontiguousarray(H, plan.dtype)).to_json()
     tall = None
     if W is not None:
@@ -47,6 +57,19 @@ def put_start(
             for s, (a, b) in enumerate(pairwise(plan.row_starts))
         ]
     return replace(plan, start_H=[wide], start_W=tall)
+
+
+def _put_fixed(store: RunStore, plan: Plan, fixed: np.ndarray) -> Plan:
+    d = plan.shape[1 if plan.axis == "rows" else 0]
+    if fixed.shape[1] != d:
+        raise OptionError(f"fixed_H is {_size(fixed)}, but V has {d} columns")
+    if plan.axis == "columns":
+        raise OptionError(
+            "V is read by columns, where rows of H cannot be held (fixed_H): rewrite V in smaller "
+            "chunks (dnmf convert IN OUT --chunks ROWS,COLUMNS)"
+        )
+    ref = store.put("start/fixed", np.ascontiguousarray(fixed, plan.dtype))
+    return replace(plan, fixed_H=[ref.to_json()])
 
 
 def _size(X: np.ndarray) -> str:

@@ -31,6 +31,7 @@ def names(record: Record) -> set[str]:
         kept |= {scan["columns"][0], scan["checksums"][0], *(name for name, _ in scan["rows"])}
         if record["state"]["phase"] != "full" or scan["resident"]:
             kept |= {name for pieces in scan["sample"] for name, _ in pieces}
+            kept |= {name for name, _ in scan["fixed_H"] or []}
     for model in models or []:
         kept |= set(ModelState.from_json(model).names())
     return kept
@@ -51,7 +52,7 @@ def _after_scan(
     context: Context, step: Step, record: Record, results: list[Any], cost: dict[str, Any]
 ) -> Record:
     plan = context.plan
-    scan = {**results[0], **results[1], "seconds": cost["seconds"]}
+    scan = {**results[0], **results[1], "seconds": cost["seconds"], "fixed_H": plan.fixed_H}
     notes = check_scan(plan, scan)
     scan["resident"] = plan.sample >= 1
     starts = scan.pop("start_H")
@@ -170,7 +171,7 @@ def _pass_result(position: int, results: list[Any]) -> PassResult:
         divergence=small["divergence"],
         size=small["size"],
         bold=[slab["bold"] for slab in slabs] if slabs[0]["bold"] else None,
-        extrapolates=small["extrapolates"],
+        extrapolates=small["extrapolates"] and not slabs[0]["bold"],
         entrywise=small["entrywise"],
     )
 

@@ -54,13 +54,15 @@ def pair_products(X: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def bounded_steps(H, gradient, K, l2, out):  # type: ignore[no-untyped-def]
+def bounded_steps(H, first, gradient, K, l2, out):  # type: ignore[no-untyped-def]
     """Per column minimise the second-order model in the box LOWEST h <= x <= HIGHEST h.
 
     Parameters
     ----------
     H, gradient : (slab, k) float64 arrays
         The penalty's part is in the gradient.
+    first : int
+        Components before it are held.
     K : (slab, k (k + 1) / 2) float64 array
         Packed curvature, without l2.
     out : (slab, k) float64 array
@@ -87,7 +89,7 @@ def bounded_steps(H, gradient, K, l2, out):  # type: ignore[no-untyped-def]
         for _ in range(SWEEPS):
             moved = 0.0
             size = 0.0
-            for t in range(k):
+            for t in range(first, k):
                 h = H[c, t]
                 if not (full[t, t] > 0.0 and h > 0.0):
                     continue

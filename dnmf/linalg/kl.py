@@ -12,6 +12,7 @@ __all__ = ["HIGHEST", "LOWEST", "em_step", "kl_rows"]
 LOWEST = 0.01
 HIGHEST = 20.0
 SEED = 1e-3
+GONE = 1e-12
 
 
 @kernel
@@ -45,8 +46,9 @@ def em_step(w, g, h_sums, l2, new, k):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _newton_step(w, g, h_sums, l2, K, new, gradient, k):  # type: ignore[no-untyped-def]
-    # coordinate descent on the quadratic model in the box LOWEST w <= x <= HIGHEST w
+def _newton_step(w, g, h_sums, l2, K, new, gradient, k, mass):  # type: ignore[no-untyped-def]
+    # coordinate descent on the quadratic model in the box LOWEST w <= x <= HIGHEST w, which lets
+    # components at zero enter; a share of the row below GONE is zero: denormal numbers are slow
     for t in range(k):
         new[t] = w[t]
         gradient[t] = float(h_sums[t]) - float(g[t]) + l2 * float(w[t])
@@ -55,10 +57,11 @@ def _newton_step(w, g, h_sums, l2, K, new, gradient, k):  # type: ignore[no-unty
         size = 0.0
         for t in range(k):
             curvature = float(K[t, t]) + l2
-            if not (curvature > 0.0 and w[t] > 0):
+            if not (curvature > 0.0 and h_sums[t] > 0):
                 continue
             x = float(new[t]) - gradient[t] / curvature
-            x = min(max(x, LOWEST * float(w[t])), HIGHEST * float(w[t]))
+            highest = max(HIGHEST * float(w[t]), SEED * mass / float(h_sums[t]))
+            x = min(max(x, LOWEST * float(w[t])), highest)
             delta = x - float(new[t])
             size += curvature * float(w[t]) * float(w[t])
             if delta != 0.0:
@@ -70,13 +73,16 @@ def _newton_step(w, g, h_sums, l2, K, new, gradient, k):  # type: ignore[no-unty
                 for u in range(t + 1, k):
                     gradient[u] += delta * float(K[u, t])
                 moved += curvature * delta * delta
-        if moved <= 1e-6 * size:
+        if moved <= 1e-4 * size:
             break
+    for t in range(k):
+        if float(new[t]) * float(h_sums[t]) < GONE * mass:
+            new[t] = 0
 
 
 @kernel
-def _start_row(A, v, mass, w, h_sums, l2, k, wh, trial, wanted):  # type: ignore[no-untyped-def]
-    # a positive start where all is zero; components at zero re-enter where that lowers the value
+def _start_row(A, v, mass, w, h_sums, l2, k, wh, wanted):  # type: ignore[no-untyped-def]
+    # a positive start where all is zero; returns the row's value
     zero = w.dtype.type(0)
     active = 0
     idle = 0
@@ -92,22 +98,6 @@ def _start_row(A, v, mass, w, h_sums, l2, k, wh, trial, wanted):  # type: ignore
         for t in range(k):
             if h_sums[t] > zero:
                 w[t] = mass / (active * float(h_sums[t]))
-    value = _row_value(A, v, w, h_sums, l2, wh, wanted)
-    if idle == 0 or idle == active or not wanted:
-        return value
-    for t in range(k):
-        trial[t] = w[t]
-        if w[t] == zero and h_sums[t] > zero:
-            g = 0.0
-            for p in range(v.size):
-                if wh[p] > zero:
-                    g += float(v[p]) / float(wh[p]) * float(A[p, t])
-            if g > float(h_sums[t]):
-                trial[t] = SEED * mass / float(h_sums[t])
-    better = _row_value(A, v, trial, h_sums, l2, wh, wanted)
-    if better < value:
-        w[:] = trial
-        return better
     return _row_value(A, v, w, h_sums, l2, wh, wanted)
 
 
@@ -194,7 +184,7 @@ def kl_rows(  # type: ignore[no-untyped-def]
                     h_sums += A[p]
             for t in range(k):
                 h_sums[t] += l1 if h_sums[t] > 0 else 0.0
-        value = _start_row(A, v, mass, w, h_sums, l2, k, wh, new, newton)
+        value = _start_row(A, v, mass, w, h_sums, l2, k, wh, newton)
         for _ in range(steps):
             taken += 1
             g[:] = 0
@@ -204,7 +194,7 @@ def kl_rows(  # type: ignore[no-untyped-def]
             if newton:
                 K[:] = 0
                 add_gram(K, s, A, size, k)
-                _newton_step(w, g, h_sums, l2, K, new, gradient, k)
+                _newton_step(w, g, h_sums, l2, K, new, gradient, k, mass)
                 better = _row_value(A, v, new, h_sums, l2, wh_new[:size], newton)
             if not (newton and better <= value):
                 em_step(w, g, h_sums, l2, new, k)

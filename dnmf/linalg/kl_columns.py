@@ -102,7 +102,7 @@ def kl_columns(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _model_column(h, w_sums, l2, S, K, e, gradient):  # type: ignore[no-untyped-def]
+def _model_column(h, first, w_sums, l2, S, K, e, gradient):  # type: ignore[no-untyped-def]
     # minimise (D - S)'(e - 1) + 1/2 (e - 1)' K (e - 1) in the box; returns the model's decrease
     k = h.size
     for t in range(k):
@@ -112,7 +112,7 @@ def _model_column(h, w_sums, l2, S, K, e, gradient):  # type: ignore[no-untyped-
     for _ in range(SWEEPS):
         moved = 0.0
         size = 0.0
-        for t in range(k):
+        for t in range(first, k):
             curvature = K[t, t] + l2 * h[t] * h[t]
             if not curvature > 0.0:
                 continue
@@ -153,7 +153,7 @@ def _fill_K(k, S, K, wide):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def kl_H(wide, Ht, w_all, l2, columns, rescale, em, bold):  # type: ignore[no-untyped-def]
+def kl_H(wide, Ht, first, w_all, l2, columns, rescale, em, bold):  # type: ignore[no-untyped-def]
     """The multiplicative and the curvature step of a slab's columns.
 
     Parameters
@@ -161,6 +161,8 @@ def kl_H(wide, Ht, w_all, l2, columns, rescale, em, bold):  # type: ignore[no-un
     wide : (slab, r) float64 array
         S and, where r > k, K of each column.
     Ht : (slab, k) float64 array
+    first : int
+        Components before it are held.
     w_all : (slab, k) float64 array
         Sums of the columns of W (over each column's entries), plus the l1 penalty.
     columns : (slab,) float64 array
@@ -185,7 +187,10 @@ def kl_H(wide, Ht, w_all, l2, columns, rescale, em, bold):  # type: ignore[no-un
     for c in range(Ht.shape[0]):
         h, S, w_sums = Ht[c], wide[c, :k], w_all[c]
         em_step(h, S / np.where(h > 0.0, h, 1.0), w_sums, l2, em[c], k)
-        for t in range(k):
+        if columns[c] <= 0.0:  # nothing was seen, or nothing but zeros
+            em[c] = 0.0
+        em[c, :first] = h[:first]
+        for t in range(first, k):
             should = h[t] * (w_sums[t] + l2 * h[t])
             if should > 0.0:
                 kkt += (should - S[t]) ** 2 / should
@@ -196,11 +201,15 @@ def kl_H(wide, Ht, w_all, l2, columns, rescale, em, bold):  # type: ignore[no-un
         if wide.shape[1] == k:
             continue
         _fill_K(k, S, K, wide[c])
-        bold_gain += _model_column(h, w_sums, l2, S, K, e, gradient)
+        bold_gain += _model_column(h, first, w_sums, l2, S, K, e, gradient)
         mass = 0.0
+        wanted = columns[c]
         for t in range(k):
             bold[c, t] = h[t] * e[t]
-            mass += w_sums[t] * bold[c, t]
-        if rescale and mass > 0.0:
-            bold[c] *= columns[c] / mass
+            if t < first:
+                wanted -= w_sums[t] * bold[c, t]
+            else:
+                mass += w_sums[t] * bold[c, t]
+        if rescale and mass > 0.0 and wanted > 0.0:
+            bold[c, first:] *= wanted / mass
     return kkt, gain, bold_gain

@@ -16,8 +16,9 @@ GATHER = 64
 
 
 @kernel
-def _descend(w, c, G, l1, l2, floor, tau2, sweeps, g, k):  # type: ignore[no-untyped-def]
-    # coordinate descent on 1/2 w G w' - c w' + l1 sum(w) + l2/2 |w|^2; returns sweeps and kkt
+def _descend(w, first, c, G, l1, l2, floor, tau2, sweeps, g, k):  # type: ignore[no-untyped-def]
+    # coordinate descent on 1/2 w G w' - c w' + l1 sum(w) + l2/2 |w|^2 from coordinate ``first`` on;
+    # returns sweeps and kkt
     for t in range(k):
         g[t] = l1 - c[t] + l2 * w[t]
         for u in range(k):
@@ -26,7 +27,7 @@ def _descend(w, c, G, l1, l2, floor, tau2, sweeps, g, k):  # type: ignore[no-unt
     for _ in range(sweeps):
         done += 1
         moved = 0.0
-        for t in range(k):
+        for t in range(first, k):
             curvature = G[t, t] + l2
             if not curvature > 0.0:
                 w[t] = 0.0
@@ -42,7 +43,7 @@ def _descend(w, c, G, l1, l2, floor, tau2, sweeps, g, k):  # type: ignore[no-unt
         if moved <= tau2 * floor:
             break
     kkt = 0.0
-    for t in range(k):
+    for t in range(first, k):
         curvature = G[t, t] + l2
         if curvature > 0.0:
             step = w[t] - max(0.0, w[t] - g[t] / curvature)
@@ -97,10 +98,11 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
         for t in range(k):
             c[t] = c32[t]
             w[t] = W[i, t]
-            for u in range(k):
+            for u in range(t + 1):
                 G[t, u] = gram[t, u]
+                G[u, t] = gram[t, u]
         floor = max(left, float(np.finfo(W.dtype).eps) * sumsq)
-        done, part = _descend(w, c, G, l1, l2, floor, tau2, sweeps, g, k)
+        done, part = _descend(w, 0, c, G, l1, l2, floor, tau2, sweeps, g, k)
         taken += done
         kkt += part
         for t in range(k):
@@ -115,20 +117,22 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
 
 @kernel
 def masked_columns(data, weights, starts, rows, places, W, Ht, k, exact, total):  # type: ignore[no-untyped-def]
-    """Add W' V and, per column, W' W (packed) or W' W h over its entries to ``total`` (d, r).
+    """Add W' V and, per column, W' W over its entries to ``total`` (d, r).
 
+    Packed where ``exact``, else W' W h and the diagonal.
     Weights multiply every entry's part of all sums.
     """
     kp = W.shape[1]
     A = np.zeros((GATHER, kp), W.dtype)
     q, s = np.empty(GATHER, W.dtype), np.ones(GATHER, W.dtype)
     c, below, gram = np.zeros(kp, W.dtype), np.zeros(kp, W.dtype), np.zeros((kp, kp), W.dtype)
-    fits = np.empty(GATHER, W.dtype)
+    fits, diagonal = np.empty(GATHER, W.dtype), np.zeros(kp, W.dtype)
     for column in range(starts.size - 1):
         if starts[column] == starts[column + 1]:
             continue
         c[:] = 0
         below[:] = 0
+        diagonal[:] = 0
         gram[:] = 0
         for at in range(starts[column], starts[column + 1], GATHER):
             size = min(GATHER, starts[column + 1] - at)
@@ -143,6 +147,9 @@ def masked_columns(data, weights, starts, rows, places, W, Ht, k, exact, total):
                 add_gram(gram, s, A, size, k)
             else:
                 add_rows(below, fits, A, size)
+                for p in range(size):
+                    for t in range(kp):
+                        diagonal[t] += s[p] * A[p, t] * A[p, t]
         sums = total[column]
         position = k
         for t in range(k):
@@ -153,12 +160,14 @@ def masked_columns(data, weights, starts, rows, places, W, Ht, k, exact, total):
                     position += 1
             else:
                 sums[k + t] += below[t]
+                sums[2 * k + t] += diagonal[t]
 
 
 @kernel
-def solve_columns(wide, Ht, l1, l2, columns, tau2, sweeps, new):  # type: ignore[no-untyped-def]
+def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, new):  # type: ignore[no-untyped-def]
     """Solve columns of H (slab, k), each with its own W' W; returns kkt at H and the gain.
 
+    Components before ``first`` are held.
     ``columns`` are the sums of squares of V's columns; ``new`` (slab, k) receives the solution.
     """
     k = Ht.shape[1]
@@ -174,7 +183,7 @@ def solve_columns(wide, Ht, l1, l2, columns, tau2, sweeps, new):  # type: ignore
                 position += 1
         c = wide[column, :k]
         h[:] = Ht[column]
-        _, part = _descend(h, c, G, l1, l2, 0.0, 0.0, 0, g, k)
+        _, part = _descend(h, first, c, G, l1, l2, 0.0, 0.0, 0, g, k)
         kkt += part
         for t in range(k):
             gain += (0.5 * (g[t] + l1 - c[t])) * h[t]
@@ -182,7 +191,7 @@ def solve_columns(wide, Ht, l1, l2, columns, tau2, sweeps, new):  # type: ignore
         for t in range(k):
             left += h[t] * (g[t] - l1 - c[t])
         floor = max(left, 2.0**-52 * columns[column])
-        _descend(h, c, G, l1, l2, floor, tau2, sweeps, g, k)
+        _descend(h, first, c, G, l1, l2, floor, tau2, sweeps, g, k)
         for t in range(k):
             gain -= (0.5 * (g[t] + l1 - c[t])) * h[t]
             new[column, t] = h[t]

@@ -29,6 +29,7 @@ def get_loss(
     solver: str | None = None,
     beta: float | None = None,
     masked: bool = False,
+    fixed: int = 0,
 ) -> Loss:
     """The loss of this name.
 
@@ -43,6 +44,8 @@ def get_loss(
         Where ``name`` is ``"beta"``.
     masked : bool
         Entries that a sparse block does not store are unobserved, instead of zero.
+    fixed : int
+        So many first rows of H are held.
 
     Raises
     ------
@@ -66,4 +69,5 @@ def get_loss(
             f"{' or '.join(map(repr, made.solvers))}"
         )
     loss: Loss = made.make(penalties, solver, beta)
+    loss.fixed = fixed
     return loss

@@ -190,6 +190,8 @@ class Loss(Protocol):
         Rows of H may be rescaled, columns of W accordingly: the objective is the same.
     kept : int or None
         How many rows of the accumulator are kept with the pair; None is all.
+    fixed : int
+        So many first rows of H are held: `update_H` leaves them as they are.
     """
 
     name: str
@@ -198,6 +200,7 @@ class Loss(Protocol):
     extrapolates: bool
     gauge_free: bool
     kept: int | None
+    fixed: int
 
     @classmethod
     def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> Loss:

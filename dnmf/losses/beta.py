@@ -51,6 +51,7 @@ class Beta:
     name = "beta"
     solvers: tuple[str, ...] = ("mu",)
     extrapolates = False
+    fixed = 0
 
     def __init__(
         self, beta: float, penalties: Penalties = NO_PENALTIES, classic: bool = False
@@ -201,8 +202,9 @@ class Beta:
         above = wide[:k]
         below = wide[k : 2 * k] + penalties.l1_H + penalties.l2_H * old
         new = old * _ratio(above, below) ** exponent(self.beta)
+        new[: self.fixed] = old[: self.fixed]
         should = old * below
-        kkt = float(np.sum(_ratio((should - old * above) ** 2, should)))
+        kkt = float(np.sum(_ratio((should - old * above) ** 2, should)[self.fixed :]))
         gain = 0.5 * float(np.sum((below - above) * (old - new)))
         share = stats.sums * old.sum(axis=1)
         plain = np.ascontiguousarray(new, H.dtype)
@@ -212,7 +214,7 @@ class Beta:
             np.ascontiguousarray(x.T) for x in (old, below - above, wide[2 * k :])
         )
         bold = np.empty_like(columns_first)
-        bold_gain = bounded_steps(columns_first, slope, K, penalties.l2_H, bold)
+        bold_gain = bounded_steps(columns_first, self.fixed, slope, K, penalties.l2_H, bold)
         return HStep(plain, kkt, gain, share, np.ascontiguousarray(bold.T, H.dtype), bold_gain)
 
     def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:

@@ -51,6 +51,7 @@ class KullbackLeibler:
     solvers = ("mu",)
     extrapolates = False
     masked = False
+    fixed = 0
 
     def __init__(self, penalties: Penalties = NO_PENALTIES, classic: bool = False) -> None:
         self.penalties = penalties
@@ -246,7 +247,8 @@ class KullbackLeibler:
         if self.masked:
             w_sums, by_columns = by_columns[:, -k:].copy(), by_columns[:, :-k].copy()
         w_sums += self.penalties.l1_H
-        kkt, gain, bold_gain = kl_H(by_columns, old, w_sums, l2, columns[0], l2 == 0, em, bold)
+        given = by_columns, old, self.fixed, w_sums
+        kkt, gain, bold_gain = kl_H(*given, l2, columns[0], l2 == 0, em, bold)
         share = stats.sums * old.sum(axis=0)
         new = np.ascontiguousarray(em.T, H.dtype)
         if by_columns.shape[1] == k:

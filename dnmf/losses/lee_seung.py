@@ -67,8 +67,10 @@ class LeeSeung(Frobenius):
         A = stats.WtW + penalties.l2_H * np.eye(old.shape[0])
         below = A @ old + penalties.l1_H
         new = old * np.divide(wide, below, out=np.zeros_like(old), where=below > 0)
+        held = self.fixed
+        new[:held] = old[:held]
         new = np.ascontiguousarray(new, H.dtype)
-        kkt = _kkt(old, below - wide, np.diag(A)[:, None])
+        kkt = _kkt(old[held:], (below - wide)[held:], np.diag(A)[held:, None])
         gain = 0.5 * float(np.sum((below - 2 * wide + A @ new + penalties.l1_H) * (old - new)))
         return HStep(new, kkt, gain, np.sum(wide * old, axis=1))
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from dnmf.linalg.beta import bounded_steps
 from dnmf.linalg.masked import (
     entry_weights,
     masked_columns,
@@ -31,6 +32,8 @@ from dnmf.losses.kullback_leibler import CURVATURE_BYTES, TILE_ENTRIES, Kullback
 __all__ = ["MaskedFrobenius", "MaskedKullbackLeibler"]
 
 W_SWEEPS = 200
+BOLD_COLUMNS = 512
+"""Columns whose curvature is held at once."""
 
 
 class MaskedFrobenius(Frobenius):
@@ -38,7 +41,8 @@ class MaskedFrobenius(Frobenius):
 
     m is 1 unless entries have weights.
 
-    Where those of the columns do not fit, H takes a weighted multiplicative step.
+    Where those of the columns do not fit, H takes a weighted multiplicative step, or a bold one
+    with their diagonals and off-diagonals of rank one.
     """
 
     solvers = ("hals",)
@@ -63,8 +67,9 @@ class MaskedFrobenius(Frobenius):
         return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((d, rows), dtype)
 
     def statistic_rows(self, k: int, d: int) -> int:
-        """See `Loss.statistic_rows`: W' V, and each column's W' W or its product with h."""
-        return k + (packed_size(k) if 8 * d * packed_size(k) <= CURVATURE_BYTES else k)
+        """See `Loss.statistic_rows`: W' V; each column's W' W, or W' W h and the diagonal."""
+        fits = 8 * d * packed_size(k) <= CURVATURE_BYTES
+        return k + (packed_size(k) if fits or packed_size(k) <= 2 * k else 2 * k)
 
     def scratch_bytes(self, k: int, d: int) -> int:
         """See `Loss.scratch_bytes`."""
@@ -89,7 +94,7 @@ class MaskedFrobenius(Frobenius):
         of_rows = np.empty(W.shape[0])
         Wp, penalties = padded(W), self.penalties
         assert factor.Ht is not None
-        exact = total.shape[1] == k + packed_size(k) and 8 * d * packed_size(k) <= CURVATURE_BYTES
+        exact = total.shape[1] == k + packed_size(k)
         for a, tile in tiles(V):
             b = a + tile.shape[0]
             weights = entry_weights(tile)
@@ -141,7 +146,7 @@ class MaskedFrobenius(Frobenius):
             return self._multiplicative(wide, old, H.dtype, share)
         new = np.empty_like(old)
         by_columns = np.ascontiguousarray(wide.T)
-        limits = penalties.l1_H, penalties.l2_H, columns[1], H_TAU**2, H_SWEEPS
+        limits = self.fixed, penalties.l1_H, penalties.l2_H, columns[1], H_TAU**2, H_SWEEPS
         kkt, gain = solve_columns(by_columns, old, *limits, new)
         return HStep(np.ascontiguousarray(new.T, H.dtype), kkt, gain, share)
 
@@ -154,9 +159,35 @@ class MaskedFrobenius(Frobenius):
         below = wide[k : 2 * k] + penalties.l1_H + penalties.l2_H * old.T
         positive = np.where(below > 0, below, 1.0)
         new = np.where(below > 0, old.T * above / positive, 0.0)
-        kkt = float(np.sum((old.T * (below - above)) ** 2 / (positive * np.maximum(old.T, 1e-300))))
+        new[: self.fixed] = old.T[: self.fixed]
+        steps = (old.T * (below - above)) ** 2 / (positive * np.maximum(old.T, 1e-300))
+        kkt = float(np.sum(steps[self.fixed :]))
         gain = 0.5 * float(np.sum((below - above) * (old.T - new)))
-        return HStep(np.ascontiguousarray(new, dtype), kkt, gain, share)
+        plain = np.ascontiguousarray(new, dtype)
+        bold, bold_gain = self._bold(wide, old)
+        return HStep(plain, kkt, gain, share, np.ascontiguousarray(bold.T, dtype), bold_gain)
+
+    def _bold(self, wide: np.ndarray, old: np.ndarray) -> tuple[np.ndarray, float]:
+        """The step by a curvature D + r r' / (r h), with row sums like the true one's; (d, k)."""
+        k, penalties = old.shape[1], self.penalties
+        bold, total = np.empty_like(old), 0.0
+        rows, columns = np.tril_indices(k)
+        for a in range(0, old.shape[0], BOLD_COLUMNS):
+            h = old[a : a + BOLD_COLUMNS]
+            above, below, D = (
+                np.ascontiguousarray(wide[part * k : (part + 1) * k, a : a + BOLD_COLUMNS].T)
+                for part in range(3)
+            )
+            rest = np.maximum(below - D * h, 0.0)
+            weight = np.sum(rest * h, axis=1)
+            rest /= np.sqrt(np.where(weight > 0, weight, 1.0))[:, None]
+            K = rest[:, rows] * rest[:, columns]
+            K[:, rows == columns] = D
+            slope = below - above + penalties.l1_H + penalties.l2_H * h
+            out = np.empty_like(h)
+            total += bounded_steps(h, self.fixed, slope, K, penalties.l2_H, out)
+            bold[a : a + BOLD_COLUMNS] = out
+        return bold, total
 
     def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
         """See `Loss.solve`."""

@@ -114,9 +114,14 @@ def _details(
     }
 
 
-def component_order(share: Any, peak: Any) -> np.ndarray:
-    """Components by falling share of V, ties by the column where their H is largest."""
-    return np.lexsort((np.asarray(peak), -np.asarray(share)))
+def component_order(share: Any, peak: Any, held: int = 0) -> np.ndarray:
+    """Components by falling share of V, ties by the column where their H is largest.
+
+    The first ``held`` stay where they are.
+    """
+    falling, ties = -np.array(share, dtype=float), np.array(peak)
+    falling[:held], ties[:held] = -np.inf, np.arange(held)
+    return np.lexsort((ties, falling))
 
 
 def _pair_factors(
@@ -127,7 +132,8 @@ def _pair_factors(
     Blocks of rows: the tall factor is W and stays as it is. Blocks of columns: the tall factor
     is H', whose rows get unit norm, and W takes the scale.
     """
-    order = component_order(pair["share"], pair["peak"]) if pair.get("share") else None
+    held = int((plan.get("config", {}).get("fixed_H") or "0").partition(" ")[0])
+    order = component_order(pair["share"], pair["peak"], held) if pair.get("share") else None
     tall = [ObjectRef.from_json(value) for value in pair["W"]]
     wide = [ObjectRef.from_json(value) for value in pair["H"]]
     if plan.get("axis") != "columns":

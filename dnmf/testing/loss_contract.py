@@ -140,6 +140,22 @@ class LossContract:
         """The objective, from its definition (float64)."""
         raise NotImplementedError
 
+    def loss(self) -> Loss:
+        """The loss that is tested."""
+        return get_loss(self.kind)
+
+    def wrapped(self, V: np.ndarray) -> Matrix:
+        """V as the loss's blocks hold it."""
+        return V
+
+    def forms(self, V: np.ndarray) -> tuple[Matrix, ...]:
+        """V in all forms that blocks may have."""
+        return (V, sp.csr_array(V)) if self.sparse else (self.wrapped(V),)
+
+    def misfits(self, V: np.ndarray, WH: np.ndarray) -> np.ndarray | None:
+        """What ranks rows as candidates, (n,), where the test can tell."""
+        return np.sum((V - WH) ** 2, axis=1) if self.degree == 2.0 else None
+
     def make(self, dtype: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """V (n, d), a start of W (n, k) and one of H (k, d); no row of H is zero."""
         problem = planted_poisson(n=61, d=23, k=4, seed=seed, dtype=dtype)
@@ -182,8 +198,8 @@ class LossContract:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_objective_is_its_definition(self, dtype: str, residual: bool) -> None:
         V, W, H = self.make(dtype)
-        for matrix in (V, sp.csr_array(V)) if self.sparse else (V,):
-            walk = Alternation(get_loss(self.kind), matrix, [0, 20, 40, 61])
+        for matrix in self.forms(V):
+            walk = Alternation(self.loss(), matrix, [0, 20, 40, 61])
             turn = walk.turn(W, H, residual=residual)
             expected = self._at(V, turn.W, turn.factor.H)
             atol = self._unit(dtype) * self._size(V)
@@ -193,7 +209,7 @@ class LossContract:
     @pytest.mark.parametrize("seed", range(4))
     def test_objective_never_rises(self, seed: int, dtype: str) -> None:
         V, W, H = self.make(dtype, seed)
-        walk = Alternation(get_loss(self.kind), V, [0, 30, 61], [0, 11, 23])
+        walk = Alternation(self.loss(), self.wrapped(V), [0, 30, 61], [0, 11, 23])
         objectives = [self._at(V, W, H)]
         for _ in range(12):
             turn = walk.turn(W, H)
@@ -210,7 +226,7 @@ class LossContract:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_gain_is_what_the_new_H_gains(self, dtype: str) -> None:
         V, W, H = self.make(dtype)
-        walk = Alternation(get_loss(self.kind), V, slabs=[0, 5, 23])
+        walk = Alternation(self.loss(), self.wrapped(V), slabs=[0, 5, 23])
         for _ in range(3):
             turn = walk.turn(W, H)
             gained = self._at(V, turn.W, turn.factor.H) - self._at(V, turn.W, turn.H)
@@ -225,7 +241,7 @@ class LossContract:
         turns = []
         for factor in (1.0, scale):
             start, now = W * factor, H
-            walk = Alternation(get_loss(self.kind), V * factor, [0, 30, 61])
+            walk = Alternation(self.loss(), self.wrapped(V * factor), [0, 30, 61])
             for _ in range(3):
                 turn = walk.turn(start, now)
                 start, now = turn.W, turn.H
@@ -243,8 +259,8 @@ class LossContract:
             return
         V, W, H = self.make(dtype)
         found = []
-        for matrix in (V, sp.csr_array(V)):
-            walk, start, now = Alternation(get_loss(self.kind), matrix, [0, 30, 61]), W, H
+        for matrix in self.forms(V):
+            walk, start, now = Alternation(self.loss(), matrix, [0, 30, 61]), W, H
             for _ in range(3):
                 turn = walk.turn(start, now)
                 start, now = turn.W, turn.H
@@ -264,8 +280,8 @@ class LossContract:
         self, cuts: list[int], slabs: list[int], segments: int, dtype: str
     ) -> None:
         V, W, H = self.make(dtype)
-        loss = get_loss(self.kind)
-        for matrix in (V, sp.csr_array(V)) if self.sparse else (V,):
+        loss = self.loss()
+        for matrix in self.forms(V):
             whole = Alternation(loss, matrix).turn(W, H)
             cut = Alternation(loss, matrix, cuts, slabs).turn(W, H, segments=segments)
             self._agree(whole, cut, dtype, V)
@@ -283,7 +299,7 @@ class LossContract:
 
     def test_kkt_of_H_is_the_projected_gradient(self) -> None:
         V, W, H = self.make("float64")
-        turn = Alternation(get_loss(self.kind), V).turn(W, H)
+        turn = Alternation(self.loss(), self.wrapped(V)).turn(W, H)
         old = turn.factor.H
         gradient = self._gradient(lambda X: self._at(V, turn.W, X), old)
         curvature = self.curvature_H(turn)
@@ -292,7 +308,7 @@ class LossContract:
 
     def test_kkt_of_W_is_the_projected_gradient(self) -> None:
         V, W, H = self.make("float64")
-        turn = Alternation(get_loss(self.kind), V).turn(W, H, tau=0.5)
+        turn = Alternation(self.loss(), self.wrapped(V)).turn(W, H, tau=0.5)
         gradient = self._gradient(lambda X: self._at(V, X, turn.factor.H), turn.W)
         curvature = self.curvature_W(turn)
         step = turn.W - np.maximum(0, turn.W - gradient / curvature)
@@ -313,12 +329,12 @@ class LossContract:
 
     def test_dead_components_are_named(self) -> None:
         V, W, H = self.make("float64")
-        loss = get_loss(self.kind)
-        turn = Alternation(loss, V).turn(W, H)
+        loss = self.loss()
+        turn = Alternation(loss, self.wrapped(V)).turn(W, H)
         G = np.diag(turn.factor.G)
         assert loss.dead(turn.stats, G, np.dtype("float64")) == []
         H[2] = 0
-        turn = Alternation(loss, V).turn(W, H)
+        turn = Alternation(loss, self.wrapped(V)).turn(W, H)
         assert loss.dead(turn.stats, np.diag(turn.factor.G), np.dtype("float64")) == [2]
         assert not turn.W[:, 2].any()
 
@@ -328,8 +344,8 @@ class LossContract:
         V = V.copy()
         V[[0, 33]] = 0
         V[:, [4, 22]] = 0
-        for matrix in (V, sp.csr_array(V)) if self.sparse else (V,):
-            walk, start, now = Alternation(get_loss(self.kind), matrix, [0, 30, 61]), W, H
+        for matrix in self.forms(V):
+            walk, start, now = Alternation(self.loss(), matrix, [0, 30, 61]), W, H
             for _ in range(3):
                 turn = walk.turn(start, now)
                 start, now = turn.W, turn.H
@@ -342,22 +358,22 @@ class LossContract:
 
     def test_candidates_are_the_worst_rows_of_the_segments(self) -> None:
         V, W, H = self.make("float64")
-        walk = Alternation(get_loss(self.kind), V, [*range(0, 60, 4), 61])
+        walk = Alternation(self.loss(), self.wrapped(V), [*range(0, 60, 4), 61])
         turn = walk.turn(W, H, segments=3)
-        residuals = np.sum((V - turn.W @ turn.factor.H) ** 2, axis=1)
+        misfits = self.misfits(V, turn.W @ turn.factor.H)
         assert 1 <= len(turn.stats.candidates) <= 4
         worst = turn.stats.candidates[0]
         assert worst.direction.shape == (V.shape[1],)
         for candidate in turn.stats.candidates:
             expected = np.maximum(V[candidate.row] - turn.W[candidate.row] @ turn.factor.H, 0)
             np.testing.assert_allclose(candidate.direction, expected, atol=1e-9)
-        if self.degree == 2.0:
-            assert worst.row == int(np.argmax(residuals))
+        if misfits is not None:
+            assert worst.row == int(np.argmax(misfits))
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_dtypes_are_kept(self, dtype: str) -> None:
         V, W, H = self.make(dtype)
-        turn = Alternation(get_loss(self.kind), V, slabs=[0, 9, 23]).turn(W, H)
+        turn = Alternation(self.loss(), self.wrapped(V), slabs=[0, 9, 23]).turn(W, H)
         assert {step.H.dtype for step in turn.steps} == {np.dtype(dtype)}
         assert turn.W.dtype == dtype
         assert turn.wide.dtype == np.float64
@@ -366,10 +382,11 @@ class LossContract:
     def test_nothing_given_is_modified(self) -> None:
         V, W, H = self.make("float64")
         V = V.copy()
-        loss = get_loss(self.kind)
-        for matrix in (V, sp.csr_array(V)) if self.sparse else (V,):
+        loss = self.loss()
+        for matrix in self.forms(V):
             walk = Alternation(loss, matrix, [0, 30, 61], [0, 11, 23])
             parts = [matrix] if isinstance(matrix, np.ndarray) else [matrix.data]
+            parts += [matrix.weights] if hasattr(matrix, "weights") else []
             held = [*parts, H, walk.rows, walk.columns]
             before = [array.copy() for array in held]
             for array in held:

@@ -75,3 +75,11 @@ def test_weights_reach_fit_plan_and_transform(counts: str, tmp_path: Path) -> No
     program = command("plan", counts, "-k", "2", "--weights", weights, "--json", "--workers", "0")
     done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout)["bytes_per_read"] == V.nbytes + M.nbytes
+
+
+def test_fixed_rows_reach_the_fit(counts: str, tmp_path: Path) -> None:
+    F, out = np.load(counts)[:2] + np.float32(1), str(tmp_path / "out")
+    np.save(tmp_path / "F.npy", F)
+    text = run(counts, "-k", "3", "--out", out, "--fixed-H", str(tmp_path / "F.npy"))
+    assert text.startswith("0 "), text
+    np.testing.assert_array_equal(np.asarray(dnmf.open(out).H)[:2], F)

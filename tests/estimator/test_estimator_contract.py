@@ -24,7 +24,7 @@ import dnmf.estimator.nmf
 from dnmf import NMF
 from dnmf.testing.problems import planted_poisson
 
-EXTRAS = {"client", "out", "overwrite", "block_size", "dtype", "n_init"}
+EXTRAS = {"client", "out", "overwrite", "block_size", "dtype", "n_init", "fixed_H"}
 
 
 @parametrize_with_checks([NMF()])

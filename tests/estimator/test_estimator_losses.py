@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn import decomposition
+from sklearn.base import clone
 from sklearn.decomposition._nmf import _beta_divergence
 
 import dnmf
@@ -169,3 +170,13 @@ def test_weights_are_those_of_fit(loss: str) -> None:
         model.transform(broken)
     with pytest.raises(ValueError, match=r"V\[\d+, \d+\] is NaN"):
         NMF(3).fit(broken, weights=np.ones(V.shape))
+
+
+def test_fixed_H_are_the_first_components() -> None:
+    V = counts("itakura-saito")
+    F = V[:2] + 1.0
+    model = NMF(4, fixed_H=F, random_state=0).fit(V)
+    np.testing.assert_array_equal(model.components_[:2], F)
+    assert clone(model).fit(V).components_.tobytes() == model.components_.tobytes()
+    with pytest.raises(ValueError, match="fixed_H has 2 rows, but k is 2"):
+        NMF(2, fixed_H=F).fit(V)

@@ -22,13 +22,19 @@ def brca21(folder: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("k", BRCA21)
 def test_signatures_of_breast_cancers(shared_data: Path, k: int) -> None:
-    """The best of 20 starts, converged, is within 0.5% of the listed value."""
-    V = brca21(shared_data)
-    fit = dnmf.fit(V, k, loss="kullback-leibler", seed=0, n_init=20, tol=1e-6, max_passes=300)
-    assert fit.objective is not None
-    assert fit.objective <= 1.005 * BRCA21[k]
-    accepted = [row["objective"] for row in fit.history if row["accepted"]]
-    assert (np.diff(accepted) <= 1e-12 * V.sum()).all()
+    """The best of 20 starts, converged, is within 0.5% of the listed value.
+
+    They race in fives; the first winner that is good enough ends it.
+    """
+    V, found = brca21(shared_data), []
+    for seed in range(4):
+        fit = dnmf.fit(V, k, loss="kullback-leibler", seed=seed, n_init=5, tol=1e-6, max_passes=300)
+        accepted = [row["objective"] for row in fit.history if row["accepted"]]
+        assert (np.diff(accepted) <= 1e-12 * V.sum()).all()
+        found.append(accepted[-1])
+        if found[-1] <= 1.005 * BRCA21[k]:
+            break
+    assert min(found) <= 1.005 * BRCA21[k], found
 
 
 def test_ten_reads_of_single_cells_are_worth_200_iterations(shared_data: Path) -> None:

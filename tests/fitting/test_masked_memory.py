@@ -1,4 +1,4 @@
-"""Weights and missing entries out of core: data four times what may be held, a read per pass."""
+"""Losses, weights and missing entries out of core: a quarter of the data in memory, one read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from dnmf.config import FitConfig, ModelSpec, Resources
 from dnmf.fitting.context import Context
 from dnmf.fitting.memory import BASELINE, USABLE, check_memory, predict_memory
 from dnmf.fitting.plan import make_plan
-from dnmf.losses import kullback_leibler, masked
+from dnmf.losses import beta, kullback_leibler, masked
+from dnmf.options import divergence
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import open_source
 from dnmf.sources.base import Source
@@ -24,17 +25,19 @@ from dnmf.testing.counting import CountingStore
 from dnmf.testing.layouts import write_compressed
 
 N, D = 30_000, 64
-NOISE = 200_000
-"""Bytes that other threads of a long test session (a cluster's client) take meanwhile."""
-
-CHUNK = {"nan": 250, "weights": 500}
+CHUNK = {"nan": 250, "weights": 500, "plain": 500}
 """Rows of a chunk, and of a block."""
+
+
+OBJECTS = 1 << 18
+"""Bytes of Python's own objects (plan, records; other threads of a long test session), which a
+worker's baseline has room for."""
 
 
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """As large in proportion to these data as they are to what is out of core."""
-    for module in (kullback_leibler, masked):
+    for module in (kullback_leibler, masked, beta):
         monkeypatch.setattr(module, "TILE_ENTRIES", 1 << 12)
 
 
@@ -61,6 +64,9 @@ def sources(folder: Path, kind: str) -> tuple[Source, list[CountingStore], dict[
         V[lost] = np.nan
         source, store = stored(folder, "V", V, CHUNK[kind])
         return source, [store], {"missing": "nan"}
+    if kind == "plain":
+        source, store = stored(folder, "V", V, CHUNK[kind])
+        return source, [store], {}
     V[lost] = 0
     write_compressed(folder / "V.zarr", sp.csr_array(V), 20_000)
     return open_source(folder / "V.zarr"), [], {"missing": "zeros"}
@@ -68,6 +74,9 @@ def sources(folder: Path, kind: str) -> tuple[Source, list[CountingStore], dict[
 
 SHORT = [("kullback-leibler", "nan"), ("frobenius", "weights")]
 LONG = [
+    ("kullback-leibler", "plain"),
+    ("itakura-saito", "plain"),
+    (0.5, "plain"),
     ("frobenius", "zeros"),
     ("kullback-leibler", "zeros"),
     ("frobenius", "nan"),
@@ -78,9 +87,10 @@ LONG = [
 @pytest.mark.parametrize(
     ("loss", "kind"), [*SHORT, *(pytest.param(*case, marks=pytest.mark.chaos) for case in LONG)]
 )
-def test_a_quarter_of_the_data_is_enough_memory(tmp_path: Path, loss: str, kind: str) -> None:
+def test_a_quarter_of_the_data_is_enough_memory(tmp_path: Path, loss: Any, kind: str) -> None:
     source, stores, options = sources(tmp_path, kind)
-    options |= {"loss": loss, "max_passes": 2, "tol": 0.0, "sample": 0.0}
+    options |= divergence(loss, None)
+    options |= {"max_passes": 2, "tol": 0.0, "sample": 0.0}
     config = FitConfig(
         (ModelSpec(3, 0),), block_size=1 << (17 if kind == "nan" else 18), segments=6, **options
     )
@@ -93,8 +103,8 @@ def test_a_quarter_of_the_data_is_enough_memory(tmp_path: Path, loss: str, kind:
         store.reset()
     measured = _measured(Context(folder, plan, oriented))
     predicted = predict_memory(plan, 1).total - BASELINE
-    assert measured <= predicted + NOISE, (measured, predicted)
-    assert predicted <= working, (predicted, working)
+    assert measured <= predicted + OBJECTS, (measured, predicted)
+    assert max(measured, predicted) <= working
     assert measured > predicted / 4
     for store in stores:  # three runs of a scan and two passes
         assert set(store.chunk_reads().values()) == {3 * 3}

@@ -102,6 +102,42 @@ def test_transform_leaves_missing_entries_out(loss: str) -> None:
         dnmf.transform(holed, fit)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_dead_components_are_revived(loss: str, weighted: bool) -> None:
+    """A row of H that starts at zero comes back from a badly fitted row, and is of use."""
+    V = planted()
+    holed, lost = with_holes(V)
+    H = np.random.default_rng(0).random((5, 40))
+    H[1] = 0
+    how: dict[str, Any] = {"weights": np.where(lost, 0.0, 2.0)} if weighted else {"missing": "nan"}
+    fit = dnmf.fit(holed, init=H, loss=loss, seed=0, tol=1e-7, max_passes=150, **how)
+    assert sum(row["revived"] for row in fit.history) >= 1
+    assert np.asarray(fit.W).max(axis=0).min() > 0
+    WH = np.asarray(fit.W) @ np.asarray(fit.H)
+    assert np.linalg.norm((WH - V)[lost]) < 0.05 * np.linalg.norm(V[lost])
+
+
+def test_without_room_for_gram_matrices_of_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Diagonals and rank one go much further in 20 passes than multiplicative steps."""
+    from dnmf.losses import masked
+
+    V = planted(400, 60, 5)
+    holed, _ = with_holes(V, 0.8)
+    options: dict[str, Any] = {"missing": "nan", "seed": 1, "max_passes": 20, "tol": 0, "sample": 0}
+    errors = {}
+    for name in ("exact", "rank one", "multiplicative"):
+        if name != "exact":
+            monkeypatch.setattr(masked, "CURVATURE_BYTES", 0)
+        if name == "multiplicative":
+            monkeypatch.setattr(masked.MaskedFrobenius, "_bold", lambda self, wide, old: (old, 0.0))
+        fit = dnmf.fit(holed, 5, **options)
+        accepted = [row["objective"] for row in fit.history if row["accepted"]]
+        assert (np.diff(accepted) <= 1e-9 * accepted[0]).all()
+        errors[name] = fit.relative_error
+    assert errors["exact"] < errors["rank one"] < 0.6 * errors["multiplicative"], errors
+
+
 def test_a_pass_reads_every_chunk_once(tmp_path: Path) -> None:
     holed, _ = with_holes(planted())
     store = CountingStore(zarr.storage.LocalStore(tmp_path / "V.zarr"))
