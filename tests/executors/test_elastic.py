@@ -98,10 +98,15 @@ def test_random_deaths_for_a_whole_fit(tmp_path, undisturbed, mode):
                 client.cluster.scale(3)
                 seen.update(client.scheduler_info(-1)["workers"])
 
+        def linger(event):
+            """However fast passes are, somebody dies in each of the first ones or before it."""
+            if isinstance(event, Committed) and event.kind == "pass":
+                until(lambda: len(seen) >= 3 + min(3, event.rows[0]["pass"]), 60)
+
         client.run_on_scheduler(_allow, 1000)
         client.register_plugin(KillWorker(delay="3s", mode=mode), name="kill")
         with meanwhile(replace):
-            result = fit(undisturbed.V, tmp_path / "out", client, max_passes=20)
+            result = fit(undisturbed.V, tmp_path / "out", client, max_passes=20, on_event=linger)
             over.set()
         assert len(seen) > 5  # several died
     assert_undisturbed(result, reference)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
-from executor_tools import fit
+from executor_tools import faulty, fit
 
+import dnmf
+from dnmf.cli.memory_use import resident
+from dnmf.executors.serial import Serial
 from dnmf.fitting.events import Committed
+from dnmf.testing import faults
+from dnmf.testing.layouts import write_dense
+from dnmf.testing.problems import planted_poisson
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -25,7 +32,7 @@ def _worker(dask_worker):
 
 def _watch(client, undisturbed, out, passes, every):
     """What there is after every commit, by name a list."""
-    seen = {"scheduler": [], "workers": [], "files": []}
+    seen = {"scheduler": [], "workers": [], "files": [], "open": [], "memory": []}
 
     def look(event):
         if not (isinstance(event, Committed) and event.kind == "pass"):
@@ -35,6 +42,8 @@ def _watch(client, undisturbed, out, passes, every):
         seen["scheduler"].append(client.run_on_scheduler(_scheduler))
         seen["workers"].append([value for pair in client.run(_worker).values() for value in pair])
         seen["files"].append(sum(len(files) for _, _, files in os.walk(out)))
+        seen["open"].append(len(os.listdir("/proc/self/fd")))
+        seen["memory"].append([resident()[0], *(now for now, _ in client.run(resident).values())])
 
     result = fit(undisturbed.V, out, client, max_passes=passes, on_event=look, **WORK)
     assert result.passes == passes
@@ -46,11 +55,19 @@ def _flat(seen):
     """The second half is no larger than the first, besides what is under way at the moment."""
     half = len(seen["scheduler"]) // 2
     for name, rows in seen.items():
+        if name == "memory":
+            continue
         rows = [row if isinstance(row, list) else [row] for row in rows]
         for column in range(len(rows[0])):
             early = max(row[column] for row in rows[:half])
             late = max(row[column] for row in rows[half:])
             assert late <= 1.2 * early + 3, (name, column, rows)
+
+
+def _slopes(rows, every):
+    """Bytes by which this process and each worker grow in a pass, by the later two thirds."""
+    later = np.array(rows[len(rows) // 3 :], float)
+    return [float(np.polyfit(every * np.arange(len(later)), column, 1)[0]) for column in later.T]
 
 
 def test_two_hundred_passes(client, undisturbed, tmp_path):
@@ -60,7 +77,38 @@ def test_two_hundred_passes(client, undisturbed, tmp_path):
 
 
 @pytest.mark.chaos
-def test_five_hundred_passes(client, undisturbed, tmp_path):
+def test_five_hundred_passes(client, undisturbed, tmp_path, record_property):
     seen = _watch(client, undisturbed, tmp_path / "out", 500, 5)
     assert max(tasks for tasks, *_ in seen["scheduler"]) <= 40
     _flat(seen)
+    slopes = _slopes(seen["memory"], 5)
+    record_property("bytes per pass", str([round(slope) for slope in slopes]))
+    # measured: 22 kB here (client and scheduler), 15 to 20 kB on a worker, of which a serial fit
+    # accounts for 5 (its history); a pass that left an H or a task behind would show as more
+    assert max(slopes) < 40_000, slopes
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_twenty_thousand_chunks_in_two_thousand_segments(client, tmp_path):
+    """Every block is read once per pass, and the bits are those of a serial fit."""
+    V = planted_poisson(40_000, 8, 3).V
+    write_dense(tmp_path / "V.zarr", V, (4, 4), compressors=None)
+    options = {"k": 3, "seed": 1, "tol": 0, "max_passes": 2, "sample": 0, "segments": 2000}
+    options |= {"block_size": 20 * 64 * 4}  # 20 rows, since rows count as 64 columns
+    alone = dnmf.fit(tmp_path / "V.zarr", out=tmp_path / "a", executor=Serial(), **options)
+    assert alone.details["layout"] | {"slabs": 1} == {
+        "shape": [40_000, 8],
+        "blocks": 2000,
+        "segments": 2000,
+        "slabs": 1,
+        "bytes_per_read": V.nbytes,
+    }
+    with faulty(client, tmp_path / "f") as counts:
+        result = dnmf.fit(tmp_path / "V.zarr", out=tmp_path / "b", client=client, **options)
+        assert faults.count(counts, "block-read") == 2000  # it stays in memory after the scan
+    np.testing.assert_array_equal(result.W[:], alone.W[:])
+    np.testing.assert_array_equal(result.H[:], alone.H[:])
+    assert [row["objective"] for row in result.history] == [
+        row["objective"] for row in alone.history
+    ]
