@@ -83,9 +83,9 @@ class _Run:
     def commit(self, step: Step, record: dict[str, Any], before: dict[str, Any]) -> None:
         """Create the record, tell it, and drop what neither it nor the one before it needs."""
         store, plan = self.context.store, self.context.plan
-        store.commit(step.index, record)
-        keep = {*transitions.names(record), *transitions.names(before)}
-        store.drop(keep, step.index - 1)
+        names, old = transitions.names(record), transitions.names(before)
+        store.commit(step.index, record, names - old)
+        store.drop(names | old, step.index - 1)
         kept = "sample_history" if step.rows != "all" else "history"
         rows = record[kept][len(before[kept]) :]
         kind = "sample" if step.kind == "pass" and step.rows != "all" else step.kind

@@ -108,8 +108,11 @@ class RunStore(Protocol):
         """The run's plan."""
         ...
 
-    def commit(self, index: int, record: Mapping[str, Any]) -> None:
+    def commit(self, index: int, record: Mapping[str, Any], fresh: Iterable[str] = ()) -> None:
         """Create record ``index`` (0, 1, ...) only if absent; this commits the step.
+
+        ``fresh`` are the objects that it names and no record before it did: their names become
+        durable first.
 
         Raises
         ------

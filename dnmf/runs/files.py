@@ -135,17 +135,22 @@ def _staged(target: str, parts: Iterable[Buffer]) -> Iterator[str]:
 
 
 def replace_file(
-    target: str, parts: Iterable[Buffer], staged: Callable[[str], None] | None = None
+    target: str,
+    parts: Iterable[Buffer],
+    staged: Callable[[str], None] | None = None,
+    named: bool = True,
 ) -> None:
     """Write a file so that it is whole or as before, also after a power failure.
 
-    ``staged`` is called with the temporary file's path before the rename.
+    ``staged`` is called with the temporary file's path before the rename. Without ``named`` its
+    contents are durable and its name is not, until somebody calls `sync_folder`.
     """
     with _staged(target, parts) as temporary:
         if staged is not None:
             staged(temporary)
         os.replace(temporary, target)
-    sync_folder(os.path.dirname(target))
+    if named:
+        sync_folder(os.path.dirname(target))
 
 
 def create_file(

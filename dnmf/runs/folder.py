@@ -15,7 +15,7 @@ from dnmf.errors import RunError, RunLockedError
 from dnmf.faultpoints import reach
 from dnmf.runs.base import ObjectRef
 from dnmf.runs.creation import Creation, forget_replaced, prepare_folder
-from dnmf.runs.files import TEMPORARY, create_file, new_id, storage
+from dnmf.runs.files import TEMPORARY, create_file, new_id, storage, sync_folder
 from dnmf.runs.layout import (
     FORMAT,
     OBJECTS,
@@ -151,6 +151,8 @@ class FolderStore:
         data = encode({"format": FORMAT, "plan": plan})
         try:
             with storage("write", path, may_pass=False):
+                for folder, _, _ in os.walk(self._objects):  # a given start
+                    sync_folder(folder)
                 create_file(path, [data], lambda t: reach("plan-staged", path=t))
         except RunError as error:
             if isinstance(error.__cause__, FileExistsError):
@@ -160,12 +162,13 @@ class FolderStore:
     def plan(self) -> dict[str, Any]:
         return read_plan(self._path)
 
-    def commit(self, index: int, record: Mapping[str, Any]) -> None:
+    def commit(self, index: int, record: Mapping[str, Any], fresh: Iterable[str] = ()) -> None:
         path = self._record_path(index)
         data = encode(record)
         details = {"index": index, "kind": str(record.get("kind"))}
         reach("record-writing", **details, path=path)
         with storage("write", path, may_pass=False):
+            self._sync_names(fresh)
             if not self._link_record(index, path, data, details):
                 raise RunLockedError(
                     f"{path} exists: another process went on with this run. Let it end, or stop it "
@@ -174,6 +177,11 @@ class FolderStore:
         reach("record-committed", **details, path=path)
         if index == 0:
             forget_replaced(self._path)
+
+    def _sync_names(self, names: Iterable[str]) -> None:
+        """Make the names of objects durable: they were written without."""
+        for folder in sorted({os.path.dirname(name) for name in names}):
+            sync_folder(os.path.join(self._objects, folder))
 
     def _link_record(self, index: int, path: str, data: bytes, details: dict[str, Any]) -> bool:
         """Create the record; one that is damaged does not count and gives way."""

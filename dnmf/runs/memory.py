@@ -59,7 +59,7 @@ class MemoryStore:
             raise RunError("this run has no plan yet")
         return rounded_trip(self._plan)
 
-    def commit(self, index: int, record: Mapping[str, Any]) -> None:
+    def commit(self, index: int, record: Mapping[str, Any], fresh: Iterable[str] = ()) -> None:
         # setdefault decides between threads; the round trip shares nothing with the caller.
         mine = rounded_trip(record)
         if self._records.setdefault(index, mine) is not mine:

@@ -8,6 +8,7 @@ import re
 import time
 import zlib
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,11 @@ def point_details(name: str, path: str) -> dict[str, Any]:
 
 
 def write_object(folder: str, name: str, array: np.ndarray) -> ObjectRef:
-    """Store an array under ``folder/name-<attempt id>.npy``, whole and durable."""
+    """Store an array under ``folder/name-<attempt id>.npy``, whole and with durable contents.
+
+    Its name is made durable once for all objects of a step, by the commit of the record that
+    names them: half the flushes of a pass.
+    """
     array = np.asarray(array, order="C")
     if array.dtype.hasobject:
         raise RunError(f"{name}: an array of Python objects cannot be stored")
@@ -73,7 +78,8 @@ def _write(folder: str, path: str, array: np.ndarray, details: dict[str, Any]) -
     parts = (head.getvalue(), _raw(array))
     for attempt in range(_TRIES):
         try:
-            replace_file(path, parts, lambda t: reach("object-staged", **{**details, "path": t}))
+            staged = partial(_staged, details)
+            replace_file(path, parts, staged, named=False)
             return
         except FileNotFoundError:  # a new subfolder, or one that ``drop`` removed meanwhile
             if attempt == _TRIES - 1 or not os.path.isdir(folder):
@@ -81,6 +87,10 @@ def _write(folder: str, path: str, array: np.ndarray, details: dict[str, Any]) -
             time.sleep(0.002 * attempt)
             with suppress(FileNotFoundError):
                 _make_folders(folder, os.path.dirname(path))
+
+
+def _staged(details: dict[str, Any], temporary: str) -> None:
+    reach("object-staged", **{**details, "path": temporary})
 
 
 def _make_folders(root: str, path: str) -> None:
