@@ -177,7 +177,7 @@ def fit(
     config = fit_config({**options, **said}, name)
     work = choose_executor(client, executor)
     if begun is not None:
-        return go_on(begun, work, on_event, max_time, V, config, weights)
+        return go_on(begun, work, on_event, max_time, V, config, weights, (H, W, fixed))
     return begin((V, weights), config, "fit", work, out, overwrite, on_event, H, W, fixed)
 
 

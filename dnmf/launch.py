@@ -20,7 +20,7 @@ from dnmf.fitting.groups import grouped
 from dnmf.fitting.memory import MemoryNeed, check_memory
 from dnmf.fitting.plan import Plan, make_plan
 from dnmf.fitting.report import PlanReport
-from dnmf.fitting.start import put_start
+from dnmf.fitting.start import other_starts, put_start
 from dnmf.fitting.versions import check_same
 from dnmf.fitting.work import Executor
 from dnmf.interop import as_source
@@ -139,14 +139,23 @@ def go_on(
     V: Any,
     config: FitConfig | None,
     weights: Any = None,
+    start: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None] | None = None,
 ) -> Any:
-    """Continue a run; V, weights and config, where given, must be those that it began with."""
+    """Continue a run, with what is given of V, weights, config and start as it began.
+
+    ``start`` is a given H, W and rows of H that are held.
+    """
     found = Result.open(path)
     store = FolderStore(path)
     if not found.done:
         check_same(store.path, store.plan())
     planned = planned_run(path)
     _check_options(store, planned, config)
+    if start is not None and (other := other_starts(planned, *start)):
+        raise OptionError(
+            f"{store.path} was begun with another array {' and '.join(other)}; resume it with the "
+            f"same one, or start again with overwrite"
+        )
     if found.done and V is None:
         return _opened(planned, store)
     data = None if V is None else matrix(V, weights, planned.config.missing)

@@ -179,6 +179,18 @@ def test_changed_options_are_refused(tmp_path, stored, changes):
         dnmf.fit(stored, out=tmp_path / "run", resume=True, **options)
 
 
+@pytest.mark.parametrize("name", ["init", "init_W"])
+def test_another_start_of_the_same_shape_is_refused(tmp_path, stored, name):
+    rng = np.random.default_rng(0)
+    start = {"init": rng.random((4, 20)), "init_W": rng.random((96, 4))}
+    interrupted(stored, tmp_path / "run", options={**OPTIONS, **start})
+    changed = {**start, name: start[name] + (start[name] == start[name].max())}
+    with pytest.raises(OptionError, match=rf"begun with another array {name}; .*overwrite"):
+        dnmf.fit(stored, out=tmp_path / "run", resume=True, **OPTIONS, **changed)
+    resumed = dnmf.fit(stored, out=tmp_path / "run", resume=True, **OPTIONS, **start)
+    same_bits(resumed, dnmf.fit(stored, **OPTIONS, **start))
+
+
 def test_options_that_change_no_pass_may_change(tmp_path, stored):
     interrupted(stored, tmp_path / "run")
     options = {**OPTIONS, "strict_bits": True, "max_time": 1000}

@@ -4,14 +4,42 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from dnmf.errors import OptionError
 from dnmf.fitting.plan import Plan
-from dnmf.runs.base import RunStore
+from dnmf.runs.base import ObjectRef, RunStore
+from dnmf.runs.objects import checksum
 
-__all__ = ["put_start"]
+__all__ = ["other_starts", "put_start"]
+
+
+class _Checksums:
+    """Keeps nothing of what is put but its checksum."""
+
+    def put(self, name: str, array: np.ndarray) -> ObjectRef:
+        return ObjectRef(name, checksum(array))
+
+
+def other_starts(
+    plan: Plan, H: np.ndarray | None, W: np.ndarray | None, fixed: np.ndarray | None
+) -> list[str]:
+    """Which of the given arrays are not those that a run in a folder was begun with."""
+    store: Any = _Checksums()
+    bare = replace(plan, start_H=None, start_W=None, fixed_H=None)
+    made = put_start(store, bare, H, W, fixed)
+    pairs = {
+        "init": (made.start_H, plan.start_H),
+        "init_W": (made.start_W, plan.start_W),
+        "fixed_H": (made.fixed_H, plan.fixed_H),
+    }
+    return [name for name, (one, other) in pairs.items() if _sums(one) != _sums(other)]
+
+
+def _sums(refs: list[list[str]] | None) -> list[str]:
+    return [check for _, check in refs or []]
 
 
 def put_start(
