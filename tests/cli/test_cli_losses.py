@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import zarr
 from cli_tools import command
+from click.testing import CliRunner
 
 import dnmf
+from dnmf.cli.main import cli
 from dnmf.testing.problems import planted_poisson
 
 
@@ -67,13 +69,12 @@ def test_weights_reach_fit_plan_and_transform(counts: str, tmp_path: Path) -> No
     text = run(counts, "-k", "2", "--out", out, "--weights", weights, "--max-passes", "5")
     assert text.startswith("0 "), text
     W, new = np.asarray(dnmf.open(out).W), str(tmp_path / "W")
-    program = command(
-        "transform", counts, out, "--out", new, "--weights", weights, "--workers", "0"
-    )
-    subprocess.run([*program, "--workers", "0"], capture_output=True, timeout=60, check=True)
+    given = ["--weights", weights, "--workers", "0"]
+    arguments = ["transform", counts, out, "--out", new, *given]
+    CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert zarr.open_group(new, mode="r")["W"].shape == W.shape
-    program = command("plan", counts, "-k", "2", "--weights", weights, "--json", "--workers", "0")
-    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
+    arguments = ["plan", counts, "-k", "2", "--json", *given]
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert json.loads(done.stdout)["bytes_per_read"] == V.nbytes + M.nbytes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,7 +118,7 @@ NOTES = {"Db4": 277.18, "F4": 349.23, "Ab4": 415.30, "C5": 523.25}
 
 
 def test_a_piano_chord_falls_into_its_notes(shared_data: Path) -> None:
-    """Itakura-Saito at k = 6 (Fevotte, Bertin and Durrieu 2009)."""
+    """Itakura-Saito at k = 6 (Fevotte, Bertin and Durrieu 2009), the lowest loss of 20 starts."""
     from scipy.io import wavfile
     from scipy.signal import stft
 
@@ -125,8 +126,9 @@ def test_a_piano_chord_falls_into_its_notes(shared_data: Path) -> None:
     frequencies, _, Z = stft(sound.astype(float), rate, nperseg=1024, noverlap=512)
     V = np.abs(Z) ** 2
     V = np.maximum(V, 1e-12 * V.max())
-    fit = dnmf.fit(V, 6, loss="itakura-saito", seed=0, n_init=20, tol=1e-4, max_passes=100)
-    W = np.asarray(fit.W)
+    options: dict[str, Any] = {"loss": "itakura-saito", "n_init": 5, "tol": 1e-4}
+    fits = [dnmf.fit(V, 6, seed=seed, max_passes=100, **options) for seed in range(4)]
+    W = np.asarray(min(fits, key=lambda fit: fit.objective or np.inf).W)
     low = (frequencies > 200) & (frequencies < 1200)
     strongest = frequencies[low][np.argmax(W[low], axis=0)]
     width = frequencies[1]
