@@ -108,9 +108,10 @@ def plot_features(
     order = np.argsort(-h, kind="stable")[: min(top, h.size)][::-1]
     labels = [str(c) if names is None else str(names[c]) for c in order]
     total = h.sum()
-    ax.barh(range(order.size), h[order] / (total if total > 0 else 1.0), color=BLUE)
+    ax.barh(range(order.size), 100 * h[order] / (total if total > 0 else 1.0), color=BLUE)
     ax.set_yticks(range(order.size), labels, fontsize=7)
-    ax.set_xlabel("share of the component's sum", fontsize=8)
+    ax.locator_params(axis="x", nbins=4)
+    ax.set_xlabel("part of the component's sum (percent)", fontsize=8)
     ax.set_ylabel("column of V (name)" if names is not None else "column of V (number)", fontsize=8)
     ax.set_title(f"component {component}", fontsize=9)
     return ax
