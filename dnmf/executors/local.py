@@ -143,6 +143,8 @@ def _client(address: str | None, timeout: float) -> Client:
         return client
     silent = thread.is_alive()
     client.status = "closed"  # so that nobody closes it once more
+    with suppress(AttributeError), client._set_config:  # it is Dask's scheduler no more
+        pass
     with suppress(AttributeError):  # there is no loop yet where the address is nonsense
         client._loop_runner.stop()  # which cancels what is under way
     thread.join(timeout)

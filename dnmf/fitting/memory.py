@@ -96,7 +96,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     tasks = [_pass_task(plan, item, sums, k, several), _publish_task(plan, item)]
     if plan.sample:
         tasks += [_scan_task(plan, item), _sample_task(plan, item, k) + sums]
-        tasks += [_race_task(plan) + sums]
+        tasks += [_race_task(plan) + (sums if several else sums * 3 // 2)]  # one model at a time
     per_task = max(tasks)
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
     if several:  # stacked, and without the columns that are left out
@@ -170,8 +170,11 @@ def _sample_task(plan: Plan, item: int, k: int) -> int:
 
 
 def _race_task(plan: Plan) -> int:
-    """A whole fit in memory: its rows twice while they are picked, and the H-step's arrays."""
-    k = max(model.k for model in plan.config.models)
+    """A whole fit in memory: its rows twice while they are picked, and the H-step's arrays.
+
+    A search begins with half as many components again.
+    """
+    k = max(model.k + model.k // 2 for model in plan.config.models)
     kept, rows = plan.bytes_per_read * plan.growth * plan.sample, plan.shape[0] * plan.sample
     # the sample is drawn, so that its size is known but for some per cent
     share = max(share_to_race(plan.config, most * rows, most * kept) for most in (0.9, 1.0, 1.1))

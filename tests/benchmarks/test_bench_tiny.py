@@ -109,7 +109,7 @@ def test_peers(bench: Any) -> None:
 
     ran = bench("peers", "--seeds", "1")
     _check(ran, "peers")
-    for case, system in (("dense", "dnmf, 2 workers"), ("small", "dnmf, serial")):
+    for case, system in (("dense", "dnmf, 2 workers"), ("small", "dnmf, serial, one start")):
         ours = ran.line(case, f"{system}, seconds")["value"]
         others = [
             float(line["value"])

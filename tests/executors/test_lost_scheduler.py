@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 
+import dask
 import pytest
 from executor_tools import (
     SEGMENTS,
@@ -152,8 +153,10 @@ def test_somebody_listens_who_is_no_scheduler():
         assert time.monotonic() - began < 10
 
 
-def test_attempts_to_connect_leave_no_threads():
+def test_attempts_to_connect_leave_nothing_behind():
+    """Neither threads nor a scheduler that Dask's collections would ask from then on."""
     before = set(threading.enumerate())
+    scheduler = dask.config.get("scheduler", None)
     for _ in range(2):
         with pytest.raises(ClusterError):
             connect(f"tcp://127.0.0.1:{free_port()}", timeout=0.5)
@@ -166,6 +169,7 @@ def test_attempts_to_connect_leave_no_threads():
             connect(f"tcp://127.0.0.1:{silent.getsockname()[1]}", timeout=0.5)
     until(lambda: not {t for t in set(threading.enumerate()) - before if "IO loop" in t.name}, 10)
     assert not [t for t in set(threading.enumerate()) - before if t.name == "dnmf-connect"]
+    assert dask.config.get("scheduler", None) == scheduler
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"address": "nonsense"}'])
