@@ -56,7 +56,9 @@ def command(v: str, out: str, cluster: ClusterOptions, **options: Any) -> None:
     from dnmf.cli.interrupt import resumable
     from dnmf.cli.progress import listener
     from dnmf.cli.report import summary
+    from dnmf.sources import open_source
 
+    open_source(v)  # a wrong path need not wait for a cluster
     began = time.monotonic()
     with resumable(out, cluster.arguments()), cluster.running() as where, listener() as listen:
         given = {name: value for name, value in options.items() if value is not None}

@@ -231,6 +231,16 @@ def test_nan_ends_a_fit_with_its_place(run, V, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_no_cluster_starts_for_a_path_that_does_not_exist(run, tmp_path, monkeypatch):
+    def start(*_, **__):
+        raise AssertionError("a cluster was started")
+
+    monkeypatch.setattr(local, "LocalCluster", start)
+    refused = run("fit", tmp_path / "nothing", "-k", 2, "--out", tmp_path / "out", "--workers", 2)
+    assert refused.exit_code == 2
+    assert "nothing" in refused.stderr
+
+
 @pytest.fixture
 def impatient(monkeypatch):
     """Real attempts to connect, of one second."""
