@@ -111,6 +111,12 @@ def _doubts(k: int, held: HeldOut, table: Mapping[int, Stability]) -> list[str]:
     elif k == min(held.ks):
         doubts.append(f"k = {k} is the smallest tried: smaller k may do as well.")
     within = held.within_one_error
+    if k != min(held.ks) and not _clear(k, held):
+        near = held.ks[held.ks.index(k) - 1]
+        doubts.append(
+            f"k = {near} is worse by less than two standard errors: the folds hardly tell the two "
+            "apart."
+        )
     if not _clear(k, held) and len(within) > max(3, len(held.ks) // 2):
         doubts.append(
             f"The folds do not tell {len(within)} of the {len(held.ks)} numbers apart "

@@ -139,6 +139,10 @@ def test_weak_evidence_is_called_weak() -> None:
     noise = np.random.default_rng(0).uniform(0.9, 1.1, size=(8, 5))
     flat = recommend(list(range(2, 10)), table(noise.tolist()), {})
     assert flat.weak
+    near = table([[0.9, 0.5, 0.7], [0.29, 0.28, 0.31], [0.27, 0.28, 0.28], [0.3, 0.31, 0.29]])
+    close = recommend([2, 3, 4, 5], near, {k: steady() for k in (2, 3, 4, 5)})
+    assert (close.k, close.weak) == (4, True)
+    assert "k = 3 is worse by less than two standard errors" in str(close)
     unstable = {k: steady(noise=2.0) for k in (2, 3, 4)}
     held = table([[0.5, 0.51], [0.2, 0.21], [0.25, 0.26]])
     answer = recommend([2, 3, 4], held, unstable)
