@@ -115,7 +115,8 @@ def fit(
     sample_bytes : int or str, default "1GiB"
         Most bytes of the sample.
     n_init : int, default 2
-        Random starts that race on the sample.
+        Random starts that search on a part of the sample, each beginning with half as many
+        components again; the best goes on. With 1 a small V is fitted from one plain start.
     loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float
         The divergence, or beta of any other one, with scikit-learn's definitions.
     beta : float, optional

@@ -112,7 +112,7 @@ class FitConfig:
     sample_bytes : int
         Most bytes of the sample, in the dtype to compute in.
     n_init : int
-        Random starts that race on the sample; the best goes on.
+        Random starts that search on a part of the sample; the best goes on.
     beta : float or None
         Of the divergence, where ``loss`` is ``"beta"``.
     solver : str or None
