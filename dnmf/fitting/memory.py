@@ -34,8 +34,8 @@ RACE_BYTES = 64 * MIB
 """Most bytes of the rows on which starts race."""
 
 RACE_SHARE, RACE_ROWS, FEWEST_RACE_ROWS, FEWEST_RACE_BYTES = 0.1, 50, 20, 4 * MIB
-"""Share of the sample on which starts race, but at least so many rows per component, rows, bytes:
-bounds of what ``race_work.race_share`` chooses."""
+"""Share of the sample on which starts race, but at least so many rows per component and so on."""
+
 SPECKLED_TILE = 40 * MIB
 """A tile taken apart into entries that are seen and left out, with their random numbers."""
 
@@ -177,7 +177,11 @@ def _race_task(plan: Plan) -> int:
     k = max(model.k + model.k // 2 for model in plan.config.models)
     kept, rows = plan.bytes_per_read * plan.growth * plan.sample, plan.shape[0] * plan.sample
     # the sample is drawn, so that its size is known but for some per cent
-    share = max(share_to_race(plan.config, most * rows, most * kept) for most in (0.9, 1.0, 1.1))
+    share = max(
+        share_to_race(plan.config, model.k, most * rows, most * kept)
+        for model in plan.config.models
+        for most in (0.9, 1.0, 1.1)
+    )
     if not share:
         return 0
     piece = max(plan.segment_bytes) * plan.growth * plan.sample
@@ -185,21 +189,25 @@ def _race_task(plan: Plan) -> int:
     return int(copies * share * kept + piece + H_STEP_ARRAYS * 8 * k * plan.shape[1])
 
 
-def share_to_race(config: FitConfig, rows: float, nbytes: float) -> float:
-    """The largest share of the sample that starts race on; 0 where rows are too long for a race.
+def share_to_race(config: FitConfig, k: int, rows: float, nbytes: float) -> float:
+    """Which share of the sample starts of k components race on; 0 where nothing is to be won.
+
+    A tenth of the sample's rows (2% of V's by default), at least 50 per component and 4 MiB: so
+    few bytes are quick to go over.
 
     Parameters
     ----------
     config : FitConfig
+    k : int
     rows, nbytes : float
         Of the sample.
     """
-    most_k = max(model.k for model in config.models)
-    share = max(RACE_SHARE, RACE_ROWS * most_k / max(rows, 1), FEWEST_RACE_BYTES / max(nbytes, 1))
-    share = 1.0 if share >= 0.5 else share
+    share = max(RACE_SHARE, RACE_ROWS * k / max(rows, 1), FEWEST_RACE_BYTES / max(nbytes, 1))
+    if share >= 0.5:  # small data: the starts race on all of it
+        share = 1.0 if config.n_init > 1 or config.init in NNDSVD else 0.0
     most = RACE_BYTES / max(nbytes, 1)
-    if most < share and most * rows < RACE_ROWS * most_k:
-        few = max(2 * most_k, FEWEST_RACE_ROWS) / rows
+    if most < share and most * rows < RACE_ROWS * k:  # rows are very long
+        few = max(2 * k, FEWEST_RACE_ROWS) / rows
         return min(share, max(most, few)) if config.init in NNDSVD else 0.0
     return min(share, most)
 

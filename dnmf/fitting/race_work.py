@@ -14,7 +14,7 @@ from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.context import Context, cached_work, refs
 from dnmf.fitting.factors import read_H
 from dnmf.fitting.holdout import fold_of_model
-from dnmf.fitting.memory import RACE_BYTES
+from dnmf.fitting.memory import share_to_race
 from dnmf.fitting.objective import loss_of, tall_and_wide
 from dnmf.fitting.plan import make_plan
 from dnmf.fitting.rowsets import RaceRows, open_rows, race_rows, start_profile
@@ -33,12 +33,6 @@ from dnmf.sources.weighted import WeightedSource
 
 __all__ = ["RaceWork", "race_share"]
 
-SHARE = 0.1
-ROWS_PER_COMPONENT = 50
-FEWEST_ROWS = 20
-FEWEST_BYTES = 4 << 20
-"""Rows of fewer bytes are quick to go over: what they say of V costs little."""
-
 TOL = 1e-3
 PASSES = 40
 """Most passes until a start has converged."""
@@ -52,17 +46,7 @@ def race_share(context: Context, scan: dict[str, Any], k: int) -> float:
 
     A tenth of the sample's rows (2% of V's by default), at least 50 per component and 4 MiB.
     """
-    config = context.plan.config
-    rows = sum(scan["sample_rows"])
-    enough = FEWEST_BYTES / max(scan["sample_bytes"], 1)
-    share = max(SHARE, ROWS_PER_COMPONENT * k / max(rows, 1), enough)
-    if share >= 0.5:  # small data: the starts race on all of it
-        share = 1.0 if config.n_init > 1 or config.init in NNDSVD else 0.0
-    most = RACE_BYTES / max(scan["sample_bytes"], 1)
-    if most < share and most * rows < ROWS_PER_COMPONENT * k:  # rows are very long
-        few = max(2 * k, FEWEST_ROWS) / rows
-        return min(share, max(most, few)) if config.init in NNDSVD else 0.0
-    return min(share, most)
+    return share_to_race(context.plan.config, k, sum(scan["sample_rows"]), scan["sample_bytes"])
 
 
 class RaceWork:

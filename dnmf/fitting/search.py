@@ -10,7 +10,7 @@ Fritzke 2020, for factors).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -95,7 +95,7 @@ def search(
         return fit(start, passes, tol)
     first = fit(start, FIRST_PASSES, 0.0)
     best = fit(merge_components(first.H, first.WtW, k), passes, tol)
-    best = _counted(best, first.passes + best.passes)
+    best = replace(best, passes=first.passes + best.passes)
     return _breathe(best, fit, draw, min(max(1, k // 5), most - k), cycles)
 
 
@@ -108,7 +108,7 @@ def _breathe(best: Fitted, fit: Fit, draw: Draw, more: int, cycles: int) -> Fitt
         found = fit(merge_components(wide.H, wide.WtW, k), MERGED_PASSES, 0.0)
         spent = best.passes + wide.passes + found.passes
         gain = best.objective - found.objective
-        best = _counted(found if gain > 0 else best, spent)
+        best = replace(found if gain > 0 else best, passes=spent)
         if gain > GAIN * best.objective:
             failures = 0
             continue
@@ -125,7 +125,3 @@ def _as_large(rows: np.ndarray, H: np.ndarray) -> np.ndarray:
     typical = float(np.median(norms[norms > 0])) if norms.any() else 1.0
     scale = np.divide(typical, own, out=np.zeros_like(own), where=own > 0)
     return (rows * scale[:, None]).astype(H.dtype)
-
-
-def _counted(found: Fitted, passes: int) -> Fitted:
-    return Fitted(found.objective, found.H, found.WtW, found.W_sums, passes)

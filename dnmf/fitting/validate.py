@@ -36,6 +36,15 @@ def check_positive(plan: Plan, nonzeros: int) -> None:
     )
 
 
+def _place(plan: Plan, first: tuple[int, int, float]) -> tuple[int, int, float, str]:
+    """Row and column of V, the value, and what is wrong with it."""
+    row, column, value = first
+    if plan.axis == "columns":
+        row, column = column, row
+    what = "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else "negative"
+    return row, column, value, what
+
+
 def check_entries(plan: Plan, bad: int, first: tuple[int, int, float] | None) -> None:
     """Refuse NaN, infinite and negative entries.
 
@@ -46,10 +55,7 @@ def check_entries(plan: Plan, bad: int, first: tuple[int, int, float] | None) ->
     """
     if not bad or first is None:
         return
-    row, column, value = first
-    if plan.axis == "columns":
-        row, column = column, row
-    what = "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else "negative"
+    row, column, value, what = _place(plan, first)
     count = "it is the only such entry" if bad == 1 else f"{bad:,} entries are such"
     wide = plan.dtype == "float32" and plan.stored_dtype == "float64" and math.isinf(value)
     hint = " (computing in float32, whose largest number is 3.4e38)" if wide else ""
@@ -72,10 +78,7 @@ def check_weights(plan: Plan, bad: int, first: tuple[int, int, float] | None) ->
     """
     if not bad or first is None:
         return
-    row, column, value = first
-    if plan.axis == "columns":
-        row, column = column, row
-    what = "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else "negative"
+    row, column, value, what = _place(plan, first)
     count = "it is the only such weight" if bad == 1 else f"{bad:,} weights are such"
     raise InputError(
         f"weights[{row}, {column}] is {what} ({value:g}, in {plan.dtype}); {count}. Weights must "

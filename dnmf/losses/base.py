@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -18,6 +18,7 @@ __all__ = [
     "Penalties",
     "SmallStats",
     "rounding_unit",
+    "worst_row",
 ]
 
 Matrix: TypeAlias = "np.ndarray | sp.csr_array"
@@ -144,6 +145,27 @@ class SmallStats:
             self.residual += other.residual
         both = sorted(self.candidates + other.candidates, key=lambda c: (-c.residual, c.row))
         self.candidates = both[:CANDIDATES]
+
+
+def worst_row(
+    residual_of: Callable[[Any, int, np.ndarray, np.ndarray], np.ndarray],
+    V: Matrix,
+    start: int,
+    W: np.ndarray,
+    H: np.ndarray,
+    residuals: np.ndarray,
+    small: SmallStats,
+) -> list[Candidate]:
+    """The worst row of the block, unless the segment has a worse one (one per segment).
+
+    ``residual_of(V, row, w, H)`` is the direction that it is given.
+    """
+    row = int(np.argmax(residuals))
+    worst = float(residuals[row])
+    if small.candidates and small.candidates[0].residual >= worst:
+        return []
+    small.candidates = []
+    return [Candidate(worst, start + row, residual_of(V, row, W[row], H))]
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from dnmf.linalg.beta import bounded_steps, divergence_rows, exponent, pair_prod
 from dnmf.linalg.products import gram, row_residual
 from dnmf.losses.base import (
     NO_PENALTIES,
-    Candidate,
     Factor,
     HStep,
     Matrix,
     Penalties,
     SmallStats,
+    worst_row,
 )
 
 __all__ = ["Beta", "ItakuraSaito"]
@@ -51,6 +51,7 @@ class Beta:
     name = "beta"
     solvers: tuple[str, ...] = ("mu",)
     extrapolates = False
+    residual_of = staticmethod(row_residual)
     fixed = 0
 
     def __init__(
@@ -121,7 +122,7 @@ class Beta:
         part.sums, part.total = sums, float(sums.sum())
         part.sumsq = float(np.trace(part.WtW))
         part.divergence = float(of_rows.sum())
-        part.candidates = self._worst(V, start, W, factor, of_rows, small)
+        part.candidates = worst_row(self.residual_of, V, start, W, factor.H, of_rows, small)
         part.residual = small.residual = None
         small.add(part)
 
@@ -155,23 +156,6 @@ class Beta:
         part.kkt += float(np.sum(_ratio((should - W * (weighted @ H.T)) ** 2, should)))
         of_rows = divergence_rows(V, Y, self.beta)
         return np.where(V.any(axis=1), of_rows, 0.0)
-
-    def _worst(
-        self,
-        V: Matrix,
-        start: int,
-        W: np.ndarray,
-        factor: Factor,
-        of_rows: np.ndarray,
-        small: SmallStats,
-    ) -> list[Candidate]:
-        """The worst row of the block, unless the segment has a worse one (one per segment)."""
-        row = int(np.argmax(of_rows))
-        worst = float(of_rows[row])
-        if small.candidates and small.candidates[0].residual >= worst:
-            return []
-        small.candidates = []
-        return [Candidate(worst, start + row, row_residual(V, row, W[row], factor.H))]
 
     def slabs(self, accumulator: Any, slab_starts: Sequence[int]) -> list[np.ndarray]:
         """See `Loss.slabs`."""

@@ -19,13 +19,13 @@ from dnmf.linalg.products import (
 )
 from dnmf.losses.base import (
     NO_PENALTIES,
-    Candidate,
     Factor,
     HStep,
     Matrix,
     Penalties,
     SmallStats,
     rounding_unit,
+    worst_row,
 )
 
 __all__ = ["Frobenius"]
@@ -43,6 +43,7 @@ class Frobenius:
     solvers: tuple[str, ...] = ("hals", "mu")
     extrapolates = True
     kept: int | None = None
+    residual_of = staticmethod(row_residual)
     fixed = 0
 
     def __init__(self, penalties: Penalties = NO_PENALTIES) -> None:
@@ -128,25 +129,10 @@ class Frobenius:
         small.residual = small.residual or 0.0 if residual else None
         if residual:
             part.residual = residual_sumsq(V, W, factor.H, factor.Ht, factor.G)
-        part.candidates = self.worst(V, start, W, factor, found.residual_sumsq, small)
+        part.candidates = worst_row(
+            self.residual_of, V, start, W, factor.H, found.residual_sumsq, small
+        )
         small.add(part)
-
-    def worst(
-        self,
-        V: Matrix,
-        start: int,
-        W: np.ndarray,
-        factor: Factor,
-        residuals: np.ndarray,
-        small: SmallStats,
-    ) -> list[Candidate]:
-        """The worst row of the block, unless the segment has a worse one (one per segment)."""
-        row = int(np.argmax(residuals))
-        worst = float(residuals[row])
-        if small.candidates and small.candidates[0].residual >= worst:
-            return []
-        small.candidates = []
-        return [Candidate(worst, start + row, row_residual(V, row, W[row], factor.H))]
 
     def slabs(self, accumulator: Any, slab_starts: Sequence[int]) -> list[np.ndarray]:
         """See `Loss.slabs`."""

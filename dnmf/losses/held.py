@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from dnmf.linalg.hals import cold_start, solve_rows
 from dnmf.linalg.products import gram, residual_sumsq
-from dnmf.losses.base import Factor, Matrix, SmallStats
+from dnmf.losses.base import Factor, Matrix, SmallStats, worst_row
 from dnmf.losses.frobenius import Frobenius, ridged
 from dnmf.losses.kullback_leibler import KullbackLeibler, tiles
 
@@ -164,7 +164,7 @@ def update_held_rows(
     of_rows = np.full(W.shape[0], -np.inf)
     of_rows[seen] = found.residual_sumsq
     if seen.size:
-        part.candidates = loss.worst(V, start, W, factor, of_rows, small)
+        part.candidates = worst_row(loss.residual_of, V, start, W, factor.H, of_rows, small)
     small.add(part)
     return counted, here
 

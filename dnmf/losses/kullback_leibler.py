@@ -17,12 +17,12 @@ from dnmf.linalg.tiles import column_order, packed_size, padded
 from dnmf.linalg.weighted import WeightedCSR
 from dnmf.losses.base import (
     NO_PENALTIES,
-    Candidate,
     Factor,
     HStep,
     Matrix,
     Penalties,
     SmallStats,
+    worst_row,
 )
 
 __all__ = ["KullbackLeibler", "tiles"]
@@ -50,6 +50,7 @@ class KullbackLeibler:
     name = "kullback-leibler"
     solvers = ("mu",)
     extrapolates = False
+    residual_of = staticmethod(row_residual)
     masked = False
     fixed = 0
 
@@ -123,7 +124,7 @@ class KullbackLeibler:
             self._tile(tile, Wp[a:b], factor, part, total, of_rows[a:b], steps, tau)
         W[:] = Wp[:, :k]
         self._finish(part, W)
-        part.candidates = self._worst(V, start, W, factor, of_rows, small)
+        part.candidates = worst_row(self.residual_of, V, start, W, factor.H, of_rows, small)
         part.residual = small.residual = None
         small.add(part)
 
@@ -194,23 +195,6 @@ class KullbackLeibler:
         part.sums = np.sum(W, axis=0, dtype=np.float64)
         part.total = float(part.sums.sum())
         part.sumsq = float(np.trace(part.WtW))
-
-    def _worst(
-        self,
-        V: Matrix,
-        start: int,
-        W: np.ndarray,
-        factor: Factor,
-        of_rows: np.ndarray,
-        small: SmallStats,
-    ) -> list[Candidate]:
-        """The worst row of the block, unless the segment has a worse one (one per segment)."""
-        row = int(np.argmax(of_rows))
-        worst = float(of_rows[row])
-        if small.candidates and small.candidates[0].residual >= worst:
-            return []
-        small.candidates = []
-        return [Candidate(worst, start + row, row_residual(V, row, W[row], factor.H))]
 
     def slabs(self, accumulator: Any, slab_starts: Sequence[int]) -> list[np.ndarray]:
         """See `Loss.slabs`."""

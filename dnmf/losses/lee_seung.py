@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.linalg.products import add_WtV, gram, product_VHt, residual_sumsq
-from dnmf.losses.base import Factor, HStep, Matrix, SmallStats
+from dnmf.losses.base import Factor, HStep, Matrix, SmallStats, worst_row
 from dnmf.losses.frobenius import Frobenius
 
 __all__ = ["LeeSeung"]
@@ -55,7 +55,7 @@ class LeeSeung(Frobenius):
         small.residual = small.residual or 0.0 if residual else None
         if residual:
             part.residual = residual_sumsq(V, W, factor.H, factor.Ht, factor.G)
-        part.candidates = self.worst(V, start, W, factor, of_rows, small)
+        part.candidates = worst_row(self.residual_of, V, start, W, factor.H, of_rows, small)
         small.add(part)
 
     def update_H(

@@ -19,12 +19,12 @@ from dnmf.linalg.products import gram
 from dnmf.linalg.tiles import column_order, packed_size, padded
 from dnmf.losses.base import (
     NO_PENALTIES,
-    Candidate,
     Factor,
     HStep,
     Matrix,
     Penalties,
     SmallStats,
+    worst_row,
 )
 from dnmf.losses.frobenius import H_SWEEPS, H_TAU, SOLVED_SWEEPS, SOLVED_TAU, Frobenius
 from dnmf.losses.kullback_leibler import CURVATURE_BYTES, TILE_ENTRIES, KullbackLeibler, tiles
@@ -34,6 +34,10 @@ __all__ = ["MaskedFrobenius", "MaskedKullbackLeibler"]
 W_SWEEPS = 200
 BOLD_COLUMNS = 512
 """Columns whose curvature is held at once."""
+
+
+def _observed(V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:
+    return observed_residual(sp.csr_array(V) if isinstance(V, np.ndarray) else V, row, w, H)
 
 
 class MaskedFrobenius(Frobenius):
@@ -47,6 +51,7 @@ class MaskedFrobenius(Frobenius):
 
     solvers = ("hals",)
     kept: int | None = 1
+    residual_of = staticmethod(_observed)
 
     def __init__(self, penalties: Penalties = NO_PENALTIES) -> None:
         super().__init__(penalties)
@@ -113,19 +118,8 @@ class MaskedFrobenius(Frobenius):
         part.sums, part.total, part.sumsq = sums, float(sums.sum()), float(np.trace(part.WtW))
         part.divergence = 0.5 * float(of_rows.sum())
         part.residual = small.residual = None
-        part.candidates = self._worst(V, start, W, factor, of_rows, small)
+        part.candidates = worst_row(self.residual_of, V, start, W, factor.H, of_rows, small)
         small.add(part)
-
-    def _worst(
-        self,
-        V: Matrix,
-        start: int,
-        W: np.ndarray,
-        factor: Factor,
-        residuals: np.ndarray,
-        small: SmallStats,
-    ) -> list[Candidate]:
-        return worst_observed(V, start, W, factor, residuals, small)
 
     def slabs(self, accumulator: Any, slab_starts: Any) -> list[np.ndarray]:
         """See `Loss.slabs`."""
@@ -206,17 +200,7 @@ class MaskedKullbackLeibler(KullbackLeibler):
     """Kullback-Leibler over observed entries: sums of H by rows, of W by columns, are theirs."""
 
     masked = True
-
-    def _worst(
-        self,
-        V: Matrix,
-        start: int,
-        W: np.ndarray,
-        factor: Factor,
-        of_rows: np.ndarray,
-        small: SmallStats,
-    ) -> list[Candidate]:
-        return worst_observed(V, start, W, factor, of_rows, small)
+    residual_of = staticmethod(_observed)
 
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
@@ -227,21 +211,3 @@ class MaskedKullbackLeibler(KullbackLeibler):
         level = np.median(seen[seen > 0]) if seen.any() else 1.0
         sizes = np.where(column_sums > 0, np.where(seen > 0, seen, level), 0.0)
         return super().from_sample(H, weights, sizes)
-
-
-def worst_observed(
-    V: Matrix,
-    start: int,
-    W: np.ndarray,
-    factor: Factor,
-    residuals: np.ndarray,
-    small: SmallStats,
-) -> list[Candidate]:
-    """The worst row of the block, unless the segment has a worse one (one per segment)."""
-    row = int(np.argmax(residuals))
-    worst = float(residuals[row])
-    if small.candidates and small.candidates[0].residual >= worst:
-        return []
-    small.candidates = []
-    V = V if not isinstance(V, np.ndarray) else sp.csr_array(V)
-    return [Candidate(worst, start + row, observed_residual(V, row, W[row], factor.H))]
