@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from dnmf import faultpoints
+from dnmf.testing import faults
+
 if TYPE_CHECKING:
     from distributed import Client
 
 ROOT = Path(__file__).parents[1]
+STRUCK = pytest.StashKey[Counter[str]]()
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +65,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "client" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _count_of_faults(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Count at the end what faults struck, by action; a plan of them lies in a folder of its own.
+
+    Only those of ``dnmf.testing.faults``: what a test does to a process itself is not in it.
+    """
+    yield
+    struck: Counter[str] = Counter()
+    for plan in tmp_path_factory.getbasetemp().rglob(faultpoints.PLAN):
+        for number, fault in enumerate(json.loads(plan.read_text(encoding="utf-8"))):
+            struck[fault["action"]] += faults.struck(plan.parent, number)
+    request.config.stash[STRUCK] = struck
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say how many faults were injected."""
+    struck = +config.stash.get(STRUCK, Counter())
+    if struck:
+        each = ", ".join(f"{action} {times}" for action, times in struck.most_common())
+        terminalreporter.write_line(f"faults injected: {struck.total()} ({each})")

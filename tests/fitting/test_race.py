@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dnmf
-from dnmf.fitting import race_work
+from dnmf.fitting import memory
 from dnmf.fitting.events import Committed
 from dnmf.testing.problems import planted_poisson
 
@@ -25,7 +25,7 @@ def test_starts_race_on_small_data():
 @pytest.mark.parametrize("seed", range(5))
 def test_rows_too_long_to_race_on(monkeypatch, seed):
     """24 rows of which one fits the race's bytes: by chance there would be none at all."""
-    monkeypatch.setattr(race_work, "RACE_BYTES", 300)
+    monkeypatch.setattr(memory, "RACE_BYTES", 300)
     V = np.random.default_rng(0).random((24, 50))
     assert "race" not in _kinds(V)
     fit = dnmf.fit(V, 2, seed=seed, init="nndsvd", max_passes=3)
