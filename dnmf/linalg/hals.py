@@ -1,8 +1,9 @@
 """Small non-negative least squares, many at once: coordinate descent that keeps the gradient.
 
 Rows of W solve ``min_w 1/2 w G w' - c w' + l1 sum(w)``, w >= 0, independently (Cichocki and
-Phan 2009; HALS). The gradient ``g = G w - c + l1`` is kept up to date and is touched only for
-coordinates that move, so that a coordinate at rest costs two flops.
+Phan 2009; HALS). The gradient ``g = G w - c + l1`` is kept up to date. Many rows go side by side:
+the inner loops run over rows, which are independent, and not over components, each of which
+waits for the one before.
 """
 
 from __future__ import annotations
@@ -11,9 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnmf.linalg.jit import kernel
+from dnmf.linalg.jit import inlined, kernel
 
 __all__ = ["RowSolution", "better_start", "cold_start", "solve_rows"]
+
+
+LANES = 128
+"""Rows side by side: many enough to hide what a loop costs, few enough for the fastest cache."""
+
+VECTOR = 16
+"""Rows that the processor takes at once, or a multiple of them."""
+
+TOGETHER = 4
+"""Components whose steps join the other gradients at once; `_add_group` writes them out."""
 
 
 @dataclass
@@ -127,7 +138,7 @@ def solve_rows(
     l1 : float
         Added to the gradient.
     max_sweeps : int
-        Bound for rows that converge slowly.
+        Bound for rows that converge slowly; at least 1.
     """
     residual = np.empty(W.shape[0], np.float64)
     eps = float(np.finfo(W.dtype).eps)
@@ -140,62 +151,153 @@ def solve_rows(
 
 @kernel
 def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual):  # type: ignore[no-untyped-def]
+    # LANES rows side by side: as vectors, the same operations on each row in the same order as
+    # row by row. The last row takes the lane of one that is done.
     m, k = W.shape
-    g = np.empty(k, W.dtype)
-    inverse = np.zeros(k, W.dtype)
-    zero = W.dtype.type(0)
-    for j in range(k):
-        if G[j, j] > 0:
-            inverse[j] = W.dtype.type(1) / G[j, j]
-    cross = 0.0
-    total = 0.0
-    sumsq = 0.0
-    kkt = 0.0
+    diagonal, inverse, padded = _padded(G)
+    w, c, g, d = _lanes(padded), _lanes(padded), _lanes(padded), _lanes(padded[:TOGETHER])
+    moved, left, row = np.empty(LANES), np.empty(LANES), np.empty(LANES, np.int64)
+    cross = total = sumsq = kkt = 0.0
     sweeps = 0
-    for i in range(m):
-        w = W[i]
-        c = C[i]
-        for j in range(k):
-            g[j] = l1 - c[j]
-            if inverse[j] == zero:
-                w[j] = zero
-        for j in range(k):
-            value = w[j]
-            if value != zero:
-                row = G[j]
-                for t in range(k):
-                    g[t] += value * row[t]
-        for _ in range(max_sweeps):
-            sweeps += 1
-            moved = 0.0
-            for j in range(k):
-                old = w[j]
-                new = old - g[j] * inverse[j]
-                if not new > zero:
-                    new = zero
-                delta = new - old
-                if delta != zero and inverse[j] != zero:
-                    w[j] = new
-                    row = G[j]
-                    for t in range(k):
-                        g[t] += delta * row[t]
-                    moved += np.float64(G[j, j]) * np.float64(delta) * np.float64(delta)
-            if moved == 0.0:
-                break
-            left = row_sumsq[i]
-            for j in range(k):
-                left += np.float64(w[j]) * (np.float64(g[j]) - np.float64(l1) - np.float64(c[j]))
-            if moved <= tau2 * max(left, eps * row_sumsq[i]):
-                break
-        left = row_sumsq[i]
-        for j in range(k):
-            value = np.float64(w[j])
-            left += value * (np.float64(g[j]) - np.float64(l1) - np.float64(c[j]))
-            cross += np.float64(c[j]) * value
-            total += value
-            sumsq += value * value
-            if inverse[j] != zero:
-                step = value - max(0.0, value - np.float64(g[j]) * np.float64(inverse[j]))
-                kkt += np.float64(G[j, j]) * step * step
-        residual[i] = left
+    for first in range(0, m, LANES):
+        active = min(LANES, m - first)
+        _load(W, C, inverse, first, active, w, c, row)
+        _start_gradient(w, c, g, d, padded, l1)
+        done = 0
+        while active > 0:
+            width = (active + VECTOR - 1) // VECTOR * VECTOR
+            _sweep(w, g, d, padded, inverse, diagonal, moved, width)
+            _residuals(w, c, g, l1, row_sumsq, row, left, active, k)
+            sweeps += active
+            done += 1
+            r = 0
+            while r < active:
+                size = row_sumsq[row[r]]
+                still = moved[r] > tau2 * max(left[r], eps * size) and moved[r] > 0.0
+                if still and done < max_sweeps:
+                    r += 1
+                    continue
+                residual[row[r]] = left[r]
+                parts = _finish(W, row[r], w, c, g, r, inverse, diagonal)
+                cross, total = cross + parts[0], total + parts[1]
+                sumsq, kkt = sumsq + parts[2], kkt + parts[3]
+                active -= 1
+                _move(r, active, w, c, g, moved, left, row)
     return cross, total, sumsq, kkt, sweeps
+
+
+@kernel
+def _padded(G):  # type: ignore[no-untyped-def]
+    # the diagonal, its inverse (0 where it is 0), and G with rows of zeros to whole groups
+    k = G.shape[0]
+    size = (k + TOGETHER - 1) // TOGETHER * TOGETHER
+    diagonal, inverse = np.zeros(size), np.zeros(size, G.dtype)
+    padded = np.zeros((size, size), G.dtype)
+    for j in range(k):
+        diagonal[j] = G[j, j]
+        if G[j, j] > 0:
+            inverse[j] = G.dtype.type(1) / G[j, j]
+        for t in range(k):
+            padded[j, t] = G[j, t]
+    return diagonal, inverse, padded
+
+
+@inlined
+def _lanes(like):  # type: ignore[no-untyped-def]
+    return np.zeros((like.shape[0], LANES), like.dtype)
+
+
+@inlined
+def _load(W, C, inverse, first, active, w, c, row):  # type: ignore[no-untyped-def]
+    # lanes without a row get zeros, which do not move
+    w[:] = 0
+    c[:] = 0
+    for r in range(active):
+        row[r] = first + r
+        for j in range(W.shape[1]):
+            if inverse[j] != 0:
+                w[j, r] = W[first + r, j]
+            c[j, r] = C[first + r, j]
+
+
+@inlined
+def _start_gradient(w, c, g, d, G, l1):  # type: ignore[no-untyped-def]
+    for t in range(g.shape[0]):
+        for r in range(LANES):
+            g[t, r] = l1 - c[t, r]
+    for j in range(0, g.shape[0], TOGETHER):
+        d[:] = w[j : j + TOGETHER]
+        _add_group(g, d, G, j, 0, g.shape[0], LANES)
+
+
+@inlined
+def _add_group(g, d, G, j, begin, end, width):  # type: ignore[no-untyped-def]
+    # g += G' d, four rows at once: an entry of g is read and written once for four products
+    for t in range(begin, end):
+        first, second, third, fourth = G[j, t], G[j + 1, t], G[j + 2, t], G[j + 3, t]
+        for r in range(width):
+            x = g[t, r] + first * d[0, r]
+            x += second * d[1, r]
+            x += third * d[2, r]
+            g[t, r] = x + fourth * d[3, r]
+
+
+@inlined
+def _sweep(w, g, d, G, inverse, diagonal, moved, width):  # type: ignore[no-untyped-def]
+    # a group's own gradients follow each of its steps, all others after its four
+    zero = w.dtype.type(0)
+    for r in range(width):
+        moved[r] = 0.0
+    for j in range(0, w.shape[0], TOGETHER):
+        for b in range(TOGETHER):
+            step, weight = inverse[j + b], diagonal[j + b]
+            for r in range(width):
+                old = w[j + b, r]
+                new = old - g[j + b, r] * step
+                new = max(new, zero)
+                delta = new - old
+                w[j + b, r] = new
+                d[b, r] = delta
+                moved[r] += weight * (np.float64(delta) * np.float64(delta))
+            for t in range(TOGETHER):
+                x = G[j + b, j + t]
+                for r in range(width):
+                    g[j + t, r] += x * d[b, r]
+        _add_group(g, d, G, j, 0, j, width)
+        _add_group(g, d, G, j, j + TOGETHER, g.shape[0], width)
+
+
+@inlined
+def _residuals(w, c, g, l1, row_sumsq, row, left, active, k):  # type: ignore[no-untyped-def]
+    for r in range(active):
+        left[r] = row_sumsq[row[r]]
+    for j in range(k):
+        for r in range(active):
+            part = np.float64(g[j, r]) - np.float64(l1) - np.float64(c[j, r])
+            left[r] += np.float64(w[j, r]) * part
+
+
+@inlined
+def _finish(W, i, w, c, g, r, inverse, diagonal):  # type: ignore[no-untyped-def]
+    # a row that is done, and its part of cross, total, sumsq and kkt
+    cross = total = sumsq = kkt = 0.0
+    for j in range(W.shape[1]):
+        W[i, j] = w[j, r]
+        value, step = np.float64(w[j, r]), np.float64(inverse[j])
+        cross += np.float64(c[j, r]) * value
+        total += value
+        sumsq += value * value
+        if step != 0.0:
+            change = value - max(0.0, value - np.float64(g[j, r]) * step)
+            kkt += diagonal[j] * change * change
+    return cross, total, sumsq, kkt
+
+
+@inlined
+def _move(r, last, w, c, g, moved, left, row):  # type: ignore[no-untyped-def]
+    # the last lane's row takes lane r; the lane it leaves keeps numbers that nobody reads
+    if r == last:
+        return
+    for j in range(w.shape[0]):
+        w[j, r], c[j, r], g[j, r] = w[j, last], c[j, last], g[j, last]
+    moved[r], left[r], row[r] = moved[last], left[last], row[last]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["fused_kernel", "kernel"]
+__all__ = ["fused_kernel", "inlined", "kernel"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -31,6 +31,12 @@ from numba import njit  # noqa: E402
 def kernel(function: Function) -> Function:
     """Compile with numba: nogil, cached, no fast-math, so that sums keep their order."""
     compiled: Function = njit(nogil=True, cache=True, error_model="numpy")(function)
+    return compiled
+
+
+def inlined(function: Function) -> Function:
+    """A part of a kernel, put into it before compilation: it sees the kernel's constants."""
+    compiled: Function = njit(inline="always", error_model="numpy")(function)
     return compiled
 
 

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import nnls
 
 from dnmf.init.random import random_H
-from dnmf.linalg.hals import better_start, cold_start, solve_rows
+from dnmf.linalg.hals import LANES, better_start, cold_start, solve_rows
 from dnmf.testing.problems import planted_poisson
 
 SIZES = st.tuples(st.integers(1, 7), st.integers(1, 5), st.integers(1, 9))
@@ -233,3 +233,46 @@ def test_a_better_start_is_never_worse_and_keeps_what_is_good(sizes, seed, dtype
         clipped = cold_start(C, G.astype(float))
         for i in range(len(C)):
             assert better[i].tobytes() in (start[i].tobytes(), clipped[i].tobytes())
+
+
+def _row_by_row(W, C, G, sumsq, tau):
+    """What `solve_rows` documents, one row after the other, with the same operations in turn."""
+    one, taken = W.dtype.type, 0
+    for w, c, size in zip(W, C, sumsq, strict=True):
+        w[np.diag(G) == 0] = 0
+        g = -c
+        for j in range(w.size):
+            g += w[j] * G[j]
+        while True:
+            taken, moved = taken + 1, 0.0
+            for j in np.flatnonzero(np.diag(G)):
+                new = max(w[j] - g[j] * (one(1) / G[j, j]), one(0))
+                delta = new - w[j]
+                w[j] = new
+                g += delta * G[j]
+                moved += float(G[j, j]) * float(delta) ** 2
+            left = size + float(w.astype(float) @ (g.astype(float) - c))
+            if moved <= tau**2 * max(left, float(np.finfo(W.dtype).eps) * size):
+                break
+    return taken
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k", [1, 4, 6])
+def test_rows_side_by_side_are_rows_one_by_one_bit_for_bit(dtype, k):
+    """More rows than go at once, and not a whole number of them; a component that is nothing."""
+    V, H, C, G, sumsq = _problem(2 * LANES + 5, k, 9, 1, dtype)
+    if k == 6:
+        H[2] = 0
+        C, G = V @ H.T, H @ H.T
+    W = np.random.default_rng(2).gamma(1.0, size=C.shape).astype(dtype)
+    alone = W.copy()
+    found = solve_rows(W, C, G, sumsq, tau=1e-2)
+    assert found.sweeps == _row_by_row(alone, C, G, sumsq, 1e-2)
+    assert np.array_equal(W, alone)
+    assert found.sweeps > 2 * len(W) or k == 1  # rows need different numbers of sweeps
+    residual = V.astype(float) - W.astype(float) @ H.astype(float)
+    atol = 1e-5 * sumsq.max() if dtype == "float32" else 0
+    np.testing.assert_allclose(found.residual_sumsq, np.sum(residual**2, axis=1), atol=atol)
+    np.testing.assert_allclose(found.cross, np.sum(C.astype(float) * W), rtol=1e-9)
+    np.testing.assert_allclose(found.sumsq, np.sum(W.astype(float) ** 2), rtol=1e-9)
