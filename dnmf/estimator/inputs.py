@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from dnmf.sources.base import Source
 
-__all__ = ["STORED", "as_dask", "content", "is_stored", "module"]
+__all__ = ["STORED", "as_dask", "content", "is_stored", "module", "place"]
 
 STORED = ("zarr", "dask")
 """Packages whose arrays are read where they are, block by block."""
@@ -33,3 +38,23 @@ def as_dask(W: Any) -> Any:
     import dask.array
 
     return dask.array.from_array(W, chunks=W.chunks)
+
+
+@contextmanager
+def place(out: Any, needed: bool, keep: bool) -> Iterator[Any]:
+    """Where a result goes: ``out``, or where one is ``needed`` a temporary folder, which stays
+    until the process ends if ``keep``; or None: memory, or a cluster's refusal.
+    """
+    if out is not None or not needed:
+        yield out
+        return
+    folder = tempfile.mkdtemp(prefix="dnmf-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        yield os.path.join(folder, "result.zarr")
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -19,7 +15,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dnmf import api
-from dnmf.estimator.inputs import as_dask, content, is_stored, module
+from dnmf.estimator.inputs import as_dask, content, is_stored, module, place
 from dnmf.estimator.logs import shown
 from dnmf.estimator.parameters import (
     check_parameters,
@@ -93,6 +89,11 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         and scale. The others are learned beside them.
     n_init : int, default=1
         Random starts that race before the fit; `dnmf.fit` takes 2 unless told otherwise.
+    missing : {"nan", "zeros"} or None, default=None
+        Entries of X that were not observed, in `fit` and `transform`: ``"nan"``, those that are
+        NaN (X is dense); ``"zeros"``, those that a sparse X does not store, as for ratings. They
+        have no part in anything; `inverse_transform` predicts them. For least squares and
+        Kullback-Leibler.
 
     Attributes
     ----------
@@ -102,8 +103,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     n_iter_ : int
         Passes over X.
     reconstruction_err_ : float
-        Frobenius norm of X - W H; of other losses the square root of twice their value, without
-        penalties.
+        Frobenius norm of X - W H (of the observed entries); of other losses the square root of
+        twice their value, without penalties.
     stop_reason_ : str
         Why the fit ended, a sentence.
     history_ : list of dict
@@ -147,6 +148,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         dtype: Any = None,
         n_init: int = 1,
         fixed_H: Any = None,
+        missing: str | None = None,
     ) -> None:
         self.n_components = n_components
         self.init = init
@@ -167,6 +169,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.dtype = dtype
         self.n_init = n_init
         self.fixed_H = fixed_H
+        self.missing = missing
 
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> NMF:
         """Learn ``components_`` from X (n x d); see `fit_transform`.
@@ -188,7 +191,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : (n, d) matrix
-            Entries finite and 0 or more. Never modified.
+            Entries finite (or NaN, for ``missing="nan"``) and 0 or more. Never modified.
         y : ignored
         W : (n, k) array, optional
             Warm start of W for ``init="custom"``; without it every row starts at 0.
@@ -234,7 +237,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = content(X)
-        V, dtype = self._checked_input(X, reset=False, finite=weights is None)
+        V, dtype = self._checked_input(X, weights, reset=False)
         with self._place(X, out, keep=True) as place, shown(self.verbose) as listener:
             W = api.transform(
                 V,
@@ -247,6 +250,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 loss=self.beta_loss,
                 alpha_W=self.alpha_W,
                 l1_ratio=self.l1_ratio,
+                missing=self.missing,
                 executor=self._executor(X),
                 on_event=listener,
             )
@@ -267,7 +271,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _factorize(self, X: Any, W: Any, H: Any, weights: Any, out: Any) -> Result:
         check_parameters(self.get_params(deep=False))
-        V, dtype = self._checked_input(X, reset=True, finite=weights is None)
+        V, dtype = self._checked_input(X, weights, reset=True)
         k, init, init_W = start_of(self, V.shape, np.dtype(dtype), W, H)
         with shown(self.verbose) as listener:
             fitted = api.fit(
@@ -286,6 +290,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 alpha_W=self.alpha_W,
                 alpha_H=self.alpha_H,
                 l1_ratio=self.l1_ratio,
+                missing=self.missing,
                 tol=float(self.tol),
                 max_passes=self.max_iter,
                 dtype=dtype,
@@ -303,15 +308,17 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self._warn_if_unfinished()
         return fitted
 
-    def _checked_input(self, X: Any, reset: bool, finite: bool) -> tuple[Any, str]:
+    def _checked_input(self, X: Any, weights: Any, reset: bool) -> tuple[Any, str]:
         """V as dnmf reads it, and the dtype to compute in; sets or compares the features.
 
         Where entries have weights, the scan finds those that must be finite and are not.
         """
+        allowed = "allow-nan" if self.missing == "nan" else True
         if is_stored(X):
             V = as_source(X)
             validate_data(self, V, reset=reset, skip_check_array=True)
         else:  # numbers keep their type: blocks are converted as they are read
+            finite = allowed if weights is None else False
             given = {"accept_sparse": "csr", "ensure_all_finite": finite}
             V = validate_data(self, X, reset=reset, dtype="numeric", **given)
             if V.dtype.kind == "f" and V.dtype.itemsize > 8:
@@ -326,24 +333,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             return Serial()
         return api.choose_executor(self.client, None)
 
-    @contextmanager
-    def _place(self, X: Any, out: Any, keep: bool) -> Iterator[Any]:
-        """Where the result goes: ``out``, or for stored X that this process works on a temporary
-        folder (kept until the process ends if ``keep``), or None: memory, or a cluster's refusal.
-        """
-        if out is not None or not is_stored(X) or not isinstance(self._executor(X), Serial):
-            yield out
-            return
-        folder = tempfile.mkdtemp(prefix="dnmf-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        try:
-            yield os.path.join(folder, "result.zarr")
-        except BaseException:
-            keep = False
-            raise
-        finally:
-            if not keep:
-                shutil.rmtree(folder, ignore_errors=True)
+    def _place(self, X: Any, out: Any, keep: bool) -> AbstractContextManager[Any]:
+        """Where the result goes: for stored X that this process works on somewhere, always."""
+        needed = is_stored(X) and isinstance(self._executor(X), Serial)
+        return place(out, needed=needed, keep=keep)
 
     def _warn_if_unfinished(self) -> None:
         """As scikit-learn does: whenever the last pass allowed was needed, unless tol is 0."""
@@ -370,7 +363,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
-        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self.missing == "nan"
+        tags.input_tags.sparse = self.missing != "nan"  # entries that are not stored are zeros
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

@@ -23,6 +23,7 @@ LATER: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 CHOICES: dict[str, tuple[Any, ...]] = {
     "solver": ("cd", "mu", "auto"),
     "init": (None, "random", "nndsvd", "nndsvda", "nndsvdar", "custom"),
+    "missing": (None, "nan", "zeros"),
 }
 
 

@@ -24,10 +24,10 @@ import dnmf.estimator.nmf
 from dnmf import NMF
 from dnmf.testing.problems import planted_poisson
 
-EXTRAS = {"client", "out", "overwrite", "block_size", "dtype", "n_init", "fixed_H"}
+EXTRAS = {"client", "out", "overwrite", "block_size", "dtype", "n_init", "fixed_H", "missing"}
 
 
-@parametrize_with_checks([NMF()])
+@parametrize_with_checks([NMF(), NMF(missing="nan")])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_scikit_learn_accepts_it(estimator: BaseEstimator, check: Any) -> None:
@@ -60,6 +60,12 @@ def test_attributes_are_those_of_scikit_learn() -> None:
 
 def test_tags_are_those_of_scikit_learn() -> None:
     assert get_tags(NMF()) == get_tags(sklearn.decomposition.NMF())
+
+
+def test_tags_say_that_missing_entries_may_be_nan() -> None:
+    tags = {missing: get_tags(NMF(missing=missing)).input_tags for missing in (None, "nan")}
+    assert [found.allow_nan for found in tags.values()] == [False, True]
+    assert [found.sparse for found in tags.values()] == [True, False]
 
 
 def test_there_is_no_partial_fit_and_the_docstring_says_why() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
+import zarr
 from sklearn import decomposition
 from sklearn.base import clone
 from sklearn.decomposition._nmf import _beta_divergence
@@ -180,3 +183,67 @@ def test_fixed_H_are_the_first_components() -> None:
     assert clone(model).fit(V).components_.tobytes() == model.components_.tobytes()
     with pytest.raises(ValueError, match="fixed_H has 2 rows, but k is 2"):
         NMF(2, fixed_H=F).fit(V)
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
+@pytest.mark.parametrize("missing", ["nan", "zeros"])
+def test_missing_entries_are_those_of_fit(loss: str, missing: str) -> None:
+    """By fit, fit_transform and transform; what is observed predicts the rest."""
+    V = counts("itakura-saito")
+    lost = np.random.default_rng(1).random(V.shape) < 0.2
+    X = np.where(lost, np.nan, V) if missing == "nan" else sp.csr_array(np.where(lost, 0, V))
+    kept = X.copy()
+    given: dict[str, Any] = {"beta_loss": loss, "solver": "auto", "random_state": 0, "tol": 1e-7}
+    model = NMF(3, max_iter=300, missing=missing, **given)
+    W = model.fit_transform(X)
+    same = dnmf.fit(
+        X, 3, missing=missing, loss=loss, seed=0, tol=1e-7, max_passes=300, n_init=1, dtype="f8"
+    )
+    np.testing.assert_array_equal(W, np.asarray(same.W))
+    fitted = clone(model).fit(X)
+    np.testing.assert_array_equal(fitted.components_, model.components_)
+    value = _weighted(loss, V, ~lost, W @ model.components_)
+    assert model.reconstruction_err_ == pytest.approx(np.sqrt(2 * value), rel=1e-6)
+    once = model.transform(X)
+    assert _weighted(loss, V, ~lost, once @ model.components_) <= value * (1 + 1e-6)
+    predicted = model.inverse_transform(once)[lost]
+    assert np.linalg.norm(predicted - V[lost]) < 0.5 * np.linalg.norm(V[lost])
+    for before, after in zip(_arrays(kept), _arrays(X), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def _arrays(X: Any) -> list[np.ndarray]:
+    return [X] if isinstance(X, np.ndarray) else [X.data, X.indices, X.indptr]
+
+
+def test_missing_entries_of_a_data_frame_and_of_a_store(tmp_path: Path) -> None:
+    V = counts("itakura-saito")
+    X = np.where(np.random.default_rng(1).random(V.shape) < 0.2, np.nan, V)
+    plain = NMF(3, random_state=0, missing="nan").fit(X)
+    framed = NMF(3, random_state=0, missing="nan").fit(pd.DataFrame(X).rename(columns=str))
+    np.testing.assert_array_equal(framed.components_, plain.components_)
+    path = tmp_path / "X.zarr"
+    zarr.create_array(path, shape=X.shape, chunks=(20, 20), dtype=X.dtype)[:] = X
+    stored = NMF(3, random_state=0, missing="nan").fit(path)
+    np.testing.assert_allclose(stored.components_, plain.components_, rtol=1e-9)
+    np.testing.assert_allclose(stored.transform(path)[:], plain.transform(X), rtol=1e-6, atol=1e-9)
+
+
+def test_missing_is_refused_where_it_cannot_be() -> None:
+    V = counts("itakura-saito")
+    X = np.where(np.random.default_rng(1).random(V.shape) < 0.2, np.nan, V)
+    with pytest.raises(ValueError, match="contains NaN"):
+        NMF(3).fit(X)
+    with pytest.raises(ValueError, match="contains NaN"):
+        NMF(3).fit(V).transform(X)
+    with pytest.raises(ValueError, match="infinity"):
+        NMF(3, missing="nan").fit(np.where(np.isnan(X), np.inf, X))
+    refused: list[tuple[Any, dict[str, Any], str]] = [
+        (sp.csr_array(V), {"missing": "nan"}, r"missing is 'nan', but .* is sparse"),
+        (V, {"missing": "zeros"}, r"missing is 'zeros' .* is dense"),
+        (X, {"missing": "nan", "solver": "mu"}, r"solver is 'mu', but .* with missing entries"),
+        (X, {"missing": "nan", "solver": "auto", "beta_loss": 0.5}, r"missing entries .* not to"),
+    ]
+    for data, options, message in refused:
+        with pytest.raises(ValueError, match=message):
+            NMF(3, **options).fit(data)

@@ -65,6 +65,7 @@ def test_every_refusal_is_tested() -> None:
         ({"dtype": "int32"}, "dtype is 'int32'"),
         ({"block_size": "much"}, "block_size is 'much'"),
         ({"n_init": 0}, "n_init is 0; it must be at least 1"),
+        ({"missing": "none"}, "missing is 'none'; it must be one of None, 'nan', 'zeros'"),
     ],
 )
 def test_impossible_values_are_refused(parameters: dict[str, Any], message: str) -> None:
