@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -24,6 +24,7 @@ from dnmf.linalg.weighted import WeightedCSR
 from dnmf.runs.base import ObjectRef, RunStore
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import from_spec
+from dnmf.sources.array import ArraySource, SparseSource
 from dnmf.sources.base import Block, Matrix, Source
 from dnmf.sources.held import HeldSource
 
@@ -44,11 +45,14 @@ class Context:
     plan : Plan
     source : Source
         Oriented as the plan says: its rows are the blocks' rows.
+    verified : set of int
+        Segments whose data, in this process's memory, were seen to be those of the scan.
     """
 
     store: RunStore
     plan: Plan
     source: Source
+    verified: set[int] = field(default_factory=set)
 
     @classmethod
     def open(cls, path: str) -> Context:
@@ -84,10 +88,7 @@ def cached_work(make: Any, path: str, run_id: str, step: Step) -> Any:
     key = (make, path, run_id, step)
     with _works_lock:
         if key not in _works:
-            context = Context.open(path)
-            if context.plan.run_id != run_id:
-                raise RunError(f"{path} was replaced by another run; this one cannot go on")
-            _works[key] = make(context, step)
+            _works[key] = make(_opened(path, run_id), step)
             for other in [other for other in _works if other[1] == path and other != key]:
                 del _works[other]  # the H of an earlier step
             while len(_works) > 2:
@@ -149,9 +150,12 @@ def _cached_loader(path: str, run_id: str) -> Loader:
     return Loader(_opened(path, run_id))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2)  # steps follow each other in milliseconds where data are small
 def _opened(path: str, run_id: str) -> Context:
-    return Context.open(path)
+    context = Context.open(path)
+    if context.plan.run_id != run_id:
+        raise RunError(f"{path} was replaced by another run; this one cannot go on")
+    return context
 
 
 def _arrays(V: Matrix) -> tuple[np.ndarray, ...]:
@@ -197,10 +201,11 @@ def read_segment(
             _verify(context, segment, position, check, checksums)
             yield Block(_matrix(arrays, context.plan.shape[1]), start), nbytes, check
         return
+    known = checksums if segment in context.verified else None
     blocks = context.source.read_blocks(starts)
     for position, raw in enumerate(_ahead(blocks, len(starts) - 1)):
         reach("block-read", segment=segment, block=first + position)
-        check = checksum(raw)
+        check = checksum(raw) if known is None else int(known[first + position])
         _verify(context, segment, position, check, checksums)
         nbytes = _nbytes(raw)
         if isinstance(raw, WeightedCSR):  # what was picked from the bytes of both
@@ -213,6 +218,8 @@ def read_segment(
         del raw  # where the dtype differs, only the copy stays
         yield item
         del item
+    if checksums is not None and isinstance(context.source, (ArraySource, SparseSource)):
+        context.verified.add(segment)
 
 
 def _verify(

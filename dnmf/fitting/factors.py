@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from dnmf.fitting.context import refs
 from dnmf.fitting.state import ModelState, Pair
 from dnmf.losses.base import Loss, Penalties
 from dnmf.runs.base import Reader
+
+FEW_ENTRIES = 1 << 15
+"""Entries of H that are rescaled at once."""
 
 __all__ = ["load_H", "load_rows", "normalize", "read_H"]
 
@@ -50,10 +54,10 @@ def load_H(
             normalize(before, held)
         else:
             before = (before / scale[:, None]).astype(H.dtype)
-        for j in range(held, H.shape[0]):  # row by row: no third k x d
-            row = H[j].astype(np.float64)
-            row += state.beta * (row - before[j])
-            H[j] = np.maximum(row, 0.0)
+        for rows in _few_rows(H, held):
+            part = H[rows].astype(np.float64)
+            part += state.beta * (part - before[rows])
+            H[rows] = np.maximum(part, 0.0)
         del before
         if free:
             scale *= normalize(H, held)
@@ -67,13 +71,23 @@ def normalize(H: np.ndarray, held: int = 0) -> np.ndarray:
     Returns the norms (1 for a row that is zero or held).
     """
     norms = np.ones(H.shape[0])
-    for j in range(held, H.shape[0]):
-        row = H[j].astype(np.float64)
-        peak = row.max(initial=0.0)
-        if peak > 0:  # by the peak first: squares of tiny or huge numbers leave the range
-            norms[j] = peak * np.sqrt(np.sum((row / peak) ** 2))
-            H[j] = row / norms[j]
+    for rows in _few_rows(H, held):
+        part = H[rows].astype(np.float64)
+        peaks = part.max(axis=1, initial=0.0, keepdims=True)
+        peaks[peaks == 0] = 1.0
+        part /= peaks  # first: squares of tiny or huge numbers leave the range
+        sizes = np.sqrt(np.sum(part * part, axis=1, keepdims=True))
+        sizes[sizes == 0] = 1.0
+        H[rows] = part / sizes
+        norms[rows] = (peaks * sizes)[:, 0]
     return norms
+
+
+def _few_rows(H: np.ndarray, held: int) -> Iterator[slice]:
+    """Rows of H but the first ``held``, some at a time: no third k x d."""
+    height = max(1, FEW_ENTRIES // max(H.shape[1], 1))
+    for start in range(held, H.shape[0], height):
+        yield slice(start, start + height)
 
 
 def _balance(H: np.ndarray, pair: Pair | None, penalties: Penalties, held: int) -> np.ndarray:

@@ -21,8 +21,12 @@ __all__ = ["PLAN_FORMAT", "Plan", "chunk_rows", "compute_dtype", "loss_shape", "
 
 PLAN_FORMAT = 1
 SEGMENT_BYTES = 256 * MIB
-MOST_SEGMENTS = 2000
-FEWEST_SEGMENTS = 64
+"""Of a segment, once there are ENOUGH_SEGMENTS; below that segments are smaller."""
+
+SMALL_SEGMENT_BYTES = 64 * MIB
+"""What is worth a task where data are small: it takes milliseconds to hand one out."""
+
+MOST_SEGMENTS, ENOUGH_SEGMENTS, FEWEST_SEGMENTS = 2000, 64, 32
 MOST_SLABS = 100_000
 SAMPLE_ROWS = 20_000
 CHUNK_BYTES = 16 * MIB
@@ -188,7 +192,7 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
     n, d = oriented.shape
     sizes = [oriented.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
     total = sum(sizes)
-    wanted = config.segments or min(MOST_SEGMENTS, max(FEWEST_SEGMENTS, -(-total // SEGMENT_BYTES)))
+    wanted = config.segments or _segments(total)
     cuts = list(range(len(sizes) + 1))
     if isinstance(oriented, WeightedSource):
         cuts = oriented.segment_cuts(starts)
@@ -229,6 +233,12 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
         growth=growth,
     )
     return plan, oriented
+
+
+def _segments(nbytes: int) -> int:
+    """How many segments these bytes are worth; blocks may allow fewer."""
+    small = min(ENOUGH_SEGMENTS, -(-nbytes // SMALL_SEGMENT_BYTES))
+    return min(MOST_SEGMENTS, max(FEWEST_SEGMENTS, small, -(-nbytes // SEGMENT_BYTES)))
 
 
 def _growth(source: Source, config: FitConfig, dtype: np.dtype) -> float:

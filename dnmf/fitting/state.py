@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dnmf.config import FitConfig
@@ -105,7 +105,8 @@ class ModelState:
     weights: list[float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """As a record keeps it; lists are shared, and nobody changes them."""
+        return {**vars(self), "pair": vars(self.pair) if self.pair else None}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ModelState:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import scipy.sparse as sp
 
-from dnmf.linalg.jit import kernel
+from dnmf.linalg.jit import fused_kernel, kernel
 
 __all__ = ["TILE_ENTRIES", "add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual"]
 
@@ -119,7 +119,7 @@ def _csr_add_VtW(data, indices, indptr, W, total):  # type: ignore[no-untyped-de
                 column[t] += v * w[t]
 
 
-@kernel
+@fused_kernel
 def _sumsq_difference(A, B):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(A.shape[0]):
@@ -129,7 +129,7 @@ def _sumsq_difference(A, B):  # type: ignore[no-untyped-def]
     return total
 
 
-@kernel
+@fused_kernel
 def _csr_residual(data, indices, indptr, W, Ht, G):  # type: ignore[no-untyped-def]
     # sum over nonzeros of (v - wh)^2, and w G w' less the nonzeros' (wh)^2 for the zeros
     k = W.shape[1]

@@ -10,7 +10,7 @@ import numpy as np
 
 from dnmf.errors import RunError, RunLockedError
 from dnmf.runs.base import ObjectRef
-from dnmf.runs.records import rounded_trip
+from dnmf.runs.records import decode, encode, rounded_trip
 
 __all__ = ["MemoryStore"]
 
@@ -23,7 +23,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._objects: dict[str, np.ndarray] = {}
-        self._records: dict[int, dict[str, Any]] = {}
+        self._records: dict[int, bytes] = {}
         self._plan: dict[str, Any] | None = None
         self._attempts = itertools.count()
 
@@ -60,14 +60,14 @@ class MemoryStore:
         return rounded_trip(self._plan)
 
     def commit(self, index: int, record: Mapping[str, Any], fresh: Iterable[str] = ()) -> None:
-        # setdefault decides between threads; the round trip shares nothing with the caller.
-        mine = rounded_trip(record)
+        # setdefault decides between threads; what is kept shares nothing with the caller.
+        mine = encode(record)
         if self._records.setdefault(index, mine) is not mine:
             raise RunLockedError(f"record {index} exists: something else went on with this run")
 
     def record(self, index: int) -> dict[str, Any]:
         try:
-            return rounded_trip(self._records[index])
+            return decode(self._records[index])
         except KeyError:
             raise RunError(f"this run has no record {index}") from None
 

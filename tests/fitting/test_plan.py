@@ -54,7 +54,7 @@ def test_blocks_are_whole_chunk_rows_and_cover_v(n, d, chunks, block_size, segme
     chunk_row = min(n, chunks[0])
     fits = [rows * d * 4 <= block_size or rows <= chunk_row for rows in np.diff(starts)]
     assert all(fits)
-    assert plan.segments == min(plan.blocks, segments or 64)
+    assert plan.segments == min(plan.blocks, segments or 32)
     assert (plan.row_starts[0], plan.row_starts[-1]) == (0, n)
     assert [plan.segment_block_starts(s)[0] for s in range(plan.segments)] == plan.row_starts[:-1]
     sizes = np.diff(plan.segment_blocks)
@@ -86,7 +86,7 @@ def test_narrow_rows_do_not_make_blocks_of_endlessly_many():
 
 
 @pytest.mark.parametrize(
-    ("gib", "segments"), [(1, 64), (16, 64), (17, 68), (100, 400), (2000, 2000)]
+    ("gib", "segments"), [(1, 32), (3, 48), (4, 64), (16, 64), (17, 68), (100, 400), (2000, 2000)]
 )
 def test_segments_grow_with_the_data(gib, segments):
     n, d = gib * 128, 2 * MIB  # rows of 8 MiB, a chunk each
