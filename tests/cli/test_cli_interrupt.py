@@ -115,12 +115,12 @@ def group_of(pid: int) -> int | None:
 @contextmanager
 def ended(process: subprocess.Popen):
     """No process of the group outlives the test, however it ends."""
-    try:
-        with process:
+    with process:  # which waits for it: so it is killed inside
+        try:
             yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.cluster
