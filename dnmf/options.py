@@ -208,6 +208,21 @@ def dtype_name(dtype: Any) -> str:
         return str(dtype)
 
 
+def _check_starts(config: FitConfig, asked: int) -> None:
+    """Refuse more starts than one where there is no choice of them."""
+    if asked == 1:
+        return
+    if config.init != "random":
+        raise OptionError(
+            f"n_init is {asked}, but init is {config.init!r}, which is one start; give one of them"
+        )
+    if not (config.sample and config.sample_bytes):
+        raise OptionError(
+            f"n_init is {asked}, but starts search on the sample, and sample is {config.sample} "
+            f"(sample_bytes {config.sample_bytes}); give n_init=1, or a sample"
+        )
+
+
 def fit_config(options: dict[str, Any], init: str) -> FitConfig:
     """The frozen options of a fit; options that are None keep their defaults."""
     values = {name: value for name, value in options.items() if value is not None}
@@ -226,6 +241,7 @@ def fit_config(options: dict[str, Any], init: str) -> FitConfig:
         values["dtype"] = dtype_name(values["dtype"])
     values.update(divergence(values.get("loss", "frobenius"), values.get("beta")))
     config = FitConfig(models=(model,), init=init, **values)
+    _check_starts(config, values.get("n_init", 1))
     if max(config.alphas) > MOST_ALPHA:
         raise OptionError(
             f"alpha_W or alpha_H is {max(config.alphas):g}; with more than {MOST_ALPHA:g} nothing "

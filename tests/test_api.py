@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,18 +53,46 @@ def test_every_option_of_the_configuration_can_be_given():
     assert set(FitConfig.__dataclass_fields__) - own <= names
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("tol", 0.05), ("max_passes", 2), ("dtype", "float32"), ("seed", 7), ("n_init", 1)),
-        *(("block_size", 900), ("segments", 2), ("fan_in", 2), ("slab_size", 200), ("k", 2)),
-        *(("sample", 0), ("alpha_W", 0.01), ("l1_ratio", 1.0), ("solver", "mu")),
-        *(("loss", "kullback-leibler"), ("sample_bytes", 2000), ("loss", 0.5), ("beta", 1.5)),
-        *(("alpha_H", 0.5), ("init", "nndsvda"), ("normalize", "components"), ("missing", "nan")),
-        *(("weights", 1.0 + np.arange(900.0).reshape(60, 15)), ("fixed_H", np.ones((1, 15)))),
-        ("max_time", 1e-9),
-    ],
-)
+CHANGES = [
+    *(("tol", 0.05), ("max_passes", 2), ("dtype", "float32"), ("seed", 7), ("n_init", 1)),
+    *(("block_size", 900), ("segments", 2), ("fan_in", 2), ("slab_size", 200), ("k", 2)),
+    *(("sample", 0), ("alpha_W", 0.01), ("l1_ratio", 1.0), ("solver", "mu")),
+    *(("loss", "kullback-leibler"), ("sample_bytes", 2000), ("loss", 0.5), ("beta", 1.5)),
+    *(("alpha_H", 0.5), ("init", "nndsvda"), ("normalize", "components"), ("missing", "nan")),
+    *(("weights", 1.0 + np.arange(900.0).reshape(60, 15)), ("fixed_H", np.ones((1, 15)))),
+    ("max_time", 1e-9),
+]
+ELSEWHERE = {  # what they say is not in the bits of a fit in memory
+    "V": "the matrix",
+    "out": "tests/test_api_resume.py",
+    "client": "tests/executors",
+    "max_block": "tests/fitting/test_plan.py",
+    "missing_chunks": "tests/fitting/test_validate.py",
+    "strict_bits": "tests/test_api_resume.py",
+    "overwrite": "tests/test_api_resume.py",
+    "resume": "tests/test_api_resume.py",
+    "executor": "tests/executors",
+    "on_event": "test_events_come_in_order",
+    "init_W": "test_a_given_w_is_where_the_first_pass_starts",
+    "n_components": "test_names_of_scikit_learn_mean_the_same",
+    "max_iter": "test_names_of_scikit_learn_mean_the_same",
+    "random_state": "test_names_of_scikit_learn_mean_the_same",
+}
+
+
+def test_no_option_is_without_its_test():
+    tested = {name for name, _ in CHANGES} | set(ELSEWHERE)
+    assert tested == set(inspect.signature(dnmf.fit).parameters)
+    for name, where in ELSEWHERE.items():
+        if where.startswith("test_"):
+            assert callable(globals()[where])
+        elif where.startswith("tests/"):
+            path = Path(__file__).parents[1] / where
+            files = [path] if path.suffix else path.glob("*.py")
+            assert any(name in file.read_text() for file in files), name
+
+
+@pytest.mark.parametrize(("name", "value"), CHANGES)
 def test_every_option_changes_what_it_says(name, value):
     """No option is parsed and ignored: the bits, the passes or the layout differ."""
     base = {"k": 3, "seed": 0, "alpha_H": 0.02, "block_size": 3000, "tol": 1e-6}

@@ -9,8 +9,16 @@ import pytest
 import zarr
 
 import dnmf
-from dnmf.errors import CorruptDataError, DnmfError, InputError, OptionError, OutputExistsError
-from dnmf.fitting.events import Committed, Progress
+from dnmf.errors import (
+    CorruptDataError,
+    DnmfError,
+    InputError,
+    OptionError,
+    OutputExistsError,
+    VersionMismatchError,
+)
+from dnmf.fitting import pass_work
+from dnmf.fitting.events import Committed, Notice, Progress
 from dnmf.testing.layouts import write_dense
 from dnmf.testing.problems import planted_poisson
 
@@ -282,3 +290,17 @@ def test_nothing_of_the_run_is_left_but_the_result(tmp_path, stored):
     dnmf.fit(stored, 4, out=tmp_path / "run", **OPTIONS)
     left = [path for path in (tmp_path / "run").rglob("*") if path.suffix == ".npy"]
     assert left == []
+
+
+def test_processes_that_round_differently_are_told_or_refused(tmp_path, stored, monkeypatch):
+    """The bits are promised for one fingerprint of processor and libraries."""
+    other = {"digest": "of another processor"}
+    options, told = {**OPTIONS, "sample": 0}, []
+    assert not dnmf.fit(stored, 4, **options).details["mixed_numeric"]
+    monkeypatch.setattr(pass_work, "numeric_fingerprint", lambda: other)
+    fit = dnmf.fit(stored, 4, on_event=told.append, **options)
+    assert fit.details["mixed_numeric"]
+    notices = [event.text for event in told if isinstance(event, Notice)]
+    assert sum("round differently" in text for text in notices) == 1
+    with pytest.raises(VersionMismatchError, match=r"of another processor.*or drop strict_bits"):
+        dnmf.fit(stored, 4, out=tmp_path / "out", strict_bits=True, **options)

@@ -257,9 +257,12 @@ class KullbackLeibler:
         """See `Loss.from_sample`: no column that V has may be out of reach.
 
         T_c = X_c (S_c + a pi) / (sum S_c + a) with S = weights h, pi = the components' shares.
+        Penalties fix the size of H, which then stays what it was; else W takes it up.
         """
         mass = weights[:, None] * H.astype(np.float64)
         share = mass.sum(axis=1)
+        if self.penalties and column_sums.any():
+            column_sums = column_sums * (float(share.sum()) / float(column_sums.sum()))
         share /= max(float(share.sum()), np.finfo(np.float64).tiny)
         mass += SMOOTHING * share[:, None]
         mass *= column_sums / np.maximum(mass.sum(axis=0), np.finfo(np.float64).tiny)

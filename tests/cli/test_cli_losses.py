@@ -41,6 +41,20 @@ def test_options_reach_the_fit(counts: str, tmp_path: Path) -> None:
     assert {name: config[name] for name in expected} == expected
 
 
+def test_where_it_starts_and_what_is_missing_reach_the_fit(counts: str, tmp_path: Path) -> None:
+    V = np.load(counts)
+    V[3, 4] = np.nan
+    np.save(counts, V)
+    out = str(tmp_path / "out")
+    refused = run(counts, "-k", "3", "--out", out, "--init", "nndsvda")
+    assert "V[3, 4] is NaN" in refused
+    given = ["--init", "nndsvda", "--missing", "nan", "--normalize", "components"]
+    assert run(counts, "-k", "3", "--out", out, *given).startswith("0 ")
+    config = dnmf.open(out).config
+    expected = {"init": "nndsvda", "missing": "nan", "normalize": "components"}
+    assert {name: config[name] for name in expected} == expected
+
+
 def test_a_number_is_beta(counts: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     assert run(counts, "-k", "2", "--out", out, "--loss", "0.5").startswith("0 ")

@@ -117,20 +117,38 @@ def test_sources_of_pollution_from_20_seeds(shared_data: Path, city: str, k: int
 NOTES = {"Db4": 277.18, "F4": 349.23, "Ab4": 415.30, "C5": 523.25}
 
 
-def test_a_piano_chord_falls_into_its_notes(shared_data: Path) -> None:
-    """Itakura-Saito at k = 6 (Fevotte, Bertin and Durrieu 2009), the lowest loss of 20 starts."""
+def spectrogram(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies, and the power of each in every window."""
     from scipy.io import wavfile
     from scipy.signal import stft
 
-    rate, sound = wavfile.read(next((shared_data / "piano").glob("*.wav")))
+    rate, sound = wavfile.read(next((folder / "piano").glob("*.wav")))
     frequencies, _, Z = stft(sound.astype(float), rate, nperseg=1024, noverlap=512)
     V = np.abs(Z) ** 2
-    V = np.maximum(V, 1e-12 * V.max())
-    options: dict[str, Any] = {"loss": "itakura-saito", "n_init": 5, "tol": 1e-4}
-    fits = [dnmf.fit(V, 6, seed=seed, max_passes=100, **options) for seed in range(4)]
+    return frequencies, np.maximum(V, 1e-12 * V.max())
+
+
+def has_the_notes(frequencies: np.ndarray, fits: list[Any]) -> None:
+    """In the fit of lowest loss each fundamental is the strongest pitch of a component."""
     W = np.asarray(min(fits, key=lambda fit: fit.objective or np.inf).W)
     low = (frequencies > 200) & (frequencies < 1200)
     strongest = frequencies[low][np.argmax(W[low], axis=0)]
     width = frequencies[1]
     for note, pitch in NOTES.items():
         assert np.sum(np.abs(strongest - pitch) <= width) >= 1, (note, strongest)
+
+
+def test_a_piano_chord_falls_into_its_notes(shared_data: Path) -> None:
+    """Itakura-Saito at k = 6 (Fevotte, Bertin and Durrieu 2009), the lowest loss of 20 starts."""
+    frequencies, V = spectrogram(shared_data)
+    options: dict[str, Any] = {"loss": "itakura-saito", "n_init": 5, "tol": 1e-4}
+    fits = [dnmf.fit(V, 6, seed=seed, max_passes=100, **options) for seed in range(4)]
+    has_the_notes(frequencies, fits)
+
+
+@pytest.mark.chaos
+def test_a_piano_chord_from_20_seeds(shared_data: Path) -> None:
+    """The same with one start of each seed, that races with none."""
+    frequencies, V = spectrogram(shared_data)
+    options: dict[str, Any] = {"loss": "itakura-saito", "n_init": 1, "tol": 1e-4}
+    has_the_notes(frequencies, [dnmf.fit(V, 6, seed=seed, **options) for seed in range(20)])

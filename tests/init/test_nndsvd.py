@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import zarr
 
 import dnmf
 from dnmf.errors import OptionError
+from dnmf.executors.serial import Serial
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H, singular_vectors
+from dnmf.testing.counting import CountingStore
 from dnmf.testing.problems import planted_poisson
 
 
@@ -59,6 +63,33 @@ def test_fits_start_from_it(counts: np.ndarray, variant: str, options: dict[str,
     assert objectives[0] <= 1.01 * objectives[1]
     kinds = [dnmf.fit(counts, init=variant, seed=s, **given).objective for s in (0, 1)]
     assert kinds[0] == pytest.approx(kinds[1], rel=5e-3)  # the seed hardly matters
+
+
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_it_takes_no_read_of_its_own(tmp_path: Path, share: float) -> None:
+    """The scan's sample is what singular vectors are taken of."""
+    V = planted_poisson(1000, 50, 5, dtype="float64").V
+    store = CountingStore(zarr.storage.LocalStore(tmp_path / "V.zarr"))
+    node = zarr.create_array(store, shape=V.shape, chunks=(25, 50), dtype="f8")
+    node[:] = V
+    store.reset()
+    options: dict[str, Any] = {"sample_bytes": int(share * V.nbytes), "block_size": 10_000}
+    options |= {"out": tmp_path / "out", "executor": Serial()}
+    fit = dnmf.fit(node, 5, init="nndsvda", seed=0, tol=0, max_passes=3, **options)
+    reads = 1 if share == 1 else 1 + len(fit.history)  # all rows in memory need no other
+    assert set(store.chunk_reads().values()) == {reads}
+
+
+@pytest.mark.parametrize("options", [{}, {"loss": "kullback-leibler"}], ids=str)
+def test_a_part_of_the_rows_is_as_good_as_all(options: dict[str, Any]) -> None:
+    """Singular vectors of a fifth of the rows, in the sample, start fits that end as low."""
+    V = planted_poisson(2000, 50, 5, dtype="float64").V
+    ends = [
+        dnmf.fit(V, 5, init="nndsvda", seed=0, sample_bytes=int(share * V.nbytes), **options)
+        for share in (0.2, 1.0)
+    ]
+    assert ends[0].objective is not None
+    assert ends[0].objective <= 1.003 * ends[1].objective
 
 
 def test_without_a_sample_it_is_refused(counts: np.ndarray) -> None:
