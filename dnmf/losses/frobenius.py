@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.linalg.hals import better_start, cold_start, solve_rows
+from dnmf.linalg.hals import LANES, better_start, cold_start, solve_rows
 from dnmf.linalg.products import (
     TILE_ENTRIES,
     add_WtV,
@@ -78,8 +78,11 @@ class Frobenius:
         return k
 
     def scratch_bytes(self, k: int, d: int) -> int:
-        """See `Loss.scratch_bytes`: a tile of W H; V H' and W are counted by whoever plans."""
-        return 8 * max(TILE_ENTRIES, d)
+        """See `Loss.scratch_bytes`: a tile of W H, or what rows side by side need.
+
+        V H' and W are counted by whoever plans.
+        """
+        return 8 * max(TILE_ENTRIES, d, k * (3 * LANES + k))
 
     def update_block(
         self,
