@@ -39,7 +39,8 @@ def _measure(size: DiskSize, codec: str, path: Path, client: Any, out: Path) -> 
     before = baseline(client)
     client_before = resident()[0]
     plan = dnmf.plan(str(path), size.data.k, client=client)
-    kept = sum(plan.plan.memory_bytes[: plan.segments_kept]) // WORKERS
+    # segments lie whole on one worker or another
+    kept = -(-plan.segments_kept // WORKERS) * max(plan.plan.memory_bytes)
     need = plan.memory
     dnmf.fit(str(path), size.data.k, out=out / "fit.zarr", client=client, seed=0, max_passes=PASSES)
     peaks = worker_peaks(client)

@@ -16,6 +16,7 @@ from dnmf.executors.serial import Serial
 from dnmf.fitting.context import Context
 from dnmf.fitting.drive import discard_if_invalid, run_in_folder, run_in_memory
 from dnmf.fitting.events import Listener, Planned
+from dnmf.fitting.fingerprint import fingerprint
 from dnmf.fitting.groups import grouped
 from dnmf.fitting.memory import MemoryNeed, check_memory
 from dnmf.fitting.plan import Plan, make_plan
@@ -30,6 +31,7 @@ from dnmf.runs.lock import RunLock
 from dnmf.runs.memory import MemoryStore
 from dnmf.runs.models import open_models
 from dnmf.runs.result import Result
+from dnmf.sources import from_spec
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
 
@@ -159,7 +161,7 @@ def go_on(
     if found.done and V is None:
         return _opened(planned, store)
     data = None if V is None else matrix(V, weights, planned.config.missing)
-    context = _reopen(store, planned, data, executor, found.done)
+    context = _reopen(store, planned, data, executor, found)
     if context is None:
         return _opened(planned, store)
     check_memory(planned, executor.resources())
@@ -188,14 +190,16 @@ def _check_options(store: FolderStore, planned: Plan, config: FitConfig | None) 
 
 
 def _reopen(
-    store: FolderStore, planned: Plan, source: Source | None, executor: Executor, done: bool
+    store: FolderStore, planned: Plan, source: Source | None, executor: Executor, found: Result
 ) -> Context | None:
     """The run's context, None if it is done; data, where given, must be what it was begun with."""
     kind = planned.source["kind"] if planned.source else None
     if kind not in (None, "held"):
         if source is not None and not _is_same(store, planned, source):
             raise _other_data(store, planned, source.describe())
-        return None if done else Context.open(store.path)
+        if source is not None:
+            _check_entries(store, planned, source, found)
+        return None if found.done else Context.open(store.path)
     if source is None:
         raise InputError(
             f"{store.path}: its data ({planned.description}) were only in memory; pass the same "
@@ -208,7 +212,9 @@ def _reopen(
     again, oriented = make_plan(source, planned.config, planned.mode)
     if again.source_metadata != planned.source_metadata:
         raise _other_data(store, planned, again.description)
-    return None if done else Context(store, planned, oriented)
+    if found.done:  # else every block that is read is compared
+        _check_entries(store, planned, source, found)
+    return None if found.done else Context(store, planned, oriented)
 
 
 def _without_staged(store: FolderStore, result: Any) -> Any:
@@ -235,6 +241,21 @@ def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:
         if not (staged and part.shape == shape):
             return False
     return True
+
+
+def _check_entries(store: FolderStore, planned: Plan, source: Source, found: Result) -> None:
+    """Refuse other entries in data that nobody else can open; not in what Dask would compute."""
+    if source.persistent or _of_dask(source):
+        return
+    begun = found.fingerprint
+    if begun is None and not found.done:  # before the scan
+        begun = fingerprint(planned, from_spec(planned.source or {}))
+    if begun is not None and fingerprint(planned, source) != begun:
+        raise InputError(
+            f"V ({source.describe()}) has the shape of the matrix that {store.path} was begun "
+            f"with, but other entries or another dtype; pass that one, or start again with "
+            f"overwrite"
+        )
 
 
 def _other_data(store: FolderStore, planned: Plan, given: str) -> InputError:

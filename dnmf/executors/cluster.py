@@ -6,9 +6,11 @@ import pickle
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
+import dask
 from distributed import Client, get_worker
 from distributed.scheduler import KilledWorker
 
@@ -31,7 +33,7 @@ from dnmf.linalg.blas import limit_threads
 
 __all__ = ["Cluster"]
 
-Key = tuple[str, int]
+Key = tuple[str | int, ...]
 
 WHOLE = 2
 """Most pieces that travel together through one tree (small sums and one slab)."""
@@ -56,6 +58,7 @@ class Cluster:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._residency = Residency(client)
+        self._span = {"name": ("dnmf",), "ids": (str(uuid.uuid4()),)}
 
     def resources(self) -> Resources:
         """See `Executor.resources`."""
@@ -119,7 +122,8 @@ class Cluster:
         with listening(self.client, name, news.tell):
             held = self._residency.outputs(loads)
             tasks: dict[Any, Any] = {**loads, **graph}
-            futures = self.client.get(tasks, [*outputs, *held], sync=False)
+            with self._one_span():
+                futures = self.client.get(tasks, [*outputs, *held], sync=False)
             self._residency.keep(dict(zip(held, futures[len(outputs) :], strict=True)))
             futures = futures[: len(outputs)]
             try:
@@ -131,6 +135,17 @@ class Cluster:
         if work.pieces <= WHOLE:
             values = values[0]
         return [value for value, _ in values], sum(retries for _, retries in values)
+
+    def _one_span(self) -> AbstractContextManager[None]:
+        """All steps count as one for Dask's measurements, or as what the caller counts them.
+
+        Left alone, Dask opens a span for every step, and workers and the scheduler keep the
+        measurements of every span for ever: 15 to 20 kB per pass and worker.
+        """
+        if "span" in dask.get_annotations():
+            return nullcontext()
+        # a dask.annotate manager, not distributed.span, which would open another one
+        return dask.annotate(span=self._span)
 
 
 def _graph(
@@ -144,7 +159,7 @@ def _graph(
     ``kept`` holds the future or key of every segment that stays in the workers' memory.
     """
     graph: dict[Key, Any] = {}
-    leaves = [(f"dnmf-leaf-{name}", segment) for segment in range(work.segments)]
+    leaves: list[Key] = [(f"dnmf-leaf-{name}", segment) for segment in range(work.segments)]
     for segment, key in enumerate(leaves):
         leaf = (_leaf, payload, segment, name)
         graph[key] = (*leaf, kept[segment]) if segment in kept else leaf
@@ -154,12 +169,14 @@ def _graph(
         return {**graph, **tree, end: (_finish_all, payload, root)}, [end]
     roots = []
     for piece in range(work.pieces):
-        level = [(f"dnmf-piece-{name}-{piece}", segment) for segment in range(work.segments)]
+        level: list[Key] = [
+            (f"dnmf-piece-{name}-{piece}", segment) for segment in range(work.segments)
+        ]
         graph |= {key: (_pick, leaf, piece) for key, leaf in zip(level, leaves, strict=True)}
         tree, root = _tree(f"dnmf-sum-{name}-{piece}", work, level, (_combine, payload, piece))
         graph |= tree
         roots.append(root)
-    ends = [(f"dnmf-finish-{name}", piece) for piece in range(work.pieces)]
+    ends: list[Key] = [(f"dnmf-finish-{name}", piece) for piece in range(work.pieces)]
     for piece, key in enumerate(ends):
         graph[key] = (_finish, payload, piece, roots[piece], roots[0])
     return graph, ends
@@ -171,7 +188,7 @@ def _tree(
     """The fixed tree over ``level``, and its root; ``combine`` lacks the list of parts."""
     graph: dict[Key, Any] = {}
     for height, count in enumerate(tree_levels(work.segments, work.fan_in)):
-        parents = [(f"{name}-{height}", node) for node in range(count)]
+        parents: list[Key] = [(name, height, node) for node in range(count)]
         for node, key in enumerate(parents):
             graph[key] = (*combine, level[node * work.fan_in : (node + 1) * work.fan_in])
         level = parents

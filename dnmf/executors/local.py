@@ -72,6 +72,8 @@ def start_local(
         "distributed.worker.preload": [*dask_config.get("distributed.worker.preload"), _DEAF],
         "distributed.nanny.pre-spawn-environ": {**environ, "MALLOC_TRIM_THRESHOLD_": "65536"},
         "distributed.admin.tick.limit": "30s",
+        # samples every stack 100 times a second and keeps the last thousand seconds of it
+        "distributed.worker.profile.enabled": False,
         # else LocalCluster gives up a worker that happens to restart when it looks
         "distributed.deploy.lost-worker-timeout": "1000 days",
     }

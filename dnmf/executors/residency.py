@@ -77,17 +77,19 @@ class Residency:
         """The keys of segments among the tasks that load them."""
         return [key for key in loads if str(key).startswith("dnmf-segment-")]
 
-    def room(self, need: Callable[[int], int]) -> int:
-        """Bytes that all workers together can keep; ``need`` of a worker by its threads."""
+    def room(self, need: Callable[[int], int], unit: int = 1) -> int:
+        """Bytes that all workers can keep in units; ``need`` of a worker by its threads."""
         info = answer(self._client, lambda: self._client.scheduler_info(n_workers=-1))
         workers = list(info["workers"].values())
-        return room([(worker["memory_limit"], need(worker["nthreads"])) for worker in workers])
+        needs = [(worker["memory_limit"], need(worker["nthreads"])) for worker in workers]
+        return room(needs, unit)
 
     def _choose(self, loader: Any) -> set[int]:
         """The first segments, as many as fit; all of them where nothing else holds V."""
         if loader.graph(0) is not None:
             return set(range(len(loader.sizes())))
-        return set(range(that_fit(loader.sizes(), self.room(loader.need))))
+        sizes = loader.sizes()
+        return set(range(that_fit(sizes, self.room(loader.need, max(sizes)))))
 
 
 @lru_cache(maxsize=2)

@@ -212,16 +212,18 @@ def share_to_race(config: FitConfig, k: int, rows: float, nbytes: float) -> floa
     return min(share, most)
 
 
-def room(workers: list[tuple[int | None, int]]) -> int:
+def room(workers: list[tuple[int | None, int]], unit: int = 1) -> int:
     """Bytes of decoded segments that workers together can keep besides what their tasks need.
 
     Parameters
     ----------
     workers : list of (int or None, int)
         Memory limit and predicted peak of each, in bytes.
+    unit : int
+        Bytes of the largest segment: each lies whole on one worker, not a part on each.
     """
-    free = [max(0.0, KEPT * limit - need) for limit, need in workers if limit]
-    return int(UNEVEN * sum(free))
+    free = [int(UNEVEN * max(0.0, KEPT * limit - need)) for limit, need in workers if limit]
+    return sum(left - left % unit for left in free)
 
 
 def that_fit(sizes: list[int], left: int) -> int:

@@ -43,7 +43,8 @@ class PlanReport:
         limit, count = self.resources.memory_limit, self.resources.workers
         if self.resources.serial or self.plan.mode != "fit":
             return 0
-        return that_fit(self.plan.memory_bytes, room([(limit, self.memory.total)] * count))
+        sizes = self.plan.memory_bytes
+        return that_fit(sizes, room([(limit, self.memory.total)] * count, max(sizes)))
 
     @property
     def kept(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from dnmf.fitting.context import Context, Loaded, Loader, cached_work, read_segment
 from dnmf.fitting.factors import read_H
+from dnmf.fitting.fingerprint import digest
 from dnmf.fitting.rowsets import draw, join_rows, matrix_bytes, moved, put_rows, start_profile
 from dnmf.fitting.work import Step
 from dnmf.init.random import random_H
@@ -161,7 +162,7 @@ class ScanWork:
         checks = np.array(reduced.checksums, np.uint64)
         ref = self.context.store.put("checksums", checks)
         values = {key: value for key, value in vars(reduced).items() if key != "checksums"}
-        return {**values, "checksums": ref.to_json(), "digest": _digest(checks)}
+        return {**values, "checksums": ref.to_json(), "digest": digest(checks)}
 
     def _start_H(self, model: int, column_sums: np.ndarray) -> list[list[str]]:
         """The H that the first pass starts from: given, or random and scaled to the data."""
@@ -181,10 +182,3 @@ def _with_nan(V: Any) -> np.ndarray:
     dense = np.full(V.shape, np.nan, V.dtype)
     dense[np.repeat(np.arange(V.shape[0]), np.diff(V.indptr)), V.indices] = V.data
     return dense
-
-
-def _digest(checksums: np.ndarray) -> str:
-    """The data's fingerprint: of all blocks in order."""
-    import hashlib
-
-    return hashlib.sha256(checksums.tobytes()).hexdigest()[:32]

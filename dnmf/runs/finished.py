@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 
 from dnmf.errors import DnmfError, RunError
+from dnmf.runs.places import PlacedChunks
 from dnmf.runs.result import Result
 
 __all__ = ["FinishedArray", "described", "open_finished", "seal"]
@@ -19,8 +20,8 @@ RESULT_FORMAT = 1
 """Of published results; another one is refused."""
 
 _OWN = {
-    *("format", "history_columns", "arrays", "checksum", "objective", "relative_error"),
-    *("stop_reason", "config", "fingerprint", "versions", "history_rows"),
+    *("format", "history_columns", "arrays", "chunks", "checksum", "objective"),
+    *("relative_error", "stop_reason", "config", "fingerprint", "versions", "history_rows"),
 }
 
 
@@ -88,6 +89,10 @@ def open_finished(where: str, group: str, attributes: Mapping[str, Any]) -> Resu
         raise _damaged(where, "its metadata differ from their checksum")
     try:
         node = zarr.open_group(where, path=group, mode="r")
+        if "chunks" in attributes:  # a result of an earlier version does not say where they belong
+            inside = f"{group}/" if group else ""
+            endings = {f"{inside}{name}": ends for name, ends in attributes["chunks"].items()}
+            node = zarr.open_group(PlacedChunks(node.store, endings), path=group, mode="r")
         arrays = {name: _array(node, name, what) for name, what in attributes["arrays"].items()}
         columns = {name: arrays[name][:].tolist() for name in attributes["history_columns"]}
         columns_of_rows = zip(*columns.values(), strict=True)

@@ -20,6 +20,7 @@ from dnmf.faultpoints import reach
 from dnmf.runs.files import make_folder, replace_file, storage, sync_folder
 from dnmf.runs.finished import RESULT_FORMAT, described, seal
 from dnmf.runs.layout import STATE
+from dnmf.runs.places import chunk_name, ending
 from dnmf.runs.records import finite
 
 __all__ = ["RESULT_FORMAT", "create_arrays", "finish", "write_H", "write_W"]
@@ -166,8 +167,7 @@ def _write(path: str, axis: int, start: int, part: np.ndarray) -> None:
 
 
 def _chunk_file(path: str, axis: int, index: int) -> str:
-    place = (str(index), "0") if axis == 0 else ("0", str(index))
-    return os.path.join(path, "c", *place)
+    return os.path.join(path, *chunk_name(axis, index).split("/"))
 
 
 def finish(
@@ -200,17 +200,16 @@ def finish(
     """
     folder = _group_folder(path, group)
     columns = _columns(history)
-    for name in ("W", "H"):
-        _check_written(os.path.join(folder, name), 0 if name == "W" else 1)
+    factors = [(axis, name) for axis, name in enumerate("WH") if _there(folder, name)]
+    endings = {name: _check_written(os.path.join(folder, name), axis) for axis, name in factors}
     for name, column in columns.items():
         _write_column(os.path.join(folder, name), column)
     arrays = {
         name: described(zarr.open_array(os.path.join(folder, name), mode="r"))
-        for name in ("W", "H", *columns)
-        if os.path.isdir(os.path.join(folder, name))
+        for name in (*endings, *columns)
     }
     own = {"format": RESULT_FORMAT, **finite(attributes), "history_columns": list(columns)}
-    own = seal({**own, "arrays": arrays})
+    own = seal({**own, "arrays": arrays, "chunks": endings})
     if not group and os.path.isdir(os.path.join(path, STATE)):
         # Listing members without consolidated metadata warns of folders that are no node.
         _write_group(os.path.join(path, STATE), {})
@@ -250,13 +249,15 @@ def _write_column(path: str, column: np.ndarray) -> None:
             _sync(os.path.join(path, "c", "0"))
 
 
-def _check_written(path: str, axis: int) -> None:
-    """Every chunk must be there: a missing one would silently read as zeros."""
-    if not os.path.isdir(path):
-        return  # no such array in this group
+def _there(folder: str, name: str) -> bool:
+    return os.path.isdir(os.path.join(folder, name))
+
+
+def _check_written(path: str, axis: int) -> list[str]:
+    """Every chunk must be there: a missing one would silently read as zeros. How each ends."""
     with storage("read", path):
         array = zarr.open_array(path, mode="r")
-    chunk = array.chunks[axis]
+    chunk, endings = array.chunks[axis], []
     for index in range(-(-array.shape[axis] // chunk)):
         if not os.path.isfile(_chunk_file(path, axis, index)):
             raise RunError(
@@ -264,6 +265,9 @@ def _check_written(path: str, axis: int) -> None:
                 f"{min((index + 1) * chunk, array.shape[axis]) - 1} were not written. Go on with "
                 "dnmf resume"
             )
+        with storage("read", path):
+            endings.append(ending(_chunk_file(path, axis, index)))
+    return endings
 
 
 def _write_group(folder: str, attributes: dict[str, Any]) -> None:

@@ -16,7 +16,14 @@ from dnmf.errors import MemoryPlanError
 from dnmf.executors.serial import Serial
 from dnmf.fitting.context import Context
 from dnmf.fitting.loop import run
-from dnmf.fitting.memory import BASELINE, USABLE, check_memory, predict_memory
+from dnmf.fitting.memory import (
+    BASELINE,
+    USABLE,
+    check_memory,
+    predict_memory,
+    room,
+    that_fit,
+)
 from dnmf.fitting.plan import make_plan
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import open_source
@@ -57,6 +64,15 @@ def test_the_prediction_grows_with_what_costs_memory(larger):
     assert after.total > before.total
     parts = after.shared + threads * after.per_task + after.reduction
     assert after.total == BASELINE + parts
+
+
+def test_segments_are_kept_whole_on_one_worker():
+    """Two workers with 77 MB to spare each keep one segment of 60 MB, not one and a quarter."""
+    offered = [(10**9, 460 * 10**6), (10**9, 460 * 10**6), (None, 1)]
+    assert room(offered) == pytest.approx(153e6)
+    assert room(offered, 60 * 10**6) == 120 * 10**6
+    assert room(offered, 80 * 10**6) == 0
+    assert that_fit([60 * 10**6] * 3, room(offered, 60 * 10**6)) == 2
 
 
 def test_a_transform_needs_no_sums():

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import dnmf
 from dnmf.errors import InputError
 from dnmf.executors.cluster import Cluster
 from dnmf.executors.serial import Serial
-from dnmf.fitting.events import Committed
+from dnmf.fitting.events import Committed, Planned
 from dnmf.interop import as_source
 from dnmf.sources import from_spec
 from dnmf.testing.problems import planted_poisson
@@ -198,6 +199,38 @@ def test_matrices_of_this_process_on_a_cluster(
     assert_same(dnmf.fit(given, out=out, client=client, resume=True, **LAYOUT), again)
     with pytest.raises(InputError, match="is not the matrix"):
         dnmf.fit(given[1:], out=out, client=client, resume=True, **LAYOUT)
+
+
+def other_entries(given: Any) -> Any:
+    other = given.copy()
+    (other.data if sp.issparse(other) else other.reshape(-1))[1000] += 1
+    return other
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("begun", "make"), [("planned", np.array), ("scanned", sp.csr_array), ("done", np.array)]
+)
+def test_other_entries_are_not_taken_for_what_was_staged(
+    V: np.ndarray, client: Client, small_pieces: None, tmp_path: Path, make: Any, begun: str
+) -> None:
+    given = make(V)
+    out = tmp_path / "out"
+
+    def stop(event: Any) -> None:
+        if isinstance(event, {"planned": Planned, "scanned": Committed}.get(begun, ())):
+            raise KeyboardInterrupt
+
+    expected = nullcontext() if begun == "done" else pytest.raises(KeyboardInterrupt)
+    with expected:
+        dnmf.fit(given, out=out, client=client, on_event=stop, **LAYOUT)
+    again: dict[str, Any] = {"out": out, "client": client, "resume": True, **LAYOUT}
+    for other in (other_entries(given), given.astype(np.float32)):
+        with pytest.raises(InputError, match="but other entries or another dtype"):
+            dnmf.fit(other, **again)
+    result = dnmf.fit(given.copy(), **again)
+    assert result.done
+    assert result.passes == 4
 
 
 @pytest.mark.timeout(120)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +16,11 @@ import xarray
 import zarr
 
 from dnmf.errors import RunError
+from dnmf.runs.finished import seal
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import examine, published_attributes
 from dnmf.runs.published import create_arrays, finish, write_H, write_W
+from dnmf.runs.result import Result
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 
@@ -82,7 +86,8 @@ def test_attributes_are_strict_json(path):
     finish(path, FACTS, HISTORY)
     with open(os.path.join(path, "zarr.json")) as file:
         found = json.load(file, parse_constant=pytest.fail)["attributes"]["dnmf"]
-    own = {name: value for name, value in found.items() if name not in ("arrays", "checksum")}
+    checks = ("arrays", "chunks", "checksum")
+    own = {name: value for name, value in found.items() if name not in checks}
     assert own == {
         "format": 1,
         "objective": 2.0,
@@ -92,6 +97,40 @@ def test_attributes_are_strict_json(path):
         "history_columns": list(HISTORY),
     }
     assert published_attributes(path) == found
+
+
+@pytest.mark.parametrize("group", ["", "models/3"])
+@pytest.mark.parametrize(("name", "chunks"), [("W", ("0/0", "1/0")), ("H", ("0/0", "0/1"))])
+def test_chunks_in_each_others_place_are_noticed(path, group, name, chunks):
+    write_factors(path, group)
+    finish(path, FACTS, HISTORY, group=group)
+    if group:
+        finish(path, FACTS, {})
+    result = Result.open(path, 3 if group else 0)
+    for opened in (result, pickle.loads(pickle.dumps(result))):
+        np.testing.assert_array_equal(opened.W[:], W)
+        np.testing.assert_array_equal(opened.H[:], H)
+    a, b = (os.path.join(path, group, name, "c", chunk) for chunk in chunks)
+    os.rename(a, a + "-")
+    os.rename(b, a)
+    os.rename(a + "-", b)
+    swapped = Result.open(path, 3 if group else 0)
+    with pytest.raises(RunError, match=rf"{name} is damaged: .*{name}/c/\d/\d is not the one that"):
+        getattr(swapped, name)[:]
+    other = "H" if name == "W" else "W"
+    np.testing.assert_array_equal(getattr(swapped, other)[:], H if other == "H" else W)
+
+
+def test_a_result_from_before_chunks_had_their_place_is_read(path):
+    write_factors(path)
+    finish(path, FACTS, HISTORY)
+    file = Path(path, "zarr.json")
+    metadata = json.loads(file.read_text())
+    own = metadata["attributes"]["dnmf"]
+    del own["chunks"]
+    metadata["attributes"]["dnmf"] = seal(own)
+    file.write_text(json.dumps(metadata))
+    np.testing.assert_array_equal(Result.open(path).W[:], W)
 
 
 def test_until_finish_it_is_no_zarr_group(path):
