@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dnmf.config import Resources
+from dnmf.fitting.advice import warnings
 from dnmf.fitting.memory import MemoryNeed, room, that_fit
 from dnmf.fitting.plan import Plan
 from dnmf.fitting.work import tree_levels
@@ -88,6 +89,7 @@ class PlanReport:
                 f"{_size(need.shared)}, per task {_size(need.per_task)}, sums "
                 f"{_size(need.reduction)})",
             ),
+            *(("warning", text) for text in warnings(plan)),
         ]
 
     def _batch(self) -> list[tuple[str, str]]:
@@ -130,6 +132,7 @@ class PlanReport:
             "tasks_per_pass": self.tasks,
             "resources": asdict(self.resources),
             "memory": asdict(self.memory),
+            "warnings": warnings(plan),
         }
 
 

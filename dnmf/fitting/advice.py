@@ -1,0 +1,59 @@
+"""What would make reading cheaper, seen from a plan alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import log10
+from typing import Any
+
+import numpy as np
+
+from dnmf.fitting.plan import Plan
+
+__all__ = ["warnings"]
+
+WORTH_SAYING = 0.5
+"""Bytes decoded more than once in a pass, over V's, from which on it is said."""
+
+FEW = 0.05
+"""The same with the chunks that are advised."""
+
+
+def warnings(plan: Plan) -> list[str]:
+    """Sentences with numbers and the remedy; none where V is stored well."""
+    parts = [plan.source_metadata, plan.source_metadata.get("V") or {}]
+    return [text for part in parts if (text := _large_csr_chunks(plan, part))]
+
+
+def _large_csr_chunks(plan: Plan, metadata: Mapping[str, Any]) -> str:
+    """Chunks of CSR that several segments share are decoded by each of them."""
+    stored = [metadata.get(name) or {} for name in ("data", "indices")]
+    if plan.segments < 2 or "encoding" not in metadata:
+        return ""
+    decoded = again = most = 0
+    for part in stored:
+        item, count = np.dtype(part["dtype"]).itemsize, part["shape"][0]
+        chunk = min(part["chunks"][0], count)
+        decoded += item * count
+        again += item * chunk * (plan.segments - 1)  # a chunk in which each of them begins
+        most += item * chunk
+    if again < WORTH_SAYING * decoded:
+        return ""
+    count, chunk = stored[0]["shape"][0], stored[0]["chunks"][0]
+    return (
+        f"chunks of {min(chunk, count):,} entries ({_mb(most)} decoded) are large beside a segment "
+        f"of V ({_mb(max(plan.segment_bytes))}), and segments decode those that they share each "
+        f"for itself: {_mb(decoded + again)} in every pass instead of {_mb(decoded)}. Smaller ones "
+        f"are read once: dnmf convert IN OUT --to csr --chunks {_smaller(count, plan.segments)}"
+    )
+
+
+def _smaller(entries: int, segments: int) -> int:
+    """A round number of entries per chunk with which little is decoded twice."""
+    wanted = max(1.0, FEW * entries / (segments - 1))
+    unit = 10 ** int(log10(wanted))
+    return int(wanted / unit) * unit
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,.0f} bytes"
