@@ -14,7 +14,7 @@ import numpy as np
 
 from dnmf.linalg.jit import inlined, kernel
 
-__all__ = ["RowSolution", "better_start", "cold_start", "solve_rows"]
+__all__ = ["LANES", "RowSolution", "cold_start", "solve_rows"]
 
 
 LANES = 128
@@ -39,8 +39,12 @@ class RowSolution:
         Sum over rows of c w'.
     total, sumsq : float
         Sum of W and of its squares.
-    kkt : float
-        Sum over rows and components of G_jj (w - max(0, w - g / G_jj))^2.
+    start_kkt, kkt : float
+        Sum over rows and components of G_jj (w - max(0, w - g / G_jj))^2, of the start and at
+        the end.
+    gain : float
+        How much lower the sum of the rows' objectives is: of each step of a coordinate
+        -(g delta + G_jj delta^2 / 2), which cancels nothing.
     sweeps : int
         Sweeps of all rows together.
     """
@@ -49,7 +53,9 @@ class RowSolution:
     cross: float
     total: float
     sumsq: float
+    start_kkt: float
     kkt: float
+    gain: float
     sweeps: int
 
 
@@ -75,37 +81,6 @@ def cold_start(C: np.ndarray, G: np.ndarray) -> np.ndarray:
         return np.zeros_like(C)
     inverse = np.linalg.inv(G + ridge * np.eye(k)).astype(C.dtype)
     return np.maximum(C @ inverse, 0)
-
-
-def better_start(W: np.ndarray, C: np.ndarray, G: np.ndarray) -> None:
-    """Replace the rows of W for which the clipped unconstrained solution is better.
-
-    A warm start that is better stays, so that no row gets worse.
-
-    Parameters
-    ----------
-    W : (m, k) array
-        The warm start, zeros where there is none; changed in place.
-    C : (m, k) array
-        Of the dtype of W.
-    G : (k, k) float64 array
-    """
-    clipped = cold_start(C, G)
-    half = (0.5 * G).astype(W.dtype)
-    _take_better(W, clipped, W @ half, clipped @ half, C)
-
-
-@kernel
-def _take_better(W, X, W_half, X_half, C):  # type: ignore[no-untyped-def]
-    # rows of W give way to rows of X of lower 1/2 x G x' - c x'
-    for i in range(W.shape[0]):
-        difference = 0.0
-        for j in range(W.shape[1]):
-            difference += np.float64(W[i, j]) * (np.float64(W_half[i, j]) - np.float64(C[i, j]))
-            difference -= np.float64(X[i, j]) * (np.float64(X_half[i, j]) - np.float64(C[i, j]))
-        if difference > 0.0:
-            for j in range(W.shape[1]):
-                W[i, j] = X[i, j]
 
 
 def solve_rows(
@@ -143,10 +118,10 @@ def solve_rows(
     residual = np.empty(W.shape[0], np.float64)
     eps = float(np.finfo(W.dtype).eps)
     one = W.dtype.type
-    cross, total, sumsq, kkt, sweeps = _hals_rows(
+    found = _hals_rows(
         W, C, np.ascontiguousarray(G), row_sumsq, tau * tau, eps, one(l1), max_sweeps, residual
     )
-    return RowSolution(residual, cross, total, sumsq, kkt, sweeps)
+    return RowSolution(residual, *found)
 
 
 @kernel
@@ -156,17 +131,20 @@ def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual):  # type
     m, k = W.shape
     diagonal, inverse, padded = _padded(G)
     w, c, g, d = _lanes(padded), _lanes(padded), _lanes(padded), _lanes(padded[:TOGETHER])
-    moved, left, row = np.empty(LANES), np.empty(LANES), np.empty(LANES, np.int64)
-    cross = total = sumsq = kkt = 0.0
+    moved, fallen, left = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    row = np.empty(LANES, np.int64)
+    cross = total = sumsq = start_kkt = kkt = gain = 0.0
     sweeps = 0
     for first in range(0, m, LANES):
         active = min(LANES, m - first)
         _load(W, C, inverse, first, active, w, c, row)
         _start_gradient(w, c, g, d, padded, l1)
+        start_kkt += _kkt(w, g, inverse, diagonal, active)
+        fallen[:] = 0.0
         done = 0
         while active > 0:
             width = (active + VECTOR - 1) // VECTOR * VECTOR
-            _sweep(w, g, d, padded, inverse, diagonal, moved, width)
+            _sweep(w, g, d, padded, inverse, diagonal, moved, fallen, width)
             _residuals(w, c, g, l1, row_sumsq, row, left, active, k)
             sweeps += active
             done += 1
@@ -181,9 +159,10 @@ def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual):  # type
                 parts = _finish(W, row[r], w, c, g, r, inverse, diagonal)
                 cross, total = cross + parts[0], total + parts[1]
                 sumsq, kkt = sumsq + parts[2], kkt + parts[3]
+                gain += fallen[r]
                 active -= 1
-                _move(r, active, w, c, g, moved, left, row)
-    return cross, total, sumsq, kkt, sweeps
+                _move(r, active, w, c, g, moved, fallen, left, row)
+    return cross, total, sumsq, start_kkt, kkt, gain, sweeps
 
 
 @kernel
@@ -243,7 +222,7 @@ def _add_group(g, d, G, j, begin, end, width):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _sweep(w, g, d, G, inverse, diagonal, moved, width):  # type: ignore[no-untyped-def]
+def _sweep(w, g, d, G, inverse, diagonal, moved, fallen, width):  # type: ignore[no-untyped-def]
     # a group's own gradients follow each of its steps, all others after its four
     zero = w.dtype.type(0)
     for r in range(width):
@@ -258,13 +237,26 @@ def _sweep(w, g, d, G, inverse, diagonal, moved, width):  # type: ignore[no-unty
                 delta = new - old
                 w[j + b, r] = new
                 d[b, r] = delta
-                moved[r] += weight * (np.float64(delta) * np.float64(delta))
+                size = weight * (np.float64(delta) * np.float64(delta))
+                moved[r] += size
+                fallen[r] -= np.float64(g[j + b, r]) * np.float64(delta) + 0.5 * size
             for t in range(TOGETHER):
                 x = G[j + b, j + t]
                 for r in range(width):
                     g[j + t, r] += x * d[b, r]
         _add_group(g, d, G, j, 0, j, width)
         _add_group(g, d, G, j, j + TOGETHER, g.shape[0], width)
+
+
+@inlined
+def _kkt(w, g, inverse, diagonal, active):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for j in range(w.shape[0]):
+        for r in range(active):
+            value = np.float64(w[j, r])
+            step = value - max(0.0, value - np.float64(g[j, r]) * np.float64(inverse[j]))
+            total += diagonal[j] * step * step
+    return total
 
 
 @inlined
@@ -294,10 +286,11 @@ def _finish(W, i, w, c, g, r, inverse, diagonal):  # type: ignore[no-untyped-def
 
 
 @inlined
-def _move(r, last, w, c, g, moved, left, row):  # type: ignore[no-untyped-def]
+def _move(r, last, w, c, g, moved, fallen, left, row):  # type: ignore[no-untyped-def]
     # the last lane's row takes lane r; the lane it leaves keeps numbers that nobody reads
     if r == last:
         return
     for j in range(w.shape[0]):
         w[j, r], c[j, r], g[j, r] = w[j, last], c[j, last], g[j, last]
-    moved[r], left[r], row[r] = moved[last], left[last], row[last]
+    moved[r], fallen[r] = moved[last], fallen[last]
+    left[r], row[r] = left[last], row[last]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.linalg.hals import LANES, better_start, cold_start, solve_rows
+from dnmf.linalg.hals import LANES, cold_start, solve_rows
 from dnmf.linalg.products import (
     TILE_ENTRIES,
     add_WtV,
@@ -170,32 +170,16 @@ class Frobenius:
     ) -> HStep:
         """See `Loss.update_H`: the columns are independent, and cost no data access."""
         A, WtV, l1 = ridged(stats.WtW, self.penalties.l2_H), wide, self.penalties.l1_H
-        diagonal = np.diag(A)[:, None]
         old, held = H.astype(np.float64), self.fixed
-        gradient = A @ old - WtV + l1
-        inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
-        step = old - np.maximum(0.0, old - gradient * inverse)
-        kkt = float(np.sum((diagonal * step * step)[held:]))
         Ht = np.ascontiguousarray(old[held:].T)
         target = np.ascontiguousarray(WtV[held:].T)
         if held:  # what the rows that are held explain is not to be explained again
             target -= old[:held].T @ A[:held, held:]
         A_free = np.ascontiguousarray(A[held:, held:])
-        better_start(Ht, target - l1 if l1 else target, A_free)
-        solve_rows(
-            Ht,
-            target,
-            A_free,
-            columns[1],
-            tau=H_TAU,
-            l1=l1,
-            max_sweeps=H_SWEEPS,
-        )
+        found = solve_rows(Ht, target, A_free, columns[1], tau=H_TAU, l1=l1, max_sweeps=H_SWEEPS)
         new = np.ascontiguousarray(np.concatenate([old[:held], Ht.T]), dtype=H.dtype)
-        # f is quadratic: f(old) - f(new) = <grad(old) + grad(new), old - new> / 2
-        change = old - new
-        gain = 0.5 * float(np.sum((gradient + (A @ new - WtV + l1)) * change))
-        return HStep(new, kkt, gain, np.sum(WtV * old, axis=1))
+        share = np.einsum("jc,jc->j", WtV, old)
+        return HStep(new, found.start_kkt, found.gain, share)
 
     def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
         """See `Loss.solve`."""
