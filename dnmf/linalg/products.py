@@ -91,16 +91,27 @@ def row_residual(V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarra
 
 @kernel
 def _csr_VHt(data, indices, indptr, Ht, out):  # type: ignore[no-untyped-def]
-    # in runs: one long float32 sum drifts by several units of rounding where rows are long
+    # in runs: one long float32 sum drifts by several units of rounding where rows are long;
+    # four entries at a time, so that a sum is read and written once for four products
     k = Ht.shape[1]
     part = np.empty(k, out.dtype)
     for i in range(out.shape[0]):
         row = out[i]
         for first in range(indptr[i], indptr[i + 1], RUN):
             part[:] = 0
-            for p in range(first, min(first + RUN, indptr[i + 1])):
-                v = data[p]
-                h = Ht[indices[p]]
+            last = min(first + RUN, indptr[i + 1])
+            whole = first + (last - first) // 4 * 4
+            for p in range(first, whole, 4):
+                a, b, c, d = data[p], data[p + 1], data[p + 2], data[p + 3]
+                h_a, h_b = Ht[indices[p]], Ht[indices[p + 1]]
+                h_c, h_d = Ht[indices[p + 2]], Ht[indices[p + 3]]
+                for t in range(k):
+                    x = part[t] + a * h_a[t]
+                    x += b * h_b[t]
+                    x += c * h_c[t]
+                    part[t] = x + d * h_d[t]
+            for p in range(whole, last):
+                v, h = data[p], Ht[indices[p]]
                 for t in range(k):
                     part[t] += v * h[t]
             for t in range(k):
