@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +24,9 @@ from dnmf.losses.speckled import SpeckledFactor, update_speckled
 from dnmf.runs.base import Reader
 
 __all__ = ["Batch", "Model", "Sums"]
+
+STACKED = 100
+"""Components that share a product with a sparse block: more rows of H' leave the cache."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Sums:
     small: list[SmallStats]
     wide: list[Any]
     held: list[HeldStats | None]
-    together: np.ndarray | None = None
+    together: list[np.ndarray] = field(default_factory=list)
 
 
 class Batch:
@@ -103,29 +106,40 @@ class Batch:
             for m, state in zip(models, states, strict=True)
         ]
         same = [i for i, model in enumerate(self.models) if type(model.loss) is Frobenius]
-        self._cuts: dict[int, tuple[int, int]] = {}
-        self._stack: tuple[np.ndarray, np.ndarray | None] | None = None
-        if len(same) > 1:
-            ends = np.cumsum([0, *(self.models[i].k for i in same)]).tolist()
-            self._cuts = dict(zip(same, pairwise(ends), strict=True))
-            H = np.concatenate([self.models[i].factor.H for i in same])
-            self._stack = H, np.ascontiguousarray(H.T) if plan.sparse else None
+        self._cuts: dict[int, tuple[int, int, int]] = {}  # number of the stack, first, end
+        self._stacks: list[tuple[np.ndarray, np.ndarray | None]] = []
+        for stack in self._stacked(same) if len(same) > 1 else ():
+            ends = np.cumsum([0, *(self.models[i].k for i in stack)]).tolist()
+            for i, (a, b) in zip(stack, pairwise(ends), strict=True):
+                self._cuts[i] = len(self._stacks), a, b
+            H = np.concatenate([self.models[i].factor.H for i in stack])
+            self._stacks.append((H, np.ascontiguousarray(H.T) if plan.sparse else None))
+
+    def _stacked(self, same: list[int]) -> list[list[int]]:
+        """Which models share a product: for a dense V all, for a sparse one as many as win."""
+        stacks: list[list[int]] = [[]]
+        size = 0
+        for i in same:
+            size += self.models[i].k
+            if self.plan.sparse and stacks[-1] and size > STACKED:
+                stacks.append([])
+                size = self.models[i].k
+            stacks[-1].append(i)
+        return stacks
 
     def empty(self) -> Sums:
         """Zero statistics of a segment."""
         plan, dtype = self.plan, np.dtype(self.plan.dtype)
         d, sparse = plan.shape[1], plan.sparse
         held = [HeldStats() if model.fold else None for model in self.models]
-        together = None
-        if self._stack is not None:
-            K = self._stack[0].shape[0]
-            together = np.zeros((d, K), dtype).T if sparse else np.zeros((K, d))
+        sizes = [stack.shape[0] for stack, _ in self._stacks]
+        together = [np.zeros((d, K), dtype).T if sparse else np.zeros((K, d)) for K in sizes]
         small, wide = [], []
         for i, model in enumerate(self.models):
-            if together is not None and i in self._cuts:
-                a, b = self._cuts[i]
+            if i in self._cuts:
+                stack, a, b = self._cuts[i]
                 small.append(SmallStats(np.zeros((model.k, model.k))))
-                wide.append(together[a:b])
+                wide.append(together[stack][a:b])
                 continue
             sums = model.loss.empty(model.k, d, dtype, sparse)
             small.append(sums[0])
@@ -155,28 +169,30 @@ class Batch:
         residual : sequence of bool
             For which models residuals are summed entry by entry.
         """
-        VHt = None if self._stack is None else product_VHt(V, *self._stack)
-        counted = []
+        VHt = [product_VHt(V, *stack) for stack in self._stacks]
+        counted: list[list[np.ndarray]] = [[] for _ in self._stacks]
         for i, (model, W) in enumerate(zip(self.models, Ws, strict=True)):
             how: Any = {"tau": tau, "residual": residual[i]}
             if model.score is not None:
                 self._speckled(i, V, start, W, _given(numbers), rows, sums, tau)
                 continue
             out = None if model.fold is None else model.fold.rows(_given(numbers))
-            if VHt is None or i not in self._cuts:
+            if i not in self._cuts:
                 self._alone(i, V, start, W, out, rows, sums, **how)
                 continue
-            C = np.ascontiguousarray(VHt[:, slice(*self._cuts[i])])
+            stack, first, end = self._cuts[i]
+            C = np.ascontiguousarray(VHt[stack][:, first:end])
             loss: Any = model.loss
             if out is None:
                 loss.update_rows(V, start, W, C, model.factor, rows, sums.small[i], **how)
-                counted.append(W)
+                counted[stack].append(W)
             else:
-                counted.append(self._held_rows(i, V, start, W, C, out, rows, sums, **how))
-        if sums.together is not None:
-            del VHt
-            W = np.concatenate(counted, axis=1)
-            add_WtV(V, W, sums.together if isinstance(V, np.ndarray) else sums.together.T)
+                seen = self._held_rows(i, V, start, W, C, out, rows, sums, **how)
+                counted[stack].append(seen)
+        del VHt
+        for parts, total in zip(counted, sums.together, strict=True):
+            W = np.concatenate(parts, axis=1)
+            add_WtV(V, W, total if isinstance(V, np.ndarray) else total.T)
 
     def _speckled(
         self,

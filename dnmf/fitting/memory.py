@@ -39,6 +39,9 @@ RACE_SHARE, RACE_ROWS, FEWEST_RACE_ROWS, FEWEST_RACE_BYTES = 0.1, 50, 20, 4 * MI
 SPECKLED_TILE = 40 * MIB
 """A tile taken apart into entries that are seen and left out, with their random numbers."""
 
+UNEVEN_FOLDS = 1.2
+"""A block's rows fall into folds at random: so many times their mean, at most."""
+
 KEPT = 0.55
 """Share of a worker's limit up to which it keeps segments: Dask spills from 0.6 on."""
 
@@ -93,6 +96,8 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     sums += max(x.scratch_bytes(model.k, d) for x, model in zip(losses, models, strict=True))
     if plan.config.holdout == "speckled":
         sums += SPECKLED_TILE
+    elif any(model.fold is not None for model in models):
+        sums += _held_out(plan, item)
     tasks = [_pass_task(plan, item, sums, k, several), _publish_task(plan, item)]
     if plan.sample:
         tasks += [_scan_task(plan, item), _sample_task(plan, item, k) + sums]
@@ -108,6 +113,14 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     reduction = max(waiting, last) if fitting else 0
     total = BASELINE + shared + threads * per_task + reduction
     return MemoryNeed(BASELINE, shared, per_task, reduction, total)
+
+
+def _held_out(plan: Plan, item: int) -> int:
+    """Columns of a block that are left out, and what rows that are left out have there, dense."""
+    rows, block, _ = plan.largest_block
+    folds, d = plan.config.folds, plan.shape[1]
+    columns = 4 * _converted(plan, block, item) if plan.sparse else rows * d * item
+    return int(UNEVEN_FOLDS * (columns / folds + rows * d * (item + 3 * 8) / folds**2))
 
 
 def _waiting(plan: Plan) -> int:

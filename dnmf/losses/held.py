@@ -95,9 +95,14 @@ class HeldFactor:
         return cls(columns, places, factor, loss.prepare(only, sparse))
 
 
-def _dense_columns(V: Matrix, places: np.ndarray) -> np.ndarray:
-    found = V[:, places]
-    return found if isinstance(found, np.ndarray) else found.toarray()
+def _sums_of_rows(V: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and sums of squares of rows in float64, without a float64 copy of a dense block."""
+    if isinstance(V, np.ndarray):
+        squares = np.einsum("ij,ij->i", V, V, dtype=np.float64)
+        return np.asarray(np.sum(V, axis=1, dtype=np.float64)), squares
+    rows, values = np.repeat(np.arange(V.shape[0]), np.diff(V.indptr)), V.data.astype(np.float64)
+    sums = np.bincount(rows, values, V.shape[0])
+    return sums, np.bincount(rows, values * values, V.shape[0])
 
 
 def update_held_rows(
@@ -133,8 +138,9 @@ def update_held_rows(
     l1, G = loss.penalties.l1_W, ridged(factor.G, loss.penalties.l2_W)
     if not W.any():
         W[:] = cold_start(VHt - W.dtype.type(l1) if l1 else VHt, G)
-    hidden = _dense_columns(V, held.places)
-    sumsq = np.maximum(rows[1] - np.sum(np.square(hidden, dtype=np.float64), axis=1), 0)
+    hidden = V[:, held.places]
+    hidden_sums, hidden_sumsq = _sums_of_rows(hidden)
+    sumsq = np.maximum(rows[1] - hidden_sumsq, 0)
     seen, unseen = np.flatnonzero(~out), np.flatnonzero(out)
     solved = {}
     for name, which in (("seen", seen), ("unseen", unseen)):
@@ -153,8 +159,10 @@ def update_held_rows(
         kkt=found.kkt,
         sweeps=found.sweeps,
     )
-    here = _measure(W[unseen] @ held.factor.H[:, held.places], hidden[unseen])
-    totals = rows[0] - np.sum(hidden, axis=1, dtype=np.float64)
+    both = hidden[unseen] if isinstance(hidden, np.ndarray) else hidden[unseen].toarray()
+    del hidden
+    here = _measure(W[unseen] @ held.factor.H[:, held.places], both)
+    totals = rows[0] - hidden_sums
     here.rows, here.total = seen.size, float(totals[seen].sum())
     here.sumsq = float(sumsq[seen].sum())
     small.residual = small.residual or 0.0 if residual else None

@@ -127,7 +127,12 @@ def study_config(
     options: dict[str, Any],
 ) -> FitConfig:
     """The options of a study: whole models, k by k and seed by seed, then those of the folds."""
-    unknown = sorted(set(options) - {*OPTIONS, "init"})
+    if options.get("fixed_H") is not None:
+        raise OptionError(
+            "fixed_H was given, but a study compares what its runs learn, and rows that are held "
+            "would count as found again by each; give fixed_H to dnmf.fit, one k at a time"
+        )
+    unknown = sorted(set(options) - {*OPTIONS, "init", "fixed_H"})
     if unknown:
         raise OptionError(f"fit_many has no option {', '.join(unknown)}")
     sizes = _numbers(ks, "ks", 1)

@@ -69,10 +69,10 @@ def _columns(rng: np.random.Generator, d: int, m: int) -> np.ndarray:
 
 
 class Case(NamedTuple):
-    """What is stored, and how it is fitted."""
+    """What is stored, and how it is fitted; several k make a study."""
 
     write: Callable[[Path], None]
-    k: int
+    k: int | list[int]
     options: dict[str, Any]
 
 
@@ -90,6 +90,15 @@ CASES = {
     "wide, a tree of two levels": Case(
         dense(1600, 40_000, (50, 40_000)), 60, {"block_size": "8MiB", "fan_in": 4}
     ),
+    "a study": Case(dense(60_000, 1000, (2000, 1000)), [5, 10, 15], {"seeds": 2, "holdout": None}),
+    "a study that leaves out, CSR": Case(
+        sparse(100_000, 20_000, 10_000_000, 1_000_000), [5, 10], {"seeds": 1, "folds": 3}
+    ),
+    "Kullback-Leibler": Case(
+        sparse(100_000, 20_000, 10_000_000, 1_000_000), 10, {"loss": "kullback-leibler"}
+    ),
+    "beta 0.5 of CSR": Case(sparse(20_000, 5000, 2_000_000, 200_000), 5, {"loss": 0.5}),
+    "ratings": Case(sparse(100_000, 20_000, 10_000_000, 1_000_000), 10, {"missing": "zeros"}),
 }
 
 
@@ -123,7 +132,10 @@ def _warm(client: Any, folder: Path, sample: float) -> None:
 def _fit(path: Path, case: Case, sample: float, folder: Path, share: float = 1.0) -> dict[str, Any]:
     """Fit on one worker that gets what the plan asks for, and no more."""
     options = {"sample": sample, **case.options}
-    need = dnmf.plan(str(path), case.k, resources=None, **options).memory
+    many = isinstance(case.k, list)
+    planned: Any = dnmf.plan_many if many else dnmf.plan
+    fitted: Any = dnmf.fit_many if many else dnmf.fit
+    need = planned(str(path), case.k, resources=None, **options).memory
     limit = int(need.total / USABLE) + 1
     with start_local(1, 1, limit, set_as_default=False) as client:
         client.wait_for_workers(1, timeout=60)
@@ -131,11 +143,12 @@ def _fit(path: Path, case: Case, sample: float, folder: Path, share: float = 1.0
         _warm(client, folder, sample)
         (before,) = client.run(_settle).values()
         client.run(_limit, int(share * (need.total - need.baseline)) + THREADS_AND_ARENAS)
-        result = dnmf.fit(
+        result = fitted(
             str(path), case.k, out=folder / "out", client=client, max_passes=3, tol=0, **options
         )
         ((_, peak),) = client.run(resident).values()
-    assert result.passes == 3
+    passes = {line["passes"] for line in result.models} if many else {result.passes}
+    assert passes == {3}
     return {"need": need.total, "baseline": need.baseline, "before": before, "peak": peak}
 
 

@@ -13,6 +13,7 @@ import dnmf
 from dnmf.config import Resources
 from dnmf.errors import MemoryPlanError, OptionError
 from dnmf.executors.serial import Serial
+from dnmf.fitting import batch
 from dnmf.runs.models import is_batch
 from dnmf.study.fit import study_config
 
@@ -62,6 +63,21 @@ def test_sparse_models_too() -> None:
     for k in (2, 3):
         alone = dnmf.fit(V, k, seed=1, n_init=1, **LAYOUT)
         assert study.result(k, 1).objective == pytest.approx(alone.objective, rel=1e-5)
+
+
+@pytest.mark.parametrize("most", [1, 5, 1000])
+def test_it_does_not_matter_which_models_share_a_product(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a sparse V: bit for bit."""
+    V = sparse.csr_array(counts())
+    options = {**LAYOUT, "folds": 2, "max_passes": 3, "sample": 0.0}
+    plain = dnmf.fit_many(V, [2, 3], 2, **options)
+    monkeypatch.setattr(batch, "STACKED", most)
+    other = dnmf.fit_many(V, [2, 3], 2, **options)
+    assert other.models == plain.models
+    for one, same in zip(plain.results, other.results, strict=True):
+        np.testing.assert_array_equal(one.H, same.H)
 
 
 def test_models_share_reads_and_leave_when_converged(stored: str, tmp_path: Path) -> None:
@@ -128,6 +144,8 @@ def test_what_is_asked_is_checked() -> None:
         dnmf.fit_many(V, [2], loss="itakura-saito")
     with pytest.raises(OptionError, match="init is an array"):
         dnmf.fit_many(V, [2], init=np.ones((2, 60)))
+    with pytest.raises(OptionError, match=r"fixed_H was given, but a study .* give .* to dnmf.fit"):
+        dnmf.fit_many(V, [2], fixed_H=np.ones((1, 60)))
     with pytest.raises(OptionError, match="folds"):
         dnmf.fit_many(V, [2], folds=1)
     with pytest.raises(OptionError, match="holdout"):
