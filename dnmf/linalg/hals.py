@@ -233,7 +233,7 @@ def _sweep(w, g, d, G, inverse, diagonal, moved, fallen, width):  # type: ignore
             for r in range(width):
                 old = w[j + b, r]
                 new = old - g[j + b, r] * step
-                new = max(new, zero)
+                new = new if new > zero else zero  # NaN too becomes 0
                 delta = new - old
                 w[j + b, r] = new
                 d[b, r] = delta
