@@ -100,7 +100,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
         sums += _held_out(plan, item)
     tasks = [_pass_task(plan, item, sums, k, several), _publish_task(plan, item)]
     if plan.sample:
-        tasks += [_scan_task(plan, item), _sample_task(plan, item, k) + sums]
+        tasks += [_scan_task(plan, item), _sample_task(plan, item, k, several) + sums]
         tasks += [_race_task(plan) + (sums if several else sums * 3 // 2)]  # one model at a time
     per_task = max(tasks)
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
@@ -131,6 +131,18 @@ def _waiting(plan: Plan) -> int:
     return max(1, levels * (min(fan_in, plan.segments) - 1))
 
 
+def _one_block(plan: Plan, item: int, more: int) -> int:
+    """Where a segment is one block: it is read, converted, and then worked on with ``more``.
+
+    One after the other, but half of what reading took may linger while a block is converted.
+    """
+    _, block, overhead = plan.largest_block
+    if plan.stored_dtype == plan.dtype or plan.config.weights or plan.config.missing == "nan":
+        return _block_bytes(plan, item) - min(more, overhead) + more
+    used = _converted(plan, block, item)
+    return max(block + overhead, block + used + overhead // 2, used + more + overhead // 2)
+
+
 def _block_bytes(plan: Plan, item: int) -> int:
     """The block in work, the one read ahead, and a copy where the dtype differs."""
     _, block, overhead = plan.largest_block
@@ -151,10 +163,10 @@ def _pass_task(plan: Plan, item: int, sums: int, k: int, several: bool) -> int:
     """Blocks, V H' with the start of W, its sums, and W of a segment (old, new, as written)."""
     rows, copies = plan.largest_block[0], 4 if several else 3
     segment_rows = max(b - a for a, b in pairwise(plan.row_starts))
-    blocks, work = _block_bytes(plan, item), rows * k * (copies * item + 8) + sums
+    work, of_segment = rows * k * (copies * item + 8) + sums, copies * segment_rows * k * item
     if plan.blocks == plan.segments:  # nothing is read meanwhile
-        blocks -= min(work, plan.largest_block[2])
-    return blocks + work + copies * segment_rows * k * item
+        return _one_block(plan, item, work) + of_segment
+    return _block_bytes(plan, item) + work + of_segment
 
 
 def _publish_task(plan: Plan, item: int) -> int:
@@ -164,18 +176,23 @@ def _publish_task(plan: Plan, item: int) -> int:
 
 def _scan_task(plan: Plan, item: int) -> int:
     """Blocks, and a segment's part of the sample twice: its pieces, and joined to be written."""
-    kept, blocks = max(plan.segment_bytes) * plan.growth * plan.sample, _block_bytes(plan, item)
-    columns = 4 * 8 * plan.shape[1]
+    kept, columns = int(max(plan.segment_bytes) * plan.growth * plan.sample), 4 * 8 * plan.shape[1]
     if plan.blocks > plan.segments:
-        return blocks + int(2 * kept) + columns
+        return _block_bytes(plan, item) + 2 * kept + columns
     kept = 0 if plan.sample >= 1 else kept  # nothing is joined, and all rows are the block itself
-    return blocks - int(min(kept, plan.largest_block[2])) + int(kept) + columns
+    return _one_block(plan, item, kept) + columns
 
 
-def _sample_task(plan: Plan, item: int, k: int) -> int:
-    """A group of the sample's pieces, joined to blocks, and W of its rows."""
+def _sample_task(plan: Plan, item: int, k: int, several: bool) -> int:
+    """A group of the sample's pieces, joined to blocks, and W of its rows.
+
+    A sample of all rows is read by passes over V, segment by segment.
+    """
     kept = plan.bytes_per_read * plan.growth * plan.sample
     piece = max(plan.segment_bytes) * plan.growth * plan.sample
+    if plan.sample >= 1:
+        tallest, copies = max(b - a for a, b in pairwise(plan.row_starts)), 4 if several else 3
+        return int(piece + tallest * k * (2 * copies * item + 8))
     alone = piece >= GROUP_BYTES  # nothing is joined
     group = piece if alone else min(kept, GROUP_BYTES + piece)
     rows = plan.shape[0] * plan.sample * group / max(kept, 1)
@@ -199,7 +216,8 @@ def _race_task(plan: Plan) -> int:
         return 0
     piece = max(plan.segment_bytes) * plan.growth * plan.sample
     copies = 2.75 if len(plan.config.models) == 1 else 3.75
-    return int(copies * share * kept + piece + H_STEP_ARRAYS * 8 * k * plan.shape[1])
+    of_H = (H_STEP_ARRAYS + 1) * 8 * k * plan.shape[1]  # with the H to go back to
+    return int(copies * share * kept + piece + of_H)
 
 
 def share_to_race(config: FitConfig, k: int, rows: float, nbytes: float) -> float:

@@ -201,7 +201,8 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
     growth = _growth(oriented, config, dtype)
     largest = int(np.argmax(sizes))
     rows = max(b - a for a, b in itertools.pairwise(starts))
-    overhead = oriented.read_overhead(starts[largest], starts[largest + 1])
+    alone = count == len(sizes)
+    overhead = oriented.read_overhead(starts[largest], starts[largest + 1], alone)
     rows_of_sums = sum(
         loss_shape(config, model).statistic_rows(model.k, d) for model in config.models
     )

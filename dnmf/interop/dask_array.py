@@ -148,7 +148,7 @@ class DaskArraySource:
         entries = sum(self._entries[first:last])
         return entries * (self.dtype.itemsize + width) + (stop - start) * width
 
-    def read_overhead(self, start: int, stop: int) -> int:
+    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         """See `Source.read_overhead`; without what the array's own graph takes inside."""
         first, last = self._touched(start, stop)
         touched = self.block_bytes(int(self._edges[first]), int(self._edges[last]))

@@ -74,7 +74,7 @@ class ArraySource:
     def block_bytes(self, start: int, stop: int) -> int:
         return (stop - start) * self.shape[1] * self.dtype.itemsize
 
-    def read_overhead(self, start: int, stop: int) -> int:
+    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         return 0
 
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
@@ -167,7 +167,7 @@ class SparseSource:
         entry = self._dtype.itemsize + self._indices.itemsize
         return nonzeros * entry + (stop - start) * self._indptr.itemsize
 
-    def read_overhead(self, start: int, stop: int) -> int:
+    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         """See `Source.read_overhead`; as if rows had duplicates to be summed."""
         return self.block_bytes(start, stop)
 

@@ -93,8 +93,12 @@ class Source(Protocol):
         """Decoded bytes, as stored, of the rows ``start`` to ``stop``; reads no data of V."""
         ...
 
-    def read_overhead(self, start: int, stop: int) -> int:
-        """Bytes that reading these rows needs at its peak beyond the block it returns."""
+    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
+        """Bytes that reading these rows needs at its peak beyond the block it returns.
+
+        ``alone`` says that no other block is read with them (``starts`` of two entries), so that
+        nothing is kept for the next one.
+        """
         ...
 
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:

@@ -60,7 +60,7 @@ class HeldSource:
     def block_bytes(self, start: int, stop: int) -> int:
         self._refuse()
 
-    def read_overhead(self, start: int, stop: int) -> int:
+    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         self._refuse()
 
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:

@@ -147,7 +147,7 @@ class NpySource:
     def block_bytes(self, start: int, stop: int) -> int:
         return (stop - start) * self.shape[1] * self.dtype.itemsize
 
-    def read_overhead(self, start: int, stop: int) -> int:
+    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         """See `Source.read_overhead`: one piece where rows of V lie across the file."""
         row = (stop - start) * self.dtype.itemsize
         across = max(_PIECE, row) if self._region.across else 0

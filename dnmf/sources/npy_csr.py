@@ -105,7 +105,7 @@ class NpyCsr:
         entries = int(indptr[stop]) - int(indptr[start])
         return entries * self._cost().per_nonzero + 8 * (stop - start)
 
-    def read_overhead(self, start: int, stop: int) -> int:
+    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         """See `Source.read_overhead`: the stored arrays beside the block, or a sorted copy."""
         return self.block_bytes(start, stop)
 

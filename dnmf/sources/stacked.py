@@ -186,7 +186,7 @@ class StackedCSR:
     def block_bytes(self, start: int, stop: int) -> int:
         return self._bytes(self._offset(stop) - self._offset(start), stop - start)
 
-    def read_overhead(self, start: int, stop: int) -> int:
+    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         """See `Source.read_overhead`; where parts are joined, they are held beside the block."""
         pieces = list(self._pieces(start, stop))
         most = max(self._open(i).read_overhead(lo, hi) for i, lo, hi in pieces)

@@ -115,7 +115,7 @@ class WeightedSource:
     def block_bytes(self, start: int, stop: int) -> int:
         return self.V.block_bytes(start, stop) + self.weights.block_bytes(start, stop)
 
-    def read_overhead(self, start: int, stop: int) -> int:
+    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         """See `Source.read_overhead`: of both, and the entries being picked, then cast."""
         entries = self.block_bytes(start, stop) // self.stored_entry
         item = max(4, self.V.dtype.itemsize, self.weights.dtype.itemsize)

@@ -64,7 +64,7 @@ class ZarrCSC:
     def block_bytes(self, start: int, stop: int) -> int:
         raise self._no_rows()
 
-    def read_overhead(self, start: int, stop: int) -> int:
+    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         raise self._no_rows()
 
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:

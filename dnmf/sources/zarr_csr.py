@@ -73,7 +73,7 @@ class ZarrCSR:
     def block_bytes(self, start: int, stop: int) -> int:
         return self._bytes(self._offset(stop) - self._offset(start), stop - start)
 
-    def read_overhead(self, start: int, stop: int) -> int:
+    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         """See `Source.read_overhead`; an upper estimate."""
         a, b = self._offset(start), self._offset(stop)
         arrays, nonzeros = self._arrays, b - a
@@ -81,6 +81,8 @@ class ZarrCSR:
         decoding = max(part.overhead(((a, b),)) for part in parts)
         offsets = arrays.indptr.overhead(((start, stop + 1),)) + 3 * 8 * (stop - start + 1)
         shared = sum(p.chunks[0] * p.dtype.itemsize for p in (*parts, arrays.indptr))
+        if alone:  # no rest of chunks is held for the next block, but half of it may linger
+            shared //= 2
         stored, kept = (p.dtype.itemsize for p in parts), self._entry()
         canonical = nonzeros * (sum(stored) + kept) // 2  # narrowed, or duplicates summed
         grown = max(0, nonzeros * kept - self._bytes(nonzeros, 0))  # float16 is

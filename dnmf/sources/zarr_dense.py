@@ -90,7 +90,7 @@ class ZarrDense:
     def block_bytes(self, start: int, stop: int) -> int:
         return (stop - start) * self.shape[1] * self.dtype.itemsize
 
-    def read_overhead(self, start: int, stop: int) -> int:
+    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         """See `Source.read_overhead`; an upper estimate.
 
         Measured on 32 MB of float32 noise with 11 chunk grids and codecs: 1.0 to 2 times the

@@ -28,7 +28,6 @@ reference = dnmf.fit(f"{folder}/V.npy", out=f"{folder}/serial", executor=Serial(
 random.seed(5)
 deaths = sorted(random.sample(range(segments, passes * segments), workers // 10))
 victims = random.sample(range(workers), len(deaths))
-states = lambda dask_scheduler: len(dask_scheduler.tasks)
 told, tasks, busy, killed = 0, [], [], []
 
 with LocalCluster(
@@ -42,14 +41,14 @@ with LocalCluster(
         if isinstance(event, Progress) and event.kind == "pass":
             told += 1
             if told % 997 == 0:  # within passes, wherever they are
-                busy.append(client.run_on_scheduler(states))
+                busy.append(len(cluster.scheduler.tasks))
             while deaths and deaths[0] <= told:
                 deaths.pop(0)
                 killed.append(victims.pop())
                 worker = crowd[killed[-1]]
                 cluster.loop.add_callback(worker.close, executor_wait=False, nanny=False)
         if isinstance(event, Committed):
-            tasks.append(client.run_on_scheduler(states))
+            tasks.append(len(cluster.scheduler.tasks))
 
     options |= {"client": client, "on_event": listen}
     result = dnmf.fit(f"{folder}/V.npy", out=f"{folder}/out", **options)
@@ -73,10 +72,19 @@ def run(folder, workers, segments, passes):
     """In a process of its own: so many workers leave threads and limits behind."""
     arguments = [str(folder), str(workers), str(segments), str(passes)]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=2300
+        [sys.executable, "-X", "faulthandler", "-c", PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=2300,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, _end(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _end(said: str) -> str:
+    """From the fatal error on, with the stack of the thread that met it; else the last lines."""
+    at = max(said.rfind("Fatal Python error"), 0)
+    return said[max(at - 500, 0) :][:20_000] if at else said[-3000:]
 
 
 def test_two_hundred_workers_of_which_twenty_die(tmp_path, record_property):
