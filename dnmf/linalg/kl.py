@@ -1,119 +1,288 @@
-"""Kullback-Leibler: rows of W on one CSR tile. Only nonzeros are visited."""
+"""Kullback-Leibler: rows of W on one CSR tile. Only nonzeros are visited.
+
+Rows are taken in batches, whose nonzeros' rows of H' stay in the processor's nearer caches for all
+inner steps; the small problems of a batch's rows are solved side by side (`lanes`).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from dnmf.linalg.jit import kernel
-from dnmf.linalg.tiles import add_gram, add_rows, dot
+from dnmf.linalg.lanes import BOXED, GRADIENT, HIGHEST, INVERSE, LOWEST, X, descend
+from dnmf.linalg.logs import log, sum_of
+from dnmf.linalg.simd import LANES
+from dnmf.linalg.tiles import add_gram, add_rows, dots, gather
 
-__all__ = ["HIGHEST", "LOWEST", "em_step", "kl_rows"]
+__all__ = ["BATCH", "GROW", "SHRINK", "kl_rows"]
 
-LOWEST = 0.01
-HIGHEST = 20.0
+SHRINK = 0.01
+GROW = 20.0
 SEED = 1e-3
 GONE = 1e-12
+SWEEPS = 30
+NEAR = 1e-4
+BATCH = 4096
+"""Nonzeros of a batch; one row may have more."""
+
+
+# Of row i, lane r: its entries begin at ``a`` of the tile, at ``o`` of the batch.
 
 
 @kernel
-def _row_value(A, v, w, h_sums, l2, wh, wanted):  # type: ignore[no-untyped-def]
-    # w h of each nonzero; if wanted, the sum of w h_sums + l2 / 2 w^2 - v log(w h), else 0
-    tiny = np.finfo(wh.dtype).tiny
-    total = 0.0
-    for t in range(w.size):
-        total += float(w[t]) * float(h_sums[t]) + 0.5 * l2 * float(w[t]) * float(w[t])
-    for p in range(v.size):
-        wh[p] = dot(A[p], w)
-    if not wanted:  # logarithms take a third of a multiplicative step
-        return 0.0
-    for p in range(v.size):
-        if v[p] > 0:
-            total -= float(v[p]) * np.log(float(max(wh[p], tiny)))
-    return total
+def _linear(W, i, h_rows, r, l2):  # type: ignore[no-untyped-def]
+    # w h_sums + l2 / 2 w^2
+    found = 0.0
+    for t in range(W.shape[1]):
+        w = np.float64(W[i, t])
+        found += w * np.float64(h_rows[r, t]) + 0.5 * l2 * w * w
+    return found
 
 
 @kernel
-def em_step(w, g, h_sums, l2, new, k):  # type: ignore[no-untyped-def]
+def _logs(v, a, wh, o, size, logs):  # type: ignore[no-untyped-def]
+    # v log(w h)
+    tiny = np.float64(np.finfo(wh.dtype).tiny)
+    for p in range(size):
+        logs[p] = np.float64(v[a + p]) * log(max(np.float64(wh[o + p]), tiny))
+
+
+@kernel
+def _em(W, i, g, h_rows, r, l2, new, k):  # type: ignore[no-untyped-def]
     for t in range(k):
-        s = float(w[t]) * float(g[t])
-        b = float(h_sums[t])
+        s = float(W[i, t]) * float(g[r, t])
+        b = float(h_rows[r, t])
         if b <= 0.0 and l2 <= 0.0:
-            new[t] = w[t]
+            new[0, t] = W[i, t]
         elif l2 > 0.0:
-            new[t] = 2.0 * s / (b + np.sqrt(b * b + 4.0 * l2 * s)) if s > 0.0 else 0.0
+            new[0, t] = 2.0 * s / (b + np.sqrt(b * b + 4.0 * l2 * s)) if s > 0.0 else 0.0
         else:
-            new[t] = s / b
+            new[0, t] = s / b
 
 
 @kernel
-def _newton_step(w, g, h_sums, l2, K, new, gradient, k, mass):  # type: ignore[no-untyped-def]
-    # coordinate descent on the quadratic model in the box LOWEST w <= x <= HIGHEST w, which lets
-    # components at zero enter; a share of the row below GONE is zero: denormal numbers are slow
+def _model(W, i, g, h_rows, r, l2, gram, k, mass, boxed, K):  # type: ignore[no-untyped-def]
+    # lane r: the second-order model in the box SHRINK w <= x <= GROW w, which lets components
+    # at zero enter; returns the size of a step that moves all of w
+    size = 0.0
+    row = 0
     for t in range(k):
-        new[t] = w[t]
-        gradient[t] = float(h_sums[t]) - float(g[t]) + l2 * float(w[t])
-    for _ in range(30):
-        moved = 0.0
-        size = 0.0
-        for t in range(k):
-            curvature = float(K[t, t]) + l2
-            if not (curvature > 0.0 and h_sums[t] > 0):
-                continue
-            x = float(new[t]) - gradient[t] / curvature
-            highest = max(HIGHEST * float(w[t]), SEED * mass / float(h_sums[t]))
-            x = min(max(x, LOWEST * float(w[t])), highest)
-            delta = x - float(new[t])
-            size += curvature * float(w[t]) * float(w[t])
-            if delta != 0.0:
-                new[t] = x
-                gradient[t] += l2 * delta
-                for u in range(t):
-                    gradient[u] += delta * float(K[t, u])
-                gradient[t] += delta * float(K[t, t])
-                for u in range(t + 1, k):
-                    gradient[u] += delta * float(K[u, t])
-                moved += curvature * delta * delta
-        if moved <= 1e-4 * size:
-            break
-    for t in range(k):
-        if float(new[t]) * float(h_sums[t]) < GONE * mass:
-            new[t] = 0
+        for u in range(t + 1):
+            K[row + u, r] = gram[t, u]
+        row += t + 1
+        K[row - 1, r] += l2
+        curvature, w, h_sum = np.float64(K[row - 1, r]), np.float64(W[i, t]), h_rows[r, t]
+        boxed[X, t, r] = w
+        boxed[GRADIENT, t, r] = np.float64(h_sum) - np.float64(g[r, t]) + l2 * w
+        if curvature > 0.0 and h_sum > 0:
+            boxed[INVERSE, t, r] = 1.0 / curvature
+            boxed[LOWEST, t, r] = SHRINK * w
+            boxed[HIGHEST, t, r] = max(GROW * w, SEED * mass / np.float64(h_sum))
+            size += curvature * w * w
+        else:
+            boxed[INVERSE, t, r] = 0
+            boxed[LOWEST, t, r] = w
+            boxed[HIGHEST, t, r] = w
+    return size
 
 
 @kernel
-def _start_row(A, v, mass, w, h_sums, l2, k, wh, wanted):  # type: ignore[no-untyped-def]
-    # a positive start where all is zero; returns the row's value
-    zero = w.dtype.type(0)
+def _clear(W, i):  # type: ignore[no-untyped-def]
+    for t in range(W.shape[1]):
+        W[i, t] = 0
+
+
+@kernel
+def _start_row(W, i, h_rows, r, mass, k):  # type: ignore[no-untyped-def]
+    # a positive start where all is zero
     active = 0
     idle = 0
     for t in range(k):
-        if not h_sums[t] > zero:
-            w[t] = zero
+        if not h_rows[r, t] > 0:
+            W[i, t] = 0
         else:
             active += 1
-            idle += w[t] == zero
-    if active == 0:
-        w[:] = zero
-    elif idle == active:
+            idle += W[i, t] == 0
+    if idle == active:
         for t in range(k):
-            if h_sums[t] > zero:
-                w[t] = mass / (active * float(h_sums[t]))
-    return _row_value(A, v, w, h_sums, l2, wh, wanted)
+            if h_rows[r, t] > 0:
+                W[i, t] = mass / (active * float(h_rows[r, t]))
 
 
 @kernel
-def _ratios(v, wh, q, s):  # type: ignore[no-untyped-def]
+def _ratios(v, a, wh, o, q, s, size):  # type: ignore[no-untyped-def]
     zero = wh.dtype.type(0)
-    for p in range(v.size):
-        q[p] = v[p] / wh[p] if wh[p] > zero else zero
-        s[p] = q[p] / wh[p] if wh[p] > zero else zero
+    for p in range(size):
+        fit = wh[o + p]
+        ratio = v[a + p] / fit
+        second = ratio / fit
+        q[a + p] = ratio if fit > zero else zero
+        s[a + p] = second if fit > zero else zero
+
+
+@kernel
+def _sums_of_h(h_rows, r, weights, a, A, o, size, l1, k):  # type: ignore[no-untyped-def]
+    # over the row's entries
+    for t in range(h_rows.shape[1]):
+        h_rows[r, t] = 0
+    add_rows(h_rows, r, weights, a, A, o, size)
+    for t in range(k):
+        h_rows[r, t] += l1 if h_rows[r, t] > 0 else 0.0
+
+
+@kernel
+def _divergence(v, weights, a, wh, o, logs, size):  # type: ignore[no-untyped-def]
+    # v log(v / wh) - v + wh of a row's nonzeros
+    tiny = np.finfo(np.float64).tiny
+    least = np.float64(np.finfo(wh.dtype).tiny)
+    for p in range(size):
+        fit = max(np.float64(wh[o + p]), least)
+        if weights.size:
+            fit *= np.float64(weights[a + p])
+        x = np.float64(v[a + p])
+        logs[p] = fit - x + x * log(max(x, tiny) / max(fit, tiny))
+
+
+@kernel
+def _from_lane(boxed, h_rows, r, mass, new):  # type: ignore[no-untyped-def]
+    for t in range(boxed.shape[1]):
+        gone = np.float64(boxed[X, t, r]) * np.float64(h_rows[r, t]) < GONE * mass
+        new[0, t] = 0 if gone else boxed[X, t, r]
+
+
+@kernel
+def _keep(W, i, new, wh, wh_new, o, size):  # type: ignore[no-untyped-def]
+    for t in range(W.shape[1]):
+        W[i, t] = new[0, t]
+    for p in range(o, o + size):
+        wh[p] = wh_new[p]
+
+
+@kernel
+def _kkt(W, i, h_rows, r, g, l2, k):  # type: ignore[no-untyped-def]
+    kkt = 0.0
+    for t in range(k):
+        x = float(W[i, t])
+        should = x * (float(h_rows[r, t]) + l2 * x)
+        if should > 0.0:
+            kkt += (should - x * float(g[r, t])) ** 2 / should
+    return kkt
+
+
+@kernel
+def _start_batch(  # type: ignore[no-untyped-def]
+    data, indptr, weights, W, first, last, A, wh, logs, ones, h_rows, l1, l2, k, newton, masked,
+    mass, value, going,
+):  # fmt: skip
+    for i in range(first, last):
+        r, a, o = i - first, indptr[i], indptr[i] - indptr[first]
+        size = indptr[i + 1] - a
+        _widened(data, a, size, logs)
+        mass[r] = sum_of(logs, size)
+        if masked and weights.size:
+            _sums_of_h(h_rows, r, weights, a, A, o, size, l1, k)
+        elif masked:
+            _sums_of_h(h_rows, r, ones, 0, A, o, size, l1, k)
+        if going[r] and mass[r] > 0.0:
+            _start_row(W, i, h_rows, r, mass[r], k)
+        elif going[r]:
+            _clear(W, i)
+            going[r] = False
+        dots(wh, A, o, size, W, i)
+        if newton and going[r]:
+            _logs(data, a, wh, o, size, logs)
+            value[r] = _linear(W, i, h_rows, r, l2) - sum_of(logs, size)
+
+
+@kernel
+def _model_batch(  # type: ignore[no-untyped-def]
+    data, indptr, W, first, last, A, wh, h_rows, l2, k, newton, q_all, s_all, g, gram,
+    mass, going, boxed, K, limit, still,
+):  # fmt: skip
+    # ratios and g of the rows that go on, and their models
+    for i in range(first, last):
+        r, a, o = i - first, indptr[i], indptr[i] - indptr[first]
+        size = indptr[i + 1] - a
+        still[r] = 0
+        if not going[r]:
+            continue
+        _ratios(data, a, wh, o, q_all, s_all, size)
+        _clear(g, r)
+        add_rows(g, r, q_all, a, A, o, size)
+        if newton:
+            for t in range(k):
+                _clear(gram, t)
+            add_gram(gram, s_all, a, A, o, size, k)
+            size = _model(W, i, g, h_rows, r, l2, gram, k, mass[r], boxed, K)
+            limit[r] = NEAR * size
+            still[r] = 1
+
+
+@kernel
+def _step_batch(  # type: ignore[no-untyped-def]
+    data, indptr, W, first, last, A, wh, wh_new, new, logs, h_rows, l2, k, tau, newton, g, mass,
+    value, going, boxed,
+):  # fmt: skip
+    # a step of the rows that go on; returns their number
+    eps = np.float64(np.finfo(W.dtype).eps)
+    taken = 0
+    for i in range(first, last):
+        r, a, o = i - first, indptr[i], indptr[i] - indptr[first]
+        size = indptr[i + 1] - a
+        if not going[r]:
+            continue
+        taken += 1
+        better = value[r]
+        if newton:
+            _from_lane(boxed, h_rows, r, mass[r], new)
+            dots(wh_new, A, o, size, new, 0)
+            _logs(data, a, wh_new, o, size, logs)
+            better = _linear(new, 0, h_rows, r, l2) - sum_of(logs, size)
+        if not (newton and better <= value[r]):
+            _em(W, i, g, h_rows, r, l2, new, k)
+            dots(wh_new, A, o, size, new, 0)
+            if newton:
+                _logs(data, a, wh_new, o, size, logs)
+                better = _linear(new, 0, h_rows, r, l2) - sum_of(logs, size)
+        going[r] = value[r] - better > tau * mass[r]
+        if better <= value[r] + eps * mass[r]:  # else rounding only: keep what there is
+            _keep(W, i, new, wh, wh_new, o, size)
+            value[r] = better
+    return taken
+
+
+@kernel
+def _finish_batch(  # type: ignore[no-untyped-def]
+    data, indptr, weights, W, first, last, A, wh, logs, h_rows, l2, k, q_all, s_all, g, of_rows
+):
+    # what the columns need, and divergences; returns kkt and the sum of w h
+    kkt = fitted = 0.0
+    for i in range(first, last):
+        r, a, o = i - first, indptr[i], indptr[i] - indptr[first]
+        size = indptr[i + 1] - a
+        _ratios(data, a, wh, o, q_all, s_all, size)
+        _clear(g, r)
+        add_rows(g, r, q_all, a, A, o, size)
+        kkt += _kkt(W, i, h_rows, r, g, l2, k)
+        _widened(wh, o, size, logs)
+        fitted += sum_of(logs, size)
+        _divergence(data, weights, a, wh, o, logs, size)
+        of_rows[i] = sum_of(logs, size)
+    return kkt, fitted
+
+
+@kernel
+def _widened(v, a, size, out):  # type: ignore[no-untyped-def]
+    for p in range(size):
+        out[p] = np.float64(v[a + p])
 
 
 @kernel
 def kl_rows(  # type: ignore[no-untyped-def]
-    data, indices, indptr, weights, W, Ht, h_all, l1, l2, k, steps, tau, newton, masked
-):
-    """Improve rows of W in place.
+    data, indices, indptr, weights, W, Ht, h_all, l1, l2, k, steps, tau, newton, masked,
+    q_all, s_all, of_rows,
+):  # fmt: skip
+    """Improve rows of W in place, and find what the columns need of every nonzero.
 
     Each row minimises ``sum_t h_sums_t w_t + l2/2 |w|^2 - sum_c v_c log (w h)_c``. A Newton step
     (bounded coordinate descent on the exact second-order model) is kept only if the row's
@@ -135,11 +304,15 @@ def kl_rows(  # type: ignore[no-untyped-def]
     l1, l2 : float
         Penalties.
     k, steps : int
-        Components; most inner steps.
+        Components; most inner steps, 0 to leave W as it is.
     newton : bool
         Else multiplicative steps only.
     masked : bool
         Sum H over the row's entries instead: others are unobserved.
+    q_all, s_all : (nnz,) arrays
+        Receive v / wh and v / wh^2 (0 where wh is) at the new W.
+    of_rows : (m,) float64 array
+        Receives the rows' sums of v log(v / wh) - v + wh over their nonzeros.
 
     Returns
     -------
@@ -148,71 +321,58 @@ def kl_rows(  # type: ignore[no-untyped-def]
     kkt : float
         Sum of (w h_sums + l2 w^2 - w g)^2 / (w h_sums + l2 w^2), w g being what each component
         explains of v.
+    fitted : float
+        Sum of wh over the nonzeros.
     """
-    kp = W.shape[1]
-    most = 1
-    for i in range(W.shape[0]):
+    m, kp = W.shape
+    most = BATCH
+    for i in range(m):
         most = max(most, indptr[i + 1] - indptr[i])
-    A_all = np.zeros((most, kp), W.dtype)
-    wh_all, wh_new = np.empty(most, W.dtype), np.empty(most, W.dtype)
-    q_all, s_all = np.empty(most, W.dtype), np.empty(most, W.dtype)
-    g, new, K = np.zeros(kp, W.dtype), np.zeros(kp, W.dtype), np.zeros((kp, kp), W.dtype)
-    gradient, h_sums = np.zeros(kp, np.float64), h_all.copy()
-    eps = float(np.finfo(W.dtype).eps)
-    taken = 0
-    kkt = 0.0
-    for i in range(W.shape[0]):
-        begin = indptr[i]
-        size = indptr[i + 1] - begin
-        w = W[i]
-        A, v, wh = A_all[:size], data[begin : begin + size], wh_all[:size]
-        q, s = q_all[:size], s_all[:size]
-        mass = 0.0
-        for p in range(size):
-            A[p] = Ht[indices[begin + p]]
-            mass += float(v[p])
-        if mass <= 0.0:
-            w[:] = 0
-            continue
-        if masked:
-            h_sums[:] = 0
-            for p in range(size):
-                if weights.size:
-                    for t in range(k):
-                        h_sums[t] += weights[begin + p] * A[p, t]
-                else:
-                    h_sums += A[p]
-            for t in range(k):
-                h_sums[t] += l1 if h_sums[t] > 0 else 0.0
-        value = _start_row(A, v, mass, w, h_sums, l2, k, wh, newton)
+    A, wh, wh_new = np.zeros((most, kp), W.dtype), np.empty(most, W.dtype), np.empty(most, W.dtype)
+    logs, ones = np.empty(most), np.ones(most if masked else 0, W.dtype)
+    g, h_rows, new = (
+        np.zeros((LANES, kp), W.dtype),
+        np.zeros((LANES, kp), W.dtype),
+        np.zeros((1, kp), W.dtype),
+    )
+    for r in range(LANES):
+        h_rows[r] = h_all
+    high = k if newton else 0
+    gram, boxed = np.zeros((kp, kp), W.dtype), np.zeros((BOXED, high, LANES), W.dtype)
+    K = np.zeros((high * (high + 1) // 2, LANES), W.dtype)
+    limit, still = np.zeros(LANES, W.dtype), np.zeros(LANES, W.dtype)
+    value, mass, going = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES, np.bool_)
+    taken = last = 0
+    kkt = fitted = 0.0
+    while last < m:
+        first, start = last, indptr[last]
+        while last < m and last < first + LANES and indptr[last + 1] - start <= most:
+            last += 1
+        gather(A, Ht, indices, start, indptr[last] - start)
+        still[:] = 0
+        going[:] = steps > 0
+        _start_batch(
+            data, indptr, weights, W, first, last, A, wh, logs, ones, h_rows, l1, l2, k, newton,
+            masked, mass, value, going,
+        )  # fmt: skip
         for _ in range(steps):
-            taken += 1
-            g[:] = 0
-            _ratios(v, wh, q, s)
-            add_rows(g, q, A, size)
-            better = value
+            if not going[: last - first].any():
+                break
+            _model_batch(
+                data, indptr, W, first, last, A, wh, h_rows, l2, k, newton, q_all, s_all, g, gram,
+                mass, going, boxed, K, limit, still,
+            )  # fmt: skip
             if newton:
-                K[:] = 0
-                add_gram(K, s, A, size, k)
-                _newton_step(w, g, h_sums, l2, K, new, gradient, k, mass)
-                better = _row_value(A, v, new, h_sums, l2, wh_new[:size], newton)
-            if not (newton and better <= value):
-                em_step(w, g, h_sums, l2, new, k)
-                better = _row_value(A, v, new, h_sums, l2, wh_new[:size], newton)
-            if better > value + eps * mass:  # rounding only: keep what there is
-                break
-            w[:] = new
-            wh[:] = wh_new[:size]
-            fall = value - better
-            value = better
-            if fall <= tau * mass:
-                break
-        g[:] = 0
-        _ratios(v, wh, q, s)
-        add_rows(g, q, A, size)
-        for t in range(k):
-            x = float(w[t])
-            should = x * (float(h_sums[t]) + l2 * x)
-            if should > 0.0:
-                kkt += (should - x * float(g[t])) ** 2 / should
-    return taken, kkt
+                descend(boxed, K, limit, still, SWEEPS)
+            taken += _step_batch(
+                data, indptr, W, first, last, A, wh, wh_new, new, logs, h_rows, l2, k, tau, newton,
+                g, mass, value, going, boxed,
+            )  # fmt: skip
+        found = _finish_batch(
+            data, indptr, weights, W, first, last, A, wh, logs, h_rows, l2, k, q_all, s_all, g,
+            of_rows,
+        )  # fmt: skip
+        fitted += found[1]
+        if steps > 0:
+            kkt += found[0]
+    return taken, kkt, fitted

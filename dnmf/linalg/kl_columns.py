@@ -5,171 +5,196 @@ from __future__ import annotations
 import numpy as np
 
 from dnmf.linalg.jit import kernel
-from dnmf.linalg.kl import HIGHEST, LOWEST, em_step
-from dnmf.linalg.tiles import add_gram, add_rows, dot
+from dnmf.linalg.kl import GROW, SHRINK
+from dnmf.linalg.lanes import BOXED, GRADIENT, HIGHEST, INVERSE, LOWEST, X, descend
+from dnmf.linalg.simd import LANES
+from dnmf.linalg.tiles import add_gram, add_rows, gather
 
 __all__ = ["kl_H", "kl_columns"]
 
 GATHER = 64
 SWEEPS = 100
+NEAR = 1e-8
 
 
 @kernel
 def kl_columns(  # type: ignore[no-untyped-def]
-    data, weights, starts, rows, places, W, Ht, k, curvature, masked, total, of_rows
+    ratios, seconds, weights, starts, rows, places, W, Ht, k, curvature, masked, total
 ):
-    """Add S and K of a tile to ``total`` (d, r); returns sums for the objective.
+    """Add S and K of a tile to ``total`` (d, r).
 
     Parameters
     ----------
-    data, weights : (nnz,) arrays
-        Entries times their weights, and these; empty where each weighs 1.
+    ratios, seconds : (nnz,) arrays
+        v / wh and v / wh^2 from `kl_rows`.
+    weights : (nnz,) array
+        Empty where each weighs 1.
     starts, rows, places
         From `column_order`.
     curvature : int
         0: only S; 1: S and the diagonal of K; 2: S and K packed by rows of its lower triangle.
     masked : bool
         Add the sums of W over each column's entries, as the last k of its sums.
-    of_rows : (m,) float64 array
-        Receives the rows' sums of v log(v / wh) - v + wh over their nonzeros.
-
-    Returns
-    -------
-    divergence, fitted : float
-        Sums over the nonzeros of v log(v / wh) - v + wh, and of wh.
     """
     kp = W.shape[1]
-    g = np.zeros(kp, W.dtype)
-    K = np.zeros((kp, kp), W.dtype)
-    present = np.zeros(kp, W.dtype)
-    A = np.zeros((GATHER, kp), W.dtype)
-    q = np.empty(GATHER, W.dtype)
-    m = np.ones(GATHER, W.dtype)
-    s = np.empty(GATHER, W.dtype)
-    tiny = np.finfo(W.dtype).tiny
-    divergence = 0.0
-    fitted = 0.0
+    sums = np.zeros((2, kp), W.dtype)
+    K, A = np.zeros((kp, kp), W.dtype), np.zeros((GATHER, kp), W.dtype)
+    q, s, m = np.empty(GATHER, W.dtype), np.empty(GATHER, W.dtype), np.ones(GATHER, W.dtype)
     for c in range(starts.size - 1):
         if starts[c] == starts[c + 1]:
             continue
-        h = Ht[c]
-        g[:] = 0
-        present[:] = 0
+        sums[:] = 0
         if curvature:
             K[:] = 0
-        for at in range(starts[c], starts[c + 1], GATHER):
-            size = min(GATHER, starts[c + 1] - at)
+        for begin in range(starts[c], starts[c + 1], GATHER):
+            size = min(GATHER, starts[c + 1] - begin)
+            gather(A, W, rows, begin, size)
             for p in range(size):
-                v = data[places[at + p]]
-                A[p] = W[rows[at + p]]
-                wh = dot(A[p], h)
-                fitted += np.float64(wh)
-                wh = max(wh, tiny)
-                weighed = np.float64(wh)
+                place = places[begin + p]
+                q[p] = ratios[place]
+                s[p] = seconds[place]
                 if weights.size:
-                    m[p] = weights[places[at + p]]
-                    weighed *= np.float64(m[p])
-                part = weighed - np.float64(v)
-                if v > 0:
-                    part += np.float64(v) * np.log(np.float64(v) / weighed)
-                divergence += part
-                of_rows[rows[at + p]] += part
-                q[p] = v / wh
-                s[p] = q[p] / wh
-            add_rows(g, q, A, size)
+                    m[p] = weights[place]
+            add_rows(sums, 0, q, 0, A, 0, size)
             if masked:
-                add_rows(present, m, A, size)
+                add_rows(sums, 1, m, 0, A, 0, size)
             if curvature == 2:
-                add_gram(K, s, A, size, k)
+                add_gram(K, s, 0, A, 0, size, k)
             elif curvature == 1:
-                for p in range(size):
-                    for t in range(k):
-                        K[t, t] += s[p] * A[p, t] * A[p, t]
-        sums = total[c]
-        if masked:
-            for t in range(k):
-                sums[total.shape[1] - k + t] += present[t]
-        at_K = k
-        for t in range(k):
-            sums[t] += h[t] * g[t]
-            if curvature == 1:
-                sums[k + t] += h[t] * h[t] * K[t, t]
-            elif curvature == 2:
-                for u in range(t + 1):
-                    sums[at_K] += h[t] * h[u] * K[t, u]
-                    at_K += 1
-    return divergence, fitted
+                _add_diagonal(K, s, A, size, k)
+        _add_column(total, Ht, c, sums, K, k, curvature, masked)
 
 
 @kernel
-def _model_column(h, first, w_sums, l2, S, K, e, gradient):  # type: ignore[no-untyped-def]
-    # minimise (D - S)'(e - 1) + 1/2 (e - 1)' K (e - 1) in the box; returns the model's decrease
-    k = h.size
+def _add_diagonal(K, s, A, size, k):  # type: ignore[no-untyped-def]
+    for p in range(size):
+        for t in range(k):
+            K[t, t] += s[p] * A[p, t] * A[p, t]
+
+
+@kernel
+def _add_column(total, Ht, c, sums, K, k, curvature, masked):  # type: ignore[no-untyped-def]
+    if masked:
+        for t in range(k):
+            total[c, total.shape[1] - k + t] += sums[1, t]
+    row = k
     for t in range(k):
-        e[t] = 1.0
-        gradient[t] = h[t] * (w_sums[t] + l2 * h[t]) - S[t]
+        h = Ht[c, t]
+        total[c, t] += h * sums[0, t]
+        if curvature == 1:
+            total[c, k + t] += h * h * K[t, t]
+        elif curvature == 2:
+            for u in range(t + 1):
+                total[c, row + u] += h * Ht[c, u] * K[t, u]
+            row += t + 1
+
+
+@kernel
+def _fill_K(K, wide, S, k, r, c):  # type: ignore[no-untyped-def]
+    # K of column c in lane r: its diagonal with off-diagonals r_t r_u / sum(r), r = S - diag K
+    everything = 0.0
+    for t in range(k):
+        everything += max(S[t, c] - wide[k + t, c], 0.0)
+    row = 0
+    for t in range(k):
+        for u in range(t):
+            rest = max(S[t, c] - wide[k + t, c], 0.0) * max(S[u, c] - wide[k + u, c], 0.0)
+            K[row + u, r] = rest / everything if everything > 0.0 else 0.0
+        K[row + t, r] = wide[k + t, c]
+        row += t + 1
+
+
+@kernel
+def _model(r, c, first, h, w_sums, l2, S, K, boxed):  # type: ignore[no-untyped-def]
+    # lane r: (D - S)'(e - 1) + 1/2 (e - 1)' K (e - 1) in the box; returns the trace of K
+    size = 0.0
+    for t in range(h.shape[0]):
+        diagonal = t * (t + 1) // 2 + t
+        x = h[t, c]
+        K[diagonal, r] += l2 * x * x
+        boxed[X, t, r] = 1.0
+        boxed[GRADIENT, t, r] = x * (w_sums[t, c] + l2 * x) - S[t, c]
+        moves = t >= first and K[diagonal, r] > 0.0
+        boxed[INVERSE, t, r] = 1.0 / K[diagonal, r] if moves else 0.0
+        boxed[LOWEST, t, r] = SHRINK if moves else 1.0
+        boxed[HIGHEST, t, r] = GROW if moves else 1.0
+        if moves:
+            size += K[diagonal, r]
+    return size
+
+
+@kernel
+def _bold_columns(wide, H, first, w_sums, l2, bold):  # type: ignore[no-untyped-def]
+    # bold receives H's columns at the lowest of their models in the box; returns the decrease
+    k, columns = H.shape
+    packed = k * (k + 1) // 2
+    K, boxed = np.zeros((packed, LANES)), np.zeros((BOXED, k, LANES))
+    before = np.zeros((k, LANES))
+    limit, still = np.zeros(LANES), np.zeros(LANES)
     decrease = 0.0
-    for _ in range(SWEEPS):
-        moved = 0.0
-        size = 0.0
-        for t in range(first, k):
-            curvature = K[t, t] + l2 * h[t] * h[t]
-            if not curvature > 0.0:
-                continue
-            x = min(max(e[t] - gradient[t] / curvature, LOWEST), HIGHEST)
-            delta = x - e[t]
-            size += curvature
-            if delta != 0.0:
-                decrease -= delta * (gradient[t] + 0.5 * curvature * delta)
-                e[t] = x
-                gradient[t] += l2 * h[t] * h[t] * delta
-                for u in range(k):
-                    gradient[u] += delta * K[t, u]
-                moved += curvature * delta * delta
-        if moved <= 1e-8 * size:
-            break
+    for begin in range(0, columns, LANES):
+        width = min(LANES, columns - begin)
+        still[:] = 0
+        for t in range(packed if wide.shape[0] == k + packed else 0):
+            for r in range(width):
+                K[t, r] = wide[k + t, begin + r]
+        for r in range(width):
+            if wide.shape[0] != k + packed:
+                _fill_K(K, wide, wide, k, r, begin + r)
+            limit[r] = NEAR * _model(r, begin + r, first, H, w_sums, l2, wide, K, boxed)
+            still[r] = 1
+        before[:] = boxed[GRADIENT]
+        descend(boxed, K, limit, still, SWEEPS)
+        for t in range(k):
+            for r in range(width):
+                step = boxed[X, t, r] - 1.0
+                bold[t, begin + r] = H[t, begin + r] * boxed[X, t, r]
+                decrease -= 0.5 * (before[t, r] + boxed[GRADIENT, t, r]) * step
     return decrease
 
 
 @kernel
-def _fill_K(k, S, K, wide):  # type: ignore[no-untyped-def]
-    # K of one column: packed, or its diagonal with off-diagonals r_t r_u / sum(r), r = S - diag K
-    if wide.size == k + k * (k + 1) // 2:
-        position = k
-        for t in range(k):
-            for u in range(t + 1):
-                K[t, u] = wide[position]
-                K[u, t] = wide[position]
-                position += 1
-        return
-    total = 0.0
-    for t in range(k):
-        total += max(S[t] - wide[k + t], 0.0)
-    for t in range(k):
-        for u in range(k):
-            rest = max(S[t] - wide[k + t], 0.0) * max(S[u] - wide[k + u], 0.0)
-            K[t, u] = rest / total if total > 0.0 else 0.0
-        K[t, t] = wide[k + t]
+def _rescale(bold, first, w_sums, columns):  # type: ignore[no-untyped-def]
+    for c in range(bold.shape[1]):
+        mass = 0.0
+        wanted = columns[c]
+        for t in range(bold.shape[0]):
+            if t < first:
+                wanted -= w_sums[t, c] * bold[t, c]
+            else:
+                mass += w_sums[t, c] * bold[t, c]
+        if mass > 0.0 and wanted > 0.0:
+            for t in range(first, bold.shape[0]):
+                bold[t, c] *= wanted / mass
 
 
 @kernel
-def kl_H(wide, Ht, first, w_all, l2, columns, rescale, em, bold):  # type: ignore[no-untyped-def]
+def _em(h, S, w_sum, l2):  # type: ignore[no-untyped-def]
+    if w_sum <= 0.0 and l2 <= 0.0:
+        return h
+    if l2 > 0.0:
+        return 2.0 * S / (w_sum + np.sqrt(w_sum * w_sum + 4.0 * l2 * S)) if S > 0.0 else 0.0
+    return S / w_sum
+
+
+@kernel
+def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, bold):  # type: ignore[no-untyped-def]
     """The multiplicative and the curvature step of a slab's columns.
 
     Parameters
     ----------
-    wide : (slab, r) float64 array
+    wide : (r, slab) float64 array
         S and, where r > k, K of each column.
-    Ht : (slab, k) float64 array
+    H : (k, slab) float64 array
     first : int
         Components before it are held.
-    w_all : (slab, k) float64 array
+    w_sums : (k, slab) float64 array
         Sums of the columns of W (over each column's entries), plus the l1 penalty.
     columns : (slab,) float64 array
         Sums of V's columns.
     rescale : bool
         Scale bold columns so that sum_t w_sums_t h_t is the column's sum.
-    em, bold : (slab, k) float64 arrays
+    em, bold : (k, slab) float64 arrays
         Receive the new columns.
 
     Returns
@@ -178,38 +203,26 @@ def kl_H(wide, Ht, first, w_all, l2, columns, rescale, em, bold):  # type: ignor
         The projected gradient in the metric of the multiplicative step; what that step lowers the
         objective by at least; what the curvature step lowers the second-order model by.
     """
-    k = Ht.shape[1]
-    K = np.zeros((k, k))
-    e, gradient = np.empty(k), np.empty(k)
-    kkt = 0.0
-    gain = 0.0
-    bold_gain = 0.0
-    for c in range(Ht.shape[0]):
-        h, S, w_sums = Ht[c], wide[c, :k], w_all[c]
-        em_step(h, S / np.where(h > 0.0, h, 1.0), w_sums, l2, em[c], k)
-        if columns[c] <= 0.0:  # nothing was seen, or nothing but zeros
-            em[c] = 0.0
-        em[c, :first] = h[:first]
-        for t in range(first, k):
-            should = h[t] * (w_sums[t] + l2 * h[t])
-            if should > 0.0:
-                kkt += (should - S[t]) ** 2 / should
-                x = em[c, t]
-                gain += w_sums[t] * (h[t] - x) + 0.5 * l2 * (h[t] * h[t] - x * x)
-                if S[t] > 0.0 and x > 0.0:
-                    gain += S[t] * np.log(x / h[t])
-        if wide.shape[1] == k:
-            continue
-        _fill_K(k, S, K, wide[c])
-        bold_gain += _model_column(h, first, w_sums, l2, S, K, e, gradient)
-        mass = 0.0
-        wanted = columns[c]
-        for t in range(k):
-            bold[c, t] = h[t] * e[t]
+    kkt = gain = bold_gain = 0.0
+    for t in range(H.shape[0]):
+        for c in range(H.shape[1]):
+            h, S, w_sum = H[t, c], wide[t, c], w_sums[t, c]
             if t < first:
-                wanted -= w_sums[t] * bold[c, t]
-            else:
-                mass += w_sums[t] * bold[c, t]
-        if rescale and mass > 0.0 and wanted > 0.0:
-            bold[c, first:] *= wanted / mass
+                em[t, c] = h
+                continue
+            # where h is 0, S is
+            x = _em(h, S if h > 0.0 else 0.0, w_sum, l2)
+            if columns[c] <= 0.0:  # nothing was seen, or nothing but zeros
+                x = 0.0
+            em[t, c] = x
+            should = h * (w_sum + l2 * h)
+            if should > 0.0:
+                kkt += (should - S) ** 2 / should
+                gain += w_sum * (h - x) + 0.5 * l2 * (h * h - x * x)
+                if S > 0.0 and x > 0.0:
+                    gain += S * np.log(x / h)
+    if wide.shape[0] > H.shape[0]:
+        bold_gain = _bold_columns(wide, H, first, w_sums, l2, bold)
+        if rescale:
+            _rescale(bold, first, w_sums, columns)
     return kkt, gain, bold_gain

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.linalg.jit import kernel
-from dnmf.linalg.tiles import add_gram, add_rows, dot
+from dnmf.linalg.tiles import add_gram, add_rows, dots, gather
 from dnmf.linalg.weighted import WeightedCSR
 
 __all__ = ["entry_weights", "masked_columns", "masked_rows", "observed_residual", "solve_columns"]
@@ -72,31 +72,33 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
     most = 1
     for i in range(W.shape[0]):
         most = max(most, indptr[i + 1] - indptr[i])
-    A_all, s, q = np.zeros((most, kp), W.dtype), np.ones(most, W.dtype), np.empty(most, W.dtype)
-    gram, c32 = np.zeros((kp, kp), W.dtype), np.zeros(kp, W.dtype)
+    A, s, q = np.zeros((most, kp), W.dtype), np.ones(most, W.dtype), np.empty(most, W.dtype)
+    gram, c32 = np.zeros((kp, kp), W.dtype), np.zeros((1, kp), W.dtype)
+    fits = np.empty(most, W.dtype)
     G, c, w, g = np.zeros((k, k)), np.zeros(k), np.zeros(k), np.zeros(k)
     taken = 0
     kkt = 0.0
     for i in range(W.shape[0]):
         begin = indptr[i]
         size = indptr[i + 1] - begin
-        A, v = A_all[:size], data[begin : begin + size]
+        v = data[begin : begin + size]
         sumsq = 0.0
         left = 0.0
+        gather(A, Ht, indices, begin, size)
+        dots(fits, A, 0, size, W, i)
         for p in range(size):
-            A[p] = Ht[indices[begin + p]]
             if weights.size:
                 s[p] = weights[begin + p]
             q[p] = s[p] * v[p]
             sumsq += np.float64(q[p]) * np.float64(v[p])
-            fit = np.float64(v[p]) - np.float64(dot(A[p], W[i]))
+            fit = np.float64(v[p]) - np.float64(fits[p])
             left += np.float64(s[p]) * fit * fit
         gram[:] = 0
         c32[:] = 0
-        add_gram(gram, s, A, size, k)
-        add_rows(c32, q, A, size)
+        add_gram(gram, s, 0, A, 0, size, k)
+        add_rows(c32, 0, q, 0, A, 0, size)
         for t in range(k):
-            c[t] = c32[t]
+            c[t] = c32[0, t]
             w[t] = W[i, t]
             for u in range(t + 1):
                 G[t, u] = gram[t, u]
@@ -108,8 +110,9 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
         for t in range(k):
             W[i, t] = w[t]
         left = 0.0
+        dots(fits, A, 0, size, W, i)
         for p in range(size):
-            fit = np.float64(v[p]) - np.float64(dot(A[p], W[i]))
+            fit = np.float64(v[p]) - np.float64(fits[p])
             left += np.float64(s[p]) * fit * fit
         of_rows[i] = left
     return taken, kkt
@@ -125,7 +128,8 @@ def masked_columns(data, weights, starts, rows, places, W, Ht, k, exact, total):
     kp = W.shape[1]
     A = np.zeros((GATHER, kp), W.dtype)
     q, s = np.empty(GATHER, W.dtype), np.ones(GATHER, W.dtype)
-    c, below, gram = np.zeros(kp, W.dtype), np.zeros(kp, W.dtype), np.zeros((kp, kp), W.dtype)
+    sums32, gram = np.zeros((2, kp), W.dtype), np.zeros((kp, kp), W.dtype)
+    c, below = sums32[0], sums32[1]
     fits, diagonal = np.empty(GATHER, W.dtype), np.zeros(kp, W.dtype)
     for column in range(starts.size - 1):
         if starts[column] == starts[column + 1]:
@@ -136,17 +140,18 @@ def masked_columns(data, weights, starts, rows, places, W, Ht, k, exact, total):
         gram[:] = 0
         for at in range(starts[column], starts[column + 1], GATHER):
             size = min(GATHER, starts[column + 1] - at)
+            gather(A, W, rows, at, size)
+            dots(fits, A, 0, size, Ht, column)
             for p in range(size):
-                A[p] = W[rows[at + p]]
                 if weights.size:
                     s[p] = weights[places[at + p]]
                 q[p] = s[p] * data[places[at + p]]
-                fits[p] = s[p] * dot(A[p], Ht[column])
-            add_rows(c, q, A, size)
+                fits[p] *= s[p]
+            add_rows(sums32, 0, q, 0, A, 0, size)
             if exact:
-                add_gram(gram, s, A, size, k)
+                add_gram(gram, s, 0, A, 0, size, k)
             else:
-                add_rows(below, fits, A, size)
+                add_rows(sums32, 1, fits, 0, A, 0, size)
                 for p in range(size):
                     for t in range(kp):
                         diagonal[t] += s[p] * A[p, t] * A[p, t]

@@ -1,23 +1,24 @@
 """What kernels on CSR tiles share: padded factors, order by columns, small sums.
 
-Factors are padded with zeros to a multiple of four components, so that inner loops have four
-accumulators in a fixed order: vector code without fast-math.
+Factors are padded with zeros to whole vectors of components, so that inner loops have no rest.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from dnmf.linalg.jit import fused_kernel, kernel
+from dnmf.linalg.jit import inlined, kernel
+from dnmf.linalg.simd import LANES, fma, load, splat_at, store, total
 
-__all__ = ["add_gram", "add_rows", "column_order", "dot", "packed_size", "padded"]
+__all__ = ["add_gram", "add_rows", "column_order", "dots", "gather", "packed_size", "padded"]
 
-PAD = 4
+TALL = 8
+"""Rows of a Gram matrix that are summed in registers at once; `_gram_tile` writes them out."""
 
 
 def padded(X: np.ndarray) -> np.ndarray:
-    """A C-contiguous copy of a (r, k) array with zero columns up to a multiple of four."""
-    wide = -(-X.shape[1] // PAD) * PAD
+    """A C-contiguous copy of a (r, k) array with zero columns up to whole vectors."""
+    wide = -(-X.shape[1] // LANES) * LANES
     out = np.zeros((X.shape[0], wide), X.dtype)
     out[:, : X.shape[1]] = X
     return out
@@ -28,51 +29,116 @@ def packed_size(k: int) -> int:
     return k * (k + 1) // 2
 
 
-@fused_kernel
-def dot(a, b):  # type: ignore[no-untyped-def]
-    # vectors for it: 10 times faster than four accumulators by hand
-    total = a[0] * b[0]
-    for t in range(1, a.size):
-        total += a[t] * b[t]
-    return total
+# Rows of A begin at ``o``, numbers that belong to them at their own place: slices of arrays would
+# be counted at every call, which takes as long as a row.
 
 
-@fused_kernel
-def add_rows(out, q, A, size):  # type: ignore[no-untyped-def]
-    # out += sum_p q_p A_p, four rows at a time
-    k = out.size
+@kernel
+def gather(A, X, rows, begin, size):  # type: ignore[no-untyped-def]
+    """Rows ``begin`` to ``begin + size`` of the list, of X, side by side in A."""
+    kp = X.shape[1]
+    for p in range(size):
+        row = np.int64(rows[begin + p]) * kp
+        for u in range(0, kp, LANES):
+            store(A, p * kp + u, load(X, row + u))
+
+
+@kernel
+def dots(out, A, o, size, W, i):  # type: ignore[no-untyped-def]
+    """Products of rows of A with row i of W, at ``o`` of ``out`` too."""
+    kp = A.shape[1]
+    for p in range(o, o + size):
+        x = load(A, p * kp) * load(W, i * kp)
+        for u in range(LANES, kp, LANES):
+            x = fma(load(A, p * kp + u), load(W, i * kp + u), x)
+        out[p] = total(x)
+
+
+@kernel
+def add_rows(out, r, q, a, A, o, size):  # type: ignore[no-untyped-def]
+    """Row r of ``out`` += sum_p q_p A_p, in four sums."""
+    kp = A.shape[1]
     whole = size - size % 4
-    for p in range(0, whole, 4):
-        a0, a1, a2, a3 = A[p], A[p + 1], A[p + 2], A[p + 3]
-        q0, q1, q2, q3 = q[p], q[p + 1], q[p + 2], q[p + 3]
-        for t in range(k):
-            out[t] += q0 * a0[t] + q1 * a1[t] + q2 * a2[t] + q3 * a3[t]
-    for p in range(whole, size):
-        a0, q0 = A[p], q[p]
-        for t in range(k):
-            out[t] += q0 * a0[t]
+    for u in range(0, kp, LANES):
+        x0 = load(out, r * kp + u)
+        x1 = x0 - x0
+        x2, x3 = x1, x1
+        for p in range(0, whole, 4):
+            b = (o + p) * kp + u
+            x0 = fma(splat_at(q, a + p), load(A, b), x0)
+            x1 = fma(splat_at(q, a + p + 1), load(A, b + kp), x1)
+            x2 = fma(splat_at(q, a + p + 2), load(A, b + 2 * kp), x2)
+            x3 = fma(splat_at(q, a + p + 3), load(A, b + 3 * kp), x3)
+        for p in range(whole, size):
+            x0 = fma(splat_at(q, a + p), load(A, (o + p) * kp + u), x0)
+        store(out, r * kp + u, (x0 + x1) + (x2 + x3))
 
 
-@fused_kernel
-def add_gram(K, s, A, size, k):  # type: ignore[no-untyped-def]
-    # K += sum_p s_p A_p' A_p: its lower triangle, row t up to a multiple of eight beyond t
-    kp = K.shape[1]
-    whole = size - size % 4
-    for p in range(0, whole, 4):
-        a0, a1, a2, a3 = A[p], A[p + 1], A[p + 2], A[p + 3]
-        s0, s1, s2, s3 = s[p], s[p + 1], s[p + 2], s[p + 3]
-        for t in range(k):
-            row = K[t]
-            c0, c1, c2, c3 = s0 * a0[t], s1 * a1[t], s2 * a2[t], s3 * a3[t]
-            for u in range(min(kp, (t // 8 + 1) * 8)):
-                row[u] += c0 * a0[u] + c1 * a1[u] + c2 * a2[u] + c3 * a3[u]
-    for p in range(whole, size):
-        a0 = A[p]
-        for t in range(k):
-            row = K[t]
-            c0 = s[p] * a0[t]
-            for u in range(min(kp, (t // 8 + 1) * 8)):
-                row[u] += c0 * a0[u]
+@kernel
+def add_gram(K, s, a, A, o, size, k):  # type: ignore[no-untyped-def]
+    """K += sum_p s_p A_p' A_p: its lower triangle, in tiles that reach beyond it."""
+    half = TALL // 2
+    for t in range(0, k, TALL):
+        wide = (t + half + LANES - 1) // (2 * LANES) * 2 * LANES if k - t <= half else 0
+        for u in range(0, wide, 2 * LANES):
+            _wide_tile(K, s, a, A, o, size, t, u)
+        for u in range(wide, t + (half if wide else TALL), LANES):
+            _gram_tile(K, s, a, A, o, size, t, u)
+
+
+@inlined
+def _gram_tile(K, s, a, A, o, size, t, u):  # type: ignore[no-untyped-def]
+    # TALL rows, one vector wide
+    kp = A.shape[1]
+    x, y = t * kp + u, (t + 4) * kp + u
+    k0, k1, k2, k3 = load(K, x), load(K, x + kp), load(K, x + 2 * kp), load(K, x + 3 * kp)
+    k4, k5, k6, k7 = load(K, y), load(K, y + kp), load(K, y + 2 * kp), load(K, y + 3 * kp)
+    for p in range(size):
+        b = (o + p) * kp
+        v = load(A, b + u) * splat_at(s, a + p)
+        b += t
+        k0 = fma(splat_at(A, b), v, k0)
+        k1 = fma(splat_at(A, b + 1), v, k1)
+        k2 = fma(splat_at(A, b + 2), v, k2)
+        k3 = fma(splat_at(A, b + 3), v, k3)
+        k4 = fma(splat_at(A, b + 4), v, k4)
+        k5 = fma(splat_at(A, b + 5), v, k5)
+        k6 = fma(splat_at(A, b + 6), v, k6)
+        k7 = fma(splat_at(A, b + 7), v, k7)
+    _store_four(K, x, kp, k0, k1, k2, k3)
+    _store_four(K, y, kp, k4, k5, k6, k7)
+
+
+@inlined
+def _wide_tile(K, s, a, A, o, size, t, u):  # type: ignore[no-untyped-def]
+    # half as tall, two vectors wide
+    kp = A.shape[1]
+    x, y = t * kp + u, t * kp + u + LANES
+    k0, k1, k2, k3 = load(K, x), load(K, x + kp), load(K, x + 2 * kp), load(K, x + 3 * kp)
+    k4, k5, k6, k7 = load(K, y), load(K, y + kp), load(K, y + 2 * kp), load(K, y + 3 * kp)
+    for p in range(size):
+        b = (o + p) * kp
+        scale = splat_at(s, a + p)
+        v, w = load(A, b + u) * scale, load(A, b + u + LANES) * scale
+        b += t
+        one = splat_at(A, b)
+        k0, k4 = fma(one, v, k0), fma(one, w, k4)
+        one = splat_at(A, b + 1)
+        k1, k5 = fma(one, v, k1), fma(one, w, k5)
+        one = splat_at(A, b + 2)
+        k2, k6 = fma(one, v, k2), fma(one, w, k6)
+        one = splat_at(A, b + 3)
+        k3, k7 = fma(one, v, k3), fma(one, w, k7)
+    _store_four(K, x, kp, k0, k1, k2, k3)
+    _store_four(K, y, kp, k4, k5, k6, k7)
+
+
+@inlined
+def _store_four(K, x, kp, k0, k1, k2, k3):  # type: ignore[no-untyped-def]
+    store(K, x, k0)
+    store(K, x + kp, k1)
+    store(K, x + 2 * kp, k2)
+    store(K, x + 3 * kp, k3)
 
 
 @kernel

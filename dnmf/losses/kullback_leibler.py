@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from dnmf.linalg.kl import kl_rows
+from dnmf.linalg.kl import BATCH, kl_rows
 from dnmf.linalg.kl_columns import kl_columns, kl_H
 from dnmf.linalg.masked import entry_weights
 from dnmf.linalg.products import gram, row_residual
+from dnmf.linalg.simd import LANES
 from dnmf.linalg.tiles import column_order, packed_size, padded
 from dnmf.linalg.weighted import WeightedCSR
 from dnmf.losses.base import (
@@ -92,8 +93,8 @@ class KullbackLeibler:
         return own + (packed_size(k) if 8 * d * packed_size(k) <= CURVATURE_BYTES else k)
 
     def scratch_bytes(self, k: int, d: int) -> int:
-        """See `Loss.scratch_bytes`: a tile's nonzeros with their order, H' of one row's."""
-        return 40 * max(TILE_ENTRIES, d) + 8 * (k + 8) * d + 8 * d
+        """See `Loss.scratch_bytes`: a tile's nonzeros, their order and ratios; H' of a batch's."""
+        return 56 * max(TILE_ENTRIES, d) + 8 * (k + LANES) * (BATCH + d) + 8 * (LANES + 1) * d
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
         """See `Loss.size`: the sum of V."""
@@ -116,13 +117,13 @@ class KullbackLeibler:
         k = W.shape[1]
         steps = 1 if self.classic else W_STEPS if W.any() else COLD_STEPS
         steps = PATIENT_STEPS if self.patient else steps
-        Wp = padded(W)
         part = SmallStats(np.zeros((k, k)))
         of_rows = np.empty(W.shape[0])
         for a, tile in tiles(V):
             b = a + tile.shape[0]
-            self._tile(tile, Wp[a:b], factor, part, total, of_rows[a:b], steps, tau)
-        W[:] = Wp[:, :k]
+            Wp = padded(W[a:b])
+            self._tile(tile, Wp, factor, part, total, of_rows[a:b], steps, tau)
+            W[a:b] = Wp[:, :k]
         self._finish(part, W)
         part.candidates = worst_row(self.residual_of, V, start, W, factor.H, of_rows, small)
         part.residual = small.residual = None
@@ -148,41 +149,21 @@ class KullbackLeibler:
         h_sums[:k][factor.sums == 0] = 0
         weights = entry_weights(tile) if self.masked else np.zeros(0, W.dtype)
         data = tile.data * weights if weights.size else tile.data
-        parts = data, tile.indices, tile.indptr, weights
+        entries = data, tile.indices, tile.indptr, weights
+        penalties = self.penalties.l1_W, self.penalties.l2_W
         limit = 0.0 if self.classic else tau * tau * 0.1
-        taken, kkt = 0, 0.0
-        if not self.still:
-            taken, kkt = kl_rows(
-                *parts,
-                W,
-                factor.Ht,
-                h_sums,
-                self.penalties.l1_W,
-                self.penalties.l2_W,
-                k,
-                steps,
-                limit,
-                not self.classic,
-                self.masked,
-            )
+        inner = 0 if self.still else steps, limit, not self.classic, self.masked
+        seen = np.empty_like(data), np.empty_like(data)
+        taken, kkt, fitted = kl_rows(
+            *entries, W, factor.Ht, h_sums, *penalties, k, *inner, *seen, of_rows
+        )
+        found = float(of_rows.sum())
         rows_of_K = total.shape[1] - k - (k if self.masked else 0)
         curvature = 0 if rows_of_K <= 0 else 2 if rows_of_K == packed_size(k) else 1
-        starts, of, places = column_order(tile.indices, tile.indptr, 0, m, tile.shape[1])
-        of_rows[:] = 0
-        found, fitted = kl_columns(
-            data,
-            weights,
-            starts,
-            of,
-            places,
-            W,
-            factor.Ht,
-            k,
-            curvature,
-            self.masked,
-            total,
-            of_rows,
-        )
+        if total.shape[1]:
+            starts, of, places = column_order(tile.indices, tile.indptr, 0, m, tile.shape[1])
+            order = starts, of, places
+            kl_columns(*seen, weights, *order, W, factor.Ht, k, curvature, self.masked, total)
         part.divergence += found
         if not self.masked:  # what W H has where V has nothing
             everything = W[:, :k].astype(np.float64) @ factor.sums
@@ -223,32 +204,30 @@ class KullbackLeibler:
         """See `Loss.update_H`: the multiplicative step, and the one with curvature as bold."""
         assert isinstance(stats.sums, np.ndarray)
         k = H.shape[0]
-        old = np.ascontiguousarray(H.T, np.float64)
-        by_columns = np.ascontiguousarray(wide.T)
+        old = np.ascontiguousarray(H, np.float64)
         em, bold = np.zeros_like(old), np.zeros_like(old)
         l2 = self.penalties.l2_H
-        w_sums = np.tile(stats.sums, (H.shape[1], 1))
+        w_sums = np.repeat(stats.sums[:, None], H.shape[1], axis=1)
         if self.masked:
-            w_sums, by_columns = by_columns[:, -k:].copy(), by_columns[:, :-k].copy()
+            wide, w_sums = wide[:-k], wide[-k:].copy()
         w_sums += self.penalties.l1_H
-        given = by_columns, old, self.fixed, w_sums
+        given = np.ascontiguousarray(wide), old, self.fixed, w_sums
         kkt, gain, bold_gain = kl_H(*given, l2, columns[0], l2 == 0, em, bold)
-        share = stats.sums * old.sum(axis=0)
-        new = np.ascontiguousarray(em.T, H.dtype)
-        if by_columns.shape[1] == k:
+        share = stats.sums * old.sum(axis=1)
+        new = em.astype(H.dtype)
+        if wide.shape[0] == k:
             return HStep(new, kkt, gain, share)
-        leap = np.ascontiguousarray(bold.T, H.dtype)
-        return HStep(new, kkt, gain, share, leap, bold_gain)
+        return HStep(new, kkt, gain, share, bold.astype(H.dtype), bold_gain)
 
     def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
         """See `Loss.solve`."""
         patient = type(self)(self.penalties)
         patient.patient = True
-        k, d = factor.H.shape
+        k = factor.H.shape[0]
         W = np.zeros((V.shape[0], k), factor.H.dtype)
         small, _ = patient.empty(k, 0, W.dtype, False)
-        scratch = np.zeros((d, 2 * k if self.masked else k), W.dtype)
-        patient.update_block(V, 0, W, factor, rows, (small, scratch), tau=0.0, residual=False)
+        none = np.zeros((0, 0), W.dtype)
+        patient.update_block(V, 0, W, factor, rows, (small, none), tau=0.0, residual=False)
         return W, patient.divergence(small, 0.0, factor)
 
     def from_sample(

@@ -16,6 +16,7 @@ from dnmf.linalg.masked import (
     solve_columns,
 )
 from dnmf.linalg.products import gram
+from dnmf.linalg.simd import LANES
 from dnmf.linalg.tiles import column_order, packed_size, padded
 from dnmf.losses.base import (
     NO_PENALTIES,
@@ -78,7 +79,7 @@ class MaskedFrobenius(Frobenius):
 
     def scratch_bytes(self, k: int, d: int) -> int:
         """See `Loss.scratch_bytes`."""
-        return 40 * max(TILE_ENTRIES, d) + 8 * (k + 8) * d + 8 * d
+        return 40 * max(TILE_ENTRIES, d) + 8 * (k + LANES) * d + 8 * (LANES + 1) * d
 
     def update_block(
         self,
@@ -97,22 +98,23 @@ class MaskedFrobenius(Frobenius):
         k, d = W.shape[1], factor.H.shape[1]
         part = SmallStats(np.zeros((k, k)))
         of_rows = np.empty(W.shape[0])
-        Wp, penalties = padded(W), self.penalties
+        penalties = self.penalties
         assert factor.Ht is not None
         exact = total.shape[1] == k + packed_size(k)
         for a, tile in tiles(V):
             b = a + tile.shape[0]
+            Wp = padded(W[a:b])
             weights = entry_weights(tile)
             csr = tile.data, tile.indices, tile.indptr, weights
             limits = penalties.l1_W, penalties.l2_W, k, tau * tau, self.sweeps
-            taken, kkt = masked_rows(*csr, Wp[a:b], factor.Ht, *limits, of_rows[a:b])
+            taken, kkt = masked_rows(*csr, Wp, factor.Ht, *limits, of_rows[a:b])
             part.sweeps += taken
             part.kkt += kkt
+            W[a:b] = Wp[:, :k]
             if total.shape[1]:
                 starts, of, places = column_order(tile.indices, tile.indptr, 0, b - a, d)
                 parts = tile.data, weights, starts, of, places
-                masked_columns(*parts, Wp[a:b], factor.Ht, k, exact, total)
-        W[:] = Wp[:, :k]
+                masked_columns(*parts, Wp, factor.Ht, k, exact, total)
         part.WtW = gram(W)
         sums = W.sum(axis=0, dtype=np.float64)
         part.sums, part.total, part.sumsq = sums, float(sums.sum()), float(np.trace(part.WtW))
