@@ -14,7 +14,7 @@ from dnmf.linalg.logs import log, sum_of
 from dnmf.linalg.simd import LANES
 from dnmf.linalg.tiles import add_gram, add_rows, dots, gather
 
-__all__ = ["BATCH", "GROW", "SHRINK", "kl_rows"]
+__all__ = ["GROW", "SHRINK", "kl_rows"]
 
 SHRINK = 0.01
 GROW = 20.0
@@ -22,8 +22,6 @@ SEED = 1e-3
 GONE = 1e-12
 SWEEPS = 30
 NEAR = 1e-4
-BATCH = 4096
-"""Nonzeros of a batch; one row may have more."""
 
 
 # Of row i, lane r: its entries begin at ``a`` of the tile, at ``o`` of the batch.
@@ -280,7 +278,7 @@ def _widened(v, a, size, out):  # type: ignore[no-untyped-def]
 @kernel
 def kl_rows(  # type: ignore[no-untyped-def]
     data, indices, indptr, weights, W, Ht, h_all, l1, l2, k, steps, tau, newton, masked,
-    q_all, s_all, of_rows,
+    batch, q_all, s_all, of_rows,
 ):  # fmt: skip
     """Improve rows of W in place, and find what the columns need of every nonzero.
 
@@ -309,6 +307,8 @@ def kl_rows(  # type: ignore[no-untyped-def]
         Else multiplicative steps only.
     masked : bool
         Sum H over the row's entries instead: others are unobserved.
+    batch : int
+        Most nonzeros of rows that are side by side; one row may have more.
     q_all, s_all : (nnz,) arrays
         Receive v / wh and v / wh^2 (0 where wh is) at the new W.
     of_rows : (m,) float64 array
@@ -325,7 +325,7 @@ def kl_rows(  # type: ignore[no-untyped-def]
         Sum of wh over the nonzeros.
     """
     m, kp = W.shape
-    most = BATCH
+    most = min(batch, indptr[m] - indptr[0])
     for i in range(m):
         most = max(most, indptr[i + 1] - indptr[i])
     A, wh, wh_new = np.zeros((most, kp), W.dtype), np.empty(most, W.dtype), np.empty(most, W.dtype)

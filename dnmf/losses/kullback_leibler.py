@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from dnmf.linalg.kl import BATCH, kl_rows
+from dnmf.linalg.kl import kl_rows
 from dnmf.linalg.kl_columns import kl_columns, kl_H
 from dnmf.linalg.masked import entry_weights
 from dnmf.linalg.products import gram, row_residual
@@ -29,6 +29,9 @@ from dnmf.losses.base import (
 __all__ = ["KullbackLeibler", "tiles"]
 
 TILE_ENTRIES = 1 << 20
+BATCH = 1 << 11
+"""Entries whose rows of H' are side by side, in a processor's second cache."""
+
 CURVATURE_BYTES = 256 << 20
 """K as a whole up to this size (in float64), above it only its diagonal."""
 
@@ -152,7 +155,7 @@ class KullbackLeibler:
         entries = data, tile.indices, tile.indptr, weights
         penalties = self.penalties.l1_W, self.penalties.l2_W
         limit = 0.0 if self.classic else tau * tau * 0.1
-        inner = 0 if self.still else steps, limit, not self.classic, self.masked
+        inner = 0 if self.still else steps, limit, not self.classic, self.masked, BATCH
         seen = np.empty_like(data), np.empty_like(data)
         taken, kkt, fitted = kl_rows(
             *entries, W, factor.Ht, h_sums, *penalties, k, *inner, *seen, of_rows

@@ -39,6 +39,7 @@ def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """As large in proportion to these data as they are to what is out of core."""
     for module in (kullback_leibler, masked, beta):
         monkeypatch.setattr(module, "TILE_ENTRIES", 1 << 12)
+    monkeypatch.setattr(kullback_leibler, "BATCH", 1 << 8)
 
 
 def stored(folder: Path, name: str, array: np.ndarray, rows: int) -> tuple[Source, CountingStore]:
