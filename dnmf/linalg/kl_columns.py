@@ -7,6 +7,7 @@ import numpy as np
 from dnmf.linalg.jit import kernel
 from dnmf.linalg.kl import GROW, SHRINK
 from dnmf.linalg.lanes import BOXED, GRADIENT, HIGHEST, INVERSE, LOWEST, X, descend
+from dnmf.linalg.logs import log
 from dnmf.linalg.simd import LANES
 from dnmf.linalg.tiles import add_gram, add_rows, gather
 
@@ -14,7 +15,7 @@ __all__ = ["kl_H", "kl_columns"]
 
 GATHER = 64
 SWEEPS = 100
-NEAR = 1e-8
+NEAR = 1e-6
 
 
 @kernel
@@ -204,6 +205,7 @@ def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, bold):  # type: ignor
         objective by at least; what the curvature step lowers the second-order model by.
     """
     kkt = gain = bold_gain = 0.0
+    tiny = np.finfo(np.float64).tiny
     for t in range(H.shape[0]):
         for c in range(H.shape[1]):
             h, S, w_sum = H[t, c], wide[t, c], w_sums[t, c]
@@ -220,7 +222,7 @@ def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, bold):  # type: ignor
                 kkt += (should - S) ** 2 / should
                 gain += w_sum * (h - x) + 0.5 * l2 * (h * h - x * x)
                 if S > 0.0 and x > 0.0:
-                    gain += S * np.log(x / h)
+                    gain += S * log(max(x / h, tiny))
     if wide.shape[0] > H.shape[0]:
         bold_gain = _bold_columns(wide, H, first, w_sums, l2, bold)
         if rescale:
