@@ -160,6 +160,7 @@ def test_a_worker_stays_below_what_the_plan_predicts(tmp_path, name, sample, rec
     ratio = found["need"] / found["peak"]
     above = (found["need"] - found["baseline"]) / (found["peak"] - found["before"])
     text = f"{name}, sample {sample}: predicted/measured {ratio:.2f}, above imports {above:.2f}"
+    text += f", imports {found['before'] / MIB:.0f} MiB of {found['baseline'] / MIB:.0f}"
     record_property("memory", text)
     assert found["peak"] <= found["need"], text
     assert ratio <= 1.5, text
