@@ -70,7 +70,7 @@ def sources(folder: Path, kind: str) -> tuple[Source, list[CountingStore], dict[
         return source, [store], {}
     V[lost] = 0
     write_compressed(folder / "V.zarr", sp.csr_array(V), 20_000)
-    return open_source(folder / "V.zarr"), [], {"missing": "zeros"}
+    return open_source(folder / "V.zarr"), [], {"missing": "zeros"} if kind == "zeros" else {}
 
 
 SHORT = [("kullback-leibler", "nan"), ("frobenius", "weights")]
@@ -82,6 +82,8 @@ LONG = [
     ("kullback-leibler", "zeros"),
     ("frobenius", "nan"),
     ("kullback-leibler", "weights"),
+    ("kullback-leibler", "sparse"),
+    (0.5, "sparse"),
 ]
 
 
