@@ -14,10 +14,10 @@ import numpy as np
 
 from dnmf.linalg.jit import inlined, kernel
 
-__all__ = ["LANES", "RowSolution", "cold_start", "solve_rows"]
+__all__ = ["ABREAST", "RowSolution", "cold_start", "solve_rows"]
 
 
-LANES = 128
+ABREAST = 128
 """Rows side by side: many enough to hide what a loop costs, few enough for the fastest cache."""
 
 VECTOR = 16
@@ -126,17 +126,17 @@ def solve_rows(
 
 @kernel
 def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual):  # type: ignore[no-untyped-def]
-    # LANES rows side by side: as vectors, the same operations on each row in the same order as
+    # ABREAST rows side by side: as vectors, the same operations on each row in the same order as
     # row by row. The last row takes the lane of one that is done.
     m, k = W.shape
     diagonal, inverse, padded = _padded(G)
-    w, c, g, d = _lanes(padded), _lanes(padded), _lanes(padded), _lanes(padded[:TOGETHER])
-    moved, fallen, left = np.empty(LANES), np.empty(LANES), np.empty(LANES)
-    row = np.empty(LANES, np.int64)
+    w, c, g, d = _abreast(padded), _abreast(padded), _abreast(padded), _abreast(padded[:TOGETHER])
+    moved, fallen, left = np.empty(ABREAST), np.empty(ABREAST), np.empty(ABREAST)
+    row = np.empty(ABREAST, np.int64)
     cross = total = sumsq = start_kkt = kkt = gain = 0.0
     sweeps = 0
-    for first in range(0, m, LANES):
-        active = min(LANES, m - first)
+    for first in range(0, m, ABREAST):
+        active = min(ABREAST, m - first)
         _load(W, C, inverse, first, active, w, c, row)
         _start_gradient(w, c, g, d, padded, l1)
         start_kkt += _kkt(w, g, inverse, diagonal, active)
@@ -182,8 +182,8 @@ def _padded(G):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _lanes(like):  # type: ignore[no-untyped-def]
-    return np.zeros((like.shape[0], LANES), like.dtype)
+def _abreast(like):  # type: ignore[no-untyped-def]
+    return np.zeros((like.shape[0], ABREAST), like.dtype)
 
 
 @inlined
@@ -202,11 +202,11 @@ def _load(W, C, inverse, first, active, w, c, row):  # type: ignore[no-untyped-d
 @inlined
 def _start_gradient(w, c, g, d, G, l1):  # type: ignore[no-untyped-def]
     for t in range(g.shape[0]):
-        for r in range(LANES):
+        for r in range(ABREAST):
             g[t, r] = l1 - c[t, r]
     for j in range(0, g.shape[0], TOGETHER):
         d[:] = w[j : j + TOGETHER]
-        _add_group(g, d, G, j, 0, g.shape[0], LANES)
+        _add_group(g, d, G, j, 0, g.shape[0], ABREAST)
 
 
 @inlined

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.linalg.hals import LANES, cold_start, solve_rows
+from dnmf.linalg.hals import ABREAST, cold_start, solve_rows
 from dnmf.linalg.products import (
     TILE_ENTRIES,
     add_WtV,
@@ -82,7 +82,7 @@ class Frobenius:
 
         V H' and W are counted by whoever plans.
         """
-        return 8 * max(TILE_ENTRIES, d, k * (3 * LANES + k))
+        return 8 * max(TILE_ENTRIES, d, k * (3 * ABREAST + k))
 
     def update_block(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from dnmf.errors import DnmfError, RunError
-from dnmf.runs.places import PlacedChunks
+from dnmf.runs.places import placed
 from dnmf.runs.result import Result
 
 __all__ = ["FinishedArray", "described", "open_finished", "seal"]
@@ -92,7 +92,7 @@ def open_finished(where: str, group: str, attributes: Mapping[str, Any]) -> Resu
         if "chunks" in attributes:  # a result of an earlier version does not say where they belong
             inside = f"{group}/" if group else ""
             endings = {f"{inside}{name}": ends for name, ends in attributes["chunks"].items()}
-            node = zarr.open_group(PlacedChunks(node.store, endings), path=group, mode="r")
+            node = zarr.open_group(placed(node.store, endings), path=group, mode="r")
         arrays = {name: _array(node, name, what) for name, what in attributes["arrays"].items()}
         columns = {name: arrays[name][:].tolist() for name in attributes["history_columns"]}
         columns_of_rows = zip(*columns.values(), strict=True)

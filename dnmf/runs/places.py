@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from zarr.abc.store import Store
-from zarr.storage import WrapperStore
+from zarr.storage import LocalStore, WrapperStore
 
-__all__ = ["PlacedChunks", "chunk_name", "ending"]
+__all__ = ["chunk_name", "ending", "placed"]
 
 LENGTH = 4
 """Bytes of the checksum."""
@@ -31,37 +32,79 @@ def ending(path: str) -> str:
         return file.read().hex()
 
 
-class PlacedChunks(WrapperStore[Store]):
-    """A store in which chunks must end as they did when they were written.
+class Endings:
+    """How the chunks of a store's arrays must end.
 
     Parameters
     ----------
-    store : zarr.abc.store.Store
     endings : dict of str to list of str
         By path of an array (``"W"``, ``"models/3/H"``) those of its chunks, in order.
     """
 
-    def __init__(self, store: Store, endings: Mapping[str, Sequence[str]]) -> None:
-        super().__init__(store)
-        self._endings = {
+    def __init__(self, endings: Mapping[str, Sequence[str]]) -> None:
+        self._of_keys = {
             f"{path}/{chunk_name(path.rsplit('/', 1)[-1] == 'H', index)}": digits
             for path, of_chunks in endings.items()
             for index, digits in enumerate(of_chunks)
         }
 
+    def checked(self, key: str, found: Any, byte_range: Any) -> Any:
+        """What was found under a key; a chunk's bytes must be those that were written there."""
+        expected = self._of_keys.get(key)
+        if found is None or expected is None or byte_range is not None:
+            return found
+        if found[-LENGTH:].to_bytes().hex() != expected:
+            raise ValueError(f"chunk {key} is not the one that was written there")
+        return found
+
+
+def placed(store: Store, endings: Mapping[str, Sequence[str]]) -> Store:
+    """The same store, read-only, in which chunks are compared with how they must end."""
+    if type(store) is LocalStore:
+        return PlacedFolder(store.root, endings=Endings(endings))
+    return PlacedChunks(store, Endings(endings))
+
+
+class PlacedFolder(LocalStore):
+    """A folder, which whoever is given its arrays may open by its path too."""
+
+    is_folder: ClassVar[bool] = True
+
+    def __init__(
+        self, root: Path | str, *, read_only: bool = True, endings: Endings | None = None
+    ) -> None:
+        super().__init__(root, read_only=read_only)
+        self._endings = endings or Endings({})
+
+    def with_read_only(self, read_only: bool = False) -> PlacedFolder:
+        """The same folder and chunks."""
+        return PlacedFolder(self.root, read_only=read_only, endings=self._endings)
+
+    async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+        """See `Endings.checked`."""
+        found = await super().get(key, prototype, byte_range)
+        return self._endings.checked(key, found, byte_range)
+
+    def get_sync(self, key: str, *, prototype: Any = None, byte_range: Any = None) -> Any:
+        """See `Endings.checked`."""
+        found = super().get_sync(key, prototype=prototype, byte_range=byte_range)
+        return self._endings.checked(key, found, byte_range)
+
+
+class PlacedChunks(WrapperStore[Store]):
+    """Any other store."""
+
+    def __init__(self, store: Store, endings: Endings) -> None:
+        super().__init__(store)
+        self._endings = endings
+
     def __str__(self) -> str:
         return str(self._store)
 
     def _with_store(self, store: Store) -> PlacedChunks:
-        same = PlacedChunks(store, {})
-        same._endings = self._endings
-        return same
+        return PlacedChunks(store, self._endings)
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-        value = await self._store.get(key, prototype, byte_range)
-        expected = self._endings.get(key)
-        if value is None or expected is None or byte_range is not None:
-            return value
-        if value[-LENGTH:].to_bytes().hex() != expected:
-            raise ValueError(f"chunk {key} is not the one that was written there")
-        return value
+        """See `Endings.checked`."""
+        found = await self._store.get(key, prototype, byte_range)
+        return self._endings.checked(key, found, byte_range)

@@ -129,6 +129,8 @@ def location_of(node: Node) -> Location:
             raise InputError(
                 f"{node.store} cannot be opened read-only; open it so first"
             ) from error
+    if isinstance(store, LocalStore) and getattr(store, "is_folder", False):
+        store = LocalStore(store.root, read_only=True)  # a result's, which others open by its path
     if type(store) is LocalStore:
         url = os.path.join(os.path.abspath(store.root), node.path).rstrip("/")
         return Location(store, node.path, url, True)

@@ -15,12 +15,15 @@ import pytest
 import xarray
 import zarr
 
+import dnmf
 from dnmf.errors import RunError
+from dnmf.interop import as_source
 from dnmf.runs.finished import seal
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import examine, published_attributes
 from dnmf.runs.published import create_arrays, finish, write_H, write_W
 from dnmf.runs.result import Result
+from dnmf.sources import from_spec
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 
@@ -279,3 +282,11 @@ def test_killed_while_publishing(path, tmp_path, point, match, kind):
     with xarray.open_zarr(path) as found:
         np.testing.assert_array_equal(found.W, np.ones((4, 2)))
         np.testing.assert_array_equal(found.H, np.ones((2, 3)))
+
+
+def test_factors_of_a_result_are_sources_that_workers_can_open(tmp_path):
+    fit = dnmf.fit(np.random.default_rng(0).random((40, 12)), 3, out=tmp_path / "fit.zarr")
+    source = as_source(fit.W)
+    assert source.persistent
+    again = np.concatenate(list(from_spec(source.spec()).read_blocks([0, 40])))
+    assert np.array_equal(again, fit.W[:])
