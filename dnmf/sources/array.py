@@ -160,6 +160,7 @@ class SparseSource:
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
         width = index_dtype(self.shape[1]).itemsize
         cost = RowCost(per_row=width, per_nonzero=itemsize + width)
+        block_size = cost.even(self.shape[0], int(self._indptr[-1]), block_size)
         return cut_by_cost([self._indptr], cost, block_size, max_rows)[0]
 
     def block_bytes(self, start: int, stop: int) -> int:

@@ -11,6 +11,9 @@ from dnmf.errors import MemoryPlanError
 
 __all__ = ["MOST_BLOCKS", "RowCost", "cut_by_cost", "cut_evenly"]
 
+FEW_BLOCKS, MANY_ROWS = 64, 200
+"""Up to so many blocks of at least so many rows are cut evenly."""
+
 MOST_BLOCKS = 2_000_000
 """More are refused: the plan lists them, and every pass goes over each of them."""
 
@@ -18,7 +21,7 @@ MOST_BLOCKS = 2_000_000
 def cut_evenly(
     n: int, row_bytes: int, block_size: int, max_rows: int, units: list[int]
 ) -> np.ndarray:
-    """Blocks of equally many rows, the last one perhaps fewer.
+    """Blocks of equally many rows, the last one perhaps fewer; as few as fit.
 
     Parameters
     ----------
@@ -42,8 +45,10 @@ def cut_evenly(
     most = min(block_size // row_bytes, max_rows)
     unit = next((unit for unit in units if unit <= most), units[-1])
     rows = max(unit, most // unit * unit)
-    if -(-n // rows) > MOST_BLOCKS:
-        raise _too_many(n, -(-n // rows))
+    blocks = -(-n // rows)
+    if blocks > MOST_BLOCKS:
+        raise _too_many(n, blocks)
+    rows = -(-n // (blocks * unit)) * unit  # no remainder that leaves a worker idle
     return np.append(np.arange(0, n, rows, dtype=np.int64), np.int64(n))
 
 
@@ -53,6 +58,18 @@ class RowCost:
 
     per_row: int
     per_nonzero: int
+
+    def even(self, rows: int, nonzeros: int, block_size: int) -> int:
+        """Bytes of a block, so that as many blocks as are needed weigh about the same.
+
+        A little more than the mean, as blocks end with whole rows. Where blocks are many, a small
+        last one does not matter, and where they have few rows, as many fit as fit.
+        """
+        total = max(1, rows * self.per_row + nonzeros * self.per_nonzero)
+        blocks = -(-total // block_size)
+        if blocks > FEW_BLOCKS or rows < MANY_ROWS * blocks:
+            return block_size
+        return min(block_size, -(-total // blocks) + total // (50 * blocks))
 
 
 def cut_by_cost(

@@ -97,6 +97,7 @@ class NpyCsr:
         """See `Source.block_starts`."""
         itemsize = max(itemsize, self._cost().per_nonzero - self._index_bytes)
         cost = RowCost(8, itemsize + self._index_bytes)
+        block_size = cost.even(self.shape[0], self.nonzeros, block_size)
         return cut_by_cost(self._stretches(), cost, block_size, max_rows)[0]
 
     def block_bytes(self, start: int, stop: int) -> int:

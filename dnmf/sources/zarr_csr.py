@@ -66,6 +66,7 @@ class ZarrCSR:
         """See `Source.block_starts`; reads all of indptr, in stretches."""
         width = index_dtype(self.shape[1]).itemsize
         cost = RowCost(per_row=width, per_nonzero=itemsize + width)
+        block_size = cost.even(self.shape[0], self._arrays.nonzeros, block_size)
         starts, offsets = cut_by_cost(self._arrays.stretches(), cost, block_size, max_rows)
         self._offsets.update(zip(starts.tolist(), offsets.tolist(), strict=True))
         return starts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -163,3 +164,20 @@ def test_damaged_csr() -> None:
     V.indptr[1] = 7
     with pytest.raises(CorruptDataError, match="decreases from 7 to 6 at row 1"):
         open_source(V)
+
+
+def test_few_blocks_of_csr_weigh_about_the_same():
+    """A remainder would leave every worker but one idle."""
+    V = sp.random_array((3000, 50), density=0.2, rng=np.random.default_rng(0), format="csr")
+    source = open_source(V)
+    one = source.block_bytes(0, 3000)
+    for blocks in (2, 3, 5):
+        starts = source.block_starts(int(one / (blocks - 0.8)), 8, 10**6)
+        sizes = [source.block_bytes(a, b) for a, b in pairwise(starts)]
+        assert len(sizes) == blocks
+        assert max(sizes) < 1.15 * min(sizes)
+
+
+def test_few_dense_blocks_have_about_as_many_rows():
+    starts = open_source(np.zeros((1030, 4))).block_starts(1000 * 32, 8, 10**6)
+    assert starts.tolist() == [0, 515, 1030]
