@@ -85,7 +85,7 @@ class _Run:
         store, plan = self.context.store, self.context.plan
         names, old = transitions.names(record), transitions.names(before)
         store.commit(step.index, record, names - old)
-        store.drop(names | old, step.index - 1)
+        store.drop(names | old, step.index - 1, wait=False)
         kept = "sample_history" if step.rows != "all" else "history"
         rows = record[kept][len(before[kept]) :]
         kind = "sample" if step.kind == "pass" and step.rows != "all" else step.kind
@@ -140,6 +140,7 @@ def run(
         record = new
         for note in record.pop("notes", []):
             listen(Notice(note))
+    context.store.settle()
     listen(Stopped(transitions.reason(record)))
     return record
 

@@ -129,6 +129,13 @@ class RunStore(Protocol):
         """Index and content of the highest valid record, or None before the first."""
         ...
 
-    def drop(self, keep: Iterable[str], records_before: int) -> None:
-        """Delete objects whose name is not in ``keep`` and records below ``records_before``."""
+    def drop(self, keep: Iterable[str], records_before: int, wait: bool = True) -> None:
+        """Delete objects whose name is not in ``keep`` and records below ``records_before``.
+
+        Without ``wait`` it may go on until ``settle`` or the next call, which raise its errors.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Wait until what ``drop`` deletes is gone."""
         ...

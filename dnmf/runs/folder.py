@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -65,6 +66,7 @@ class FolderStore:
         self._path = local_path(path)
         self._objects = os.path.join(self._path, OBJECTS)
         self._creation: Creation | None = None
+        self._deletion: _Deletion | None = None
         self.damaged: list[str] = []
 
     def __reduce__(self) -> tuple[type[FolderStore], tuple[str]]:
@@ -241,15 +243,17 @@ class FolderStore:
                 return "it does not exist"
             raise
 
-    def drop(self, keep: Iterable[str], records_before: int) -> None:
+    def drop(self, keep: Iterable[str], records_before: int, wait: bool = True) -> None:
         """Delete objects whose name is not in ``keep`` and records below ``records_before``.
 
         The newest two valid records stay, so that damage to one costs one step. What ``keep``
         does not name of their objects is gone: name those of both. Only while no step runs, or
-        what the step stored is deleted too.
+        what the step stored is deleted too. Without ``wait``, what there is now to delete is
+        deleted while the caller goes on: a sample of some hundred MB takes half a second.
         """
+        self.settle()
         kept = {f"{name}.npy" for name in keep}
-        old = time.time() - _LITTER_AGE
+        old, gone = time.time() - _LITTER_AGE, list[str]()
         with storage("delete from", self._path, may_pass=False):
             for folder, _, files in os.walk(self._objects, topdown=False):
                 inside = os.path.relpath(folder, self._objects)
@@ -258,10 +262,21 @@ class FolderStore:
                     if name.startswith(TEMPORARY) and _changed(path) > old:
                         continue  # a late process may be writing it
                     if os.path.normpath(os.path.join(inside, name)) not in kept:
-                        _leniently(os.unlink, path)
+                        gone.append(path)
                 if folder != self._objects and _changed(folder) < old:
                     _leniently(os.rmdir, folder)
             self._drop_records(records_before)
+        self._deletion = _Deletion(gone)
+        self._deletion.start()
+        if wait:
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait until what ``drop`` deletes is gone."""
+        deletion, self._deletion = self._deletion, None
+        if deletion is not None:
+            with storage("delete from", self._path, may_pass=False):
+                deletion.settle()
 
     def _drop_records(self, before: int) -> None:
         valid: list[int] = []
@@ -271,6 +286,27 @@ class FolderStore:
                     valid.append(index)
             elif index < before:
                 _leniently(os.unlink, self._record_path(index))
+
+
+class _Deletion(threading.Thread):
+    """Deletes files, and keeps the error for whoever settles it."""
+
+    def __init__(self, paths: list[str]) -> None:
+        super().__init__(name="dnmf-delete")
+        self._paths = paths
+        self._error: OSError | None = None
+
+    def run(self) -> None:
+        try:
+            for path in self._paths:
+                _leniently(os.unlink, path)
+        except OSError as error:
+            self._error = error
+
+    def settle(self) -> None:
+        self.join()
+        if self._error is not None:
+            raise self._error
 
 
 def _changed(path: str) -> float:
