@@ -222,7 +222,7 @@ def test_any_options(dtype, k, options):
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
 @given(matrices(), KS)
-@settings(max_examples=2000, **COMMON)
+@settings(max_examples=3000, **COMMON)
 def test_many_objects_as_v_and_k(V, k):
     check(V, k, {})
 
@@ -230,6 +230,6 @@ def test_many_objects_as_v_and_k(V, k):
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
 @given(matrices(), KS, OPTIONS)
-@settings(max_examples=2000, **COMMON)
+@settings(max_examples=3000, **COMMON)
 def test_any_object_with_any_options(V, k, options):
     check(V, k, options)

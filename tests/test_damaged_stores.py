@@ -76,5 +76,5 @@ def test_many_that_are_damaged_during_the_fit(layout, tmp_path, record_property)
 @pytest.mark.chaos
 @pytest.mark.parametrize("kind", [of_a_run, of_a_result])
 def test_many_damaged_runs_and_results(kind, tmp_path, record_property):
-    verdict = run(kind, "zarr", range(15, 15 + 2 * MANY), tmp_path)
+    verdict = run(kind, "zarr", range(15, 15 + 3 * MANY), tmp_path)
     record_property("cases", verdict.cases)

@@ -18,8 +18,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
-__all__ = ["LANES", "at", "bits", "fma", "greater", "largest", "load", "number", "smallest",
-           "splat", "splat_at", "store", "total"]  # fmt: skip
+__all__ = ["LANES", "bits", "fma", "greater", "largest", "load", "number", "smallest",
+           "splat_at", "store", "total"]  # fmt: skip
 
 LANES = 16
 """Numbers of a vector: one register of 512 bits in float32, two in float64."""
@@ -80,26 +80,6 @@ def store(typing, array, position, vector):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.none(array, types.intp, vector), generate
-
-
-@intrinsic
-def at(typing, array, position):  # type: ignore[no-untyped-def]
-    """``array[position]`` of a position that is not negative."""
-
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.load(_pointer(context, builder, signature.args[0], *args))
-
-    return array.dtype(array, types.intp), generate
-
-
-@intrinsic
-def splat(typing, number):  # type: ignore[no-untyped-def]
-    """A vector of the same number."""
-
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return _splatted(builder, args[0])
-
-    return Vector(number)(number), generate
 
 
 @intrinsic
