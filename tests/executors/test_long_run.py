@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import numpy as np
 import pytest
@@ -27,6 +28,23 @@ def _scheduler(dask_scheduler):
     return [len(state.tasks), len(state.task_groups), len(state.task_prefixes), len(state.clients)]
 
 
+ONE_STEP = 40  # task states of a step over four segments, at most
+
+
+def _settled(client):
+    """What the scheduler holds, once the notes that let go of an earlier step's tasks arrived.
+
+    They travel in batches, behind the answer that ends the step: on a busy machine two steps'
+    tasks are there for a moment. What is left behind stays, however long one waits.
+    """
+    for _ in range(100):
+        held = client.run_on_scheduler(_scheduler)
+        if held[0] <= ONE_STEP:
+            break
+        time.sleep(0.05)
+    return held
+
+
 def _worker(dask_worker):
     return [len(dask_worker.state.tasks), len(os.listdir("/proc/self/fd"))]
 
@@ -40,7 +58,7 @@ def _watch(client, undisturbed, out, passes, every):
             return
         if event.rows[-1]["pass"] % every:
             return
-        seen["scheduler"].append(client.run_on_scheduler(_scheduler))
+        seen["scheduler"].append(_settled(client))
         seen["workers"].append([value for pair in client.run(_worker).values() for value in pair])
         seen["files"].append(sum(len(files) for _, _, files in os.walk(out)))
         seen["open"].append(len(os.listdir("/proc/self/fd")))
@@ -83,7 +101,7 @@ def test_two_hundred_passes(client, undisturbed, tmp_path):
     before = client.run_on_scheduler(_spans)
     most = max(client.run(_measurements).values())
     seen = _watch(client, undisturbed, tmp_path / "out", 200, 10)
-    assert max(tasks for tasks, *_ in seen["scheduler"]) <= 40  # one step's, of 200
+    assert max(tasks for tasks, *_ in seen["scheduler"]) <= ONE_STEP  # of 200
     _flat(seen)
     # what Dask measures it keeps for ever, span by span: a fit is one, not every step of it
     assert client.run_on_scheduler(_spans) <= before + 2
@@ -95,7 +113,7 @@ def test_five_hundred_passes(undisturbed, tmp_path, record_property):
     with start_local(2, 1, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)
         seen = _watch(client, undisturbed, tmp_path / "out", 500, 5)
-    assert max(tasks for tasks, *_ in seen["scheduler"]) <= 40
+    assert max(tasks for tasks, *_ in seen["scheduler"]) <= ONE_STEP
     _flat(seen)
     here, *workers = _slopes(seen["memory"], 5)
     record_property("bytes per pass", str([round(slope) for slope in (here, *workers)]))
