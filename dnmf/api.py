@@ -147,7 +147,8 @@ def fit(
     resume : bool
         Go on with the run at ``out`` if there is one (same data and options).
     executor : Executor, optional
-        Instead of ``client``.
+        Instead of ``client``. With neither, and no active client, the threads of this process
+        work, as many as BLAS may use (``dnmf.executors.threads.Threads``).
     on_event : callable, optional
         Receives `dnmf.fitting.events`.
     init_W : (n, k) array, optional

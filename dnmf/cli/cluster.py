@@ -1,4 +1,4 @@
-"""Where a command runs: serially, on a local cluster that it starts, or on one that runs."""
+"""Where a command runs: in this process, on a local cluster that it starts, or on one that runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from dnmf.errors import OptionError
 
 if TYPE_CHECKING:
-    from dnmf.executors.serial import Serial
+    from dnmf.executors.threads import Threads
 
 __all__ = ["ClusterOptions"]
 
@@ -25,9 +25,9 @@ class ClusterOptions:
     Attributes
     ----------
     workers : int or None
-        Processes of a local cluster; 0 is serial, None is sized to the machine.
+        Processes of a local cluster; 0 is this process, None is sized to the machine.
     threads : int or None
-        Per worker.
+        Per worker; of this process where it works alone, by default one.
     memory : int or None
         Bytes per worker; of this process where it works alone.
     scheduler, scheduler_file : str or None
@@ -56,10 +56,6 @@ class ClusterOptions:
             raise OptionError(
                 f"{' and '.join(local)} would start a local cluster, {running[0]} names one that "
                 "runs; give one or the other"
-            )
-        if self.serial and self.threads is not None:
-            raise OptionError(
-                "--workers 0 starts no worker that --threads could apply to; leave one of them out"
             )
 
     @contextmanager
@@ -117,10 +113,10 @@ class ClusterOptions:
 
         return connect(address=self.scheduler, scheduler_file=self.scheduler_file)
 
-    def _alone(self) -> Serial:
-        from dnmf.executors.serial import Serial
+    def _alone(self) -> Threads:
+        from dnmf.executors.threads import Threads
 
-        return Serial(memory_limit=self.memory)
+        return Threads(self.threads or 1, self.memory)
 
     def _pairs(self) -> list[tuple[str, int | str | None]]:
         return [

@@ -112,13 +112,13 @@ _LOCAL = (
         "--threads",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Per worker [default: by the machine].",
+        help="Per worker [default: by the machine; 1 with --workers 0].",
     ),
     click.option(
         "--workers",
         type=click.IntRange(min=0),
         metavar="N",
-        help="Processes of a local cluster; 0 runs serially [default: by the machine].",
+        help="Processes of a local cluster; 0: this process works alone [default: by the machine].",
     ),
 )
 _RUNNING = (

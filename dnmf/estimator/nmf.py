@@ -24,6 +24,7 @@ from dnmf.estimator.parameters import (
     start_of,
 )
 from dnmf.executors.serial import Serial
+from dnmf.executors.threads import Threads
 from dnmf.interop import as_source
 from dnmf.runs.result import Result
 
@@ -330,7 +331,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _executor(self, X: Any) -> Any:
         """Data in the memory of this process stay there unless a client was given."""
         if self.client is None and not is_stored(X):
-            return Serial()
+            return Threads()
         return api.choose_executor(self.client, None)
 
     def _place(self, X: Any, out: Any, keep: bool) -> AbstractContextManager[Any]:

@@ -6,5 +6,6 @@ __all__ = ["EXECUTORS"]
 
 EXECUTORS: dict[str, str] = {
     "serial": "dnmf.executors.serial:Serial",
+    "threads": "dnmf.executors.threads:Threads",
     "cluster": "dnmf.executors.cluster:Cluster",
 }

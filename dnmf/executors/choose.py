@@ -6,14 +6,14 @@ import sys
 from typing import Any
 
 from dnmf.errors import OptionError
-from dnmf.executors.serial import Serial
+from dnmf.executors.threads import Threads
 from dnmf.fitting.work import Executor
 
 __all__ = ["choose_executor"]
 
 
 def choose_executor(client: Any, executor: Executor | None) -> Executor:
-    """The executor given, the client's, the active client's, or this process."""
+    """The executor given, the client's, the active client's, or the threads of this process."""
     if executor is not None:
         if client is not None:
             raise OptionError("give either client or executor, not both")
@@ -26,7 +26,7 @@ def choose_executor(client: Any, executor: Executor | None) -> Executor:
         except ValueError:
             client = None
     if client is None:
-        return Serial()
+        return Threads()
     from dnmf.executors.cluster import Cluster
 
     return Cluster(client)

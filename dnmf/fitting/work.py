@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from dnmf.config import Resources
@@ -213,31 +214,44 @@ class InProcess:
 
     def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
         """See `Executor.run_step`."""
-        retries = 0
-
-        def leaf(segment: int) -> list[Piece]:
-            nonlocal retries
-            pieces, again = leaf_with_retries(work, segment)
-            retries += again
-            on_leaf(segment)
-            return pieces
-
-        def combine(parts: list[list[Piece]]) -> list[Piece]:
-            with memory_told():
-                return [work.combine(p, [part[p] for part in parts]) for p in range(work.pieces)]
-
         try:
             with one_thread():
-                reduced = combine_tree(work.fan_in, work.segments, leaf, combine)
-                ends = [
-                    finish_with_retries(work, p, reduced[p], reduced[0]) for p in range(work.pieces)
-                ]
+                return self._run(work, on_leaf)
         except TransientError as error:
             raise ResumableError(
                 f"the fit was interrupted: {error}, and again each of {len(PAUSES)} times that it "
                 f"was tried once more"
             ) from error
-        return StepOutcome([end for end, _ in ends], retries + sum(again for _, again in ends))
+
+    def _run(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
+        retries = 0
+
+        def combine(parts: list[list[Piece]]) -> list[Piece]:
+            with memory_told():
+                return [work.combine(p, [part[p] for part in parts]) for p in range(work.pieces)]
+
+        with closing(self._map(partial(leaf_with_retries, work), work.segments)) as leaves:
+
+            def leaf(segment: int) -> list[Piece]:
+                nonlocal retries
+                pieces, again = next(leaves)
+                retries += again
+                on_leaf(segment)
+                return pieces
+
+            reduced = combine_tree(work.fan_in, work.segments, leaf, combine)
+
+        def end(piece: int) -> tuple[Any, int]:
+            return finish_with_retries(work, piece, reduced[piece], reduced[0])
+
+        with closing(self._map(end, work.pieces)) as ends:
+            results = list(ends)
+        retries += sum(again for _, again in results)
+        return StepOutcome([result for result, _ in results], retries)
+
+    def _map(self, call: Callable[[int], Value], count: int) -> Generator[Value, None, None]:
+        """``call(0)``, ``call(1)`` and so on, in this order."""
+        yield from map(call, range(count))
 
 
 def tree_levels(leaves: int, fan_in: int) -> list[int]:

@@ -12,12 +12,18 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["limit_threads", "numeric_fingerprint", "one_thread"]
+__all__ = ["allowed_threads", "limit_threads", "numeric_fingerprint", "one_thread"]
 
 
 @lru_cache(maxsize=1)
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()
+
+
+def allowed_threads() -> int:
+    """How many threads BLAS may use in this process now; at least 1."""
+    counts = [int(info["num_threads"]) for info in _controller().info() if _is_blas(info)]
+    return max(counts, default=1)
 
 
 @contextmanager
@@ -37,9 +43,13 @@ def _limit_once() -> None:
     _controller().limit(limits=1, user_api="blas")
 
 
+def _is_blas(info: dict[str, Any]) -> bool:
+    return bool(info["user_api"] == "blas")
+
+
 def _architectures() -> list[str]:
     """Of NumPy's BLAS alone: what else a process has loaded decides no bits."""
-    found = [info for info in _controller().info() if info["user_api"] == "blas"]
+    found = [info for info in _controller().info() if _is_blas(info)]
     own = [info for info in found if "numpy" in info["filepath"].rpartition("site-packages")[2]]
     return sorted({str(info.get("architecture")) for info in own or found})
 

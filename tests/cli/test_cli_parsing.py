@@ -64,7 +64,6 @@ def test_impossible_values(option, value, says):
         (["--scheduler", "tcp://h:1", "--workers", "2"], "--workers would start a local cluster"),
         (["--scheduler-file", "s.json", "--memory", "1GB"], "--scheduler-file names one that runs"),
         (["--scheduler", "tcp://h:1", "--scheduler-file", "s.json"], "two clusters"),
-        (["--workers", "0", "--threads", "2"], "--workers 0 starts no worker"),
     ],
 )
 def test_contradictions_are_one_sentence(command, options, says):
