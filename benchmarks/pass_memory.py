@@ -21,6 +21,8 @@ from benchmarks.planted import PlantedPoisson
 from benchmarks.session import Session
 from benchmarks.stores import write_dense
 from dnmf.executors.serial import Serial
+from dnmf.executors.threads import Threads
+from dnmf.fitting.work import Executor
 
 __all__ = ["run"]
 
@@ -70,7 +72,7 @@ class _Setup:
 
 
 def run(session: Session) -> Iterator[Figure]:
-    """Ratios of the first and the second full pass to their floor, on three setups."""
+    """Ratios of the first and the second full pass to their floor, on every setup."""
     size = SIZES[session.size]
     data = size.data
     session.need_room(6 * data.n * data.d)
@@ -83,7 +85,8 @@ def run(session: Session) -> Iterator[Figure]:
         for shape in size.clusters:
             client = stack.enter_context(cluster(*shape))
             setups.append(_on_cluster(shape[0], shape[1], client, path, data, out))
-        setups.append(_serial(V, data))
+        setups.append(_here("this process x 2 threads", 2, Threads(2), V, data))
+        setups.append(_here("serial, 1 thread", 1, Serial(), V, data))
         for repetition in range(size.repetitions):
             for setup in setups:
                 session.tell(f"{setup.name}, {repetition + 1} of {size.repetitions}")
@@ -114,13 +117,15 @@ def _on_cluster(
     return _Setup(name, workers * threads, fit, plan.block_starts)
 
 
-def _serial(V: np.ndarray, data: PlantedPoisson) -> _Setup:
+def _here(
+    name: str, threads: int, executor: Executor, V: np.ndarray, data: PlantedPoisson
+) -> _Setup:
     plan = dnmf.plan(V, data.k).plan
 
     def fit(clock: Clock) -> Any:
-        return dnmf.fit(V, data.k, executor=Serial(), seed=0, max_passes=PASSES + 1, on_event=clock)
+        return dnmf.fit(V, data.k, executor=executor, seed=0, max_passes=PASSES + 1, on_event=clock)
 
-    return _Setup("serial, 1 thread", 1, fit, plan.block_starts)
+    return _Setup(name, threads, fit, plan.block_starts)
 
 
 def _measure(setup: _Setup, V: np.ndarray, data: PlantedPoisson) -> None:

@@ -41,7 +41,7 @@ class Case:
     ours : str
         Key of the system that the goal is about.
     others : tuple of str
-        ``serial`` is shown beside them, and is no peer.
+        Other ways to run dnmf are shown beside them, and are no peers.
     data : dict
         By size.
     goal : Goal
@@ -56,12 +56,12 @@ class Case:
     repetitions: int = 1
 
 
-OURS = ("dnmf", "serial", "one-start")
+OURS = ("dnmf", "threads", "serial", "one-start")
 
 CASES = {
     "dense": Case(
         "dnmf",
-        ("serial", "cd", "cd-nndsvda", "mini-batch"),
+        ("threads", "serial", "cd", "cd-nndsvda", "mini-batch"),
         {
             "tiny": PlantedPoisson(1_500, 80, 4),
             "quick": PlantedPoisson(20_000, 1_000, 20),
@@ -71,7 +71,7 @@ CASES = {
     ),
     "sparse": Case(
         "dnmf",
-        ("serial", "cd", "cd-nndsvda", "mini-batch", "gensim"),
+        ("threads", "serial", "cd", "cd-nndsvda", "mini-batch", "gensim"),
         {
             "tiny": PlantedTopics(1_500, 300, 4, events=30, power=1.0),
             "quick": PlantedTopics(50_000, 10_000, 20, events=90, power=1.0),

@@ -192,6 +192,11 @@ def _dnmf_serial(task: Task, effort: int | None) -> Attempt:
     return _dnmf(task, effort, executor=Serial())
 
 
+def _dnmf_threads(task: Task, effort: int | None) -> Attempt:
+    """As `dnmf.fit` does for V in memory where no cluster is given."""
+    return _dnmf(task, effort)
+
+
 def _dnmf_one_start(task: Task, effort: int | None) -> Attempt:
     """One start, as scikit-learn has and as `dnmf.NMF` takes by default."""
     return _dnmf(task, effort, executor=Serial(), n_init=1)
@@ -279,6 +284,7 @@ def _gensim(task: Task, effort: int | None) -> Attempt:
 SYSTEMS = {
     "dnmf": System("dnmf, 2 workers", _dnmf_cluster, 200),
     "serial": System("dnmf, serial", _dnmf_serial, 200),
+    "threads": System("dnmf, threads of this process", _dnmf_threads, 200),
     "one-start": System("dnmf, serial, one start", _dnmf_one_start, 200),
     "cd": System("scikit-learn cd, random", _sklearn("random"), 500),
     "cd-nndsvda": System("scikit-learn cd, nndsvda", _sklearn("nndsvda"), 500),

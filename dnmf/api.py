@@ -16,7 +16,7 @@ from dnmf.fitting.memory import check_memory
 from dnmf.fitting.plan import make_plan
 from dnmf.fitting.report import PlanReport
 from dnmf.fitting.work import Executor
-from dnmf.launch import begin, go_on, matrix, planned_run
+from dnmf.launch import begin, go_on, matrix, planned_run, to_resume
 from dnmf.options import (
     OPTION_NAMES,
     fit_config,
@@ -172,7 +172,7 @@ def fit(
     options = merge_aliases({name: arguments[name] for name in OPTION_NAMES})
     H, name, options["k"] = given_start(init, options["k"])
     W = given_W(init_W, H)
-    begun = out if resume and out is not None and os.path.exists(out) else None
+    begun = to_resume(out, overwrite, resume)
     if begun is not None and options["seed"] is None:  # the one that was drawn when it began
         options["seed"] = planned_run(begun).config.models[0].seed
     fixed, said = given_fixed(fixed_H)

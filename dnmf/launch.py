@@ -35,7 +35,7 @@ from dnmf.sources import from_spec
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
 
-__all__ = ["begin", "go_on", "matrix", "planned_run"]
+__all__ = ["begin", "go_on", "matrix", "planned_run", "to_resume"]
 
 
 def matrix(V: Any, weights: Any, missing: str | None, client: Any = None) -> Source:
@@ -93,6 +93,21 @@ def begin(
             Context(store, laid_out, oriented), executor, listen, config.max_time
         )
         return _without_staged(store, result)
+
+
+def to_resume(
+    out: str | os.PathLike[str] | None, overwrite: bool, resume: bool
+) -> str | os.PathLike[str] | None:
+    """The run to go on with; None begins a new one.
+
+    Raises
+    ------
+    OptionError
+        What is to be resumed would be overwritten.
+    """
+    if overwrite and resume:
+        raise OptionError("overwrite would delete the run that resume goes on with; give one")
+    return out if resume and out is not None and os.path.exists(out) else None
 
 
 def _of_dask(source: Source) -> bool:

@@ -304,3 +304,14 @@ def test_processes_that_round_differently_are_told_or_refused(tmp_path, stored, 
     assert sum("round differently" in text for text in notices) == 1
     with pytest.raises(VersionMismatchError, match=r"of another processor.*or drop strict_bits"):
         dnmf.fit(stored, 4, out=tmp_path / "out", strict_bits=True, **options)
+
+
+def test_what_is_to_be_resumed_is_not_overwritten_too(stored, tmp_path):
+    run = tmp_path / "run"
+    interrupted(stored, run)
+    before = sorted(path.name for path in run.iterdir())
+    with pytest.raises(OptionError, match="overwrite would delete the run that resume goes on"):
+        dnmf.fit(stored, 4, out=run, overwrite=True, resume=True, **OPTIONS)
+    with pytest.raises(OptionError, match="overwrite would delete the run that resume goes on"):
+        dnmf.fit_many(stored, [2, 3], out=run, overwrite=True, resume=True)
+    assert sorted(path.name for path in run.iterdir()) == before

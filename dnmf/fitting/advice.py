@@ -1,4 +1,4 @@
-"""What would make reading cheaper, seen from a plan alone."""
+"""What would make reading cheaper, or an answer mean more, seen from a plan alone."""
 
 from __future__ import annotations
 
@@ -20,9 +20,24 @@ FEW = 0.05
 
 
 def warnings(plan: Plan) -> list[str]:
-    """Sentences with numbers and the remedy; none where V is stored well."""
+    """Sentences with numbers and the remedy; none where V is stored well and a minimum exists."""
     parts = [plan.source_metadata, plan.source_metadata.get("V") or {}]
-    return [text for part in parts if (text := _large_csr_chunks(plan, part))]
+    texts = [_large_csr_chunks(plan, part) for part in parts]
+    return [text for text in (*texts, _one_penalty(plan)) if text]
+
+
+def _one_penalty(plan: Plan) -> str:
+    """A penalty of one factor alone can be escaped from."""
+    of = dict(zip(("alpha_W", "alpha_H"), plan.config.alphas, strict=True))
+    less, more = sorted(of, key=lambda name: of[name])
+    if plan.mode == "transform" or of[less] > 0 or of[more] == 0:
+        return ""
+    small, large = more[-1], less[-1]
+    return (
+        f"{more} is {of[more]:g} and {less} is 0: {small} can shrink while {large} grows with the "
+        f"same product, so that the penalty goes to 0 and there is no minimum; the fit ends where "
+        f"a pass gains little, or at max_passes. Penalise both"
+    )
 
 
 def _large_csr_chunks(plan: Plan, metadata: Mapping[str, Any]) -> str:

@@ -101,7 +101,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     tasks = [_pass_task(plan, item, sums, k, several), _publish_task(plan, item)]
     if plan.sample:
         tasks += [_scan_task(plan, item), _sample_task(plan, item, k, several) + sums]
-        tasks += [_race_task(plan) + (sums if several else sums * 3 // 2)]  # one model at a time
+        tasks += [_race_task(plan, sums if several else sums * 3 // 2)]  # one model at a time
     per_task = max(tasks)
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
     if several:  # stacked, and without the columns that are left out
@@ -199,8 +199,8 @@ def _sample_task(plan: Plan, item: int, k: int, several: bool) -> int:
     return int((1 if alone else 2) * group + rows * k * (6 * item + 8))
 
 
-def _race_task(plan: Plan) -> int:
-    """A whole fit in memory: its rows twice while they are picked, and the H-step's arrays.
+def _race_task(plan: Plan, sums: int) -> int:
+    """A whole fit in memory: its rows twice while they are picked; then the H-step's arrays too.
 
     A search begins with half as many components again.
     """
@@ -215,9 +215,12 @@ def _race_task(plan: Plan) -> int:
     if not share:
         return 0
     piece = max(plan.segment_bytes) * plan.growth * plan.sample
-    copies = 2.75 if len(plan.config.models) == 1 else 3.75
     of_H = (H_STEP_ARRAYS + 1) * 8 * k * plan.shape[1]  # with the H to go back to
-    return int(copies * share * kept + piece + of_H)
+    rows = share * kept
+    plain = plan.config.loss == "frobenius" and not plan.sparse and not plan.config.masked
+    fitting = (1.25 if plain else 1.75) * rows + of_H + sums
+    apart = rows if len(plan.config.models) > 1 else 0  # each model's rows are picked from those
+    return int(max(2 * rows + piece, fitting) + apart)
 
 
 def share_to_race(config: FitConfig, k: int, rows: float, nbytes: float) -> float:

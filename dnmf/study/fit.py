@@ -14,7 +14,7 @@ from dnmf.fitting.groups import grouped
 from dnmf.fitting.plan import make_plan
 from dnmf.fitting.report import PlanReport
 from dnmf.fitting.work import Executor
-from dnmf.launch import begin, go_on, matrix
+from dnmf.launch import begin, go_on, matrix, to_resume
 from dnmf.options import OPTION_NAMES, fit_config
 from dnmf.study.study import Study
 
@@ -89,8 +89,9 @@ def fit_many(
     config = study_config(ks, seeds, holdout, folds, options)
     weights = options.get("weights")
     work = choose_executor(client, executor)
-    if resume and out is not None and os.path.exists(out):
-        return Study(go_on(out, work, on_event, config.max_time, V, config, weights))
+    begun = to_resume(out, overwrite, resume)
+    if begun is not None:
+        return Study(go_on(begun, work, on_event, config.max_time, V, config, weights))
     return Study(begin((V, weights), config, "fit", work, out, overwrite, on_event, None, None))
 
 

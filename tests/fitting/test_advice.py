@@ -50,3 +50,14 @@ def test_usual_chunks_are_nothing_to_warn_of(tmp_path):
         written(tmp_path / f"{chunk}.zarr", chunk)
         assert dnmf.plan(tmp_path / f"{chunk}.zarr", **LAYOUT).to_json()["warnings"] == []
     assert dnmf.plan(np.ones((300, 40)), **LAYOUT).to_json()["warnings"] == []
+
+
+def test_a_penalty_of_one_factor_alone_is_told():
+    """Scaled down, that factor costs nothing and the product is the same."""
+    V = np.ones((30, 4))
+    (text,) = dnmf.plan(V, 2, alpha_H=0.5).to_json()["warnings"]
+    assert text.startswith("alpha_H is 0.5 and alpha_W is 0: H can shrink while W grows")
+    (text,) = dnmf.plan(V, 2, alpha_W=0.1, alpha_H=0).to_json()["warnings"]
+    assert text.startswith("alpha_W is 0.1 and alpha_H is 0: W can shrink while H grows")
+    for fine in ({}, {"alpha_W": 0.1}, {"alpha_W": 0.1, "alpha_H": 0.2}):
+        assert dnmf.plan(V, 2, **fine).to_json()["warnings"] == []
