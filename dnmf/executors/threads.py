@@ -10,7 +10,7 @@ from typing import TypeVar
 from dnmf.config import Resources
 from dnmf.errors import OptionError
 from dnmf.executors.serial import Serial
-from dnmf.linalg.blas import allowed_threads
+from dnmf.linalg.blas import allowed_threads, limit_threads
 
 __all__ = ["Threads"]
 
@@ -55,7 +55,7 @@ class Threads(Serial):
             yield from super()._map(call, count)
             return
         ahead: deque[Future[Value]] = deque()
-        with ThreadPoolExecutor(threads, thread_name_prefix="dnmf") as pool:
+        with ThreadPoolExecutor(threads, "dnmf", initializer=limit_threads) as pool:
             try:
                 for index in range(count):
                     ahead.append(pool.submit(call, index))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import LibController, ThreadpoolController
 
 __all__ = ["allowed_threads", "limit_threads", "numeric_fingerprint", "one_thread"]
 
@@ -20,36 +21,103 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+class _Shared:
+    """BLAS libraries whose number of threads holds for the process: first in, last out.
+
+    If each caller restored what it had found, the first one to end would give the others, which
+    run on, other products.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before: list[tuple[LibController, int]] = []
+
+    def allowed(self) -> int:
+        """Threads that BLAS may use, outside of any limit of this kind; at least 1."""
+        with self._lock:
+            now = self._before if self._inside else _counts(_libraries())
+            return max((count for _, count in now), default=1)
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = _counts(lib for lib in _libraries() if not _per_thread(lib))
+                _set([(lib, 1) for lib, _ in self._before])
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                _set(self._before)
+                _let_go(_libraries())
+
+
+_shared = _Shared()
+_limited = threading.local()
+
+
+def _libraries() -> list[LibController]:
+    return [lib for lib in _controller().lib_controllers if lib.user_api == "blas"]
+
+
+def _per_thread(lib: LibController) -> bool:
+    """Whether a limit holds for the thread that sets it, not for the process."""
+    return getattr(lib, "threading_layer", None) == "openmp"
+
+
+def _counts(libraries: Iterable[LibController]) -> list[tuple[LibController, int]]:
+    return [(lib, lib.num_threads or 1) for lib in libraries]
+
+
+def _set(counts: Iterable[tuple[LibController, int]]) -> None:
+    """Also where another thread was the first to set a limit: that one would be ignored."""
+    for lib, count in counts:
+        _let_go([lib])
+        lib.set_num_threads(count)
+
+
+def _let_go(libraries: Iterable[LibController]) -> None:
+    """Whichever thread asks next may set limits (threadpoolctl keeps them for the first one)."""
+    for lib in libraries:
+        clear = getattr(lib, "clear_controlling_thread", None)
+        if clear is not None:
+            clear(force=True)
+
+
 def allowed_threads() -> int:
-    """How many threads BLAS may use in this process now; at least 1."""
-    counts = [int(info["num_threads"]) for info in _controller().info() if _is_blas(info)]
-    return max(counts, default=1)
+    """How many threads BLAS may use in this process; at least 1."""
+    return _shared.allowed()
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """BLAS runs on one thread inside, and as before afterwards: products depend on it bitwise."""
-    with _controller().limit(limits=1, user_api="blas"):
+    """BLAS runs on one thread inside, and as before afterwards: products depend on it bitwise.
+
+    It does for all threads of the process, except with a BLAS whose threads are OpenMP's: there
+    each thread says so for itself, by this or by `limit_threads`.
+    """
+    own = _counts(lib for lib in _libraries() if _per_thread(lib))
+    _shared.enter()
+    try:
+        _set([(lib, 1) for lib, _ in own])
         yield
+    finally:
+        _set(own)
+        _shared.leave()
 
 
 def limit_threads() -> None:
-    """One BLAS thread for the rest of a worker process's life (idempotent and cheap)."""
-    _limit_once()
-
-
-@lru_cache(maxsize=1)
-def _limit_once() -> None:
-    _controller().limit(limits=1, user_api="blas")
-
-
-def _is_blas(info: dict[str, Any]) -> bool:
-    return bool(info["user_api"] == "blas")
+    """One BLAS thread for the rest of this thread's life, or the process's (idempotent, cheap)."""
+    if not getattr(_limited, "done", False):
+        _set([(lib, 1) for lib in _libraries()])
+        _limited.done = True
 
 
 def _architectures() -> list[str]:
     """Of NumPy's BLAS alone: what else a process has loaded decides no bits."""
-    found = [info for info in _controller().info() if _is_blas(info)]
+    found = [info for info in _controller().info() if info["user_api"] == "blas"]
     own = [info for info in found if "numpy" in info["filepath"].rpartition("site-packages")[2]]
     return sorted({str(info.get("architecture")) for info in own or found})
 

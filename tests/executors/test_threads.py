@@ -16,6 +16,7 @@ from dnmf.executors.choose import choose_executor
 from dnmf.executors.serial import Serial
 from dnmf.executors.threads import Threads
 from dnmf.fitting.events import Committed
+from dnmf.linalg import blas
 from dnmf.linalg.blas import allowed_threads
 from dnmf.testing.executor_contract import ExecutorContract
 from dnmf.testing.problems import planted_poisson
@@ -119,6 +120,37 @@ def test_by_default_there_are_as_many_threads_as_blas_may_use():
         assert Threads().resources() == Serial().resources()
     text = Threads(5, 2 * 10**9).resources().description
     assert text == "5 threads of this process, 2.0 GB"
+
+
+class _PerThread:
+    """A BLAS on OpenMP, as some builds are: its limit is that of the thread that sets it."""
+
+    user_api, threading_layer = "blas", "openmp"
+
+    def __init__(self):
+        self._local = threading.local()
+
+    @property
+    def num_threads(self):
+        return getattr(self._local, "count", 4)
+
+    def set_num_threads(self, count):
+        self._local.count = count
+
+
+def test_a_blas_whose_limit_holds_per_thread_has_one_in_each(tmp_path, monkeypatch):
+    library, seen = _PerThread(), []
+    monkeypatch.setattr(blas, "_libraries", lambda: [library])
+    assert Threads().resources().threads == 4
+
+    class Work(TreeWork):
+        def leaf(self, segment):
+            seen.append(library.num_threads)
+            return super().leaf(segment)
+
+    Threads(2).run_step(Work(str(tmp_path), 9, 1), lambda segment: None)
+    assert seen == [1] * 9
+    assert library.num_threads == 4
 
 
 def test_calls_without_a_client_use_them():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from dnmf import blas_env
-from dnmf.linalg.blas import numeric_fingerprint, one_thread
+from dnmf.linalg.blas import allowed_threads, numeric_fingerprint, one_thread
 
 
 def _blas_threads() -> set[int]:
@@ -24,6 +25,29 @@ def test_blas_runs_on_one_thread_inside_and_as_before_afterwards():
         with one_thread():
             assert _blas_threads() == {1}
     assert _blas_threads() == before
+
+
+@pytest.mark.timeout(60)
+def test_whoever_ends_first_leaves_the_others_their_one_thread():
+    """Two fits at once in threads of one process: products depend on it bitwise."""
+    inside, ended, seen = threading.Event(), threading.Event(), []
+
+    def late() -> None:
+        with one_thread():
+            inside.set()
+            ended.wait(30)
+            seen.append((_blas_threads(), allowed_threads()))
+
+    with threadpool_limits(2, user_api="blas"):
+        before, allowed = _blas_threads(), allowed_threads()
+        other = threading.Thread(target=late)
+        with one_thread():
+            other.start()
+            assert inside.wait(30)
+        ended.set()
+        other.join()
+        assert seen == [({1}, allowed)]
+        assert _blas_threads() == before
 
 
 def test_the_fingerprint_says_what_it_is_made_of():
