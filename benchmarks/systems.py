@@ -198,7 +198,7 @@ def _dnmf_threads(task: Task, effort: int | None) -> Attempt:
 
 
 def _dnmf_one_start(task: Task, effort: int | None) -> Attempt:
-    """One start, as scikit-learn has and as `dnmf.NMF` takes by default."""
+    """One start, as scikit-learn has and as `dnmf.NMF` takes by default, in one thread."""
     return _dnmf(task, effort, executor=Serial(), n_init=1)
 
 

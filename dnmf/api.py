@@ -16,7 +16,7 @@ from dnmf.fitting.memory import check_memory
 from dnmf.fitting.plan import make_plan
 from dnmf.fitting.report import PlanReport
 from dnmf.fitting.work import Executor
-from dnmf.launch import begin, go_on, matrix, planned_run, to_resume
+from dnmf.launch import begin, go_on, matrix, offered, planned_run, to_resume
 from dnmf.options import (
     OPTION_NAMES,
     fit_config,
@@ -145,10 +145,11 @@ def fit(
     overwrite : bool
         Replace ``out`` if dnmf made it.
     resume : bool
-        Go on with the run at ``out`` if there is one (same data and options).
+        Go on with the run at ``out`` if there is one (same data and options); not together with
+        ``overwrite``.
     executor : Executor, optional
-        Instead of ``client``. With neither, and no active client, the threads of this process
-        work, as many as BLAS may use (``dnmf.executors.threads.Threads``).
+        Instead of ``client``. With neither, and no active client, this process works: on V in
+        its memory with several threads, see ``dnmf.executors.threads.Threads``.
     on_event : callable, optional
         Receives `dnmf.fitting.events`.
     init_W : (n, k) array, optional
@@ -286,6 +287,7 @@ def plan(
         raise OptionError(f"plan has no option {', '.join(sorted(unknown))}")
     _, name, values["k"] = given_start(init, values["k"])
     config = fit_config({"seed": 0, **{n: v for n, v in values.items() if v is not None}}, name)
-    offered = resources or choose_executor(client, None).resources()
-    laid_out, _ = make_plan(matrix(V, values.get("weights"), config.missing), config)
-    return PlanReport(laid_out, offered, check_memory(laid_out, offered))
+    source = matrix(V, values.get("weights"), config.missing)
+    laid_out, _ = make_plan(source, config)
+    there = resources or offered(choose_executor(client, None), laid_out, source)
+    return PlanReport(laid_out, there, check_memory(laid_out, there))

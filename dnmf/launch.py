@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.config import FitConfig
+from dnmf.config import FitConfig, Resources
 from dnmf.errors import InputError, OptionError
 from dnmf.executors.serial import Serial
+from dnmf.executors.threads import Threads
 from dnmf.fitting.context import Context
 from dnmf.fitting.drive import discard_if_invalid, run_in_folder, run_in_memory
 from dnmf.fitting.events import Listener, Planned
@@ -32,10 +33,11 @@ from dnmf.runs.memory import MemoryStore
 from dnmf.runs.models import open_models
 from dnmf.runs.result import Result
 from dnmf.sources import from_spec
+from dnmf.sources.array import ArraySource, SparseSource
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
 
-__all__ = ["begin", "go_on", "matrix", "planned_run", "to_resume"]
+__all__ = ["begin", "go_on", "matrix", "offered", "planned_run", "to_resume"]
 
 
 def matrix(V: Any, weights: Any, missing: str | None, client: Any = None) -> Source:
@@ -144,8 +146,16 @@ def _lay_out(
 ) -> tuple[Plan, Source, MemoryNeed]:
     """The plan, the source as it will be read, and the memory that the plan needs."""
     laid_out, oriented = make_plan(source, config, mode)
-    laid_out, need = grouped(laid_out, executor.resources())
+    laid_out, need = grouped(laid_out, offered(executor, laid_out, source))
     return laid_out, oriented, need
+
+
+def offered(executor: Executor, plan: Plan, source: Source) -> Resources:
+    """What the executor offers to this plan."""
+    if isinstance(executor, Threads):
+        parts = (source.V, source.weights) if isinstance(source, WeightedSource) else (source,)
+        executor.settle(plan, all(isinstance(x, ArraySource | SparseSource) for x in parts))
+    return executor.resources()
 
 
 def go_on(

@@ -17,6 +17,6 @@ core=$(python -c 'from dnmf import blas_env; print(blas_env.prepare() or "")')
 if [ -n "$core" ]; then
     export OPENBLAS_CORETYPE="$core"
 fi
-# Buffers that are freed are used again, up to 64 MiB, instead of zeroed pages from the system each time.
+# Buffers that are freed are used again, up to 64 MiB, instead of zeroed pages of the system.
 export MALLOC_TRIM_THRESHOLD_=67108864 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_ARENA_MAX=1
 exec dask worker --scheduler-file "$file" "$@"

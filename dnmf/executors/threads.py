@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 from dnmf.config import Resources
 from dnmf.errors import OptionError
 from dnmf.executors.serial import Serial
-from dnmf.linalg.blas import allowed_threads, limit_threads
+from dnmf.fitting.memory import predict_memory
+from dnmf.fitting.plan import Plan
+from dnmf.linalg.blas import allowed_threads, limit_this_thread
 
 __all__ = ["Threads"]
 
 Value = TypeVar("Value")
+
+SHARE = 0.5
+"""Of the memory that is free, what more than one thread may take together."""
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may use."""
 
 
 class Threads(Serial):
@@ -22,13 +32,13 @@ class Threads(Serial):
 
     For V in the memory of this process, or on its disks: nothing is copied to other processes.
     Kernels and products let go of Python's lock. Every leaf has one BLAS thread and sums are
-    added in the order of the tree, so that W and H have the bits of `Serial`.
+    added in the order of the tree, so that W and H have the bits of `Serial`. An interrupt ends
+    with the leaves in hand, which takes as long as one block does (a search of a start: seconds).
 
     Parameters
     ----------
     threads : int, optional
-        By default as many as BLAS may use here. That honours ``OMP_NUM_THREADS`` and the like,
-        and what joblib and threadpoolctl set where several fits run side by side.
+        By default as many as suit the data, see `settle`; until then one.
     memory_limit : int, optional
         Bytes that the plan is checked against; None does not check.
     """
@@ -37,7 +47,26 @@ class Threads(Serial):
         super().__init__(memory_limit)
         if threads is not None and threads < 1:
             raise OptionError(f"threads={threads} is less than 1")
-        self._threads = allowed_threads() if threads is None else threads
+        self._given = threads is not None
+        self._threads = threads or 1
+
+    def settle(self, plan: Plan, in_memory: bool) -> None:
+        """Choose the number of threads, unless it was given.
+
+        Several for V in memory: as many as BLAS may use (``OMP_NUM_THREADS``, and what joblib and
+        threadpoolctl set where fits run side by side) on the processors that there are, as long
+        as what the plan predicts for the others fits into half of the memory that is free. One
+        for other data, whose blocks would lie in memory for each of them.
+        """
+        if self._given or not in_memory:
+            return
+        from dask.system import CPU_COUNT  # knows the limits of containers
+
+        threads = min(allowed_threads() or CPU_COUNT, CPU_COUNT)
+        alone, room = predict_memory(plan, 1).total, SHARE * _free_memory()
+        while threads > 1 and predict_memory(plan, threads).total - alone > room:
+            threads -= 1
+        self._threads = threads
 
     def resources(self) -> Resources:
         """See `Executor.resources`."""
@@ -55,7 +84,7 @@ class Threads(Serial):
             yield from super()._map(call, count)
             return
         ahead: deque[Future[Value]] = deque()
-        with ThreadPoolExecutor(threads, "dnmf", initializer=limit_threads) as pool:
+        with ThreadPoolExecutor(threads, "dnmf", initializer=limit_this_thread) as pool:
             try:
                 for index in range(count):
                     ahead.append(pool.submit(call, index))
@@ -66,3 +95,14 @@ class Threads(Serial):
             finally:  # what has not begun when one fails, or a person interrupts
                 for future in ahead:
                     future.cancel()
+
+
+def _free_memory() -> int:
+    """Bytes that this process may still take, also in a container."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError):  # there is no cgroup, or it has no limit ("max")
+        limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        free = min(free, max(0, limit - used))
+    return free

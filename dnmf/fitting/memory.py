@@ -77,8 +77,9 @@ class MemoryNeed:
 
 
 def predict_memory(plan: Plan, threads: int) -> MemoryNeed:
-    """Predict the peak of a worker that runs ``threads`` tasks at a time."""
+    """Predict the peak of a worker that runs ``threads`` tasks at a time, if there are so many."""
     models = plan.config.models
+    threads = min(threads, max(plan.segments, plan.config.n_init * len(models)))
     groups = [tuple(models[m] for m in group) for group in plan.groups] or [models]
     needs = [_predicted(plan, group, threads) for group in groups]
     return max(needs, key=lambda need: need.total)
@@ -216,11 +217,12 @@ def _race_task(plan: Plan, sums: int) -> int:
         return 0
     piece = max(plan.segment_bytes) * plan.growth * plan.sample
     of_H = (H_STEP_ARRAYS + 1) * 8 * k * plan.shape[1]  # with the H to go back to
-    rows = share * kept
+    nbytes = share * kept
     plain = plan.config.loss == "frobenius" and not plan.sparse and not plan.config.masked
-    fitting = (1.25 if plain else 1.75) * rows + of_H + sums
-    apart = rows if len(plan.config.models) > 1 else 0  # each model's rows are picked from those
-    return int(max(2 * rows + piece, fitting) + apart)
+    # what a pass over them takes besides: W and V H', or another order of the entries
+    fitting = (1.25 if plain else 1.75) * nbytes + of_H + sums
+    apart = nbytes if len(plan.config.models) > 1 else 0  # each model's are picked from those
+    return int(max(2 * nbytes + piece, fitting) + apart)
 
 
 def share_to_race(config: FitConfig, k: int, rows: float, nbytes: float) -> float:

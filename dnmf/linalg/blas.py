@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,11 +14,22 @@ from typing import Any
 import numpy as np
 from threadpoolctl import LibController, ThreadpoolController
 
-__all__ = ["allowed_threads", "limit_threads", "numeric_fingerprint", "one_thread"]
+__all__ = [
+    "allowed_threads",
+    "limit_this_thread",
+    "limit_threads",
+    "numeric_fingerprint",
+    "one_thread",
+]
 
 
-@lru_cache(maxsize=1)
 def _controller() -> ThreadpoolController:
+    """SciPy brings a BLAS of its own, which may be loaded after the first look."""
+    return _look("scipy.linalg" in sys.modules)
+
+
+@lru_cache(maxsize=2)
+def _look(_: bool) -> ThreadpoolController:
     return ThreadpoolController()
 
 
@@ -34,10 +46,10 @@ class _Shared:
         self._before: list[tuple[LibController, int]] = []
 
     def allowed(self) -> int:
-        """Threads that BLAS may use, outside of any limit of this kind; at least 1."""
+        """Threads that BLAS may use, outside of any limit of this kind; 0 if it does not say."""
         with self._lock:
-            now = self._before if self._inside else _counts(_libraries())
-            return max((count for _, count in now), default=1)
+            now = _counts(lib for lib in _libraries() if _per_thread(lib) or not self._inside)
+            return max((count for _, count in [*now, *self._before]), default=0)
 
     def enter(self) -> None:
         with self._lock:
@@ -46,12 +58,19 @@ class _Shared:
                 _set([(lib, 1) for lib, _ in self._before])
             self._inside += 1
 
+    def stay(self) -> None:
+        """Enter and never leave."""
+        self.enter()
+        with self._lock:
+            self._before = [(lib, 1) for lib, _ in self._before]
+
     def leave(self) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
                 _set(self._before)
-                _let_go(_libraries())
+                _let_go(lib for lib, _ in self._before)
+                self._before = []
 
 
 _shared = _Shared()
@@ -87,7 +106,7 @@ def _let_go(libraries: Iterable[LibController]) -> None:
 
 
 def allowed_threads() -> int:
-    """How many threads BLAS may use in this process; at least 1."""
+    """How many threads BLAS may use in this process; 0 if it does not say."""
     return _shared.allowed()
 
 
@@ -96,7 +115,7 @@ def one_thread() -> Iterator[None]:
     """BLAS runs on one thread inside, and as before afterwards: products depend on it bitwise.
 
     It does for all threads of the process, except with a BLAS whose threads are OpenMP's: there
-    each thread says so for itself, by this or by `limit_threads`.
+    each thread says so for itself, by this or by `limit_this_thread`.
     """
     own = _counts(lib for lib in _libraries() if _per_thread(lib))
     _shared.enter()
@@ -109,9 +128,20 @@ def one_thread() -> Iterator[None]:
 
 
 def limit_threads() -> None:
-    """One BLAS thread for the rest of this thread's life, or the process's (idempotent, cheap)."""
+    """One BLAS thread for the rest of a worker process's life (idempotent and cheap)."""
+    _stay_limited()
+    limit_this_thread()
+
+
+@lru_cache(maxsize=1)
+def _stay_limited() -> None:
+    _shared.stay()
+
+
+def limit_this_thread() -> None:
+    """One BLAS thread for the rest of this thread's life, where that is for each to say."""
     if not getattr(_limited, "done", False):
-        _set([(lib, 1) for lib in _libraries()])
+        _set([(lib, 1) for lib in _libraries() if _per_thread(lib)])
         _limited.done = True
 
 

@@ -16,7 +16,7 @@ __all__ = ["MemoryStore"]
 
 
 class MemoryStore:
-    """A RunStore of dictionaries, for serial fits without a run folder.
+    """A RunStore of dictionaries, for fits in this process without a run folder.
 
     References carry no checksum: memory is trusted.
     """

@@ -14,7 +14,7 @@ from dnmf.fitting.groups import grouped
 from dnmf.fitting.plan import make_plan
 from dnmf.fitting.report import PlanReport
 from dnmf.fitting.work import Executor
-from dnmf.launch import begin, go_on, matrix, to_resume
+from dnmf.launch import begin, go_on, matrix, offered, to_resume
 from dnmf.options import OPTION_NAMES, fit_config
 from dnmf.study.study import Study
 
@@ -114,10 +114,11 @@ def plan_many(
         It could not run.
     """
     config = study_config(ks, seeds, holdout, folds, options)
-    offered = resources or choose_executor(client, None).resources()
     source = matrix(V, options.get("weights"), config.missing)
-    laid_out, need = grouped(make_plan(source, config)[0], offered)
-    return PlanReport(laid_out, offered, need)
+    laid_out, _ = make_plan(source, config)
+    there = resources or offered(choose_executor(client, None), laid_out, source)
+    laid_out, need = grouped(laid_out, there)
+    return PlanReport(laid_out, there, need)
 
 
 def study_config(

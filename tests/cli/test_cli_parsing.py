@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -113,3 +114,13 @@ def test_arguments_repeat_the_options():
 def test_serial_needs_no_client():
     with ClusterOptions(workers=0, memory=10**9).running() as where:
         assert where["executor"].resources().memory_limit == 10**9
+        assert where["executor"].resources().threads == 1
+
+
+def test_this_process_alone_takes_the_threads_that_it_is_given(tmp_path):
+    np.save(tmp_path / "V.npy", np.random.default_rng(0).random((300, 20)))
+    arguments = [str(tmp_path / "V.npy"), "-k", "2", "--workers", "0", "--threads", "3"]
+    for command in (["plan", *arguments], ["fit", *arguments, "--out", str(tmp_path / "out")]):
+        done = CliRunner().invoke(cli, command)
+        assert done.exit_code == 0, done.output
+        assert "3 threads of this process" in done.output

@@ -83,8 +83,8 @@ def run(folder, workers, segments, passes):
 
 def _end(said: str) -> str:
     """From the fatal error on, with the stack of the thread that met it; else the last lines."""
-    at = max(said.rfind("Fatal Python error"), 0)
-    return said[max(at - 500, 0) :][:20_000] if at else said[-3000:]
+    at = said.rfind("Fatal Python error")
+    return said[max(at - 500, 0) :][:20_000] if at >= 0 else said[-3000:]
 
 
 def test_two_hundred_workers_of_which_twenty_die(tmp_path, record_property):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
+import dask.system
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -12,12 +13,14 @@ from threadpoolctl import threadpool_limits
 
 import dnmf
 from dnmf.errors import OptionError
+from dnmf.executors import threads
 from dnmf.executors.choose import choose_executor
 from dnmf.executors.serial import Serial
 from dnmf.executors.threads import Threads
 from dnmf.fitting.events import Committed
+from dnmf.fitting.memory import predict_memory
 from dnmf.linalg import blas
-from dnmf.linalg.blas import allowed_threads
+from dnmf.linalg.blas import allowed_threads, one_thread
 from dnmf.testing.executor_contract import ExecutorContract
 from dnmf.testing.problems import planted_poisson
 from dnmf.testing.works import TreeWork
@@ -77,49 +80,101 @@ def test_leaves_run_side_by_side(tmp_path):
 
 
 class _Ahead(TreeWork):
-    """Says how many leaves have begun."""
+    """Counts the leaves that have begun."""
 
-    begun = 0
+    def __init__(self, folder):
+        super().__init__(folder, 40, 1)
+        self.begun = []
 
     def leaf(self, segment):
-        type(self).begun += 1
+        self.begun.append(segment)
         return super().leaf(segment)
 
 
 def test_it_runs_few_leaves_ahead_of_the_sums(tmp_path):
     """Else the sums that wait would be more than the plan counts."""
-    told, most = [], []
+    work, told, most = _Ahead(str(tmp_path)), [], []
 
     def on_leaf(segment):
         told.append(segment)
-        most.append(_Ahead.begun - len(told))
+        most.append(len(work.begun) - len(told))
 
-    Threads(2).run_step(_Ahead(str(tmp_path), 40, 1), on_leaf)
+    Threads(2).run_step(work, on_leaf)
     assert told == list(range(40))
-    assert max(most) <= 3
+    assert max(most) <= 2
 
 
 def test_a_listener_that_fails_leaves_nothing_running(tmp_path):
-    before = threading.active_count()
-
     def on_leaf(segment):
         raise KeyboardInterrupt
 
     work = TreeWork(str(tmp_path), 40, 1)
     with pytest.raises(KeyboardInterrupt):
         Threads(2).run_step(work, on_leaf)
-    assert threading.active_count() == before
-    assert sum(work.calls().values()) <= 4  # the first, and those that had begun
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dnmf")]
+    assert sum(work.calls().values()) <= 3  # the first, and those that had begun
 
 
-def test_by_default_there_are_as_many_threads_as_blas_may_use():
-    with threadpool_limits(3, user_api="blas"):
-        allowed = allowed_threads()  # fewer where the machine, or BLAS's build, has fewer
-        assert Threads().resources().threads == allowed <= 3
-    with threadpool_limits(1, user_api="blas"):
-        assert Threads().resources() == Serial().resources()
+def settled(V, in_memory=True, **options):
+    executor = Threads()
+    executor.settle(dnmf.plan(V, 3, resources=Serial().resources(), **options).plan, in_memory)
+    return executor.resources()
+
+
+@pytest.fixture
+def processors(monkeypatch):
+    """Eight, of which BLAS may use five, and memory for all; what is asked for is returned."""
+    asked = {"cpu": 8, "blas": 5, "free": 1 << 50}
+    monkeypatch.setattr(dask.system, "CPU_COUNT", asked["cpu"])
+    monkeypatch.setattr(threads, "allowed_threads", lambda: asked["blas"])
+    monkeypatch.setattr(threads, "_free_memory", lambda: asked["free"])
+    return asked
+
+
+def test_by_default_there_are_as_many_threads_as_blas_may_use(processors):
+    V = planted_poisson(400, 30, 3).V
+    assert settled(V, segments=20).threads == 5
+    processors["blas"] = 100
+    assert settled(V, segments=20).threads == 8  # not more than processors
+    processors["blas"] = 0  # a BLAS that does not say
+    assert settled(V, segments=20).threads == 8
+    assert settled(V, in_memory=False, segments=20) == Serial().resources()
+
+
+def test_it_takes_no_more_than_half_of_the_memory_that_is_free(processors):
+    V = sp.random_array((400, 20_000), density=0.01, format="csr", dtype=np.float32, rng=0)
+    options = {"segments": 20, "block_size": 20 * 64 * 4, "sample": 0}
+    plan = dnmf.plan(V, 3, resources=Serial().resources(), **options).plan
+    each = predict_memory(plan, 2).total - predict_memory(plan, 1).total
+    assert each > 100_000
+    processors["free"] = int(2 * 2.5 * each)  # two more than one
+    assert settled(V, **options).threads == 3
+    processors["free"] = 0
+    assert settled(V, **options) == Serial().resources()
+
+
+def test_how_many_is_said():
     text = Threads(5, 2 * 10**9).resources().description
     assert text == "5 threads of this process, 2.0 GB"
+    assert Threads().resources() == Serial().resources()  # nothing is known of the data yet
+
+
+def test_what_blas_may_use_is_seen_from_inside_of_a_limit():
+    with threadpool_limits(2, user_api="blas"):
+        outside = allowed_threads()
+        with one_thread():
+            assert allowed_threads() == outside >= 1
+
+
+def test_memory_is_free_as_far_as_the_container_says(monkeypatch, tmp_path):
+    monkeypatch.setattr(threads, "CGROUP", tmp_path)
+    everywhere = threads._free_memory()
+    assert everywhere > 1_000_000
+    (tmp_path / "memory.current").write_text("600000")
+    (tmp_path / "memory.max").write_text("max")
+    assert threads._free_memory() > 1_000_000
+    (tmp_path / "memory.max").write_text("1000000")
+    assert threads._free_memory() == 400_000
 
 
 class _PerThread:
@@ -141,7 +196,7 @@ class _PerThread:
 def test_a_blas_whose_limit_holds_per_thread_has_one_in_each(tmp_path, monkeypatch):
     library, seen = _PerThread(), []
     monkeypatch.setattr(blas, "_libraries", lambda: [library])
-    assert Threads().resources().threads == 4
+    assert allowed_threads() == 4
 
     class Work(TreeWork):
         def leaf(self, segment):
@@ -153,16 +208,22 @@ def test_a_blas_whose_limit_holds_per_thread_has_one_in_each(tmp_path, monkeypat
     assert library.num_threads == 4
 
 
-def test_calls_without_a_client_use_them():
+def test_calls_without_a_client_use_them_for_data_in_memory(processors, tmp_path):
+    V = planted_poisson(400, 30, 3).V
     assert type(choose_executor(None, None)) is Threads
+    options = {"segments": 20, "block_size": 20 * 64 * 4, "max_passes": 2}
+    assert dnmf.plan(V, 3, **options).resources.threads == 5
+    np.save(tmp_path / "V.npy", V)
+    assert dnmf.plan(tmp_path / "V.npy", 3, **options).resources.threads == 1
     names = set()
 
     def look(event):
-        if isinstance(event, Committed):
-            names.update(thread.name[:4] for thread in threading.enumerate())
+        names.update(thread.name.lower() for thread in threading.enumerate())
 
-    dnmf.fit(planted_poisson(60, 9, 2).V, 2, on_event=look)
-    assert "dask" not in names
+    before = {thread.name.lower() for thread in threading.enumerate()}
+    dnmf.fit(V, 3, on_event=look, **options)
+    assert {name for name in names - before if name.startswith("dnmf")}
+    assert not {name for name in names - before if name.startswith("dask")}
 
 
 def test_no_threads_are_refused():
