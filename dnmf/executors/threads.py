@@ -55,14 +55,16 @@ class Threads(Serial):
 
         Several for V in memory: as many as BLAS may use (``OMP_NUM_THREADS``, and what joblib and
         threadpoolctl set where fits run side by side) on the processors that there are, as long
-        as what the plan predicts for the others fits into half of the memory that is free. One
-        for other data, whose blocks would lie in memory for each of them.
+        as what the plan predicts for the others fits into half of the memory that is free, and
+        not more than there are segments, or starts. One for other data, whose blocks would lie in
+        memory for each of them.
         """
         if self._given or not in_memory:
             return
         from dask.system import CPU_COUNT  # knows the limits of containers
 
-        threads = min(allowed_threads() or CPU_COUNT, CPU_COUNT)
+        starts = plan.config.n_init * len(plan.config.models)
+        threads = min(allowed_threads() or CPU_COUNT, CPU_COUNT, max(plan.segments, starts))
         alone, room = predict_memory(plan, 1).total, SHARE * _free_memory()
         while threads > 1 and predict_memory(plan, threads).total - alone > room:
             threads -= 1

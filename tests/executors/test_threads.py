@@ -116,6 +116,7 @@ def test_a_listener_that_fails_leaves_nothing_running(tmp_path):
 
 
 def settled(V, in_memory=True, **options):
+    options = {"block_size": 20 * 64 * 4, **options}
     executor = Threads()
     executor.settle(dnmf.plan(V, 3, resources=Serial().resources(), **options).plan, in_memory)
     return executor.resources()
@@ -138,6 +139,9 @@ def test_by_default_there_are_as_many_threads_as_blas_may_use(processors):
     assert settled(V, segments=20).threads == 8  # not more than processors
     processors["blas"] = 0  # a BLAS that does not say
     assert settled(V, segments=20).threads == 8
+    assert settled(V, segments=6).threads == 6
+    assert settled(V, segments=1, n_init=3).threads == 3  # starts, side by side
+    assert settled(V, segments=1, n_init=1) == Serial().resources()
     assert settled(V, in_memory=False, segments=20) == Serial().resources()
 
 
