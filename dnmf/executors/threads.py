@@ -86,7 +86,7 @@ class Threads(Serial):
             yield from super()._map(call, count)
             return
         ahead: deque[Future[Value]] = deque()
-        with ThreadPoolExecutor(threads, "dnmf", initializer=limit_this_thread) as pool:
+        with ThreadPoolExecutor(threads, "dnmf-leaf", initializer=limit_this_thread) as pool:
             try:
                 for index in range(count):
                     ahead.append(pool.submit(call, index))

@@ -111,7 +111,7 @@ def test_a_listener_that_fails_leaves_nothing_running(tmp_path):
     work = TreeWork(str(tmp_path), 40, 1)
     with pytest.raises(KeyboardInterrupt):
         Threads(2).run_step(work, on_leaf)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dnmf")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dnmf-leaf")]
     assert sum(work.calls().values()) <= 3  # the first, and those that had begun
 
 
@@ -226,7 +226,7 @@ def test_calls_without_a_client_use_them_for_data_in_memory(processors, tmp_path
 
     before = {thread.name.lower() for thread in threading.enumerate()}
     dnmf.fit(V, 3, on_event=look, **options)
-    assert {name for name in names - before if name.startswith("dnmf")}
+    assert {name for name in names - before if name.startswith("dnmf-leaf")}
     assert not {name for name in names - before if name.startswith("dask")}
 
 
