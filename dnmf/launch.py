@@ -112,17 +112,19 @@ def to_resume(
     return out if resume and out is not None and os.path.exists(out) else None
 
 
+def _parts(source: Source) -> tuple[Source, ...]:
+    """V, and its weights if it has some."""
+    return (source.V, source.weights) if isinstance(source, WeightedSource) else (source,)
+
+
 def _of_dask(source: Source) -> bool:
-    parts = (source.V, source.weights) if isinstance(source, WeightedSource) else (source,)
-    return any(part.kind == "dask" for part in parts)
+    return any(part.kind == "dask" for part in _parts(source))
 
 
 def _paths(source: Source) -> list[str]:
     """Where the data are, if that is a place: an output may not replace it."""
-    if isinstance(source, WeightedSource):
-        return [*_paths(source.V), *_paths(source.weights)]
-    spec = source.spec() if source.persistent else {}
-    return [str(spec[name]) for name in ("location", "path") if name in spec]
+    specs = [part.spec() for part in _parts(source) if part.persistent]
+    return [str(spec[name]) for spec in specs for name in ("location", "path") if name in spec]
 
 
 def _place(
@@ -153,8 +155,8 @@ def _lay_out(
 def offered(executor: Executor, plan: Plan, source: Source) -> Resources:
     """What the executor offers to this plan."""
     if isinstance(executor, Threads):
-        parts = (source.V, source.weights) if isinstance(source, WeightedSource) else (source,)
-        executor.settle(plan, all(isinstance(x, ArraySource | SparseSource) for x in parts))
+        in_memory = (isinstance(part, ArraySource | SparseSource) for part in _parts(source))
+        executor.settle(plan, all(in_memory))
     return executor.resources()
 
 
@@ -189,7 +191,7 @@ def go_on(
     context = _reopen(store, planned, data, executor, found)
     if context is None:
         return _opened(planned, store)
-    check_memory(planned, executor.resources())
+    check_memory(planned, offered(executor, planned, context.source))
     executor.check()
     locked = RunLock(store.path) if store.path else nullcontext()
     with locked:

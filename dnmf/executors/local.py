@@ -27,7 +27,7 @@ _DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 # The pools of BLAS and OpenMP are fixed before a worker imports NumPy. And glibc's malloc keeps
 # what is freed, up to 64 MiB: Dask's own setting gives every buffer back at once, and a pass over
 # chunks spent a quarter of its time on getting zeroed pages again (8 GB: 4.2 s instead of 3.15, for
-# 10 MB more per worker). With one arena this holds per process, not per thread.
+# 10 to 45 MB more per worker). With one arena this holds per process, not per thread.
 _ENVIRON = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",

@@ -228,6 +228,24 @@ def test_calls_without_a_client_use_them_for_data_in_memory(processors, tmp_path
     assert {name for name in names if name.startswith("dnmf-leaf")}
 
 
+def test_a_run_that_goes_on_with_data_in_memory_has_several_too(processors, tmp_path):
+    V, seen = planted_poisson(400, 30, 3).V, set()
+    options = {"k": 3, "seed": 1, "segments": 20, "block_size": 20 * 64 * 4, "tol": 0}
+
+    def stop(event):
+        if isinstance(event, Committed) and event.kind == "pass":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dnmf.fit(V, out=tmp_path / "out", max_passes=3, on_event=stop, **options)
+
+    def look(event):
+        seen.update(thread.name for thread in threading.enumerate())
+
+    dnmf.fit(V, out=tmp_path / "out", max_passes=3, resume=True, on_event=look, **options)
+    assert any(name.startswith("dnmf-leaf") for name in seen)
+
+
 def test_no_threads_are_refused():
     with pytest.raises(OptionError, match="threads=0 is less than 1"):
         Threads(0)
