@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import pickle
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
 from typing import Any
 
 import dask
+import psutil
 from distributed import Client, get_worker
 from distributed.scheduler import KilledWorker
 
@@ -40,6 +42,9 @@ WHOLE = 2
 
 STEP_TRIES = 4
 """How often a step is begun before a fit gives up."""
+
+NEARLY_FULL = 0.6
+"""Share of a worker's memory limit; Dask spills from 0.7 and pauses from 0.8 on."""
 
 STUBBORN = 2
 """The same where a task killed one worker after the other, as one without memory does, or where
@@ -205,8 +210,31 @@ def _load(payload: bytes) -> Work:
 
 def _leaf(payload: bytes, segment: int, name: str, loaded: Any = None) -> list[Any]:
     pieces, retries = leaf_with_retries(_load(payload), segment, loaded)
+    _give_back()
     get_worker().log_event(TOPIC, {"name": name, "segment": segment})
     return [(pieces[0], retries), *((piece, 0) for piece in pieces[1:])]
+
+
+def _give_back() -> None:
+    """Return what malloc keeps, where a worker is about as large as the plan lets it become.
+
+    Workers keep the buffers that they free (`dnmf.executors.local`). After a kernel was compiled
+    that may be so much that Dask pauses the worker, which then has no task that could free any.
+    """
+    limit = getattr(get_worker().memory_manager, "memory_limit", None)
+    if limit and psutil.Process().memory_info().rss > NEARLY_FULL * limit:
+        trim = _malloc_trim()
+        if trim is not None:
+            trim(0)
+
+
+@lru_cache(maxsize=1)
+def _malloc_trim() -> Callable[[int], int] | None:
+    """Of glibc; others have none."""
+    with suppress(OSError, AttributeError, TypeError):
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        return found
+    return None
 
 
 def _pick(pieces: list[Any], piece: int) -> Any:
