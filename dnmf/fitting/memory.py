@@ -11,6 +11,7 @@ from dnmf.config import MIB, FitConfig, ModelSpec, Resources
 from dnmf.errors import MemoryPlanError
 from dnmf.fitting.plan import Plan, chunk_rows, loss_shape
 from dnmf.init.nndsvd import NNDSVD
+from dnmf.linalg.tiles import padded_size
 
 __all__ = [
     "BASELINE",
@@ -93,8 +94,10 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     kd, several = k * d, len(models) > 1
     rows = sum(x.statistic_rows(model.k, d) for x, model in zip(losses, models, strict=True))
     fitting = plan.mode != "transform"
+    beside = sum(padded_size(model.k) for model in models) - k if plan.sparse else 0
     sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8 if fitting else 0
     sums += max(x.scratch_bytes(model.k, d) for x, model in zip(losses, models, strict=True))
+    sums += beside * d * item
     if plan.config.holdout == "speckled":
         sums += SPECKLED_TILE
     elif any(model.fold is not None for model in models):
@@ -105,6 +108,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
         tasks += [_race_task(plan, sums if several else sums * 3 // 2)]  # one model at a time
     per_task = max(tasks)
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
+    shared += beside * d * item
     if several:  # stacked, and without the columns that are left out
         shared += 2 * kd * item
     widest = max(b - a for a, b in pairwise(plan.slab_starts))

@@ -12,31 +12,17 @@ from dnmf.linalg.jit import kernel
 from dnmf.linalg.kl_row import divergence, em, kkt_of_row, start_row, widened
 from dnmf.linalg.logs import sum_of
 from dnmf.linalg.simd import LANES, fma, load, splat_at, store, total
+from dnmf.linalg.tiles import width
 
-__all__ = ["kl_mu", "vectors_of"]
-
-MOST_VECTORS = 4
-"""Vectors of components up to which a kernel of its own is compiled."""
-
-
-def vectors_of(kp: int) -> tuple[int, ...]:
-    """As many ones as a row of ``kp`` numbers has vectors, if few: what `kl_mu` unrolls by."""
-    vectors = kp // LANES
-    return (1,) * vectors if vectors <= MOST_VECTORS else ()
-
+__all__ = ["kl_mu"]
 
 # ``size`` entries of a row begin at ``a`` of the tile; ``vectors`` makes the number of vectors in
 # a row of H' known to the compiler.
 
 
 @kernel
-def _width(Ht, vectors):  # type: ignore[no-untyped-def]
-    return len(vectors) * LANES if len(vectors) else Ht.shape[1]
-
-
-@kernel
 def _fit(wh, W, i, Ht, indices, a, size, vectors):  # type: ignore[no-untyped-def]
-    kp = _width(Ht, vectors)
+    kp = width(Ht, vectors)
     for p in range(size):
         c = np.int64(indices[a + p]) * kp
         x = load(Ht, c) * load(W, i * kp)
@@ -57,10 +43,11 @@ def _divide(q, data, a, wh, size):  # type: ignore[no-untyped-def]
 @kernel
 def _explain(g, q, Ht, indices, a, size, vectors):  # type: ignore[no-untyped-def]
     # g = sum_p q_p h_p, in four sums
-    kp = _width(Ht, vectors)
+    kp = width(Ht, vectors)
+    g[:] = 0
     whole = size - size % 4
     for u in range(0, kp, LANES):
-        x0 = load(g, u) - load(g, u)
+        x0 = load(g, u)
         x1, x2, x3 = x0, x0, x0
         for p in range(0, whole, 4):
             b = a + p
@@ -76,9 +63,8 @@ def _explain(g, q, Ht, indices, a, size, vectors):  # type: ignore[no-untyped-de
 @kernel
 def _spread(S, g, q, W, i, Ht, indices, a, size, vectors):  # type: ignore[no-untyped-def]
     # g = sum_p q_p h_p, and S of each entry's column += q_p w h_p
-    kp = _width(Ht, vectors)
-    for u in range(0, kp, LANES):
-        store(g, u, load(g, u) - load(g, u))
+    kp = width(Ht, vectors)
+    g[:] = 0
     for p in range(size):
         c = np.int64(indices[a + p]) * kp
         ratio = splat_at(q, p)

@@ -11,11 +11,11 @@ import scipy.sparse as sp
 
 from dnmf.linalg.kl import kl_rows
 from dnmf.linalg.kl_columns import kl_columns, kl_H
-from dnmf.linalg.kl_mu import kl_mu, vectors_of
+from dnmf.linalg.kl_mu import kl_mu
 from dnmf.linalg.masked import entry_weights
 from dnmf.linalg.products import gram, row_residual
 from dnmf.linalg.simd import LANES
-from dnmf.linalg.tiles import column_order, packed_size, padded, padded_zeros
+from dnmf.linalg.tiles import column_order, packed_size, padded, padded_zeros, vectors_of
 from dnmf.linalg.weighted import WeightedCSR
 from dnmf.losses.base import (
     NO_PENALTIES,

@@ -8,9 +8,9 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnmf.linalg.kl_mu import MOST_VECTORS, kl_mu, vectors_of
+from dnmf.linalg.kl_mu import kl_mu
 from dnmf.linalg.simd import LANES
-from dnmf.linalg.tiles import LINE, padded, padded_zeros
+from dnmf.linalg.tiles import LINE, MOST_VECTORS, padded, padded_zeros, vectors_of
 
 
 def step(V, W, H, l1=0.0, l2=0.0, moves=True):
