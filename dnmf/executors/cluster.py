@@ -22,7 +22,7 @@ from dnmf.executors.news import TOPIC, LeafNews, listening
 from dnmf.executors.probe import probe_workers
 from dnmf.executors.residency import Residency
 from dnmf.executors.versions import compare_versions
-from dnmf.executors.watch import PASSING, Watch, answer, where
+from dnmf.executors.watch import PASSING, Watch, where, workers_of
 from dnmf.fitting.work import (
     StepOutcome,
     Work,
@@ -67,8 +67,7 @@ class Cluster:
 
     def resources(self) -> Resources:
         """See `Executor.resources`."""
-        info = answer(self.client, lambda: self.client.scheduler_info(n_workers=-1))
-        workers = list(info["workers"].values())
+        workers = list(workers_of(self.client).values())
         if not workers:
             address = where(self.client)
             raise ClusterError(
