@@ -191,7 +191,13 @@ def cluster_of(
     from distributed import Client, LocalCluster
 
     with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": given_up}),  # tests/conftest.py
+        dask.config.set(
+            {
+                "distributed.deploy.lost-worker-timeout": given_up,  # tests/conftest.py
+                # who lives for seconds does not spend them on imports, however busy the machine
+                "distributed.worker.preload": ["import dnmf.executors.cluster, dnmf.fitting.loop"],
+            }
+        ),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,
