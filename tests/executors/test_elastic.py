@@ -104,7 +104,7 @@ def test_random_deaths_for_a_whole_fit(tmp_path, undisturbed, mode):
                 until(lambda: len(seen) >= 3 + min(3, event.rows[0]["pass"]), 60)
 
         client.run_on_scheduler(_allow, 1000)
-        client.register_plugin(KillWorker(delay="3s", mode=mode), name="kill")
+        client.register_plugin(KillWorker(delay="6s", mode=mode), name="kill")
         with meanwhile(replace):
             result = fit(undisturbed.V, tmp_path / "out", client, max_passes=20, on_event=linger)
             over.set()
