@@ -306,6 +306,10 @@ def tiles(V: Matrix) -> Iterator[tuple[int, sp.csr_array]]:
             yield a, V[a:b]
             a = b
             continue
-        parts = V.data[first:last], V.indices[first:last], V.indptr[a : b + 1] - first
-        yield a, sp.csr_array(parts, shape=(b - a, V.shape[1]), copy=False)
+        tile = sp.csr_array(
+            (b - a, V.shape[1]), dtype=V.dtype
+        )  # its constructor copies small parts
+        tile.data, tile.indices = V.data[first:last], V.indices[first:last]
+        tile.indptr = V.indptr[a : b + 1] - first
+        yield a, tile
         a = b

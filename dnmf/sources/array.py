@@ -133,6 +133,7 @@ class SparseSource:
         self._data, self._indices = csr.data, csr.indices
         nonzeros = min(len(csr.data), len(csr.indices), int(csr.indptr[-1]))
         self._indptr = check_offsets(csr.indptr, 0, self._shape[0], nonzeros, where)
+        self._canonical: set[tuple[int, int]] = set()  # blocks that were found so
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> NoReturn:
@@ -183,9 +184,19 @@ class SparseSource:
         data, indices = self._data[span].view(), self._indices[span].view()
         data.flags.writeable = indices.flags.writeable = False
         data = data.astype(self.dtype, copy=False)
-        return csr_block(
-            data, indices, offsets, self.shape[1], owned=False, start=start, where="sparse matrix"
+        block = csr_block(
+            data,
+            indices,
+            offsets,
+            self.shape[1],
+            owned=False,
+            start=start,
+            where="sparse matrix",
+            known=(start, stop) in self._canonical,
         )
+        if np.shares_memory(block.data, data):  # neither sorted nor summed
+            self._canonical.add((start, stop))
+        return block
 
     def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
         return []
