@@ -153,7 +153,9 @@ def _enough(reached: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return reached if len({details["pid"] for details in reached}) >= count else []
 
 
-def fit_elsewhere(V: str, out: Path, address: str, **variables: str) -> subprocess.Popen[str]:
+def fit_elsewhere(
+    V: str, out: Path, address: str, options: dict[str, Any] = OPTIONS, **variables: str
+) -> subprocess.Popen[str]:
     """The same fit, begun by a process of its own on a cluster that runs."""
     program = (
         "import sys, dnmf; from distributed import Client;"
@@ -161,7 +163,7 @@ def fit_elsewhere(V: str, out: Path, address: str, **variables: str) -> subproce
         "dnmf.fit(sys.argv[1], out=sys.argv[2], client=client, **options)"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", program, V, str(out), address, repr(OPTIONS)],
+        [sys.executable, "-c", program, V, str(out), address, repr(options)],
         env={**os.environ, **variables},
         stderr=subprocess.PIPE,
         text=True,
@@ -236,10 +238,10 @@ class Machines:
         for name in list(self.processes):
             self.kill(name)
 
-    def start_scheduler(self, port: int = 0) -> str:
+    def start_scheduler(self, port: int = 0, **variables: str) -> str:
         """Start it; its address."""
         self.file.unlink(missing_ok=True)
-        self._start("scheduler", "scheduler", "--port", str(port))
+        self._start("scheduler", "scheduler", "--port", str(port), **variables)
         until(lambda: self.file.exists() and self.file.read_text().endswith("}"))
         return str(json.loads(self.file.read_text())["address"])
 
