@@ -97,6 +97,6 @@ def _loader(payload: bytes) -> Any:
     return pickle.loads(payload)
 
 
-def _load_segment(payload: bytes, segment: int, blocks: list[Any] | None) -> Any:
-    loaded, _ = with_retries(lambda: _loader(payload)(segment, blocks))
-    return loaded
+def _load_segment(payload: bytes, segment: int, blocks: list[Any] | None) -> tuple[Any, int]:
+    """A decoded segment, and how often reading it was tried again."""
+    return with_retries(lambda: _loader(payload)(segment, blocks))
