@@ -197,7 +197,10 @@ def cluster_of(
             {
                 "distributed.deploy.lost-worker-timeout": given_up,  # tests/conftest.py
                 # who lives for seconds does not spend them on imports, however busy the machine
-                "distributed.worker.preload": ["import dnmf.executors.cluster, dnmf.fitting.loop"],
+                "distributed.worker.preload": [
+                    *dask.config.get("distributed.worker.preload"),
+                    "import dnmf.executors.cluster, dnmf.fitting.loop",
+                ],
             }
         ),
         LocalCluster(

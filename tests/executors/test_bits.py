@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 
 import pytest
@@ -95,7 +94,6 @@ def test_newcomers_have_a_fair_share_of_the_next_pass(undisturbed, tmp_path, mem
                 client.cluster.scale(4)
                 client.wait_for_workers(4, timeout=60)
                 everywhere(client, faults.switch, counts)
-                everywhere(client, importlib.import_module, "dnmf.fitting.loop")
 
         result = fit(undisturbed.V, tmp_path / "out", client, on_event=grow)
         once_per_pass(counts)

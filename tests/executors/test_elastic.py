@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 
-import dask.config
 import pytest
 from executor_tools import (
     OPTIONS,
@@ -99,9 +98,6 @@ def test_workers_of_a_short_life(undisturbed, tmp_path):
     assert_undisturbed(result, undisturbed)
 
 
-IMPORTS = "import dnmf.fitting.loop, dnmf.losses.frobenius, dnmf.sources.zarr_dense"
-
-
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize("mode", ["sys.exit", "graceful", "segfault"])
 def test_random_deaths_for_a_whole_fit(tmp_path, undisturbed, mode):
@@ -112,7 +108,6 @@ def test_random_deaths_for_a_whole_fit(tmp_path, undisturbed, mode):
     reference = fit_serially(undisturbed, tmp_path / "serial", max_passes=passes)
     with (
         faults.active(tmp_path / "f") as counts,
-        dask.config.set({"distributed.worker.preload": [IMPORTS]}),  # not a part of their lives
         cluster_of(3, 1, given_up="1s") as client,
     ):
         seen = set(client.scheduler_info(-1)["workers"])
