@@ -55,20 +55,17 @@ def test_workers_are_retired_during_a_pass(undisturbed, tmp_path):
 
 
 def test_an_adaptive_cluster(undisturbed, tmp_path):
-    slow = Fault("segment-solved", "hang", times=10**6, seconds=0.25)
+    slow = Fault("segment-solved", "hang", times=10**6, seconds=1.0)
     with cluster_of(1, 1) as client, faulty(client, tmp_path / "f", [slow]) as counts:
         client.cluster.adapt(minimum=0, maximum=3, interval="200ms", wait_count=1)
-        sizes = []
 
-        def grow(event):
-            """Leaves of the first passes take so long that more workers are asked for."""
-            if isinstance(event, Committed) and event.kind == "pass":
-                sizes.append(len(client.scheduler_info(-1)["workers"]))
-                if len(sizes) == 2:
-                    faults.release(counts)
+        def grow():
+            """Leaves take so long, until there are more workers, that more are asked for."""
+            until(lambda: len(client.scheduler_info(-1)["workers"]) > 1, 120)
+            faults.release(counts)
 
-        result = fit(undisturbed.V, tmp_path / "out", client, on_event=grow)
-        assert max(sizes) > 1
+        with meanwhile(grow):
+            result = fit(undisturbed.V, tmp_path / "out", client)
         solved = [hit["pid"] for hit in faults.reached(counts, "segment-solved")]
         assert len(set(solved)) > 1
         once_per_pass(counts, *range(1, PASSES + 1))
