@@ -248,6 +248,11 @@ class FitConfig:
         return self.beta is not None and self.beta <= 0
 
     @property
+    def tempered(self) -> bool:
+        """Whether random starts need more than steps from one place: the divergence is concave."""
+        return self.init == "random" and self.beta is not None and self.beta < 1
+
+    @property
     def fixed(self) -> int:
         """So many first rows of H are held."""
         return int(self.fixed_H.partition(" ")[0]) if self.fixed_H else 0

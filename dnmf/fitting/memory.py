@@ -11,6 +11,7 @@ from dnmf.config import MIB, FitConfig, ModelSpec, Resources
 from dnmf.errors import MemoryPlanError
 from dnmf.fitting.plan import Plan, chunk_rows, loss_shape
 from dnmf.init.nndsvd import NNDSVD
+from dnmf.losses import Loss
 
 __all__ = [
     "BASELINE",
@@ -93,8 +94,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     kd, several = k * d, len(models) > 1
     rows = sum(x.statistic_rows(model.k, d) for x, model in zip(losses, models, strict=True))
     fitting = plan.mode != "transform"
-    sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8 if fitting else 0
-    sums += max(x.scratch_bytes(model.k, d) for x, model in zip(losses, models, strict=True))
+    sums = _sums(plan, item, losses, models)
     if plan.config.holdout == "speckled":
         sums += SPECKLED_TILE
     elif any(model.fold is not None for model in models):
@@ -102,6 +102,9 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     tasks = [_pass_task(plan, item, sums, k, several), _publish_task(plan, item)]
     if plan.sample:
         tasks += [_scan_task(plan, item), _sample_task(plan, item, k, several) + sums]
+        if plan.config.tempered and plan.config.solver:  # starts come from the loss's own steps
+            own = [loss_shape(plan.config.replace(solver=None), model) for model in models]
+            sums = max(sums, _sums(plan, item, own, models))
         tasks += [_race_task(plan, sums if several else sums * 3 // 2)]  # one model at a time
     per_task = max(tasks)
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
@@ -114,6 +117,16 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     reduction = max(waiting, last) if fitting else 0
     total = BASELINE + shared + threads * per_task + reduction
     return MemoryNeed(BASELINE, shared, per_task, reduction, total)
+
+
+def _sums(plan: Plan, item: int, losses: list[Loss], models: tuple[ModelSpec, ...]) -> int:
+    """A segment's sums, with what a block adds to them, and what the losses work in."""
+    d, pairs = plan.shape[1], list(zip(losses, models, strict=True))
+    rows = sum(x.statistic_rows(model.k, d) for x, model in pairs)
+    sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8
+    return (sums if plan.mode != "transform" else 0) + max(
+        x.scratch_bytes(model.k, d) for x, model in pairs
+    )
 
 
 def _held_out(plan: Plan, item: int) -> int:
@@ -240,7 +253,8 @@ def share_to_race(config: FitConfig, k: int, rows: float, nbytes: float) -> floa
     """
     share = max(RACE_SHARE, RACE_ROWS * k / max(rows, 1), FEWEST_RACE_BYTES / max(nbytes, 1))
     if share >= 0.5:  # small data: the starts race on all of it
-        share = 1.0 if config.n_init > 1 or config.init in NNDSVD else 0.0
+        worth = config.n_init > 1 or config.tempered or config.init in NNDSVD
+        share = 1.0 if worth else 0.0
     most = RACE_BYTES / max(nbytes, 1)
     if most < share and most * rows < RACE_ROWS * k:  # rows are very long
         few = max(2 * k, FEWEST_RACE_ROWS) / rows
