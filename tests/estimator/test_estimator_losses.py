@@ -168,6 +168,16 @@ def test_transform_gives_the_fits_W(loss: str) -> None:
     assert value[1] >= value[0] * (1 - 1e-3)
 
 
+@pytest.mark.parametrize("loss", ["kullback-leibler", "itakura-saito", 0.5])
+def test_rows_are_transformed_one_by_one_as_together(loss: Any) -> None:
+    """A row's W depends on that row alone: also where rows of a tile are solved side by side."""
+    V = counts("itakura-saito")
+    model = NMF(3, beta_loss=loss, solver="auto", random_state=0).fit(V)
+    together = model.transform(V)
+    alone = np.concatenate([model.transform(row[None, :]) for row in V[:20]])
+    np.testing.assert_allclose(alone, together[:20], rtol=1e-8, atol=1e-10 * together.max())
+
+
 @pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler", "itakura-saito"])
 def test_an_l1_penalty_makes_factors_sparse(loss: str) -> None:
     V = counts(loss)
