@@ -37,6 +37,9 @@ RACE_BYTES = 64 * MIB
 RACE_SHARE, RACE_ROWS, FEWEST_RACE_ROWS, FEWEST_RACE_BYTES = 0.1, 50, 20, 4 * MIB
 """Share of the sample on which starts race, but at least so many rows per component and so on."""
 
+DEAR_ENTRIES = 16
+"""What an entry counts, zeros too, where it is raised to powers: as so many bytes."""
+
 SPECKLED_TILE = 40 * MIB
 """A tile taken apart into entries that are seen and left out, with their random numbers."""
 
@@ -222,7 +225,7 @@ def _race_task(plan: Plan, sums: int) -> int:
     kept, rows = plan.bytes_per_read * plan.growth * plan.sample, plan.shape[0] * plan.sample
     # the sample is drawn, so that its size is known but for some per cent
     share = max(
-        share_to_race(plan.config, model.k, most * rows, most * kept)
+        share_to_race(plan.config, model.k, most * rows, plan.shape[1], most * kept)
         for model in plan.config.models
         for most in (0.9, 1.0, 1.1)
     )
@@ -238,19 +241,21 @@ def _race_task(plan: Plan, sums: int) -> int:
     return int(max(2 * nbytes + piece, fitting) + apart)
 
 
-def share_to_race(config: FitConfig, k: int, rows: float, nbytes: float) -> float:
+def share_to_race(config: FitConfig, k: int, rows: float, d: int, nbytes: float) -> float:
     """Which share of the sample starts of k components race on; 0 where nothing is to be won.
 
     A tenth of the sample's rows (2% of V's by default), at least 50 per component and 4 MiB: so
-    few bytes are quick to go over.
+    few bytes are quick to go over. Losses that raise entries to powers take more time for each.
 
     Parameters
     ----------
     config : FitConfig
-    k : int
+    k, d : int
     rows, nbytes : float
         Of the sample.
     """
+    if config.beta is not None:
+        nbytes = max(nbytes, DEAR_ENTRIES * rows * d)
     share = max(RACE_SHARE, RACE_ROWS * k / max(rows, 1), FEWEST_RACE_BYTES / max(nbytes, 1))
     if share >= 0.5:  # small data: the starts race on all of it
         worth = config.n_init > 1 or config.tempered or config.init in NNDSVD

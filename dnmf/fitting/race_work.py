@@ -47,7 +47,8 @@ def race_share(context: Context, scan: dict[str, Any], k: int) -> float:
 
     A tenth of the sample's rows (2% of V's by default), at least 50 per component and 4 MiB.
     """
-    return share_to_race(context.plan.config, k, sum(scan["sample_rows"]), scan["sample_bytes"])
+    plan, rows = context.plan, sum(scan["sample_rows"])
+    return share_to_race(plan.config, k, rows, plan.shape[1], scan["sample_bytes"])
 
 
 class RaceWork:

@@ -85,8 +85,7 @@ def test_a_start_below_beta_1_goes_through_larger_betas_and_is_shaken() -> None:
 
     found = temper(fit, draw, 3, 0.4, 1e-3, 20)
     betas = [beta for beta, _, _ in calls]
-    np.testing.assert_allclose(betas[:4], [0.7, 0.6, 0.5, 0.4])
-    assert betas == betas[:4] * 4
+    np.testing.assert_allclose(betas, [0.64, 0.4] * 4)
     assert found.objective == 5.0
     assert found.passes == sum(passes for _, passes, _ in calls)
 
