@@ -230,6 +230,8 @@ class FitConfig:
             )
 
     def _check_penalties(self) -> None:
+        if isinstance(self.alpha_H, str) and self.alpha_H != "same":
+            raise OptionError(f"alpha_H is {self.alpha_H!r}; it must be 'same' or a number")
         if self.alpha_H != "same":
             _number(self.alpha_H, "alpha_H", 0.0, math.inf)
         _number(self.alpha_W, "alpha_W", 0.0, math.inf)
