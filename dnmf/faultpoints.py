@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -89,6 +90,11 @@ def _signal(number: int) -> Callable[..., None]:
     return act
 
 
+def _stop(folder: str, fault: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+    # To this thread: sent to the process, another one may take it, and this one goes on meanwhile.
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+
+
 def _os_error(code: int) -> Callable[..., None]:
     def act(folder: str, fault: Mapping[str, Any], details: Mapping[str, Any]) -> None:
         raise OSError(code, os.strerror(code), details.get("path"))
@@ -142,7 +148,7 @@ def _delete(folder: str, fault: Mapping[str, Any], details: Mapping[str, Any]) -
 
 ACTIONS: dict[str, Callable[..., None]] = {
     "kill": _signal(signal.SIGKILL),
-    "stop": _signal(signal.SIGSTOP),
+    "stop": _stop,
     "exit": lambda *_: os._exit(1),
     "interrupt": _interrupt,
     "raise-oserror": _os_error(errno.EIO),

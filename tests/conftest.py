@@ -94,7 +94,13 @@ def _count_of_faults(
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say how many faults were injected."""
+    """Say how many faults were injected, and how many cases of bad input were tried."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
+    cases = [
+        n for r in reports if r.when == "call" for name, n in r.user_properties if name == "cases"
+    ]
+    if cases:
+        terminalreporter.write_line(f"cases of damaged or bad input: {sum(cases)}")
     struck = +config.stash.get(STRUCK, Counter())
     if struck:
         each = ", ".join(f"{action} {times}" for action, times in struck.most_common())

@@ -238,6 +238,22 @@ def test_another_shape_is_refused_before_anything_runs(tmp_path, stored, V):
         dnmf.resume(tmp_path / "run")
 
 
+@pytest.mark.parametrize("how", ["dtype", "chunks"])
+def test_data_of_another_dtype_or_layout_are_refused(tmp_path, stored, V, how):
+    """The same numbers, of which other passes would make other bits."""
+    interrupted(stored, tmp_path / "run")
+    changed = V.astype("float32") if how == "dtype" else V
+    write_dense(stored, changed, (4, 20) if how == "dtype" else (6, 20), overwrite=True)
+    for resume in (
+        lambda: dnmf.resume(tmp_path / "run"),
+        lambda: dnmf.fit(stored, 4, out=tmp_path / "run", resume=True, **OPTIONS),
+    ):
+        with pytest.raises(InputError, match=r"changed since the run began|is not the matrix"):
+            resume()
+    write_dense(stored, V, (4, 20), overwrite=True)
+    same_bits(dnmf.resume(tmp_path / "run"), dnmf.fit(stored, 4, **OPTIONS))
+
+
 def test_an_existing_run_is_not_overwritten_by_accident(tmp_path, stored):
     interrupted(stored, tmp_path / "run")
     with pytest.raises(OutputExistsError, match=r"dnmf resume .*run.*--overwrite"):

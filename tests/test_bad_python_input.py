@@ -19,7 +19,11 @@ from dnmf.executors.serial import Serial
 COMMON = {
     "deadline": None,
     "derandomize": True,
-    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+    "suppress_health_check": [
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.function_scoped_fixture,  # record_property, which counts
+    ],
 }
 DTYPES = ("f2", "f4", "f8", ">f4", "g", "i1", "u1", "i2", "u4", "i8", "u8", "?", "c8", "O", "U3")
 OTHERS = ("M8[s]", "m8[s]", "S2", "V4", "f4,i4")
@@ -208,13 +212,15 @@ def _dense(V: Any) -> np.ndarray:
 
 @given(matrices(), KS)
 @settings(max_examples=150, **COMMON)
-def test_any_object_as_v_and_k(V, k):
+def test_any_object_as_v_and_k(record_property, V, k):
+    record_property("cases", 1)
     check(V, k, {})
 
 
 @given(st.sampled_from(["f4", "f8", "u1"]), KS, OPTIONS)
 @settings(max_examples=150, **COMMON)
-def test_any_options(dtype, k, options):
+def test_any_options(record_property, dtype, k, options):
+    record_property("cases", 1)
     V = np.random.default_rng(0).integers(1, 9, (12, 8)).astype(dtype)
     check(V, k, options)
 
@@ -223,7 +229,8 @@ def test_any_options(dtype, k, options):
 @pytest.mark.timeout(1200)
 @given(matrices(), KS)
 @settings(max_examples=3000, **COMMON)
-def test_many_objects_as_v_and_k(V, k):
+def test_many_objects_as_v_and_k(record_property, V, k):
+    record_property("cases", 1)
     check(V, k, {})
 
 
@@ -231,5 +238,6 @@ def test_many_objects_as_v_and_k(V, k):
 @pytest.mark.timeout(1200)
 @given(matrices(), KS, OPTIONS)
 @settings(max_examples=3000, **COMMON)
-def test_any_object_with_any_options(V, k, options):
+def test_any_object_with_any_options(record_property, V, k, options):
+    record_property("cases", 1)
     check(V, k, options)

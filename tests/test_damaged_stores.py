@@ -38,22 +38,24 @@ def run(kind, layout, seeds, root) -> Verdict:
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "anndata"])
-def test_a_few_damaged_stores(layout, tmp_path):
+def test_a_few_damaged_stores(layout, tmp_path, record_property):
     verdict = run(before_the_fit, layout, range(FEW), tmp_path)
     assert verdict.cases == FEW
     assert verdict.refused
+    record_property("cases", verdict.cases)
 
 
 @pytest.mark.parametrize("layout", DURING)
-def test_a_few_that_are_damaged_during_the_fit(layout, tmp_path):
-    run(during_the_fit, layout, range(FEW), tmp_path)
+def test_a_few_that_are_damaged_during_the_fit(layout, tmp_path, record_property):
+    record_property("cases", run(during_the_fit, layout, range(FEW), tmp_path).cases)
 
 
 @pytest.mark.parametrize("kind", [of_a_run, of_a_result])
-def test_a_few_damaged_runs_and_results(kind, tmp_path):
+def test_a_few_damaged_runs_and_results(kind, tmp_path, record_property):
     verdict = run(kind, "zarr", range(15), tmp_path)
     assert verdict.refused
     assert verdict.right
+    record_property("cases", verdict.cases)
 
 
 @pytest.mark.chaos
@@ -77,4 +79,6 @@ def test_many_that_are_damaged_during_the_fit(layout, tmp_path, record_property)
 @pytest.mark.parametrize("kind", [of_a_run, of_a_result])
 def test_many_damaged_runs_and_results(kind, tmp_path, record_property):
     verdict = run(kind, "zarr", range(15, 15 + 3 * MANY), tmp_path)
+    assert verdict.refused > MANY / 10
+    assert verdict.right
     record_property("cases", verdict.cases)

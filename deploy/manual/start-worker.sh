@@ -19,4 +19,6 @@ if [ -n "$core" ]; then
 fi
 # Buffers that are freed are used again, up to 64 MiB, instead of zeroed pages of the system.
 export MALLOC_TRIM_THRESHOLD_=67108864 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_ARENA_MAX=1
+# No samples of every thread's stack: in CPython 3.11 taking them may end the worker now and then.
+export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED="${DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED:-False}"
 exec dask worker --scheduler-file "$file" "$@"

@@ -22,7 +22,7 @@ from dnmf.executors.news import TOPIC, LeafNews, listening
 from dnmf.executors.probe import probe_workers
 from dnmf.executors.residency import Residency
 from dnmf.executors.versions import compare_versions
-from dnmf.executors.watch import PASSING, Watch, answer, where
+from dnmf.executors.watch import PASSING, Watch, where, workers_of
 from dnmf.fitting.work import (
     StepOutcome,
     Work,
@@ -67,8 +67,7 @@ class Cluster:
 
     def resources(self) -> Resources:
         """See `Executor.resources`."""
-        info = answer(self.client, lambda: self.client.scheduler_info(n_workers=-1))
-        workers = list(info["workers"].values())
+        workers = list(workers_of(self.client).values())
         if not workers:
             address = where(self.client)
             raise ClusterError(
@@ -167,7 +166,9 @@ def _graph(
     leaves: list[Key] = [(f"dnmf-leaf-{name}", segment) for segment in range(work.segments)]
     for segment, key in enumerate(leaves):
         leaf = (_leaf, payload, segment, name)
-        graph[key] = (*leaf, kept[segment]) if segment in kept else leaf
+        # a key is loaded by this step, whose leaf counts what that took; a future was before
+        fresh = isinstance(kept.get(segment), str)
+        graph[key] = (*leaf, kept[segment], fresh) if segment in kept else leaf
     if work.pieces <= WHOLE:
         tree, root = _tree(f"dnmf-sum-{name}", work, leaves, (_combine_all, payload))
         end = (f"dnmf-finish-{name}", 0)
@@ -208,8 +209,16 @@ def _load(payload: bytes) -> Work:
     return work
 
 
-def _leaf(payload: bytes, segment: int, name: str, loaded: Any = None) -> list[Any]:
+def _leaf(
+    payload: bytes,
+    segment: int,
+    name: str,
+    kept: tuple[Any, int] | None = None,
+    fresh: bool = False,
+) -> list[Any]:
+    loaded, again = kept or (None, 0)
     pieces, retries = leaf_with_retries(_load(payload), segment, loaded)
+    retries += again if fresh else 0
     _give_back()
     get_worker().log_event(TOPIC, {"name": name, "segment": segment})
     return [(pieces[0], retries), *((piece, 0) for piece in pieces[1:])]

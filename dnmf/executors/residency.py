@@ -13,7 +13,7 @@ from typing import Any
 
 from distributed import Client, Future
 
-from dnmf.executors.watch import answer
+from dnmf.executors.watch import workers_of
 from dnmf.fitting.memory import room, that_fit
 from dnmf.fitting.work import Work, with_retries
 from dnmf.linalg.blas import limit_threads
@@ -79,8 +79,7 @@ class Residency:
 
     def room(self, need: Callable[[int], int], unit: int = 1) -> int:
         """Bytes that all workers can keep in units; ``need`` of a worker by its threads."""
-        info = answer(self._client, lambda: self._client.scheduler_info(n_workers=-1))
-        workers = list(info["workers"].values())
+        workers = list(workers_of(self._client).values())
         needs = [(worker["memory_limit"], need(worker["nthreads"])) for worker in workers]
         return room(needs, unit)
 
@@ -98,6 +97,6 @@ def _loader(payload: bytes) -> Any:
     return pickle.loads(payload)
 
 
-def _load_segment(payload: bytes, segment: int, blocks: list[Any] | None) -> Any:
-    loaded, _ = with_retries(lambda: _loader(payload)(segment, blocks))
-    return loaded
+def _load_segment(payload: bytes, segment: int, blocks: list[Any] | None) -> tuple[Any, int]:
+    """A decoded segment, and how often reading it was tried again."""
+    return with_retries(lambda: _loader(payload)(segment, blocks))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from distributed import Client, Future
 from distributed.client import ClosedClientError, FutureCancelledError, FuturesCancelledError
@@ -13,7 +13,16 @@ from distributed.scheduler import KilledWorker
 
 from dnmf.errors import ClusterError, ResumableError, TransientError, WorkersDiedError
 
-__all__ = ["ANSWER", "NO_SCHEDULER", "NO_WORKERS", "PASSING", "Watch", "answer", "where"]
+__all__ = [
+    "ANSWER",
+    "NO_SCHEDULER",
+    "NO_WORKERS",
+    "PASSING",
+    "Watch",
+    "answer",
+    "where",
+    "workers_of",
+]
 
 ANSWER = 60.0
 """Seconds that a question to the cluster may take."""
@@ -87,6 +96,31 @@ def answer(client: Client, ask: Callable[[], Value], seconds: float | None = Non
     raise ClusterError(f"the scheduler at {where(client)} does not answer ({why})")
 
 
+def workers_of(client: Client, most: int = -1, seconds: float | None = None) -> dict[str, Any]:
+    """What the scheduler says of its workers, by address; `answer` with this question.
+
+    ``client.scheduler_info`` returns what was heard last. That may be the answer to what every
+    client asks every two seconds, without workers.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    most : int
+        Of how many workers; -1 of all.
+    seconds : float, optional
+        As for `answer`.
+    """
+
+    def ask() -> Any:
+        scheduler = client.scheduler
+        if scheduler is None:
+            raise OSError("the client is not connected")
+        return client.sync(scheduler.identity, n_workers=most)
+
+    workers: dict[str, Any] = answer(client, ask, seconds)["workers"]
+    return workers
+
+
 class Watch:
     """Looks after one step on a cluster, over all its attempts.
 
@@ -134,8 +168,7 @@ class Watch:
         self.ready()
         client, now = self._client, time.monotonic()
         try:
-            info = answer(client, lambda: client.scheduler_info(n_workers=1), seconds=5.0)
-            alive = bool(info["workers"])
+            alive = bool(workers_of(client, most=1, seconds=5.0))
         except ClusterError:
             self._silent = self._silent or now
             if now - self._silent > ANSWER:

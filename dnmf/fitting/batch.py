@@ -15,7 +15,8 @@ from dnmf.fitting.holdout import Fold, fold_of_model
 from dnmf.fitting.objective import loss_of
 from dnmf.fitting.plan import Plan
 from dnmf.fitting.state import ModelState
-from dnmf.linalg.products import add_WtV, product_VHt
+from dnmf.linalg.products import add_WtV, product_VHt, zero_WtV
+from dnmf.linalg.tiles import padded
 from dnmf.losses.base import Factor, Loss, Matrix, SmallStats
 from dnmf.losses.frobenius import Frobenius
 from dnmf.losses.held import HELD, HeldFactor, HeldStats, update_held_kl, update_held_rows
@@ -113,7 +114,7 @@ class Batch:
             for i, (a, b) in zip(stack, pairwise(ends), strict=True):
                 self._cuts[i] = len(self._stacks), a, b
             H = np.concatenate([self.models[i].factor.H for i in stack])
-            self._stacks.append((H, np.ascontiguousarray(H.T) if plan.sparse else None))
+            self._stacks.append((H, padded(H.T) if plan.sparse else None))
 
     def _stacked(self, same: list[int]) -> list[list[int]]:
         """Which models share a product: for a dense V all, for a sparse one as many as win."""
@@ -133,7 +134,7 @@ class Batch:
         d, sparse = plan.shape[1], plan.sparse
         held = [HeldStats() if model.fold else None for model in self.models]
         sizes = [stack.shape[0] for stack, _ in self._stacks]
-        together = [np.zeros((d, K), dtype).T if sparse else np.zeros((K, d)) for K in sizes]
+        together = [zero_WtV(K, d, dtype, sparse) for K in sizes]
         small, wide = [], []
         for i, model in enumerate(self.models):
             if i in self._cuts:
@@ -192,7 +193,7 @@ class Batch:
         del VHt
         for parts, total in zip(counted, sums.together, strict=True):
             W = np.concatenate(parts, axis=1)
-            add_WtV(V, W, total if isinstance(V, np.ndarray) else total.T)
+            add_WtV(V, W, total)
 
     def _speckled(
         self,
@@ -243,7 +244,7 @@ class Batch:
             counted = self._held_rows(
                 i, V, start, W, C, out, rows, sums, tau=tau, residual=residual
             )
-            add_WtV(V, counted, stats[1] if isinstance(V, np.ndarray) else stats[1].T)
+            add_WtV(V, counted, stats[1])
         else:
             assert model.held is not None
             found = update_held_kl(

@@ -57,7 +57,9 @@ class _Run:
         new = transitions.AFTER[step.kind](self.context, step, record, outcome.results, cost)
         who = [step.index, step.kind, socket.gethostname(), os.getpid(), self.attempt]
         executed = [*record.get("executed", []), who]
-        return {**new, "format": 1, "index": step.index, "kind": step.kind, "executed": executed}
+        retries = record.get("retries", 0) + outcome.retries  # also of the scan, which has no row
+        facts = {"format": 1, "index": step.index, "kind": step.kind, "retries": retries}
+        return {**new, **facts, "executed": executed}
 
     def _progress(self, step: Step, work: Work, record: dict[str, Any]) -> Callable[[int], None]:
         plan, done, nbytes = self.context.plan, 0, 0

@@ -11,6 +11,7 @@ from dnmf.config import MIB, FitConfig, ModelSpec, Resources
 from dnmf.errors import MemoryPlanError
 from dnmf.fitting.plan import Plan, chunk_rows, loss_shape
 from dnmf.init.nndsvd import NNDSVD
+from dnmf.linalg.tiles import padded_size
 from dnmf.losses import Loss
 
 __all__ = [
@@ -97,6 +98,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     kd, several = k * d, len(models) > 1
     rows = sum(x.statistic_rows(model.k, d) for x, model in zip(losses, models, strict=True))
     fitting = plan.mode != "transform"
+    beside = _padding(plan, models)
     sums = _sums(plan, item, losses, models)
     if plan.config.holdout == "speckled":
         sums += SPECKLED_TILE
@@ -111,6 +113,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
         tasks += [_race_task(plan, sums if several else sums * 3 // 2)]  # one model at a time
     per_task = max(tasks)
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
+    shared += beside * d * item
     if several:  # stacked, and without the columns that are left out
         shared += 2 * kd * item
     widest = max(b - a for a, b in pairwise(plan.slab_starts))
@@ -127,9 +130,14 @@ def _sums(plan: Plan, item: int, losses: list[Loss], models: tuple[ModelSpec, ..
     d, pairs = plan.shape[1], list(zip(losses, models, strict=True))
     rows = sum(x.statistic_rows(model.k, d) for x, model in pairs)
     sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8
-    return (sums if plan.mode != "transform" else 0) + max(
-        x.scratch_bytes(model.k, d) for x, model in pairs
-    )
+    sums = sums if plan.mode != "transform" else 0
+    sums += max(x.scratch_bytes(model.k, d) for x, model in pairs)
+    return sums + _padding(plan, models) * d * item
+
+
+def _padding(plan: Plan, models: tuple[ModelSpec, ...]) -> int:
+    """Components that vectors are filled up with."""
+    return sum(padded_size(model.k) - model.k for model in models) if plan.sparse else 0
 
 
 def _held_out(plan: Plan, item: int) -> int:

@@ -73,6 +73,11 @@ class PassWork:
         path = self.context.store.path
         return cached_work, (PassWork, path, self.context.plan.run_id, self.step)
 
+    def _reach(self, point: str, **details: Any) -> None:
+        """A point of this step; a race's own fits have such steps too, in no folder."""
+        where = {"rows": self.step.rows, "run": self.context.store.path}
+        reach(point, **details, step=self.step.index, **where)
+
     def batch(self) -> Batch:
         """H of every model, loaded once per process."""
         with self._lock:
@@ -110,7 +115,7 @@ class PassWork:
             )
             bytes_read += nbytes
             del block  # before the next one but one is read
-        reach("segment-solved", segment=segment, step=self.step.index)
+        self._reach("segment-solved", segment=segment)
         return self._pieces(segment, Ws, sums, bytes_read)
 
     def _warm(self, segment: int, rows: int) -> list[np.ndarray]:
@@ -130,7 +135,7 @@ class PassWork:
 
     def _pieces(self, segment: int, Ws: list[np.ndarray], sums: Sums, bytes_read: int) -> list[Any]:
         names = [[ref] for ref in self._put("W", f"{segment}", Ws, axis=1)]
-        reach("segment-written", segment=segment, step=self.step.index)
+        self._reach("segment-written", segment=segment)
         digest = numeric_fingerprint()["digest"]
         small = PassStats(sums.small, names, bytes_read, [digest], sums.held)
         starts = self.context.plan.slab_starts
@@ -151,7 +156,7 @@ class PassWork:
         return [[*ref.to_json(), axis, a, b] for a, b in pairwise(cuts)]
 
     def combine(self, piece: int, parts: Sequence[Any]) -> Any:
-        reach("combine", piece=piece, step=self.step.index)
+        self._reach("combine", piece=piece)
         if piece == 0:
             total = PassStats(
                 [SmallStats(np.zeros_like(s.WtW), residual=_zero(s)) for s in parts[0].models],
@@ -170,7 +175,7 @@ class PassWork:
         return sums
 
     def finish(self, piece: int, reduced: Any, small: PassStats) -> Any:
-        reach("finish", piece=piece, step=self.step.index)
+        self._reach("finish", piece=piece)
         if piece == 0:
             grams = [stats.WtW for stats in reduced.models]
             several = len(grams) > 1  # of different sizes: one after the other

@@ -33,6 +33,10 @@ CHUNK_BYTES = 16 * MIB
 BATCH_CHUNK_BYTES = 64 * MIB
 """Bytes (float64) of a chunk of the tall factor in the result (of all models: a file each)."""
 
+DEAR_BLOCKS, DEAR_BLOCK_BYTES = 4, 2 * MIB
+"""Blocks that a small V has for losses which compute for long on few bytes, so that several tasks
+share the work; and what is still worth a block (each task adds statistics as large as H, or K)."""
+
 NARROWEST = 64
 """Rows of fewer columns count as this many, so that W and V H' stay in proportion."""
 
@@ -286,6 +290,7 @@ def _choose_axis(
     source: Source, config: FitConfig, dtype: np.dtype, mode: str
 ) -> tuple[str, Source, list[int]]:
     """Rows where a chunk-row fits, else columns where a chunk-column does (rule 8)."""
+    block_size = _block_size(source, config)
     found = []
     choices = [("rows", source)]
     transposed = source.transposed()
@@ -293,7 +298,7 @@ def _choose_axis(
         choices.append(("columns", transposed))
     for axis, candidate in choices:
         try:
-            starts = _cut(candidate, config, dtype, min(config.block_size, config.max_block))
+            starts = _cut(candidate, config, dtype, min(block_size, config.max_block))
         except InputError:  # a layout that has no rows, such as CSC
             if axis == choices[-1][0]:
                 raise
@@ -303,8 +308,8 @@ def _choose_axis(
             most = max(most, candidate.tallest)
         if most > config.max_block:
             found.append((axis, most))
-        elif config.block_size > config.max_block:
-            return axis, candidate, _cut(candidate, config, dtype, config.block_size)
+        elif block_size > config.max_block:
+            return axis, candidate, _cut(candidate, config, dtype, block_size)
         else:
             return axis, candidate, starts
     what = " and ".join(f"{size / MIB:,.0f} MiB by {axis}" for axis, size in found)
@@ -313,6 +318,13 @@ def _choose_axis(
         f"({config.max_block / MIB:,.0f} MiB). Rewrite V in smaller chunks "
         f"(dnmf convert IN OUT --chunks ROWS,COLUMNS), or allow larger blocks with max_block"
     )
+
+
+def _block_size(source: Source, config: FitConfig) -> int:
+    """Most bytes of a block."""
+    if config.loss == "frobenius":
+        return config.block_size
+    return min(config.block_size, max(-(-source.nbytes // DEAR_BLOCKS), DEAR_BLOCK_BYTES))
 
 
 def _cut(source: Source, config: FitConfig, dtype: np.dtype, block_size: int) -> list[int]:

@@ -157,6 +157,7 @@ def _shared(plan: Plan, record: Mapping[str, Any]) -> dict[str, Any]:
         "memory_per_worker": predict_memory(plan, 1).total,
         "numeric": {**numeric_fingerprint(), "digests": record["state"]["numeric"]},
         "mixed_numeric": len(record["state"]["numeric"]) > 1,
+        "retries": record.get("retries", 0),  # a run that an earlier version began has none
         "versions": installed(),
     }
 

@@ -141,7 +141,7 @@ class RaceWork:
             max_time=None,
             dtype=plan.dtype,
             max_block=FitConfig.max_block,
-            segments=None,
+            segments=1,  # one after the other here, and each has sums of its own
             slab_size=FitConfig.slab_size,
             sample=0.0,
             residuals=False,

@@ -29,7 +29,9 @@ def names(record: Record) -> set[str]:
     kept: set[str] = set()
     if scan and not record["done"]:
         kept |= {scan["columns"][0], scan["checksums"][0], *(name for name, _ in scan["rows"])}
-        if record["state"]["phase"] != "full" or scan["resident"]:
+        # to its end, not to the end of the sample's passes: where a file system discards blocks as
+        # it deletes, flushes of W wait for that
+        if not all(model["stop_reason"] for model in models or [{"stop_reason": None}]):
             kept |= {name for pieces in scan["sample"] for name, _ in pieces}
             kept |= {name for name, _ in scan["fixed_H"] or []}
     for model in models or []:

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from dnmf.errors import InputError
 from dnmf.sources.base import Matrix
 from dnmf.sources.csr import check_offsets, csr_block
+from dnmf.sources.formats import as_csr
 
 __all__ = ["Band", "assemble", "extent"]
 
@@ -65,8 +66,15 @@ def assemble(chunks: Sequence[Sequence[Any]], band: Band) -> Matrix:
         for chunk, width in zip(line, band.widths, strict=True):
             where = f"rows {band.above + edges[row]} to {band.above + edges[row + 1] - 1}"
             _check(chunk, (height, width), band, where)
-        found.append([chunk[lo:hi] if (lo, hi) != (0, height) else chunk for chunk in line])
+        where = f"the dask array, rows {band.above + edges[row]} and below"
+        found.append([_rows(chunk, lo, hi, where) for chunk in line])
     return _sparse(found, band) if band.sparse else _dense(found, band)
+
+
+def _rows(chunk: Any, lo: int, hi: int, where: str) -> Any:
+    if sp.issparse(chunk) and chunk.format != "csr":  # before SciPy's code, which trusts indices
+        chunk = as_csr(chunk, where)
+    return chunk if (lo, hi) == (0, chunk.shape[0]) else chunk[lo:hi]
 
 
 def _dense(chunks: list[list[Any]], band: Band) -> np.ndarray:
@@ -84,7 +92,7 @@ def _dense(chunks: list[list[Any]], band: Band) -> np.ndarray:
 
 
 def _sparse(chunks: list[list[Any]], band: Band) -> sp.csr_array:
-    lines = [[sp.csr_array(chunk) for chunk in line] for line in chunks]
+    lines = [[sp.csr_array(as_csr(chunk, "the dask array")) for chunk in line] for line in chunks]
     rows = [line[0] if len(line) == 1 else sp.hstack(line, format="csr") for line in lines]
     whole = rows[0] if len(rows) == 1 else sp.vstack(rows, format="csr")
     start, where = band.above + band.lo, "the dask array"

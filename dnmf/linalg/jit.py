@@ -30,7 +30,26 @@ from numba import njit  # noqa: E402
 
 def kernel(function: Function) -> Function:
     """Compile with numba: nogil, cached, no fast-math, so that sums keep their order."""
-    compiled: Function = njit(nogil=True, cache=True, error_model="numpy")(function)
+    return _cached(njit(nogil=True, cache=True, error_model="numpy")(function))
+
+
+def _cached(compiled: Any) -> Any:
+    """The same function, which takes from the cache only what was compiled for its arguments.
+
+    Two processes that compile a function for different types at once may both call their files
+    by one number. Whoever loads by the index that stays then gets code for other types or strides,
+    which numba runs: wrong numbers, or what lies behind the array.
+    """
+    cache = compiled._cache
+    load = cache.load_overload
+
+    def load_overload(types: Any, context: Any) -> Any:
+        found = load(types, context)
+        if found is None or tuple(found.signature.args) != tuple(types):
+            return None  # compiled again, and written over what was wrong
+        return found
+
+    cache.load_overload = load_overload
     return compiled
 
 
@@ -47,5 +66,4 @@ def fused_kernel(function: Function) -> Function:
     as with BLAS. Nothing is assumed about infinities and NaN.
     """
     options = {"nogil": True, "cache": True, "error_model": "numpy"}
-    compiled: Function = njit(**options, fastmath={"contract", "reassoc"})(function)
-    return compiled
+    return _cached(njit(**options, fastmath={"contract", "reassoc"})(function))

@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from dnmf.linalg.jit import kernel
+from dnmf.linalg.kl_row import divergence, em, kkt_of_row, start_row, widened
 from dnmf.linalg.lanes import BOXED, GRADIENT, HIGHEST, INVERSE, LOWEST, X, descend
 from dnmf.linalg.logs import log, sum_of
 from dnmf.linalg.simd import LANES
-from dnmf.linalg.tiles import add_gram, add_rows, dots, gather
+from dnmf.linalg.tiles import add_gram, add_rows, dots, gather, rows_in_lines
 
 __all__ = ["GROW", "SHRINK", "kl_rows"]
 
@@ -43,19 +44,6 @@ def _logs(v, a, wh, o, size, logs):  # type: ignore[no-untyped-def]
     tiny = np.float64(np.finfo(wh.dtype).tiny)
     for p in range(size):
         logs[p] = np.float64(v[a + p]) * log(max(np.float64(wh[o + p]), tiny))
-
-
-@kernel
-def _em(W, i, g, h_rows, r, l2, new, k):  # type: ignore[no-untyped-def]
-    for t in range(k):
-        s = float(W[i, t]) * float(g[r, t])
-        b = float(h_rows[r, t])
-        if b <= 0.0 and l2 <= 0.0:
-            new[0, t] = W[i, t]
-        elif l2 > 0.0:
-            new[0, t] = 2.0 * s / (b + np.sqrt(b * b + 4.0 * l2 * s)) if s > 0.0 else 0.0
-        else:
-            new[0, t] = s / b
 
 
 @kernel
@@ -91,23 +79,6 @@ def _clear(W, i):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _start_row(W, i, h_rows, r, mass, k):  # type: ignore[no-untyped-def]
-    # a positive start where all is zero
-    active = 0
-    idle = 0
-    for t in range(k):
-        if not h_rows[r, t] > 0:
-            W[i, t] = 0
-        else:
-            active += 1
-            idle += W[i, t] == 0
-    if idle == active:
-        for t in range(k):
-            if h_rows[r, t] > 0:
-                W[i, t] = mass / (active * float(h_rows[r, t]))
-
-
-@kernel
 def _ratios(v, a, wh, o, q, s, size):  # type: ignore[no-untyped-def]
     zero = wh.dtype.type(0)
     for p in range(size):
@@ -129,19 +100,6 @@ def _sums_of_h(h_rows, r, weights, a, A, o, size, l1, k):  # type: ignore[no-unt
 
 
 @kernel
-def _divergence(v, weights, a, wh, o, logs, size):  # type: ignore[no-untyped-def]
-    # v log(v / wh) - v + wh of a row's nonzeros
-    tiny = np.finfo(np.float64).tiny
-    least = np.float64(np.finfo(wh.dtype).tiny)
-    for p in range(size):
-        fit = max(np.float64(wh[o + p]), least)
-        if weights.size:
-            fit *= np.float64(weights[a + p])
-        x = np.float64(v[a + p])
-        logs[p] = fit - x + x * log(max(x, tiny) / max(fit, tiny))
-
-
-@kernel
 def _from_lane(boxed, h_rows, r, mass, new):  # type: ignore[no-untyped-def]
     for t in range(boxed.shape[1]):
         gone = np.float64(boxed[X, t, r]) * np.float64(h_rows[r, t]) < GONE * mass
@@ -157,44 +115,33 @@ def _keep(W, i, new, wh, wh_new, o, size):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _kkt(W, i, h_rows, r, g, l2, k):  # type: ignore[no-untyped-def]
-    kkt = 0.0
-    for t in range(k):
-        x = float(W[i, t])
-        should = x * (float(h_rows[r, t]) + l2 * x)
-        if should > 0.0:
-            kkt += (should - x * float(g[r, t])) ** 2 / should
-    return kkt
-
-
-@kernel
 def _start_batch(  # type: ignore[no-untyped-def]
-    data, indptr, weights, W, first, last, A, wh, logs, ones, h_rows, l1, l2, k, newton, masked,
-    mass, value, going,
+    data, indptr, weights, W, first, last, A, wh, logs, ones, h_rows, l1, l2, k, masked, mass,
+    value, going,
 ):  # fmt: skip
     for i in range(first, last):
         r, a, o = i - first, indptr[i], indptr[i] - indptr[first]
         size = indptr[i + 1] - a
-        _widened(data, a, size, logs)
+        widened(data, a, size, logs)
         mass[r] = sum_of(logs, size)
         if masked and weights.size:
             _sums_of_h(h_rows, r, weights, a, A, o, size, l1, k)
         elif masked:
             _sums_of_h(h_rows, r, ones, 0, A, o, size, l1, k)
         if going[r] and mass[r] > 0.0:
-            _start_row(W, i, h_rows, r, mass[r], k)
+            start_row(W, i, h_rows, r, mass[r], k)
         elif going[r]:
             _clear(W, i)
             going[r] = False
         dots(wh, A, o, size, W, i)
-        if newton and going[r]:
+        if going[r]:
             _logs(data, a, wh, o, size, logs)
             value[r] = _linear(W, i, h_rows, r, l2) - sum_of(logs, size)
 
 
 @kernel
 def _model_batch(  # type: ignore[no-untyped-def]
-    data, indptr, W, first, last, A, wh, h_rows, l2, k, newton, q_all, s_all, g, gram,
+    data, indptr, W, first, last, A, wh, h_rows, l2, k, q_all, s_all, g, gram,
     mass, going, boxed, K, limit, still,
 ):  # fmt: skip
     # ratios and g of the rows that go on, and their models
@@ -207,19 +154,18 @@ def _model_batch(  # type: ignore[no-untyped-def]
         _ratios(data, a, wh, o, q_all, s_all, size)
         _clear(g, r)
         add_rows(g, r, q_all, a, A, o, size)
-        if newton:
-            for t in range(k):
-                _clear(gram, t)
-            add_gram(gram, s_all, a, A, o, size, k)
-            size = _model(W, i, g, h_rows, r, l2, gram, k, mass[r], boxed, K)
-            limit[r] = NEAR * size
-            still[r] = 1
+        for t in range(k):
+            _clear(gram, t)
+        add_gram(gram, s_all, a, A, o, size, k)
+        size = _model(W, i, g, h_rows, r, l2, gram, k, mass[r], boxed, K)
+        limit[r] = NEAR * size
+        still[r] = 1
 
 
 @kernel
 def _step_batch(  # type: ignore[no-untyped-def]
-    data, indptr, W, first, last, A, wh, wh_new, new, logs, h_rows, l2, k, tau, newton, g, mass,
-    value, going, boxed,
+    data, indptr, W, first, last, A, wh, wh_new, new, logs, h_rows, l2, k, tau, g, mass, value,
+    going, boxed,
 ):  # fmt: skip
     # a step of the rows that go on; returns their number
     eps = np.float64(np.finfo(W.dtype).eps)
@@ -230,18 +176,15 @@ def _step_batch(  # type: ignore[no-untyped-def]
         if not going[r]:
             continue
         taken += 1
-        better = value[r]
-        if newton:
-            _from_lane(boxed, h_rows, r, mass[r], new)
+        _from_lane(boxed, h_rows, r, mass[r], new)
+        dots(wh_new, A, o, size, new, 0)
+        _logs(data, a, wh_new, o, size, logs)
+        better = _linear(new, 0, h_rows, r, l2) - sum_of(logs, size)
+        if not better <= value[r]:
+            em(W, i, g, h_rows, r, l2, new, k)
             dots(wh_new, A, o, size, new, 0)
             _logs(data, a, wh_new, o, size, logs)
             better = _linear(new, 0, h_rows, r, l2) - sum_of(logs, size)
-        if not (newton and better <= value[r]):
-            _em(W, i, g, h_rows, r, l2, new, k)
-            dots(wh_new, A, o, size, new, 0)
-            if newton:
-                _logs(data, a, wh_new, o, size, logs)
-                better = _linear(new, 0, h_rows, r, l2) - sum_of(logs, size)
         going[r] = value[r] - better > tau * mass[r]
         if better <= value[r] + eps * mass[r]:  # else rounding only: keep what there is
             _keep(W, i, new, wh, wh_new, o, size)
@@ -261,24 +204,18 @@ def _finish_batch(  # type: ignore[no-untyped-def]
         _ratios(data, a, wh, o, q_all, s_all, size)
         _clear(g, r)
         add_rows(g, r, q_all, a, A, o, size)
-        kkt += _kkt(W, i, h_rows, r, g, l2, k)
-        _widened(wh, o, size, logs)
+        kkt += kkt_of_row(W, i, h_rows, r, g, l2, k)
+        widened(wh, o, size, logs)
         fitted += sum_of(logs, size)
-        _divergence(data, weights, a, wh, o, logs, size)
+        divergence(data, weights, a, wh, o, logs, size)
         of_rows[i] = sum_of(logs, size)
     return kkt, fitted
 
 
 @kernel
-def _widened(v, a, size, out):  # type: ignore[no-untyped-def]
-    for p in range(size):
-        out[p] = np.float64(v[a + p])
-
-
-@kernel
 def kl_rows(  # type: ignore[no-untyped-def]
-    data, indices, indptr, weights, W, Ht, h_all, l1, l2, k, steps, tau, newton, masked,
-    batch, q_all, s_all, of_rows,
+    data, indices, indptr, weights, W, Ht, h_all, l1, l2, k, steps, tau, masked, batch,
+    q_all, s_all, of_rows,
 ):  # fmt: skip
     """Improve rows of W in place, and find what the columns need of every nonzero.
 
@@ -303,8 +240,6 @@ def kl_rows(  # type: ignore[no-untyped-def]
         Penalties.
     k, steps : int
         Components; most inner steps, 0 to leave W as it is.
-    newton : bool
-        Else multiplicative steps only.
     masked : bool
         Sum H over the row's entries instead: others are unobserved.
     batch : int
@@ -328,7 +263,7 @@ def kl_rows(  # type: ignore[no-untyped-def]
     most = min(batch, indptr[m] - indptr[0])
     for i in range(m):
         most = max(most, indptr[i + 1] - indptr[i])
-    A, wh, wh_new = np.zeros((most, kp), W.dtype), np.empty(most, W.dtype), np.empty(most, W.dtype)
+    A, wh, wh_new = rows_in_lines(most, W), np.empty(most, W.dtype), np.empty(most, W.dtype)
     logs, ones = np.empty(most), np.ones(most if masked else 0, W.dtype)
     g, h_rows, new = (
         np.zeros((LANES, kp), W.dtype),
@@ -337,9 +272,8 @@ def kl_rows(  # type: ignore[no-untyped-def]
     )
     for r in range(LANES):
         h_rows[r] = h_all
-    high = k if newton else 0
-    gram, boxed = np.zeros((kp, kp), W.dtype), np.zeros((BOXED, high, LANES), W.dtype)
-    K = np.zeros((high * (high + 1) // 2, LANES), W.dtype)
+    gram, boxed = rows_in_lines(kp, W), np.zeros((BOXED, k, LANES), W.dtype)
+    K = np.zeros((k * (k + 1) // 2, LANES), W.dtype)
     limit, still = np.zeros(LANES, W.dtype), np.zeros(LANES, W.dtype)
     value, mass, going = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES, np.bool_)
     taken = last = 0
@@ -352,20 +286,19 @@ def kl_rows(  # type: ignore[no-untyped-def]
         still[:] = 0
         going[:] = steps > 0
         _start_batch(
-            data, indptr, weights, W, first, last, A, wh, logs, ones, h_rows, l1, l2, k, newton,
+            data, indptr, weights, W, first, last, A, wh, logs, ones, h_rows, l1, l2, k,
             masked, mass, value, going,
         )  # fmt: skip
         for _ in range(steps):
             if not going[: last - first].any():
                 break
             _model_batch(
-                data, indptr, W, first, last, A, wh, h_rows, l2, k, newton, q_all, s_all, g, gram,
+                data, indptr, W, first, last, A, wh, h_rows, l2, k, q_all, s_all, g, gram,
                 mass, going, boxed, K, limit, still,
             )  # fmt: skip
-            if newton:
-                descend(boxed, K, limit, still, SWEEPS)
+            descend(boxed, K, limit, still, SWEEPS)
             taken += _step_batch(
-                data, indptr, W, first, last, A, wh, wh_new, new, logs, h_rows, l2, k, tau, newton,
+                data, indptr, W, first, last, A, wh, wh_new, new, logs, h_rows, l2, k, tau,
                 g, mass, value, going, boxed,
             )  # fmt: skip
         found = _finish_batch(

@@ -9,7 +9,7 @@ from dnmf.linalg.kl import GROW, SHRINK
 from dnmf.linalg.lanes import BOXED, GRADIENT, HIGHEST, INVERSE, LOWEST, X, descend
 from dnmf.linalg.logs import log
 from dnmf.linalg.simd import LANES
-from dnmf.linalg.tiles import add_gram, add_rows, gather
+from dnmf.linalg.tiles import add_gram, add_rows, gather, rows_in_lines
 
 __all__ = ["kl_H", "kl_columns"]
 
@@ -39,7 +39,7 @@ def kl_columns(  # type: ignore[no-untyped-def]
     """
     kp = W.shape[1]
     sums = np.zeros((2, kp), W.dtype)
-    K, A = np.zeros((kp, kp), W.dtype), np.zeros((GATHER, kp), W.dtype)
+    K, A = rows_in_lines(kp, W), rows_in_lines(GATHER, W)
     q, s, m = np.empty(GATHER, W.dtype), np.empty(GATHER, W.dtype), np.ones(GATHER, W.dtype)
     for c in range(starts.size - 1):
         if starts[c] == starts[c + 1]:

@@ -7,16 +7,16 @@ from typing import TypeAlias
 import numpy as np
 import scipy.sparse as sp
 
-from dnmf.linalg.jit import fused_kernel, kernel
+from dnmf.linalg.csr_products import csr_add_VtW, csr_VHt
+from dnmf.linalg.jit import fused_kernel
+from dnmf.linalg.tiles import padded_size, padded_zeros, vectors_of
 
-__all__ = ["TILE_ENTRIES", "add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual"]
+__all__ = ["TILE_ENTRIES", "add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual",
+           "zero_WtV"]  # fmt: skip
 
 Matrix: TypeAlias = "np.ndarray | sp.csr_array"
 TILE_ENTRIES = 1 << 18
 """Entries of W H that are made at once where residuals are computed, or one row."""
-
-RUN = 512
-"""Entries of a sparse row that are summed before they join the sum of the row."""
 
 
 def product_VHt(V: Matrix, H: np.ndarray, Ht: np.ndarray | None) -> np.ndarray:
@@ -27,8 +27,8 @@ def product_VHt(V: Matrix, H: np.ndarray, Ht: np.ndarray | None) -> np.ndarray:
     V : (m, d) array or CSR array
     H : (k, d) array
         Of the dtype of V.
-    Ht : (d, k) array, C-contiguous
-        H', needed for CSR only: a nonzero then touches one contiguous row.
+    Ht : (d, kp) array
+        H', `padded`, needed for CSR only: a nonzero then touches one contiguous row.
 
     Returns
     -------
@@ -37,21 +37,28 @@ def product_VHt(V: Matrix, H: np.ndarray, Ht: np.ndarray | None) -> np.ndarray:
     if isinstance(V, np.ndarray):
         return V @ H.T
     assert Ht is not None
-    out = np.zeros((V.shape[0], H.shape[0]), H.dtype)
-    _csr_VHt(V.data, V.indices, V.indptr, Ht, out)
+    out = np.empty((V.shape[0], H.shape[0]), H.dtype)
+    csr_VHt(V.data, V.indices, V.indptr, Ht, out, vectors_of(H.shape[0]))
     return out
 
 
-def add_WtV(V: Matrix, W: np.ndarray, total: np.ndarray) -> None:
-    """Add W' V of a block to ``total``.
+def zero_WtV(k: int, d: int, dtype: np.dtype, sparse: bool) -> np.ndarray:
+    """What `add_WtV` adds to, (k, d) zeros: float64 for a dense V.
 
-    ``total`` is (k, d) float64 for a dense V, and (d, k) in the dtype of W for CSR, where a
-    nonzero then touches one contiguous row.
+    For CSR they have the dtype of W and lie by columns, in rows of whole vectors.
     """
+    return padded_zeros(d, k, dtype)[:, :k].T if sparse else np.zeros((k, d))
+
+
+def add_WtV(V: Matrix, W: np.ndarray, total: np.ndarray) -> None:
+    """Add W' V of a block to ``total``, which is from `zero_WtV` (or some rows of it, dense)."""
     if isinstance(V, np.ndarray):
         total += W.T @ V
-    else:
-        _csr_add_VtW(V.data, V.indices, V.indptr, W, total)
+        return
+    k = W.shape[1]
+    if total.strides[1] < padded_size(k) * total.itemsize:
+        raise ValueError("W' V of a sparse block is added to an array from zero_WtV")
+    csr_add_VtW(V.data, V.indices, V.indptr, W, total.T, vectors_of(k))
 
 
 def gram(X: np.ndarray) -> np.ndarray:
@@ -87,47 +94,6 @@ def row_residual(V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarra
         part = slice(V.indptr[row], V.indptr[row + 1])
         v[V.indices[part]] = V.data[part]
     return np.maximum(v - w @ H, 0)
-
-
-@kernel
-def _csr_VHt(data, indices, indptr, Ht, out):  # type: ignore[no-untyped-def]
-    # in runs: one long float32 sum drifts by several units of rounding where rows are long;
-    # four entries at a time, so that a sum is read and written once for four products
-    k = Ht.shape[1]
-    part = np.empty(k, out.dtype)
-    for i in range(out.shape[0]):
-        row = out[i]
-        for first in range(indptr[i], indptr[i + 1], RUN):
-            part[:] = 0
-            last = min(first + RUN, indptr[i + 1])
-            whole = first + (last - first) // 4 * 4
-            for p in range(first, whole, 4):
-                a, b, c, d = data[p], data[p + 1], data[p + 2], data[p + 3]
-                h_a, h_b = Ht[indices[p]], Ht[indices[p + 1]]
-                h_c, h_d = Ht[indices[p + 2]], Ht[indices[p + 3]]
-                for t in range(k):
-                    x = part[t] + a * h_a[t]
-                    x += b * h_b[t]
-                    x += c * h_c[t]
-                    part[t] = x + d * h_d[t]
-            for p in range(whole, last):
-                v, h = data[p], Ht[indices[p]]
-                for t in range(k):
-                    part[t] += v * h[t]
-            for t in range(k):
-                row[t] += part[t]
-
-
-@kernel
-def _csr_add_VtW(data, indices, indptr, W, total):  # type: ignore[no-untyped-def]
-    k = W.shape[1]
-    for i in range(W.shape[0]):
-        w = W[i]
-        for p in range(indptr[i], indptr[i + 1]):
-            v = data[p]
-            column = total[indices[p]]
-            for t in range(k):
-                column[t] += v * w[t]
 
 
 @fused_kernel

@@ -10,7 +10,15 @@ import numpy as np
 from dnmf.linalg.jit import inlined, kernel
 from dnmf.linalg.simd import LANES, fma, load, splat_at, store, total
 
-__all__ = ["add_gram", "add_rows", "column_order", "dots", "gather", "packed_size", "padded"]
+__all__ = ["MOST_VECTORS", "add_gram", "add_rows", "column_order", "dots", "gather", "packed_size",
+           "padded", "padded_size", "padded_zeros", "rows_in_lines", "vectors_of",
+           "width"]  # fmt: skip
+
+LINE = 64
+"""Bytes of a cache line."""
+
+MOST_VECTORS = 4
+"""Vectors of components up to which kernels are compiled for their number."""
 
 TALL = 8
 """Rows of a Gram matrix that are summed in registers at once; `_gram_tile` writes them out."""
@@ -18,15 +26,57 @@ TALL = 8
 
 def padded(X: np.ndarray) -> np.ndarray:
     """A C-contiguous copy of a (r, k) array with zero columns up to whole vectors."""
-    wide = -(-X.shape[1] // LANES) * LANES
-    out = np.zeros((X.shape[0], wide), X.dtype)
+    out = padded_zeros(X.shape[0], X.shape[1], X.dtype)
     out[:, : X.shape[1]] = X
     return out
+
+
+def padded_size(k: int) -> int:
+    """Numbers of a row of k, up to whole vectors."""
+    return -(-k // LANES) * LANES
+
+
+def padded_zeros(rows: int, k: int, dtype: np.dtype) -> np.ndarray:
+    """Zeros for rows of k numbers and up to whole vectors, none of which lies in two cache lines.
+
+    NumPy aligns to 16 bytes only; then each vector of 64 takes two lines.
+    """
+    nbytes = rows * padded_size(k) * dtype.itemsize
+    memory = np.zeros(nbytes + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + nbytes].view(dtype).reshape(rows, padded_size(k))
 
 
 def packed_size(k: int) -> int:
     """Entries of a symmetric k x k matrix."""
     return k * (k + 1) // 2
+
+
+@kernel
+def rows_in_lines(rows, like):  # type: ignore[no-untyped-def]
+    """`padded_zeros` for rows as wide as those of ``like``, inside kernels."""
+    kp, item = like.shape[1], like.itemsize
+    memory = np.zeros(rows * kp + LINE // item, like.dtype)
+    start = -memory.ctypes.data % LINE // item
+    return memory[start : start + rows * kp].reshape((rows, kp))
+
+
+def vectors_of(k: int) -> tuple[int, ...]:
+    """As many ones as a row of k numbers has vectors, if few.
+
+    Kernels that take it are compiled for each number of vectors, which loops then know; with more
+    than `MOST_VECTORS` they ask.
+    """
+    vectors = padded_size(k) // LANES
+    return (1,) * vectors if vectors <= MOST_VECTORS else ()
+
+
+@kernel
+def width(padded, vectors):  # type: ignore[no-untyped-def]
+    """Numbers of a row of a `padded` array of (r, k) or more, by what `vectors_of` says."""
+    if len(vectors):
+        return len(vectors) * LANES
+    return (padded.shape[1] + LANES - 1) // LANES * LANES
 
 
 # Rows of A begin at ``o``, numbers that belong to them at their own place: slices of arrays would

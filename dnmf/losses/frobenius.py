@@ -16,7 +16,9 @@ from dnmf.linalg.products import (
     product_VHt,
     residual_sumsq,
     row_residual,
+    zero_WtV,
 )
+from dnmf.linalg.tiles import padded
 from dnmf.losses.base import (
     NO_PENALTIES,
     Factor,
@@ -61,7 +63,7 @@ class Frobenius:
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
         """See `Loss.prepare`."""
-        Ht = np.ascontiguousarray(H.T) if sparse else None
+        Ht = padded(H.T) if sparse else None
         return Factor(H, Ht, gram(H.T), penalty=self.penalties.of_H(H))
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
@@ -70,8 +72,7 @@ class Frobenius:
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
         """See `Loss.empty`; W' V is kept transposed for CSR, where rows of it are touched."""
-        WtV = np.zeros((d, k), dtype).T if sparse else np.zeros((k, d))
-        return SmallStats(np.zeros((k, k))), WtV
+        return SmallStats(np.zeros((k, k))), zero_WtV(k, d, dtype, sparse)
 
     def statistic_rows(self, k: int, d: int) -> int:
         """See `Loss.statistic_rows`: W' V."""
@@ -100,7 +101,7 @@ class Frobenius:
         small, WtV = stats
         VHt = product_VHt(V, factor.H, factor.Ht)
         self.update_rows(V, start, W, VHt, factor, rows, small, tau=tau, residual=residual)
-        add_WtV(V, W, WtV if isinstance(V, np.ndarray) else WtV.T)
+        add_WtV(V, W, WtV)
 
     def update_rows(
         self,

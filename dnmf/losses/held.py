@@ -201,7 +201,7 @@ def update_held_kl(
     total = HeldStats()
     frozen = loss.frozen()
     k = W.shape[1]
-    none = np.zeros((V.shape[1], k), W.dtype)  # no curvature: these sums are not wanted
+    none = loss.plain_sums(k, V.shape[1], W.dtype)  # no curvature: these sums are not wanted
     for a, tile in tiles(V):
         b = a + tile.shape[0]
         hidden = held.columns[tile.indices]

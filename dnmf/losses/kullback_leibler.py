@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
 from dnmf.linalg.kl import kl_rows
 from dnmf.linalg.kl_columns import kl_columns, kl_H
+from dnmf.linalg.kl_mu import kl_mu
 from dnmf.linalg.masked import entry_weights
 from dnmf.linalg.products import gram, row_residual
 from dnmf.linalg.simd import LANES
-from dnmf.linalg.tiles import column_order, packed_size, padded
+from dnmf.linalg.tiles import column_order, packed_size, padded, padded_zeros, vectors_of
 from dnmf.linalg.weighted import WeightedCSR
 from dnmf.losses.base import (
     NO_PENALTIES,
@@ -39,6 +40,13 @@ W_STEPS = 3
 COLD_STEPS = 8
 PATIENT_STEPS = 200
 SMOOTHING = 1.0
+
+
+class FusedSums(NamedTuple):
+    """S of k components by columns, (d, kp), whose rows are `padded`."""
+
+    S: np.ndarray
+    k: int
 
 
 class KullbackLeibler:
@@ -84,9 +92,14 @@ class KullbackLeibler:
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
         """See `Loss.empty`: S, and K or its diagonal, by columns (d, r)."""
-        return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros(
-            (d, self.statistic_rows(k, d)), dtype
-        )
+        small = SmallStats(np.zeros((k, k)), np.zeros(k))
+        if self.classic:
+            return small, self.plain_sums(k, d, dtype)
+        return small, np.zeros((d, self.statistic_rows(k, d)), dtype)
+
+    def plain_sums(self, k: int, d: int, dtype: np.dtype) -> Any:
+        """Zeros to which blocks add S and nothing else."""
+        return FusedSums(padded_zeros(d, k, dtype), k) if self.classic else np.zeros((d, k), dtype)
 
     def statistic_rows(self, k: int, d: int) -> int:
         """See `Loss.statistic_rows`: S, and K or its diagonal."""
@@ -97,6 +110,8 @@ class KullbackLeibler:
 
     def scratch_bytes(self, k: int, d: int) -> int:
         """See `Loss.scratch_bytes`: a tile's nonzeros, their order and ratios; H' of a batch's."""
+        if self.classic:  # H' and the sums, beyond k, and three numbers of a row's entries
+            return 16 * max(TILE_ENTRIES, d) + 16 * (LANES + 1) * d
         return 56 * max(TILE_ENTRIES, d) + 8 * (k + LANES) * (BATCH + d) + 8 * (LANES + 1) * d
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
@@ -118,7 +133,7 @@ class KullbackLeibler:
         """See `Loss.update_block`; the objective is always summed entry by entry."""
         small, total = stats
         k = W.shape[1]
-        steps = 1 if self.classic else W_STEPS if W.any() else COLD_STEPS
+        steps = W_STEPS if W.any() else COLD_STEPS
         steps = PATIENT_STEPS if self.patient else steps
         part = SmallStats(np.zeros((k, k)))
         of_rows = np.empty(W.shape[0])
@@ -138,7 +153,7 @@ class KullbackLeibler:
         W: np.ndarray,
         factor: Factor,
         part: SmallStats,
-        total: np.ndarray,
+        total: Any,
         of_rows: np.ndarray,
         steps: int,
         tau: float,
@@ -146,33 +161,54 @@ class KullbackLeibler:
         """W of some rows in place, and their statistics."""
         assert factor.Ht is not None
         assert factor.sums is not None
-        k, m = factor.H.shape[0], tile.shape[0]
+        k = factor.H.shape[0]
         h_sums = np.zeros(W.shape[1], W.dtype)
         h_sums[:k] = factor.sums + self.penalties.l1_W
         h_sums[:k][factor.sums == 0] = 0
-        weights = entry_weights(tile) if self.masked else np.zeros(0, W.dtype)
-        data = tile.data * weights if weights.size else tile.data
-        entries = data, tile.indices, tile.indptr, weights
-        penalties = self.penalties.l1_W, self.penalties.l2_W
-        limit = 0.0 if self.classic else tau * tau * 0.1
-        inner = 0 if self.still else steps, limit, not self.classic, self.masked, BATCH
-        seen = np.empty_like(data), np.empty_like(data)
-        taken, kkt, fitted = kl_rows(
-            *entries, W, factor.Ht, h_sums, *penalties, k, *inner, *seen, of_rows
-        )
-        found = float(of_rows.sum())
-        rows_of_K = total.shape[1] - k - (k if self.masked else 0)
-        curvature = 0 if rows_of_K <= 0 else 2 if rows_of_K == packed_size(k) else 1
-        if total.shape[1]:
-            starts, of, places = column_order(tile.indices, tile.indptr, 0, m, tile.shape[1])
-            order = starts, of, places
-            kl_columns(*seen, weights, *order, W, factor.Ht, k, curvature, self.masked, total)
-        part.divergence += found
+        if self.classic:
+            csr = tile.data, tile.indices, tile.indptr
+            given = W, factor.Ht, h_sums, self.penalties.l2_W, k, not self.still
+            kkt, fitted = kl_mu(*csr, *given, total.S, of_rows, vectors_of(W.shape[1]))
+            taken = 0 if self.still else tile.shape[0]
+        else:
+            taken, kkt, fitted = self._newton(tile, W, factor, h_sums, total, of_rows, steps, tau)
+        part.divergence += float(of_rows.sum())
         if not self.masked:  # what W H has where V has nothing
             everything = W[:, :k].astype(np.float64) @ factor.sums
             part.divergence += max(float(everything.sum()) - fitted, 0.0)
         part.sweeps += taken
         part.kkt += kkt
+
+    def _newton(
+        self,
+        tile: sp.csr_array,
+        W: np.ndarray,
+        factor: Factor,
+        h_sums: np.ndarray,
+        total: np.ndarray,
+        of_rows: np.ndarray,
+        steps: int,
+        tau: float,
+    ) -> tuple[int, float, float]:
+        """Steps of W, and the sums of what columns need."""
+        k = factor.H.shape[0]
+        weights = entry_weights(tile) if self.masked else np.zeros(0, W.dtype)
+        data = tile.data * weights if weights.size else tile.data
+        entries = data, tile.indices, tile.indptr, weights
+        penalties = self.penalties.l1_W, self.penalties.l2_W
+        inner = 0 if self.still else steps, tau * tau * 0.1, self.masked, BATCH
+        seen = np.empty_like(data), np.empty_like(data)
+        found: tuple[int, float, float] = kl_rows(
+            *entries, W, factor.Ht, h_sums, *penalties, k, *inner, *seen, of_rows
+        )
+        rows_of_K = total.shape[1] - k - (k if self.masked else 0)
+        curvature = 0 if rows_of_K <= 0 else 2 if rows_of_K == packed_size(k) else 1
+        if total.shape[1]:
+            m, d = tile.shape
+            starts, of, places = column_order(tile.indices, tile.indptr, 0, m, d)
+            order = starts, of, places
+            kl_columns(*seen, weights, *order, W, factor.Ht, k, curvature, self.masked, total)
+        return found
 
     def _finish(self, part: SmallStats, W: np.ndarray) -> None:
         part.WtW = gram(W)
@@ -182,6 +218,8 @@ class KullbackLeibler:
 
     def slabs(self, accumulator: Any, slab_starts: Sequence[int]) -> list[np.ndarray]:
         """See `Loss.slabs`."""
+        if isinstance(accumulator, FusedSums):
+            accumulator = accumulator.S[:, : accumulator.k]
         return [
             np.array(accumulator[a:b].T, np.float64, order="C") for a, b in pairwise(slab_starts)
         ]
@@ -268,6 +306,10 @@ def tiles(V: Matrix) -> Iterator[tuple[int, sp.csr_array]]:
             yield a, V[a:b]
             a = b
             continue
-        parts = V.data[first:last], V.indices[first:last], V.indptr[a : b + 1] - first
-        yield a, sp.csr_array(parts, shape=(b - a, V.shape[1]), copy=False)
+        tile = sp.csr_array(
+            (b - a, V.shape[1]), dtype=V.dtype
+        )  # its constructor copies small parts
+        tile.data, tile.indices = V.data[first:last], V.indices[first:last]
+        tile.indptr = V.indptr[a : b + 1] - first
+        yield a, tile
         a = b

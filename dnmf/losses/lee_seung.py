@@ -42,7 +42,7 @@ class LeeSeung(Frobenius):
         below = W @ factor.G.astype(W.dtype) + W.dtype.type(penalties.l1_W)
         below += W.dtype.type(penalties.l2_W) * W
         W *= np.divide(VHt, below, out=np.zeros_like(W), where=below > 0)
-        add_WtV(V, W, WtV if isinstance(V, np.ndarray) else WtV.T)
+        add_WtV(V, W, WtV)
         A = gram(W)
         gradient = W @ factor.G.astype(W.dtype) - VHt
         cross = float(np.sum(W.astype(np.float64) * VHt))

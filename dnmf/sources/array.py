@@ -14,6 +14,7 @@ from dnmf.sources.base import Matrix, Source
 from dnmf.sources.checks import check_shape, matrix_text, native_dtype
 from dnmf.sources.csr import check_offsets, csr_block, digest, index_dtype
 from dnmf.sources.cuts import RowCost, cut_by_cost, cut_evenly
+from dnmf.sources.formats import as_csr
 
 __all__ = ["ArraySource", "SparseSource"]
 
@@ -128,10 +129,11 @@ class SparseSource:
         self._shape = check_shape(V.shape, where)
         self._dtype = native_dtype(V.dtype, where)
         self._format = str(V.format)
-        csr = V.tocsr()
+        csr = as_csr(V, where)
         self._data, self._indices = csr.data, csr.indices
         nonzeros = min(len(csr.data), len(csr.indices), int(csr.indptr[-1]))
         self._indptr = check_offsets(csr.indptr, 0, self._shape[0], nonzeros, where)
+        self._canonical: set[tuple[int, int]] = set()  # blocks that were found so
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> NoReturn:
@@ -182,9 +184,19 @@ class SparseSource:
         data, indices = self._data[span].view(), self._indices[span].view()
         data.flags.writeable = indices.flags.writeable = False
         data = data.astype(self.dtype, copy=False)
-        return csr_block(
-            data, indices, offsets, self.shape[1], owned=False, start=start, where="sparse matrix"
+        block = csr_block(
+            data,
+            indices,
+            offsets,
+            self.shape[1],
+            owned=False,
+            start=start,
+            where="sparse matrix",
+            known=(start, stop) in self._canonical,
         )
+        if np.shares_memory(block.data, data):  # neither sorted nor summed
+            self._canonical.add((start, stop))
+        return block
 
     def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
         return []

@@ -73,6 +73,7 @@ def csr_block(
     owned: bool,
     start: int,
     where: str,
+    known: bool = False,
 ) -> sp.csr_array:
     """A canonical CSR block.
 
@@ -89,6 +90,8 @@ def csr_block(
         The global index of the first row, for errors.
     where : str
         Names the matrix in errors.
+    known : bool
+        These very arrays were seen to be valid and canonical before.
 
     Returns
     -------
@@ -100,7 +103,8 @@ def csr_block(
     CorruptDataError
         A column index is negative or too large.
     """
-    _check_indices(indices, offsets, columns, start, where)
+    if not known:
+        _check_indices(indices, offsets, columns, start, where)
     kind = index_dtype(columns, len(indices))
     indptr = (offsets - offsets[0]).astype(kind, copy=False)
     narrow = indices.astype(kind, copy=False)
@@ -108,7 +112,9 @@ def csr_block(
     block = sp.csr_array((len(offsets) - 1, columns), dtype=values.dtype)
     # Its constructor would copy arrays that are small parts of others.
     block.data, block.indices, block.indptr = values, narrow, indptr
-    if not block.has_canonical_format:
+    if known:
+        block.has_canonical_format = True
+    elif not block.has_canonical_format:
         if not owned:
             block = block.copy()
         block.sum_duplicates()

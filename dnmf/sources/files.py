@@ -20,6 +20,7 @@ from dnmf.errors import CorruptDataError, DnmfError, InputError, MemoryPlanError
 from dnmf.npy_header import read_header
 from dnmf.sources.base import Source
 from dnmf.sources.external_sort import Tell, TripletSorter, tell_nobody
+from dnmf.sources.formats import as_csr
 from dnmf.sources.matrix_market import stage_matrix_market
 from dnmf.sources.npy_csr import NpyCsr
 
@@ -219,7 +220,7 @@ def _stage_whole(
             f"{4 * stored / 1e6:,.0f} MB, and {memory / 1e6:,.0f} MB may be used; give more "
             f"(--memory), or save it as csr"
         )
-    found = sp.csr_array(sp.load_npz(file))
+    found = as_csr(sp.load_npz(file), str(file))
     for name in ("data", "indices", "indptr"):
         np.save(folder / f"{name}.npy", getattr(found, name))
     return NpyCsr(folder, shape, str(file))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from dnmf.sources.stored import StoredArray
+from dnmf.sources.stored import Region, StoredArray
 
 __all__ = ["ForwardReader"]
+
+AHEAD = 2
+"""Stretches for which the system is asked while one is read."""
 
 
 class ForwardReader:
@@ -23,6 +26,7 @@ class ForwardReader:
         self._stored, self._axis = stored, axis
         self._length, self._unit = stored.shape[axis], stored.chunks[axis]
         self._held = self._empty(0)  # decoded with the last stretch, wanted by the next one
+        self._expected = 0  # up to where the system was asked to read ahead
 
     def take(self, start: int, stop: int, end: int | None = None) -> np.ndarray:
         """The stretch ``start`` to ``stop``, fresh and C-contiguous.
@@ -35,6 +39,8 @@ class ForwardReader:
             Where the last stretch of all will stop, if that is known: nothing behind it is
             kept.
         """
+        if end is not None:  # else what lies behind may be for others to read
+            self._expect(stop, min(end, stop + AHEAD * (stop - start)))
         end = self._length if end is None else end
         out = self._empty(stop - start)
         have = min(len(self._held), stop - start)
@@ -56,7 +62,16 @@ class ForwardReader:
         shape = self._stored.shape
         return np.empty((count, *shape[: self._axis], *shape[self._axis + 1 :]), self._stored.dtype)
 
-    def _read(self, start: int, stop: int, out: np.ndarray) -> None:
+    def _expect(self, start: int, stop: int) -> None:
+        start = max(start, self._expected)
+        if start < stop:
+            self._stored.expect(self._region(start, stop))
+            self._expected = stop
+
+    def _region(self, start: int, stop: int) -> Region:
         region = [(0, length) for length in self._stored.shape]
         region[self._axis] = (start, stop)
-        self._stored.read(tuple(region), out.T if self._axis else out)
+        return tuple(region)
+
+    def _read(self, start: int, stop: int, out: np.ndarray) -> None:
+        self._stored.read(self._region(start, stop), out.T if self._axis else out)

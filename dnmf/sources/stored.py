@@ -14,14 +14,18 @@ import zarr
 from zarr.abc.store import RangeByteRequest
 from zarr.buffer.cpu import NDBuffer
 from zarr.core.sync import sync
-from zarr.storage import StorePath
+from zarr.storage import LocalStore, StorePath
 
 from dnmf.errors import CorruptDataError, DnmfError, InputError, TransientError
 from dnmf.sources.blosc import BloscChecked, TooShort
 from dnmf.sources.checks import may_pass, native_dtype
+from dnmf.sources.readahead import expect_files
 from dnmf.sources.store import Location, host
 
 __all__ = ["Region", "StoredArray"]
+
+EXPECTED = 1 << 20
+"""Decoded bytes of a stored object from which on asking for it early is worth opening it twice."""
 
 Region = tuple[tuple[int, int], ...]
 """Start and stop along every dimension."""
@@ -136,6 +140,14 @@ class StoredArray:
     def _read(self, region: Region, out: np.ndarray) -> None:
         selection = tuple(slice(start, stop) for start, stop in region)
         self.array.get_basic_selection(selection, out=NDBuffer.from_numpy_array(out))
+
+    def expect(self, region: Region) -> None:
+        """Say that a region will be read soon: local files of some size are read ahead."""
+        store = self.location.store
+        grid = self.shards or self.chunks
+        if type(store) is not LocalStore or prod(grid) * self.dtype.itemsize < EXPECTED:
+            return
+        expect_files(str(store.root / key.path) for key, _ in self._chunks_of(region))
 
     def _explain(self, region: Region, error: Exception) -> DnmfError:
         """Read again chunk by chunk: which one is it, and is it storage or content?"""

@@ -60,11 +60,14 @@ def wait_for(path, process, log):
 
 
 def wait_for_workers(address, count):
-    """Until so many workers have joined."""
+    """Until so many workers have joined, none of which samples stacks."""
     from distributed import Client
 
     with Client(address, timeout=20, set_as_default=False) as client:
         client.wait_for_workers(count, timeout=60)
+        callbacks = client.run(lambda dask_worker: list(dask_worker.periodic_callbacks))
+        assert len(callbacks) == count
+        assert not any("profile" in names for names in callbacks.values())
 
 
 def fit(folder, name, where, environment):

@@ -153,7 +153,9 @@ def _enough(reached: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return reached if len({details["pid"] for details in reached}) >= count else []
 
 
-def fit_elsewhere(V: str, out: Path, address: str, **variables: str) -> subprocess.Popen[str]:
+def fit_elsewhere(
+    V: str, out: Path, address: str, options: dict[str, Any] = OPTIONS, **variables: str
+) -> subprocess.Popen[str]:
     """The same fit, begun by a process of its own on a cluster that runs."""
     program = (
         "import sys, dnmf; from distributed import Client;"
@@ -161,7 +163,7 @@ def fit_elsewhere(V: str, out: Path, address: str, **variables: str) -> subproce
         "dnmf.fit(sys.argv[1], out=sys.argv[2], client=client, **options)"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", program, V, str(out), address, repr(OPTIONS)],
+        [sys.executable, "-c", program, V, str(out), address, repr(options)],
         env={**os.environ, **variables},
         stderr=subprocess.PIPE,
         text=True,
@@ -191,7 +193,16 @@ def cluster_of(
     from distributed import Client, LocalCluster
 
     with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": given_up}),  # tests/conftest.py
+        dask.config.set(
+            {
+                "distributed.deploy.lost-worker-timeout": given_up,  # tests/conftest.py
+                # who lives for seconds does not spend them on imports, however busy the machine
+                "distributed.worker.preload": [
+                    *dask.config.get("distributed.worker.preload"),
+                    "import dnmf.executors.cluster, dnmf.fitting.loop",
+                ],
+            }
+        ),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,
@@ -230,10 +241,10 @@ class Machines:
         for name in list(self.processes):
             self.kill(name)
 
-    def start_scheduler(self, port: int = 0) -> str:
+    def start_scheduler(self, port: int = 0, **variables: str) -> str:
         """Start it; its address."""
         self.file.unlink(missing_ok=True)
-        self._start("scheduler", "scheduler", "--port", str(port))
+        self._start("scheduler", "scheduler", "--port", str(port), **variables)
         until(lambda: self.file.exists() and self.file.read_text().endswith("}"))
         return str(json.loads(self.file.read_text())["address"])
 

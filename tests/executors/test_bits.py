@@ -19,6 +19,7 @@ from executor_tools import (
 
 from dnmf.fitting.events import Committed
 from dnmf.testing import faults
+from dnmf.testing.faults import Fault
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.cluster]
 
@@ -79,6 +80,30 @@ def test_workers_join_and_leave(undisturbed, tmp_path, memory_limit):
         client.cluster.scale(1)
         until(lambda: len(client.scheduler_info(-1)["workers"]) == 1)
     assert_undisturbed(result, undisturbed)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("memory_limit", [0, "auto"], ids=["streaming", "in memory"])
+def test_newcomers_have_a_fair_share_of_the_next_pass(undisturbed, tmp_path, memory_limit):
+    """Where leaves take half a second each: so do those that would read what others keep."""
+    slow = Fault("segment-solved", "hang", {"step": 2}, times=10**6, seconds=0.5)
+    with cluster_of(1, 1, memory_limit) as client, faulty(client, tmp_path / "f", [slow]) as counts:
+
+        def grow(event):
+            if isinstance(event, Committed) and event.rows and event.rows[-1]["pass"] == 1:
+                client.cluster.scale(4)
+                client.wait_for_workers(4, timeout=60)
+                everywhere(client, faults.switch, counts)
+
+        result = fit(undisturbed.V, tmp_path / "out", client, on_event=grow)
+        once_per_pass(counts)
+        shares = sorted(share(counts, 2))
+        client.cluster.scale(1)
+        until(lambda: len(client.scheduler_info(-1)["workers"]) == 1)
+    assert_undisturbed(result, undisturbed)
+    assert len(shares) == 4, shares
+    assert shares[0] >= SEGMENTS // 4 // 2, shares
+    assert shares[-1] <= 2 * SEGMENTS // 4, shares
 
 
 def share(counts, step):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+import dask
 import psutil
 import pytest
 
@@ -21,6 +22,18 @@ class TestCluster(ExecutorContract):
     @pytest.fixture
     def executor(self, client):
         return Cluster(client)
+
+
+def test_workers_are_seen_whatever_the_client_asks_meanwhile():
+    """It asks for nothing but the scheduler itself, every two seconds, and keeps the answer."""
+    with (
+        dask.config.set({"distributed.client.scheduler-info-interval": "1ms"}),
+        start_local(1, 1, 10**9, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(1, timeout=60)
+        executor = Cluster(client)
+        for _ in range(500):
+            assert executor.resources().workers == 1
 
 
 def test_workers_keep_the_buffers_that_they_free(monkeypatch):

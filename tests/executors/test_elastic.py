@@ -10,6 +10,7 @@ import pytest
 from executor_tools import (
     OPTIONS,
     PASSES,
+    SEGMENTS,
     Machines,
     Undisturbed,
     assert_undisturbed,
@@ -54,10 +55,24 @@ def test_workers_are_retired_during_a_pass(undisturbed, tmp_path):
 
 
 def test_an_adaptive_cluster(undisturbed, tmp_path):
-    with cluster_of(1, 1) as client, faulty(client, tmp_path / "f") as counts:
+    slow = Fault("segment-solved", "hang", times=10**6, seconds=0.25)
+    with cluster_of(1, 1) as client, faulty(client, tmp_path / "f", [slow]) as counts:
         client.cluster.adapt(minimum=0, maximum=3, interval="200ms", wait_count=1)
-        result = fit(undisturbed.V, tmp_path / "out", client)
+        sizes = []
+
+        def grow(event):
+            """Leaves of the first passes take so long that more workers are asked for."""
+            if isinstance(event, Committed) and event.kind == "pass":
+                sizes.append(len(client.scheduler_info(-1)["workers"]))
+                if len(sizes) == 2:
+                    faults.release(counts)
+
+        result = fit(undisturbed.V, tmp_path / "out", client, on_event=grow)
+        assert max(sizes) > 1
+        solved = [hit["pid"] for hit in faults.reached(counts, "segment-solved")]
+        assert len(set(solved)) > 1
         once_per_pass(counts, *range(1, PASSES + 1))
+        until(lambda: not client.scheduler_info(-1)["workers"], 60)  # nothing to do: all leave
         client.cluster.adapt(minimum=1, maximum=1, interval="100ms")
         until(lambda: len(client.scheduler_info(-1)["workers"]) == 1)
     assert_undisturbed(result, undisturbed)
@@ -83,13 +98,18 @@ def test_workers_of_a_short_life(undisturbed, tmp_path):
     assert_undisturbed(result, undisturbed)
 
 
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize("mode", ["sys.exit", "graceful", "segfault"])
 def test_random_deaths_for_a_whole_fit(tmp_path, undisturbed, mode):
     """Whoever runs the cluster replaces what is lost: nannies do not after sys.exit(0)."""
     from distributed.chaos import KillWorker
 
-    reference = fit_serially(undisturbed, tmp_path / "serial", max_passes=20)
-    with cluster_of(3, 1, given_up="1s") as client:
+    passes = 20
+    reference = fit_serially(undisturbed, tmp_path / "serial", max_passes=passes)
+    with (
+        faults.active(tmp_path / "f") as counts,
+        cluster_of(3, 1, given_up="1s") as client,
+    ):
         seen = set(client.scheduler_info(-1)["workers"])
         over = threading.Event()
 
@@ -104,11 +124,16 @@ def test_random_deaths_for_a_whole_fit(tmp_path, undisturbed, mode):
                 until(lambda: len(seen) >= 3 + min(3, event.rows[0]["pass"]), 60)
 
         client.run_on_scheduler(_allow, 1000)
-        client.register_plugin(KillWorker(delay="3s", mode=mode), name="kill")
+        client.register_plugin(KillWorker(delay="6s", mode=mode), name="kill")
         with meanwhile(replace):
-            result = fit(undisturbed.V, tmp_path / "out", client, max_passes=20, on_event=linger)
+            result = fit(
+                undisturbed.V, tmp_path / "out", client, max_passes=passes, on_event=linger
+            )
             over.set()
         assert len(seen) > 5  # several died
+    ran = [written(counts, step) for step in range(1, passes + 1)]
+    assert min(ran) >= SEGMENTS
+    assert sum(ran) <= (passes + len(seen)) * SEGMENTS  # nobody's death costs more than a pass
     assert_undisturbed(result, reference)
 
 
@@ -122,35 +147,63 @@ def fit_serially(undisturbed, out, **options):
     return Undisturbed(undisturbed.V, result.W[:], result.H[:], result.history)
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["soon", "after its version was removed"])
-def test_a_worker_that_stalls_and_writes_late(undisturbed, tmp_path, late):
+@pytest.mark.parametrize("when", ["soon", "after its version was removed", "after the fit"])
+def test_a_worker_that_stalls_and_writes_late(undisturbed, tmp_path, when):
     """Stopped beyond the time to live, it is given up; then it goes on where it was."""
-    stop = Fault("object-staged", "stop", {"name": "W/2/0-5"})
+    passes, name, out = 8, "W/2/0-5", tmp_path / "out"
+    reference = fit_serially(undisturbed, tmp_path / "serial", max_passes=passes)
+    stop = Fault("object-staged", "stop", {"name": name})
     variables = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "2s"}
     with (
         faults.active(tmp_path / "f", [stop]) as counts,
         Machines(tmp_path / "machines", **variables) as machines,
     ):
         address = machines.start_scheduler()
-        for name in ("one", "two"):
-            machines.start_worker(name)
+        for worker in ("one", "two"):
+            machines.start_worker(worker)
         with connected(address, 2) as client:
-            stopped = []
+
+            def stalled():
+                return faults.reached(counts, "object-staged", name=name)[0]["pid"]
 
             def go_on():
-                until(lambda: faults.struck(counts))
-                until(lambda: len(client.scheduler_info(-1)["workers"]) == 1)
-                stopped.append(faults.reached(counts, "object-staged", name="W/2/0-5")[0]["pid"])
-                if late:
-                    until(lambda: written(counts, 4), 60)
-                os.kill(stopped[0], signal.SIGCONT)
+                """Of the version that it writes nothing is left, but for its temporary file."""
+                left = [path.name for path in (out / ".dnmf/objects/W/2").iterdir()]
+                assert len(left) == 1
+                assert left[0].startswith(".tmp-")
+                os.kill(stalled(), signal.SIGCONT)
+                until(lambda: stalled() in _pids(counts, "object-written", name=name))
 
-            with meanwhile(go_on):
-                result = fit(undisturbed.V, tmp_path / "out", client)
-            late_ones = {"point": "object-written", "name": "W/2/0-5"}
-            until(lambda: stopped[0] in _pids(counts, **late_ones))
-        once_per_pass(counts, 2)
-    assert_undisturbed(result, undisturbed)
+            def listen(event):
+                if not (isinstance(event, Committed) and event.kind == "pass"):
+                    return
+                number = event.rows[0]["pass"]
+                if number == 2:  # somebody else did its part, since it was given up
+                    assert len(client.scheduler_info(-1)["workers"]) == 1
+                    assert stalled() not in _pids(counts, "object-written", name=name)
+                    if when == "soon":
+                        os.kill(stalled(), signal.SIGCONT)
+                        until(lambda: stalled() in _pids(counts, "object-written", name=name))
+                if number == 5 and when == "after its version was removed":
+                    until(lambda: len(os.listdir(out / ".dnmf/objects/W/2")) == 1)
+                    go_on()
+
+            result = fit(undisturbed.V, out, client, max_passes=passes, on_event=listen)
+            if when == "after the fit":
+                (worker,) = [n for n, p in machines.processes.items() if p.pid == stalled()]
+                os.kill(stalled(), signal.SIGCONT)
+                machines.processes.pop(worker).wait(60)  # nobody knows it any more
+        ran = [written(counts, step) for step in range(1, passes + 1)]
+        assert [number for step, number in enumerate(ran, 1) if step != 2] == [SEGMENTS] * 7
+        assert SEGMENTS <= ran[1] <= 2 * SEGMENTS
+    assert_undisturbed(result, reference)
+    assert_undisturbed(dnmf.open(out), reference)
+    assert_undisturbed(dnmf.resume(out), reference)
+    left = [path.name for path in out.rglob("*.npy")]
+    if when == "after the fit":  # nobody is there to take away what it may have written
+        assert len(left) <= 1
+    else:
+        assert not left
 
 
 def _pids(counts, point, **match):

@@ -25,13 +25,14 @@ from dnmf.testing.faults import Fault
 pytestmark = pytest.mark.timeout(120)
 
 SHORT = [("record-staged", 2, 2), ("record-committed", 2, 3)]
+POINTS = {"record-writing": 0, "record-staged": 0, "record-linked": 1, "record-committed": 1}
+"""Points of a commit, and whether the step counts as committed from there on."""
+
 LONG = [
-    ("record-writing", 1, 1),
-    ("record-linked", 3, 4),
-    ("record-staged", 0, 0),
-    ("record-committed", 0, 1),
-    ("record-staged", 5, 5),
-    ("record-committed", 5, 6),
+    (point, index, index + committed)
+    for index in range(STEPS)
+    for point, committed in POINTS.items()
+    if (point, index, index + committed) not in SHORT
 ]
 """Where the client dies, committing which step, and the step that resume begins with."""
 

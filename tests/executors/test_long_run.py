@@ -49,6 +49,11 @@ def _worker(dask_worker):
     return [len(dask_worker.state.tasks), len(os.listdir("/proc/self/fd"))]
 
 
+def _open_files(client):
+    """Of this process and of each worker."""
+    return [len(os.listdir("/proc/self/fd")), *(n for _, n in client.run(_worker).values())]
+
+
 def _watch(client, undisturbed, out, passes, every):
     """What there is after every commit, by name a list."""
     seen = {"scheduler": [], "workers": [], "files": [], "open": [], "memory": []}
@@ -92,7 +97,7 @@ def _measurements(dask_worker):
 
 
 def _slopes(rows, every):
-    """Bytes by which this process and each worker grow in a pass, by the later two thirds."""
+    """By how much this process and each worker grow in a pass, by the later two thirds."""
     later = np.array(rows[len(rows) // 3 :], float)
     return [float(np.polyfit(every * np.arange(len(later)), column, 1)[0]) for column in later.T]
 
@@ -115,6 +120,8 @@ def test_five_hundred_passes(undisturbed, tmp_path, record_property):
         seen = _watch(client, undisturbed, tmp_path / "out", 500, 5)
     assert max(tasks for tasks, *_ in seen["scheduler"]) <= ONE_STEP
     _flat(seen)
+    files = [[here, *of[1::2]] for here, of in zip(seen["open"], seen["workers"], strict=True)]
+    assert max(_slopes(files, 5)) < 0.01  # 5 in 500 passes
     here, *workers = _slopes(seen["memory"], 5)
     record_property("bytes per pass", str([round(slope) for slope in (here, *workers)]))
     # Measured: 13 kB here (the history, and Dask's scheduler, which keeps a note of every step),
@@ -139,9 +146,20 @@ def test_twenty_thousand_chunks_in_two_thousand_segments(client, tmp_path):
         "slabs": 1,
         "bytes_per_read": V.nbytes,
     }
+    before, held = _open_files(client), []
+
+    def look(event):
+        if isinstance(event, Committed):
+            held.append(client.run_on_scheduler(_scheduler)[0])
+
     with faulty(client, tmp_path / "f") as counts:
+        options["on_event"] = look
         result = dnmf.fit(tmp_path / "V.zarr", out=tmp_path / "b", client=client, **options)
         assert faults.count(counts, "block-read") == 2000  # it stays in memory after the scan
+    # segments that are kept, a step's leaves, sums and ends, and those of the step before
+    assert len(held) == 4
+    assert max(held) <= 2000 + 2 * (2000 + 300)
+    assert max(now - then for now, then in zip(_open_files(client), before, strict=True)) <= 20
     np.testing.assert_array_equal(result.W[:], alone.W[:])
     np.testing.assert_array_equal(result.H[:], alone.H[:])
     assert [row["objective"] for row in result.history] == [

@@ -90,6 +90,7 @@ def test_what_a_record_names_is_flushed_before_it(undisturbed, tmp_path, calls, 
 def test_folders_are_flushed_into_their_parents(undisturbed, tmp_path, calls):
     out = tmp_path / "deep" / "er" / "out"
     dnmf.fit(undisturbed.V, out=out, executor=Serial(), **OPTIONS)
+    calls = [call for call in calls if call[0] != "unlink"]  # drops run beside, in a thread
     made = [(when, call[1]) for when, call in enumerate(calls) if call[0] == "mkdir"]
     inside = [(when, path) for when, path in made if "/.dnmf" in path or path == str(out)]
     assert len(inside) > 10

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from executor_tools import (
+    OPTIONS,
     PASSES,
     SEGMENTS,
     assert_undisturbed,
@@ -13,11 +16,13 @@ from executor_tools import (
     fit,
     meanwhile,
     until,
+    who_executed,
     written,
 )
 
 import dnmf
 from dnmf.errors import OptionError, RunLockedError
+from dnmf.executors.serial import Serial
 from dnmf.fitting.events import Progress
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
@@ -63,6 +68,36 @@ def test_a_second_client_of_a_run_is_refused(client, undisturbed, tmp_path):
             result = fit(undisturbed.V, out, client)
         assert [written(counts, step) for step in range(1, 5)] == [SEGMENTS] * PASSES
     assert_undisturbed(result, undisturbed)
+
+
+def test_of_two_processes_that_resume_at_once_one_is_refused(undisturbed, tmp_path):
+    """Whoever comes first goes on, and waits here until the other one has ended."""
+    out = tmp_path / "out"
+    stop = Fault("record-committed", "interrupt", {"index": 2})
+    with faults.active(tmp_path / "first", [stop]), pytest.raises(KeyboardInterrupt):
+        dnmf.fit(undisturbed.V, out=out, executor=Serial(), **OPTIONS)
+    hang = Fault("block-read", "hang", times=2)
+    with faults.active(tmp_path / "both", [hang]) as counts:
+        command = [sys.executable, "-m", "dnmf.cli.main", "resume", str(out), "--workers", "0"]
+        both = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for _ in range(2)
+        ]
+        until(lambda: [one for one in both if one.poll() is not None], 60)
+        (refused,) = [one for one in both if one.poll() is not None]
+        (works,) = [one for one in both if one is not refused]
+        said, _ = refused.communicate(timeout=60)
+        assert refused.returncode == 2, said
+        assert f"is being worked on by process {works.pid}" in said
+        assert "Traceback" not in said
+        faults.release(counts)
+        said, _ = works.communicate(timeout=60)
+        assert works.returncode == 0, said
+        ran = [written(counts, step) for step in range(1, 5)]
+        assert ran == [0, 0, SEGMENTS, SEGMENTS]
+    result = dnmf.open(out)
+    assert_undisturbed(result, undisturbed)
+    assert [pid for step, pid in who_executed(result) if step > 2] == [works.pid] * 3
 
 
 def test_out_is_needed_on_a_cluster(client, undisturbed):

@@ -8,12 +8,14 @@ import shutil
 import pytest
 from executor_tools import (
     OPTIONS,
+    PASSES,
     SEGMENTS,
     assert_undisturbed,
     faulty,
     fit,
     once_per_pass,
     who_executed,
+    written,
 )
 
 import dnmf
@@ -50,6 +52,27 @@ def test_reads_that_fail_for_a_moment_are_retried_and_counted(streaming, undistu
         once_per_pass(counts)
     assert_undisturbed(result, undisturbed)
     assert [row["retries"] for row in result.history] == [3, 0, 0, 0]
+    assert result.details["retries"] == 3
+
+
+@pytest.mark.parametrize("where", ["serial", "streaming", "in memory"])
+def test_reads_of_the_scan_that_fail_for_a_moment_are_counted(
+    request, undisturbed, tmp_path, where
+):
+    """The scan has no row in the history; where V stays in memory it is the only read."""
+    plan = [Fault("block-read", "transient", {"segment": 5}, times=2)]
+    if where == "serial":
+        with faults.active(tmp_path / "f", plan) as counts:
+            result = serially(undisturbed, tmp_path / "out")
+    else:
+        client = request.getfixturevalue("client" if where == "in memory" else "streaming")
+        with faulty(client, tmp_path / "f", plan) as counts:
+            result = fit(undisturbed.V, tmp_path / "out", client)
+    assert faults.struck(counts) == 2
+    once_per_pass(counts)
+    assert_undisturbed(result, undisturbed)
+    assert [row["retries"] for row in result.history] == [0, 0, 0, 0]
+    assert result.details["retries"] == 2
 
 
 @pytest.mark.chaos
@@ -158,6 +181,21 @@ def _damage(path, action):
 @pytest.mark.parametrize("action", ["truncate", "flip"])
 def test_a_chunk_damaged_during_a_fit(undisturbed, tmp_path, action):
     """Named with store, chunk and rows; once it is restored the run goes on."""
+    _damage_during_a_fit(undisturbed, tmp_path, action, executor=Serial())
+
+
+@pytest.mark.parametrize("action", ["truncate", "flip"])
+def test_a_chunk_damaged_during_a_fit_on_a_cluster(streaming, undisturbed, tmp_path, action):
+    """The same from a worker, at once: no step is begun again for it."""
+    with faulty(streaming, tmp_path / "workers") as counts:
+        _damage_during_a_fit(undisturbed, tmp_path, action, client=streaming)
+        assert [written(counts, step) for step in (1, 2, 4)] == [SEGMENTS] * 3
+        assert SEGMENTS <= written(counts, 3) <= 2 * SEGMENTS - 1
+        # what cannot be decoded does not get there: as often as if nothing had happened
+        assert faults.count(counts, "block-read", segment=17) == PASSES + 1
+
+
+def _damage_during_a_fit(undisturbed, tmp_path, action, **runner):
     V, out = tmp_path / "V.zarr", tmp_path / "out"
     shutil.copytree(undisturbed.V, V)
     chunk = V / "c" / "17" / "0"
@@ -168,14 +206,14 @@ def test_a_chunk_damaged_during_a_fit(undisturbed, tmp_path, action):
             _damage(chunk, action)
 
     with pytest.raises(CorruptDataError) as caught:
-        dnmf.fit(V, out=out, executor=Serial(), on_event=damage, **OPTIONS)
+        dnmf.fit(V, out=out, on_event=damage, **runner, **OPTIONS)
     message = str(caught.value)
     assert str(V) in message
     assert "170" in message
     assert "179" in message
     assert len(dnmf.open(out).history) == 2
     chunk.write_bytes(whole)
-    result = dnmf.resume(out, executor=Serial())
+    result = dnmf.resume(out, **runner)
     assert_undisturbed(result, undisturbed)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 
 import pytest
-from executor_tools import OPTIONS, Machines, assert_undisturbed, fit, until
+from executor_tools import OPTIONS, Machines, assert_undisturbed, connected, fit, until
 
 import dnmf
 from dnmf.errors import VersionMismatchError
@@ -59,6 +59,46 @@ def test_a_worker_that_differs_is_named(client, strange, undisturbed, tmp_path):
     with pytest.raises(VersionMismatchError, match=r"dnmf is 0\.0\.1"):
         fit(undisturbed.V, tmp_path / "out", client)
     assert not (tmp_path / "out").exists()
+
+
+WITHOUT_DNMF = """
+import sys
+from importlib import metadata
+original = metadata.version
+def version(name):
+    if name == "dnmf":
+        raise metadata.PackageNotFoundError(name)
+    return original(name)
+metadata.version = version
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "dnmf":
+            raise ModuleNotFoundError("No module named 'dnmf'")
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("where", ["scheduler", "worker"])
+def test_where_dnmf_is_missing_is_named(undisturbed, tmp_path, where):
+    """Refused before any graph is sent that could not be read there; with it the fit runs."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_DNMF)
+    without = {"PYTHONPATH": str(tmp_path)}
+    with Machines(tmp_path / "machines") as machines:
+        address = machines.start_scheduler(**(without if where == "scheduler" else {}))
+        machines.start_worker("good")
+        machines.start_worker("other", **(without if where == "worker" else {}))
+        with connected(address, 2) as client:
+            place = "the scheduler" if where == "scheduler" else r"worker tcp://\S+"
+            mine = installed()["dnmf"]
+            missing = rf"^dnmf is missing on {place}, {mine} here\. Install the same versions"
+            with pytest.raises(VersionMismatchError, match=missing):
+                fit(undisturbed.V, tmp_path / "out", client)
+            assert not (tmp_path / "out").exists()
+            if where == "worker":
+                machines.kill("other")
+                until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == 1)
+                assert_undisturbed(fit(undisturbed.V, tmp_path / "out", client), undisturbed)
 
 
 def test_one_that_does_not_differ(client):

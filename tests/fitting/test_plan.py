@@ -12,6 +12,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dnmf
 from dnmf.config import MIB, FitConfig, ModelSpec
 from dnmf.errors import InputError, MemoryPlanError, RunError
 from dnmf.fitting.plan import Plan, compute_dtype, make_plan, sample_share
@@ -208,3 +209,13 @@ def test_csr_blocks_follow_the_nonzeros():
 def test_the_sample_is_a_share_of_the_rows(n, nbytes, options, share):
     assert sample_share(config(**options), n, nbytes, "fit") == pytest.approx(share)
     assert sample_share(config(**options), n, nbytes, "transform") == 0
+
+
+def test_a_small_matrix_of_a_dear_loss_is_several_tasks():
+    """Unless so small that statistics would cost more than they save; least squares is one."""
+    V = np.ones((6000, 400), "float32")  # 9.6 MB
+    for loss, blocks in (("frobenius", 1), ("kullback-leibler", 4), ("itakura-saito", 4)):
+        assert dnmf.plan(V, 3, loss=loss).plan.segments == blocks
+    assert dnmf.plan(V[:1500], 3, loss="kullback-leibler").plan.segments == 2
+    assert dnmf.plan(V[:500], 3, loss="kullback-leibler").plan.segments == 1
+    assert dnmf.plan(V, 3, loss="kullback-leibler", block_size="1MiB").plan.segments == 10

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from dnmf.errors import TransientError
@@ -84,6 +86,15 @@ def test_a_leaf_is_tried_again_where_a_failure_may_pass(monkeypatch, times):
     failing = Fails(times, TransientError("slow storage"))
     assert leaf_with_retries(failing, 7) == ([7], times)
     assert failing.calls == times + 1
+
+
+def test_pauses_between_tries_grow(monkeypatch):
+    slept = []
+    monkeypatch.setattr(work.time, "sleep", slept.append)
+    assert leaf_with_retries(Fails(3, TransientError("slow storage")), 7) == ([7], 3)
+    assert len(slept) == 3
+    assert slept[0] >= 0.05
+    assert all(later >= 2 * pause for pause, later in pairwise(slept))
 
 
 def test_a_leaf_is_not_tried_for_ever(monkeypatch):

@@ -15,7 +15,9 @@ from dnmf.linalg.products import (
     product_VHt,
     residual_sumsq,
     row_residual,
+    zero_WtV,
 )
+from dnmf.linalg.tiles import padded, padded_size
 from dnmf.testing.problems import exact_low_rank
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 9), st.integers(1, 5))
@@ -36,7 +38,7 @@ def _rtol(dtype):
 @settings(max_examples=40, deadline=None)
 def test_vht_of_both_kinds_is_the_product(sizes, dtype, seed):
     V, _, H = _factors(*sizes, seed, dtype)
-    Ht = np.ascontiguousarray(H.T)
+    Ht = padded(H.T)
     expected = V.astype(float) @ H.T.astype(float)
     for found in (product_VHt(V, H, None), product_VHt(sp.csr_array(V), H, Ht)):
         assert found.dtype == dtype
@@ -50,19 +52,20 @@ def test_wtv_is_added_to_what_is_there(sizes, dtype, seed):
     V, W, _ = _factors(*sizes, seed, dtype)
     d, k = V.shape[1], W.shape[1]
     expected = 1 + W.T.astype(float) @ V.astype(float)
-    dense, sparse = np.ones((k, d)), np.ones((d, k), dtype)
-    add_WtV(V, W, dense)
-    add_WtV(sp.csr_array(V), W, sparse)
+    dense, sparse = (zero_WtV(k, d, np.dtype(dtype), kind) for kind in (False, True))
+    for total, matrix in ((dense, V), (sparse, sp.csr_array(V))):
+        total += 1
+        add_WtV(matrix, W, total)
     np.testing.assert_allclose(dense, expected, rtol=_rtol(dtype))
-    np.testing.assert_allclose(sparse.T, expected, rtol=_rtol(dtype))
+    np.testing.assert_allclose(sparse, expected, rtol=_rtol(dtype))
 
 
 def test_wtv_takes_rows_of_a_larger_w():
     V, W, _ = _factors(10, 6, 3, 0, "float32")
     whole = np.ones((30, 3), "float32")
     whole[7:17] = W
-    for matrix, shape in ((V, (3, 6)), (sp.csr_array(V), (6, 3))):
-        part, alone = np.zeros(shape, "float32"), np.zeros(shape, "float32")
+    for matrix in (V, sp.csr_array(V)):
+        part, alone = (zero_WtV(3, 6, V.dtype, sp.issparse(matrix)) for _ in range(2))
         add_WtV(matrix, whole[7:17], part)
         add_WtV(matrix, W, alone)
         assert part.tobytes() == alone.tobytes()
@@ -83,7 +86,7 @@ def test_gram_is_symmetric_and_in_float64(sizes, dtype, seed):
 def test_residual_of_both_kinds_is_the_residual(sizes, dtype, seed, density):
     V, W, H = _factors(*sizes, seed, dtype, density)
     expected = np.sum((V.astype(float) - W.astype(float) @ H.astype(float)) ** 2)
-    Ht = np.ascontiguousarray(H.T)
+    Ht = padded(H.T)
     for found in (
         residual_sumsq(V, W, H, None, gram(H.T)),
         residual_sumsq(sp.csr_array(V), W, H, Ht, gram(H.T)),
@@ -104,7 +107,7 @@ def test_residual_of_an_exact_product_does_not_cancel(sparse):
     sumsq = float(np.sum(V.astype(float) ** 2))
     by_products = sumsq - 2 * float(np.sum((V @ H.T).astype(float) * W))
     by_products += float(np.sum(gram(W) * gram(H.T)))
-    Ht = np.ascontiguousarray(H.T)
+    Ht = padded(H.T)
     found = residual_sumsq(sp.csr_array(V) if sparse else V, W, H, Ht, gram(H.T))
     assert 0 <= found <= sumsq * (4 * np.finfo("float32").eps) ** 2
     assert abs(by_products) > 1e3 * found  # what is avoided here
@@ -133,7 +136,7 @@ def test_row_residual_is_the_non_negative_part(sizes, dtype, seed):
 
 def test_nothing_given_is_modified():
     V, W, H = _factors(20, 9, 3, 1, "float32")
-    sparse, Ht = sp.csr_array(V), np.ascontiguousarray(H.T)
+    sparse, Ht = sp.csr_array(V), padded(H.T)
     given_arrays = (V, W, H, Ht, sparse.data, sparse.indices, sparse.indptr)
     before = [array.tobytes() for array in given_arrays]
     for array in given_arrays:
@@ -143,7 +146,7 @@ def test_nothing_given_is_modified():
         residual_sumsq(matrix, W, H, Ht, gram(H.T))
         row_residual(matrix, 0, W[0], H)
     add_WtV(V, W, np.zeros((3, 9)))
-    add_WtV(sparse, W, np.zeros((9, 3), "float32"))
+    add_WtV(sparse, W, zero_WtV(3, 9, W.dtype, True))
     assert [array.tobytes() for array in given_arrays] == before
 
 
@@ -151,6 +154,48 @@ def test_long_sparse_rows_do_not_drift():
     """A sum of 40,000 positive float32 terms drifts to one side: objectives would by 5 units."""
     V = np.random.default_rng(0).random((20, 40_000), dtype="f4")
     H = np.random.default_rng(1).random((3, 40_000), dtype="f4")
-    found = product_VHt(sp.csr_array(V), H, np.ascontiguousarray(H.T))
+    found = product_VHt(sp.csr_array(V), H, padded(H.T))
     expected = V.astype(float) @ H.T.astype(float)
     assert abs(np.mean(found / expected - 1)) < 2.0**-24
+
+
+@pytest.mark.parametrize("k", [1, 15, 16, 17, 30, 32, 40, 48, 64, 65, 100])
+def test_products_of_any_number_of_vectors(k):
+    """Each number up to four has a kernel of its own, and what lies beyond k stays zero."""
+    for dtype in ("float32", "float64"):
+        V, W, H = _factors(25, 700, k, 0, dtype)
+        sparse, total = sp.csr_array(V), zero_WtV(k, 700, V.dtype, True)
+        V, W64, H64 = (x.astype(float) for x in (V, W, H))
+        found = product_VHt(sparse, H, padded(H.T))
+        np.testing.assert_allclose(found, V @ H64.T, rtol=_rtol(dtype))
+        add_WtV(sparse, W, total)
+        np.testing.assert_allclose(total, W64.T @ V, rtol=_rtol(dtype))
+        rows = np.lib.stride_tricks.as_strided(total.T, (700, padded_size(k)))
+        assert not rows[:, k:].any()
+
+
+def test_infinite_entries_stay_in_their_rows():
+    V = np.ones((3, 5), "float32")
+    V[0, 2] = np.inf
+    H = np.ones((2, 5), "float32")
+    found = product_VHt(sp.csr_array(V), H, padded(H.T))
+    assert np.isinf(found[0]).all()
+    np.testing.assert_array_equal(found[1:], 5)
+
+
+def test_an_array_without_room_for_whole_vectors_is_refused():
+    V, W, _ = _factors(4, 6, 3, 0, "float32")
+    with pytest.raises(ValueError, match="zero_WtV"):
+        add_WtV(sp.csr_array(V), W, np.zeros((6, 3), "float32").T)
+
+
+def test_a_component_has_the_same_bits_whichever_others_share_its_product():
+    V, W, H = _factors(30, 1500, 50, 0, "float32")
+    sparse = sp.csr_array(V)
+    shared, sums = product_VHt(sparse, H, padded(H.T)), zero_WtV(50, 1500, W.dtype, True)
+    add_WtV(sparse, W, sums)
+    for j in range(50):
+        alone, one = H[j : j + 1], zero_WtV(1, 1500, W.dtype, True)
+        assert product_VHt(sparse, alone, padded(alone.T)).tobytes() == shared[:, j].tobytes()
+        add_WtV(sparse, np.ascontiguousarray(W[:, j : j + 1]), one)
+        assert one.tobytes() == sums[j].tobytes()
