@@ -116,7 +116,8 @@ def fit(
         Most bytes of the sample.
     n_init : int, default 2
         Random starts that search on a part of the sample, each beginning with half as many
-        components again; the best goes on. With 1 a small V is fitted from one plain start.
+        components again; the best goes on. With 1 a small V is fitted from one plain start, but for
+        beta < 1, where one start searches too.
     loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float
         The divergence, or beta of any other one, with scikit-learn's definitions.
     beta : float, optional

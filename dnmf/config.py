@@ -230,6 +230,8 @@ class FitConfig:
             )
 
     def _check_penalties(self) -> None:
+        if isinstance(self.alpha_H, str) and self.alpha_H != "same":
+            raise OptionError(f"alpha_H is {self.alpha_H!r}; it must be 'same' or a number")
         if self.alpha_H != "same":
             _number(self.alpha_H, "alpha_H", 0.0, math.inf)
         _number(self.alpha_W, "alpha_W", 0.0, math.inf)
@@ -246,6 +248,11 @@ class FitConfig:
     def needs_positive(self) -> bool:
         """Whether the divergence is infinite at zeros of V."""
         return self.beta is not None and self.beta <= 0
+
+    @property
+    def tempered(self) -> bool:
+        """Whether random starts need more than steps from one place: the divergence is concave."""
+        return self.init == "random" and self.beta is not None and self.beta < 1
 
     @property
     def fixed(self) -> int:

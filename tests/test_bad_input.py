@@ -146,6 +146,7 @@ def test_k_that_is_no_number_of_components(refused, k):
         ("segments", 0, "segments is 0; it must be at least 1"),
         ("fan_in", 1, "fan_in is 1; it must be at least 2"),
         ("sample", 1.5, "sample is 1.5; it must be a share between 0 and 1"),
+        ("alpha_H", "other", "alpha_H is 'other'; it must be 'same' or a number"),
         ("n_init", 0, "n_init is 0; it must be at least 1"),
         ("missing_chunks", "ignore", "missing_chunks is 'ignore'; it must be one of auto, fill"),
         ("init", "magic", "init is 'magic'; it must be"),

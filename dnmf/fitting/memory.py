@@ -12,6 +12,7 @@ from dnmf.errors import MemoryPlanError
 from dnmf.fitting.plan import Plan, chunk_rows, loss_shape
 from dnmf.init.nndsvd import NNDSVD
 from dnmf.linalg.tiles import padded_size
+from dnmf.losses import Loss
 
 __all__ = [
     "BASELINE",
@@ -36,6 +37,9 @@ RACE_BYTES = 64 * MIB
 
 RACE_SHARE, RACE_ROWS, FEWEST_RACE_ROWS, FEWEST_RACE_BYTES = 0.1, 50, 20, 4 * MIB
 """Share of the sample on which starts race, but at least so many rows per component and so on."""
+
+DEAR_ENTRIES = 16
+"""What an entry counts, zeros too, where it is raised to powers: as so many bytes."""
 
 SPECKLED_TILE = 40 * MIB
 """A tile taken apart into entries that are seen and left out, with their random numbers."""
@@ -94,10 +98,8 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     kd, several = k * d, len(models) > 1
     rows = sum(x.statistic_rows(model.k, d) for x, model in zip(losses, models, strict=True))
     fitting = plan.mode != "transform"
-    beside = sum(padded_size(model.k) for model in models) - k if plan.sparse else 0
-    sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8 if fitting else 0
-    sums += max(x.scratch_bytes(model.k, d) for x, model in zip(losses, models, strict=True))
-    sums += beside * d * item
+    beside = _padding(plan, models)
+    sums = _sums(plan, item, losses, models)
     if plan.config.holdout == "speckled":
         sums += SPECKLED_TILE
     elif any(model.fold is not None for model in models):
@@ -105,6 +107,9 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     tasks = [_pass_task(plan, item, sums, k, several), _publish_task(plan, item)]
     if plan.sample:
         tasks += [_scan_task(plan, item), _sample_task(plan, item, k, several) + sums]
+        if plan.config.tempered and plan.config.solver:  # starts come from the loss's own steps
+            own = [loss_shape(plan.config.replace(solver=None), model) for model in models]
+            sums = max(sums, _sums(plan, item, own, models))
         tasks += [_race_task(plan, sums if several else sums * 3 // 2)]  # one model at a time
     per_task = max(tasks)
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
@@ -118,6 +123,21 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     reduction = max(waiting, last) if fitting else 0
     total = BASELINE + shared + threads * per_task + reduction
     return MemoryNeed(BASELINE, shared, per_task, reduction, total)
+
+
+def _sums(plan: Plan, item: int, losses: list[Loss], models: tuple[ModelSpec, ...]) -> int:
+    """A segment's sums, with what a block adds to them, and what the losses work in."""
+    d, pairs = plan.shape[1], list(zip(losses, models, strict=True))
+    rows = sum(x.statistic_rows(model.k, d) for x, model in pairs)
+    sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8
+    sums = sums if plan.mode != "transform" else 0
+    sums += max(x.scratch_bytes(model.k, d) for x, model in pairs)
+    return sums + _padding(plan, models) * d * item
+
+
+def _padding(plan: Plan, models: tuple[ModelSpec, ...]) -> int:
+    """Components that vectors are filled up with."""
+    return sum(padded_size(model.k) - model.k for model in models) if plan.sparse else 0
 
 
 def _held_out(plan: Plan, item: int) -> int:
@@ -213,7 +233,7 @@ def _race_task(plan: Plan, sums: int) -> int:
     kept, rows = plan.bytes_per_read * plan.growth * plan.sample, plan.shape[0] * plan.sample
     # the sample is drawn, so that its size is known but for some per cent
     share = max(
-        share_to_race(plan.config, model.k, most * rows, most * kept)
+        share_to_race(plan.config, model.k, most * rows, plan.shape[1], most * kept)
         for model in plan.config.models
         for most in (0.9, 1.0, 1.1)
     )
@@ -229,22 +249,25 @@ def _race_task(plan: Plan, sums: int) -> int:
     return int(max(2 * nbytes + piece, fitting) + apart)
 
 
-def share_to_race(config: FitConfig, k: int, rows: float, nbytes: float) -> float:
+def share_to_race(config: FitConfig, k: int, rows: float, d: int, nbytes: float) -> float:
     """Which share of the sample starts of k components race on; 0 where nothing is to be won.
 
     A tenth of the sample's rows (2% of V's by default), at least 50 per component and 4 MiB: so
-    few bytes are quick to go over.
+    few bytes are quick to go over. Losses that raise entries to powers take more time for each.
 
     Parameters
     ----------
     config : FitConfig
-    k : int
+    k, d : int
     rows, nbytes : float
         Of the sample.
     """
+    if config.beta is not None:
+        nbytes = max(nbytes, DEAR_ENTRIES * rows * d)
     share = max(RACE_SHARE, RACE_ROWS * k / max(rows, 1), FEWEST_RACE_BYTES / max(nbytes, 1))
     if share >= 0.5:  # small data: the starts race on all of it
-        share = 1.0 if config.n_init > 1 or config.init in NNDSVD else 0.0
+        worth = config.n_init > 1 or config.tempered or config.init in NNDSVD
+        share = 1.0 if worth else 0.0
     most = RACE_BYTES / max(nbytes, 1)
     if most < share and most * rows < RACE_ROWS * k:  # rows are very long
         few = max(2 * k, FEWEST_RACE_ROWS) / rows

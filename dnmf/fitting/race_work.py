@@ -21,6 +21,7 @@ from dnmf.fitting.rowsets import RaceRows, open_rows, race_rows, start_profile
 from dnmf.fitting.search import Fitted, search
 from dnmf.fitting.start import put_start
 from dnmf.fitting.state import ModelState
+from dnmf.fitting.temper import temper
 from dnmf.fitting.work import InProcess, Step
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H
 from dnmf.init.random import random_H
@@ -46,7 +47,8 @@ def race_share(context: Context, scan: dict[str, Any], k: int) -> float:
 
     A tenth of the sample's rows (2% of V's by default), at least 50 per component and 4 MiB.
     """
-    return share_to_race(context.plan.config, k, sum(scan["sample_rows"]), scan["sample_bytes"])
+    plan, rows = context.plan, sum(scan["sample_rows"])
+    return share_to_race(plan.config, k, rows, plan.shape[1], scan["sample_bytes"])
 
 
 class RaceWork:
@@ -105,6 +107,9 @@ class RaceWork:
             H = random_H(seed, stream, count, 0, sums, self.context.plan.dtype)
             return H if columns is None else np.ascontiguousarray(H[:, columns])
 
+        if config.tempered:  # rows that are held are put back by every fit
+            assert config.beta is not None
+            return temper(fit, draw, spec.k, config.beta, TOL, DEAR_PASSES)
         held = self._held()
         if held is not None:  # merging would touch them
             start_H = np.concatenate([held, draw(0, spec.k)[len(held) :]])
@@ -118,12 +123,17 @@ class RaceWork:
             return fit(draw(0, spec.k), DEAR_PASSES, TOL)
         return search(fit, draw, spec.k, most, TOL, DEAR_PASSES, cycles=1)
 
-    def _fit(self, rows: Matrix, H: np.ndarray, passes: int, tol: float) -> Fitted:
+    def _fit(
+        self, rows: Matrix, H: np.ndarray, passes: int, tol: float, beta: float | None = None
+    ) -> Fitted:
         from dnmf.fitting.loop import run  # the loop schedules races, and runs inside them
 
         plan = self.context.plan
         alpha_W, alpha_H = tall_and_wide(plan)
-        config = plan.config.replace(
+        config = plan.config
+        if beta is not None:  # a start may come from other steps than the fit's
+            config = config.replace(loss="beta", beta=beta, solver=None)
+        config = config.replace(
             models=(ModelSpec(len(H), 0),),
             tol=tol,
             max_passes=passes,

@@ -17,7 +17,7 @@ import numpy as np
 
 from dnmf.linalg.merge import merge_components
 
-__all__ = ["Fitted", "search"]
+__all__ = ["Draw", "Fitted", "as_large", "search"]
 
 FIRST_PASSES = 10
 """Passes with too many components."""
@@ -103,7 +103,7 @@ def _breathe(best: Fitted, fit: Fit, draw: Draw, more: int, cycles: int) -> Fitt
     """Add components and merge as many, until that has failed twice in a row."""
     k, failures = len(best.H), 0
     for cycle in range(1, cycles + 1):
-        added = np.concatenate([best.H, _as_large(draw(cycle, more), best.H)])
+        added = np.concatenate([best.H, as_large(draw(cycle, more), best.H)])
         wide = fit(added, ADDED_PASSES, 0.0)
         found = fit(merge_components(wide.H, wide.WtW, k), MERGED_PASSES, 0.0)
         spent = best.passes + wide.passes + found.passes
@@ -118,7 +118,7 @@ def _breathe(best: Fitted, fit: Fit, draw: Draw, more: int, cycles: int) -> Fitt
     return best
 
 
-def _as_large(rows: np.ndarray, H: np.ndarray) -> np.ndarray:
+def as_large(rows: np.ndarray, H: np.ndarray) -> np.ndarray:
     """Rows scaled to the typical norm of H's, so that penalties treat them alike."""
     norms = np.linalg.norm(H.astype(np.float64), axis=1)
     own = np.linalg.norm(rows.astype(np.float64), axis=1)

@@ -26,6 +26,8 @@ TILE_ENTRIES = 1 << 16
 """A tile's products stay in the cache: 2.3 times faster than tiles eight times as large."""
 
 TILE_ROWS = 16
+"""Rows of a tile, at least: those of a wide V are cut into columns instead."""
+
 CURVATURE_BYTES = 256 << 20
 W_STEPS = 6
 COLD_STEPS = 20
@@ -37,8 +39,8 @@ FLOOR = float(np.finfo(np.float64).tiny)
 class Beta:
     """W by majorisation-minimisation on the resident block; H too, or with curvature as bold.
 
-    Blocks are dense tiles of rows in float64: powers of W H leave the range of float32. The
-    curvature is the Gauss-Newton one, sum_i y^(beta - 2) w_it w_iu.
+    Blocks are dense tiles in float64: powers of W H leave the range of float32. The curvature
+    is the Gauss-Newton one, sum_i y^(beta - 2) w_it w_iu.
 
     Parameters
     ----------
@@ -84,8 +86,9 @@ class Beta:
 
     def scratch_bytes(self, k: int, d: int) -> int:
         """See `Loss.scratch_bytes`: products of a tile, its rows' pairs, H in float64."""
-        tile = max(TILE_ENTRIES, TILE_ROWS * d)
-        return 8 * (9 * tile + tile // d * k * (k + 1) // 2 + 2 * self.statistic_rows(k, d) * d)
+        rows = max(TILE_ROWS, TILE_ENTRIES // d)
+        tile = rows * min(d, TILE_ENTRIES // TILE_ROWS)
+        return 8 * (9 * tile + rows * k * (k + 1) // 2 + 2 * self.statistic_rows(k, d) * d)
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
         """See `Loss.size`: n d mean(V)^beta."""
@@ -111,7 +114,7 @@ class Beta:
         H: np.ndarray = factor.H.astype(np.float64)
         steps = 1 if self.classic else W_STEPS if W.any() else COLD_STEPS
         for a, tile in _tiles(V):
-            b = a + tile.shape[0]
+            b = a + tile.height
             start_W = _started(W[a:b].astype(np.float64), rows[0, a:b], H)
             solved = self._solve(tile, start_W, H, steps, 0.0)
             W[a:b] = solved
@@ -127,35 +130,48 @@ class Beta:
         small.add(part)
 
     def _solve(
-        self, V: np.ndarray, W: np.ndarray, H: np.ndarray, steps: int, tau: float
+        self, tile: _Tile, W: np.ndarray, H: np.ndarray, steps: int, tau: float
     ) -> np.ndarray:
-        """Multiplicative steps of W, until one moves nothing by more than ``tau`` of it."""
+        """Multiplicative steps of each row of W, until one moves it by no more than ``tau``."""
         power, penalties = exponent(self.beta), self.penalties
+        moving = np.ones(len(W), bool)
         for _ in range(steps):
-            low, high = powers(W @ H, self.beta)
-            below = high @ H.T + penalties.l1_W + penalties.l2_W * W
-            factors = _ratio((V * low) @ H.T, below) ** power
-            W = W * factors
-            if np.abs(factors - 1.0)[W > 0].max(initial=0.0) <= tau:
+            above, below = np.zeros_like(W), np.zeros_like(W)
+            for c, V in tile.parts():
+                low, high = powers(W @ H[:, c], self.beta)
+                above += (V * low) @ H[:, c].T
+                below += high @ H[:, c].T
+            below += penalties.l1_W + penalties.l2_W * W
+            factors = _ratio(above, below) ** power
+            W = np.where(moving[:, None], W * factors, W)
+            moving &= (np.where(W > 0, np.abs(factors - 1.0), 0.0) > tau).any(axis=1)
+            if not moving.any():
                 break
         return W
 
     def _statistics(
-        self, V: np.ndarray, W: np.ndarray, H: np.ndarray, part: SmallStats, total: np.ndarray
+        self, tile: _Tile, W: np.ndarray, H: np.ndarray, part: SmallStats, total: np.ndarray
     ) -> np.ndarray:
         """Add what H needs; returns the rows' divergences."""
         k, penalties = W.shape[1], self.penalties
-        Y = W @ H
-        low, high = powers(Y, self.beta)
-        weighted = V * low
-        total[:k] += W.T @ weighted
-        total[k : 2 * k] += W.T @ high
-        if total.shape[0] > 2 * k:
-            total[2 * k :] += pair_products(W).T @ low
-        should = W * (high @ H.T + penalties.l1_W + penalties.l2_W * W)
-        part.kkt += float(np.sum(_ratio((should - W * (weighted @ H.T)) ** 2, should)))
-        of_rows = divergence_rows(V, Y, self.beta)
-        return np.where(V.any(axis=1), of_rows, 0.0)
+        pairs = pair_products(W) if total.shape[0] > 2 * k else None
+        above, below = np.zeros_like(W), np.zeros_like(W)
+        of_rows, some = np.zeros(len(W)), np.zeros(len(W), bool)
+        for c, V in tile.parts():
+            Y = W @ H[:, c]
+            low, high = powers(Y, self.beta)
+            weighted = V * low
+            total[:k, c] += W.T @ weighted
+            total[k : 2 * k, c] += W.T @ high
+            if pairs is not None:
+                total[2 * k :, c] += pairs.T @ low
+            above += weighted @ H[:, c].T
+            below += high @ H[:, c].T
+            of_rows += divergence_rows(V, Y, self.beta)
+            some |= V.any(axis=1)
+        should = W * (below + penalties.l1_W + penalties.l2_W * W)
+        part.kkt += float(np.sum(_ratio((should - W * above) ** 2, should)))
+        return np.where(some, of_rows, 0.0)
 
     def slabs(self, accumulator: Any, slab_starts: Sequence[int]) -> list[np.ndarray]:
         """See `Loss.slabs`."""
@@ -206,12 +222,13 @@ class Beta:
         H = factor.H.astype(np.float64)
         pieces, total = [], 0.0
         for a, tile in _tiles(V):
-            sums = rows[0, a : a + tile.shape[0]]
-            W = _started(np.zeros((tile.shape[0], H.shape[0])), sums, H)
+            sums = rows[0, a : a + tile.height]
+            W = _started(np.zeros((tile.height, H.shape[0])), sums, H)
             W = self._solve(tile, W, H, PATIENT_STEPS, PATIENT_TAU).astype(factor.H.dtype)
-            Y = np.maximum(W.astype(np.float64) @ H, FLOOR)
-            of_rows = divergence_rows(tile, Y, self.beta)
-            total += float(of_rows[tile.any(axis=1)].sum())
+            for c, part in tile.parts():
+                Y = np.maximum(W.astype(np.float64) @ H[:, c], FLOOR)
+                of_rows = divergence_rows(part, Y, self.beta)
+                total += float(of_rows[sums > 0].sum())
             pieces.append(W)
         return np.concatenate(pieces), total
 
@@ -258,10 +275,34 @@ def _started(W: np.ndarray, row_sums: np.ndarray, H: np.ndarray) -> np.ndarray:
     return W
 
 
-def _tiles(V: Matrix) -> Iterator[tuple[int, np.ndarray]]:
-    """First row and float64 entries of tiles of whole rows, of about TILE_ENTRIES entries."""
+class _Tile:
+    """Some rows of a block: in one piece of about TILE_ENTRIES entries, or column by column.
+
+    Only one piece of a wide sparse V is dense at any time.
+    """
+
+    def __init__(self, rows: Matrix) -> None:
+        self.height, self.d = rows.shape
+        self.width = max(1, TILE_ENTRIES // TILE_ROWS)
+        self.rows = _dense(rows) if self.d <= self.width else rows
+
+    def parts(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Columns, and the float64 entries there."""
+        if isinstance(self.rows, np.ndarray) and self.d <= self.width:
+            yield slice(None), self.rows
+            return
+        for start in range(0, self.d, self.width):
+            columns = slice(start, min(start + self.width, self.d))
+            yield columns, _dense(self.rows[:, columns])
+
+
+def _dense(part: Matrix) -> np.ndarray:
+    dense = part if isinstance(part, np.ndarray) else part.toarray()
+    return dense.astype(np.float64, copy=False)
+
+
+def _tiles(V: Matrix) -> Iterator[tuple[int, _Tile]]:
+    """First row, and the tile."""
     height = max(TILE_ROWS, TILE_ENTRIES // V.shape[1])
     for a in range(0, V.shape[0], height):
-        tile = V[a : a + height]
-        dense = tile if isinstance(tile, np.ndarray) else tile.toarray()
-        yield a, dense.astype(np.float64, copy=False)
+        yield a, _Tile(V[a : a + height])

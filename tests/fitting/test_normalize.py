@@ -40,3 +40,24 @@ def test_one_factor_has_unit_size(loss: str, normalize: str, axis: str, tmp_path
 def test_another_word_is_refused() -> None:
     with pytest.raises(OptionError, match="normalize is 'both'; it must be one of None, comp"):
         dnmf.fit(np.eye(4), 2, normalize="both")
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler", "itakura-saito", 0.5])
+@pytest.mark.parametrize("normalize", [None, "components", "weights"])
+def test_components_come_in_the_order_of_their_share(loss: Any, normalize: str | None) -> None:
+    """From any start, whatever the order and size in which it named them."""
+    rng = np.random.default_rng(0)
+    shares = np.array([1.0, 9.0, 3.0])
+    W, H = rng.gamma(0.5, size=(300, 3)) * shares, rng.gamma(0.5, size=(3, 40))
+    V = W @ H + 0.01
+    given: dict[str, Any] = {"loss": loss, "normalize": normalize, "tol": 1e-7, "max_passes": 100}
+    found = []
+    for start in (H[[0, 1, 2]], 5 * H[[1, 0, 2]], H[[2, 0, 1]] * [[1.0], [7.0], [0.1]]):
+        fit = dnmf.fit(V, init=start + 0.01, seed=0, **given)
+        of_W, of_H = np.asarray(fit.W), np.asarray(fit.H)
+        mass = np.sum((of_W.T @ V) * of_H, axis=1)
+        size = mass if loss == "frobenius" else of_W.sum(axis=0) * of_H.sum(axis=1)
+        assert (np.diff(size) < 0).all(), size
+        found.append(of_H / np.linalg.norm(of_H, axis=1, keepdims=True))
+    for other in found[1:]:
+        np.testing.assert_allclose(np.sum(other * found[0], axis=1), 1, atol=1e-3)

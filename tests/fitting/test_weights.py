@@ -144,6 +144,17 @@ def test_transform_honours_weights(loss: str) -> None:
         dnmf.transform(V, fit, weights=M)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_weighs_nothing_changes_no_bit_of_a_transform(loss: str) -> None:
+    V = planted()
+    M = weights_of(V)
+    fit = dnmf.fit(V, 3, loss=loss, weights=M, seed=0, max_passes=10)
+    expected = np.asarray(dnmf.transform(np.where(M > 0, V, 0), fit, weights=M))
+    for filler in (np.nan, np.inf, -7.0, 1e300):
+        found = dnmf.transform(np.where(M > 0, V, filler), fit, weights=M)
+        np.testing.assert_array_equal(np.asarray(found), expected)
+
+
 def stored(path: Path, array: np.ndarray, chunks: tuple[int, int]) -> tuple[Any, CountingStore]:
     store = CountingStore(zarr.storage.LocalStore(path))
     node = zarr.create_array(store, shape=array.shape, chunks=chunks, dtype=array.dtype)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
+from dnmf.losses import beta as beta_module
 from dnmf.losses import get_loss
 from dnmf.testing.loss_contract import Alternation, LossContract
 
@@ -55,3 +59,47 @@ class TestItakuraSaito(TestBeta, LossContract):
         return float(np.sum(V / WH - np.log(V / WH) - 1))
 
     test_zero_rows_and_columns_stay_zero = None  # V > 0
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.5, 3.0])
+def test_wide_rows_are_cut_into_columns(beta, monkeypatch):
+    """the same numbers to rounding, from tiles of few columns as from whole rows"""
+    rng = np.random.default_rng(0)
+    V = rng.poisson(1.0, (40, 300)).astype(float)
+    V[3], V[:, 7] = 0, 0
+    W, H = rng.gamma(2.0, size=(40, 4)), rng.gamma(2.0, size=(4, 300))
+    loss = get_loss("beta", beta=beta)
+    rows = np.stack([V.sum(axis=1), (V**2).sum(axis=1)])
+    for matrix in (V, sp.csr_array(V)):
+        turns, solved = [], []
+        for entries in (1 << 16, 16 * 37):
+            monkeypatch.setattr(beta_module, "TILE_ENTRIES", entries)
+            turns.append(Alternation(loss, matrix).turn(W, H))
+            solved.append(loss.solve(matrix, turns[-1].factor, rows))
+        np.testing.assert_allclose(turns[1].W, turns[0].W, rtol=1e-10)
+        np.testing.assert_allclose(turns[1].wide, turns[0].wide, rtol=1e-10)
+        numbers = [(x.objective, x.stats.kkt, x.kkt_H, x.gain) for x in turns]
+        np.testing.assert_allclose(numbers[1], numbers[0], rtol=1e-9)
+        np.testing.assert_allclose(solved[1][0], solved[0][0], rtol=1e-9)
+        assert solved[1][1] == pytest.approx(solved[0][1], rel=1e-10)
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_a_row_of_any_length_takes_little_besides_the_statistics(sparse):
+    """a block of 300,000 columns, of which 16 dense rows alone would be 38 MB"""
+    m, d, k = 32, 300_000, 2
+    places = np.random.default_rng(0).choice(m * d, 20_000, replace=False)
+    V = sp.csr_array((np.ones(20_000), np.divmod(np.sort(places), d)), shape=(m, d))
+    rows = np.stack([V.sum(axis=1), V.sum(axis=1)])
+    matrix = V if sparse else V.toarray().astype(np.float32)
+    H = np.random.default_rng(1).gamma(2.0, size=(k, d))
+    loss = get_loss("beta", beta=0.5)
+    factor, stats = loss.prepare(H, sparse), loss.empty(k, d, H.dtype, sparse)
+    W = np.zeros((m, k))
+    tracemalloc.start()
+    loss.update_block(matrix, 0, W, factor, rows, stats, tau=1e-2, residual=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert W.any()
+    assert peak <= loss.scratch_bytes(k, d)
+    assert loss.scratch_bytes(k, d) < 8 * 16 * d * 2  # tiles of whole rows: 9 of 8 * 16 * d
