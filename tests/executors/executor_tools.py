@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -183,35 +183,35 @@ def fit(V: str, out: Path, client: Any, **options: Any) -> Any:
 
 @contextmanager
 def cluster_of(
-    workers: int, threads: int, memory_limit: Any = "auto", given_up: str = "1 day"
+    workers: int,
+    threads: int,
+    memory_limit: Any = "auto",
+    given_up: str = "1 day",
+    preload: str = "",
 ) -> Iterator[Any]:
     """A client of a local cluster; a memory limit of 0 is none.
 
     Of workers without a limit nobody knows how much they may keep, so they keep no segments.
+    All of its workers, also those that nannies start later, run the code of ``preload`` first.
     """
     import dask.config
     from distributed import Client, LocalCluster
 
-    with (
-        dask.config.set(
-            {
-                "distributed.deploy.lost-worker-timeout": given_up,  # tests/conftest.py
-                # who lives for seconds does not spend them on imports, however busy the machine
-                "distributed.worker.preload": [
-                    *dask.config.get("distributed.worker.preload"),
-                    "import dnmf.executors.cluster, dnmf.fitting.loop",
-                ],
-            }
-        ),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=threads,
-            memory_limit=memory_limit,
-            dashboard_address=":0",
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    # who lives for seconds does not spend them on imports, however busy the machine
+    code = ["import dnmf.executors.cluster, dnmf.fitting.loop", *([preload] if preload else [])]
+    with ExitStack() as stack:
+        late = {"distributed.deploy.lost-worker-timeout": given_up}  # tests/conftest.py
+        stack.enter_context(dask.config.set(late))
+        with dask.config.set({"distributed.worker.preload": code}):  # not for clusters made inside
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=threads,
+                memory_limit=memory_limit,
+                dashboard_address=":0",
+                scheduler_kwargs={"dashboard": False},
+            )
+        stack.enter_context(cluster)
+        client = stack.enter_context(Client(cluster, set_as_default=False))
         client.wait_for_workers(workers, timeout=60)
         yield client
 

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import dask.config
 import pytest
 from executor_tools import (
     OPTIONS,
@@ -70,14 +69,10 @@ def _small_groups() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def workers() -> Iterator[Any]:
     """2 processes of 2 threads with small groups, also those that nannies start."""
-    preload = tmp_path_factory.mktemp("preload") / "small_groups.py"
-    preload.write_text(f"from dnmf.fitting import rowsets\nrowsets.GROUP_BYTES = {GROUP}\n")
-    with (
-        dask.config.set({"distributed.worker.preload": [str(preload)]}),
-        cluster_of(2, 2, memory_limit=0) as client,
-    ):
+    small = f"from dnmf.fitting import rowsets\nrowsets.GROUP_BYTES = {GROUP}\n"
+    with cluster_of(2, 2, memory_limit=0, preload=small) as client:
         yield client
 
 
