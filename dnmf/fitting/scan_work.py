@@ -93,7 +93,9 @@ class ScanWork:
         columns = np.zeros((height, self.context.plan.shape[1]))
         rows, sampled = [], []
         for block, nbytes, check in read_segment(self.context, segment, None, loaded):
-            found = measure(block.V, columns[0], columns[1])
+            sums = np.zeros((2, columns.shape[1]))
+            found = measure(block.V, *sums)
+            columns[:2] += sums
             part = ScanStats(
                 nbytes,
                 found.nonzeros,
@@ -119,8 +121,12 @@ class ScanWork:
             rows.append(np.stack([found.row_sums, found.row_sumsq]))
             if self.context.plan.sample and not (found.bad or found.bad_weights):
                 kept = np.flatnonzero(draw(self.context, block.start, stop))
-                sampled.append(block.V if kept.size == stop - block.start else block.V[kept])
-                measure(sampled[-1], columns[2], columns[3])
+                if kept.size == stop - block.start:  # it was measured
+                    sampled.append(block.V)
+                    columns[2:4] += sums
+                else:
+                    sampled.append(block.V[kept])
+                    measure(sampled[-1], columns[2], columns[3])
                 stats.sample_sumsq += float(found.row_sumsq[kept].sum())
             del block  # before the next one but one is read
         ref = self.context.store.put(f"rows/{segment}", np.concatenate(rows, axis=1))

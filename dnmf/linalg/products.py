@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -65,7 +66,15 @@ def gram(X: np.ndarray) -> np.ndarray:
     """X' X of a tall (m, k) array, from a float64 copy; exactly symmetric."""
     X64 = X.astype(np.float64, copy=False)
     out = np.ascontiguousarray(X64.T @ X64)
-    return np.tril(out) + np.tril(out, -1).T
+    above = _above(out.shape[0])
+    out[above] = out.T[above]
+    return out
+
+
+@lru_cache(maxsize=64)
+def _above(k: int) -> tuple[np.ndarray, ...]:
+    """Where a k x k matrix is above its diagonal."""
+    return np.triu_indices(k, 1)
 
 
 def residual_sumsq(
