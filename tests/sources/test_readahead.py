@@ -50,6 +50,7 @@ def test_a_file_that_is_expected_comes_into_the_page_cache(tmp_path):
 def test_what_is_missing_or_no_file_is_passed_over(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     expect_files([str(tmp_path / "none"), str(tmp_path), str(tmp_path / "pipe")])
+    assert os.listdir(tmp_path) == ["pipe"]
 
 
 @pytest.fixture
