@@ -29,8 +29,8 @@ def names(record: Record) -> set[str]:
     kept: set[str] = set()
     if scan and not record["done"]:
         kept |= {scan["columns"][0], scan["checksums"][0], *(name for name, _ in scan["rows"])}
-        # to its end, not to the end of the sample's passes: where a file system discards blocks as
-        # it deletes, flushes of W wait for that
+        # to its end, not to the end of the sample's passes: flushes of W may wait for what a file
+        # system does with blocks that are deleted
         if not all(model["stop_reason"] for model in models or [{"stop_reason": None}]):
             kept |= {name for pieces in scan["sample"] for name, _ in pieces}
             kept |= {name for name, _ in scan["fixed_H"] or []}
