@@ -124,3 +124,22 @@ def test_nothing_is_dropped_that_the_newest_durable_records_need(
         assert newest["done"] or name not in names(newest) | names(before)
         checked += not newest["done"]
     assert checked > 24
+
+
+def test_what_is_published_is_flushed_before_it_is_said_to_be(undisturbed, tmp_path, calls):
+    """Every file of W, H and the history, and the folder that it is in, before the last record."""
+    out = tmp_path / "out"
+    assert_undisturbed(dnmf.fit(undisturbed.V, out=out, executor=Serial(), **OPTIONS), undisturbed)
+    records = str(out / ".dnmf" / "records")
+    last = max(
+        when
+        for when, (what, _, target) in enumerate(calls)
+        if what == "link" and os.path.dirname(target) == records
+    )
+    chunks = [path for name in ("W", "H") for path in (out / name).rglob("*") if path.is_file()]
+    assert len(chunks) >= 4  # a zarr.json each, and at least a chunk
+    for path in chunks:
+        flushes = [n for n, call in enumerate(calls) if call[:2] == ("fsync", str(path))]
+        assert flushes, f"{path} was never flushed"
+        assert flushes[-1] < last, path
+        assert flushed(calls, str(path.parent), flushes[-1], last), f"{path}: name"

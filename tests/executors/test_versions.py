@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from executor_tools import OPTIONS, Machines, assert_undisturbed, connected, fit, until
@@ -29,13 +30,18 @@ metadata.version = version
 """
 
 
-@pytest.fixture
-def strange(client, tmp_path):
-    """A third worker of the shared cluster, that has dnmf 0.0.1 and no numba; its address."""
-    folder = tmp_path / "packages"
+def of_another_version(folder: Path) -> Path:
+    """A folder that makes dnmf 0.0.1 of the installed one where it comes first on the path."""
     (folder / "dnmf-0.0.1.dist-info").mkdir(parents=True)
     about = "Metadata-Version: 2.1\nName: dnmf\nVersion: 0.0.1\n"
     (folder / "dnmf-0.0.1.dist-info" / "METADATA").write_text(about)
+    return folder
+
+
+@pytest.fixture
+def strange(client, tmp_path):
+    """A third worker of the shared cluster, that has dnmf 0.0.1 and no numba; its address."""
+    folder = of_another_version(tmp_path / "packages")
     (folder / "sitecustomize.py").write_text(WITHOUT_NUMBA)
     before = set(client.scheduler_info(n_workers=-1)["workers"])
     with Machines(tmp_path / "machines") as machines:
@@ -99,6 +105,20 @@ def test_where_dnmf_is_missing_is_named(undisturbed, tmp_path, where):
                 machines.kill("other")
                 until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == 1)
                 assert_undisturbed(fit(undisturbed.V, tmp_path / "out", client), undisturbed)
+
+
+@pytest.mark.chaos
+def test_another_version_on_the_scheduler_is_named(undisturbed, tmp_path):
+    folder = of_another_version(tmp_path / "packages")
+    with Machines(tmp_path / "machines") as machines:
+        address = machines.start_scheduler(PYTHONPATH=str(folder))
+        machines.start_worker("good")
+        with connected(address, 1) as client:
+            mine = installed()["dnmf"]
+            differs = rf"^dnmf is 0\.0\.1 on the scheduler, {mine} here\. Install the same versions"
+            with pytest.raises(VersionMismatchError, match=differs):
+                fit(undisturbed.V, tmp_path / "out", client)
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_that_does_not_differ(client):
