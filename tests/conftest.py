@@ -8,7 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -60,6 +60,17 @@ def client() -> Iterator[Client]:
         yield connected
 
 
+@pytest.fixture(autouse=True)
+def _environment_is_left_as_it_was() -> Iterator[None]:
+    """What a test leaves in it reaches all processes that later tests start."""
+    before = dict(os.environ)
+    yield
+    after = dict(os.environ)
+    for variables in (before, after):
+        variables.pop("PYTEST_CURRENT_TEST", None)
+    assert after == before, "the test left another environment behind"
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever uses the shared cluster is a cluster test."""
@@ -89,6 +100,23 @@ def _count_of_faults(
         for number, fault in enumerate(json.loads(plan.read_text(encoding="utf-8"))):
             struck[fault["action"]] += faults.struck(plan.parent, number)
     request.config.stash[STRUCK] = struck
+    if hasattr(request.config, "workeroutput"):  # one of several processes of pytest-xdist
+        request.config.workeroutput["struck"] = dict(struck)
+
+
+class _OfProcesses:
+    """Adds up what the processes of pytest-xdist counted."""
+
+    @staticmethod
+    def pytest_testnodedown(node: Any, error: object) -> None:
+        stash = node.config.stash
+        counted = getattr(node, "workeroutput", {}).get("struck", {})
+        stash[STRUCK] = stash.get(STRUCK, Counter()) + Counter(counted)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(_OfProcesses())
 
 
 def pytest_terminal_summary(
