@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text()
 
 NEWCOMER_RUNS = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/dnmf demo"
 NEWCOMER_TESTS = (
-    "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
+    "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest -n 2"
 )
 REASONS = {"installs", "is the test command", "needs several machines"}
 """The only reasons for which a block of the README may stay unrun."""

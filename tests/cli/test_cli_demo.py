@@ -41,6 +41,7 @@ def megabytes(text: str) -> float:
     return float(number) * {"B": 1e-6, "kB": 1e-3, "MB": 1, "GB": 1e3}[unit]
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_large_stays_within_its_memory(program, tmp_path):
     """V is more than a worker may plan with beside its imports; it gathers nowhere."""

@@ -14,6 +14,7 @@ import psutil  # a dependency of distributed
 import pytest
 import zarr
 from cli_tools import command, planted
+from marks import slow
 
 import dnmf
 from dnmf.cli.interrupt import resumable
@@ -124,7 +125,7 @@ def ended(process: subprocess.Popen):
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [*slow(signal.SIGINT), signal.SIGTERM])
 def test_a_signal_ends_a_fit_on_a_cluster_and_its_workers(number, V, tmp_path):
     path = tmp_path / "cut.zarr"
     options = ("-k", 4, "--tol", 0, "--max-passes", 100_000, "--block-size", 1200)

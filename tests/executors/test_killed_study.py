@@ -71,6 +71,7 @@ def killed(client: Any, V: str, folder: Path, plan: list[Fault], **options: Any)
     return study
 
 
+@pytest.mark.chaos
 def test_workers_die_in_every_step_of_a_study(
     streaming: Any, undisturbed: Any, serial: Callable[[str], Any], tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def test_a_worker_dies(request, undisturbed, tmp_path, name, kept):
     assert_undisturbed(result, undisturbed)
 
 
+@pytest.mark.chaos
 def test_all_workers_die_at_once_and_nannies_restart_them(client, undisturbed, tmp_path):
     hang = Fault("segment-solved", "hang", {"step": 2}, times=2)
     with faulty(client, tmp_path / "faults", [hang]) as folder:
@@ -91,6 +92,7 @@ def impatient(client):
     client.run_on_scheduler(allow, before)
 
 
+@pytest.mark.chaos
 def test_a_task_that_kills_a_worker_once_too_often_is_begun_again(impatient, undisturbed, tmp_path):
     kill = Fault("segment-solved", "kill", {"step": 3, "segment": 5})
     with faulty(impatient, tmp_path / "faults", [kill]) as folder:

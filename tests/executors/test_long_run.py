@@ -102,6 +102,7 @@ def _slopes(rows, every):
     return [float(np.polyfit(every * np.arange(len(later)), column, 1)[0]) for column in later.T]
 
 
+@pytest.mark.slow
 def test_two_hundred_passes(client, undisturbed, tmp_path):
     before = client.run_on_scheduler(_spans)
     most = max(client.run(_measurements).values())

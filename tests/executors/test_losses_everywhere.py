@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse as sp
 import zarr
 from executor_tools import OPTIONS, decisions
+from marks import slow
 
 import dnmf
 from dnmf.fitting.events import Committed
@@ -84,7 +85,7 @@ class _StopError(Exception):
     """The listener's way out of a fit."""
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [CASES[4], *slow(*CASES[:4], *CASES[5:])], ids=str)
 def test_an_interrupted_fit_resumes_to_the_same_bits(
     stored: str, case: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from marks import slow
 from test_memory import _measured
 
 from dnmf.config import MIB
@@ -46,9 +47,7 @@ def write(path: Path, kind: str) -> None:
         write_dense(path, rng.integers(0, 9, (300, 6000)).astype("f4"), (100, 1000))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(x, marks=pytest.mark.chaos) if x in LONG else x for x in CASES]
-)
+@pytest.mark.parametrize("name", [*(set(CASES) - set(LONG)), *slow(*LONG)])
 def test_a_batch_stays_within_its_prediction(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import zarr
+from marks import slow
 from test_memory import _measured
 
 from dnmf.config import FitConfig, ModelSpec, Resources
@@ -89,9 +90,7 @@ LONG = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("loss", "kind"), [*SHORT, *(pytest.param(*case, marks=pytest.mark.chaos) for case in LONG)]
-)
+@pytest.mark.parametrize(("loss", "kind"), [*SHORT, *slow(*LONG)])
 def test_a_quarter_of_the_data_is_enough_memory(tmp_path: Path, loss: Any, kind: str) -> None:
     source, stores, options = sources(tmp_path, kind)
     options |= divergence(loss, None)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import zarr
+from marks import slow
 
 from dnmf.config import MIB, FitConfig, ModelSpec, Resources
 from dnmf.errors import MemoryPlanError
@@ -149,12 +150,12 @@ def _peak_of_a_run(context: Context, attempt: int) -> int:
     ("shape", "chunks", "k", "dtype", "options"),
     [
         ((6000, 1000), (500, 1000), 4, "f4", {}),
-        ((6000, 1000), (500, 1000), 4, "f8", {}),
+        *slow(((6000, 1000), (500, 1000), 4, "f8", {})),
         ((6000, 1000), (500, 1000), 4, "u2", {}),
-        ((6000, 1000), (500, 1000), 4, "f8", {"dtype": "float32"}),
-        ((300, 6000), (100, 1000), 40, "f4", {}),
+        *slow(((6000, 1000), (500, 1000), 4, "f8", {"dtype": "float32"})),
+        *slow(((300, 6000), (100, 1000), 40, "f4", {})),
         ((300, 6000), (100, 1000), 40, "f4", {"slab_size": 1 * MIB}),
-        ((30_000, 64), (2000, 64), 40, "f4", {"segments": 3}),
+        *slow(((30_000, 64), (2000, 64), 40, "f4", {"segments": 3})),
         ((30_000, 16), (2000, 16), 40, "f8", {"segments": 24, "block_size": 1 << 17}),
     ],
 )

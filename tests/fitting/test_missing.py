@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import zarr
+from marks import slow
 
 import dnmf
 from dnmf.errors import InputError, OptionError
@@ -61,7 +62,7 @@ def test_a_matrix_without_holes_fits_as_usual(loss: str) -> None:
     assert masked.objective == pytest.approx(usual.objective, rel=1e-4)
 
 
-@pytest.mark.parametrize("how", ["missing", "weights"])
+@pytest.mark.parametrize("how", ["missing", *slow("weights")])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_without_a_hole_the_product_is_that_of_no_mask(loss: str, how: str) -> None:
     """To how far both have converged; other kernels sum in another order: not to the bit."""

@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from marks import slow
 
 import dnmf
 from dnmf.errors import InputError
@@ -152,7 +153,7 @@ def assert_same(result: Any, other: Any) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "csr"])
+@pytest.mark.parametrize("sparse", [*slow(False), True])
 def test_staged_once_and_fitted(
     V: np.ndarray, client: Client, small_pieces: None, tmp_path: Path, sparse: bool
 ) -> None:

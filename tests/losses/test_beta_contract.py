@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from marks import slow
 
 from dnmf.losses import beta as beta_module
 from dnmf.losses import get_loss
@@ -61,7 +62,7 @@ class TestItakuraSaito(TestBeta, LossContract):
     test_zero_rows_and_columns_stay_zero = None  # V > 0
 
 
-@pytest.mark.parametrize("beta", [0.5, 1.5, 3.0])
+@pytest.mark.parametrize("beta", [0.5, *slow(1.5, 3.0)])
 def test_wide_rows_are_cut_into_columns(beta, monkeypatch):
     """the same numbers to rounding, from tiles of few columns as from whole rows"""
     rng = np.random.default_rng(0)
@@ -84,7 +85,7 @@ def test_wide_rows_are_cut_into_columns(beta, monkeypatch):
         assert solved[1][1] == pytest.approx(solved[0][1], rel=1e-10)
 
 
-@pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("sparse", [True, *slow(False)])
 def test_a_row_of_any_length_takes_little_besides_the_statistics(sparse):
     """a block of 300,000 columns, of which 16 dense rows alone would be 38 MB"""
     m, d, k = 32, 300_000, 2

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dnmf.errors import InputError
 from dnmf.sources import Source, open_source
-from dnmf.sources.rectangles import cast_into, piece_need, read_rectangle, read_unit
+from dnmf.sources.rectangles import cast_into, read_rectangle, read_unit
 from dnmf.testing.source_contract import sample_matrix
 
 V = sample_matrix("float64", 61, 47)

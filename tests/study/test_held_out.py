@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from marks import slow
 from scipy import sparse
 from scipy.optimize import nnls
 
@@ -66,7 +67,7 @@ def by_hand(V: np.ndarray, k: int, fold: int, parts: int, seed: int) -> float:
     return float(np.sum((block - left @ right) ** 2) / np.sum(block**2))
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse", "sampled"])
+@pytest.mark.parametrize("kind", ["dense", "sparse", *slow("sampled")])
 def test_held_out_errors_are_those_of_the_definition(kind: str) -> None:
     V = planted()
     given = sparse.csr_array(V) if kind == "sparse" else V
@@ -135,7 +136,7 @@ def test_speckled_errors_are_those_of_a_fit_with_missing_entries(loss: str, kind
 
 
 @pytest.mark.parametrize("holdout", ["bicv", "speckled"])
-@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
+@pytest.mark.parametrize("loss", ["frobenius", *slow("kullback-leibler")])
 def test_the_planted_number_is_found(loss: str, holdout: str) -> None:
     rng = np.random.default_rng(3)
     mean = 8 * rng.gamma(0.4, size=(400, 4)) @ rng.gamma(0.4, size=(4, 50))
@@ -148,7 +149,7 @@ def test_the_planted_number_is_found(loss: str, holdout: str) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("holdout", ["bicv", "speckled"])
+@pytest.mark.parametrize("holdout", ["bicv", *slow("speckled")])
 def test_a_study_does_not_depend_on_workers(client, tmp_path, holdout: str) -> None:
     import zarr
 

@@ -20,7 +20,7 @@ def test_mutational_signatures_are_stable_up_to_four(shared_data: Path) -> None:
         assert study.stability(k).mean >= 0.9
 
 
-@pytest.mark.chaos
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_leukemia_has_the_published_cophenetic_correlations(shared_data: Path) -> None:
     """Brunet et al. (2004), Kullback-Leibler, 20 starts of every k."""
@@ -31,7 +31,7 @@ def test_leukemia_has_the_published_cophenetic_correlations(shared_data: Path) -
         assert study.stability(k).cophenetic == pytest.approx(value, abs=0.01)
 
 
-@pytest.mark.chaos
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_planted_number_is_found_out_of_core(tmp_path: Path) -> None:
     """Poisson data 100,000 x 500 of 8 components, among 2 to 14."""
