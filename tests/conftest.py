@@ -63,12 +63,20 @@ def client() -> Iterator[Client]:
 @pytest.fixture(autouse=True)
 def _environment_is_left_as_it_was() -> Iterator[None]:
     """What a test leaves in it reaches all processes that later tests start."""
-    before = dict(os.environ)
+    before = _environment()
     yield
-    after = dict(os.environ)
-    for variables in (before, after):
-        variables.pop("PYTEST_CURRENT_TEST", None)
-    assert after == before, "the test left another environment behind"
+    assert _environment() == before, "the test left another environment behind"
+
+
+def _environment() -> dict[str, str]:
+    """Without pytest's own variable, and those that Dask sets for workers and leaves behind."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name != "PYTEST_CURRENT_TEST"
+        and not name.startswith("MALLOC_")
+        and not name.endswith("_NUM_THREADS")
+    }
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker

@@ -86,7 +86,7 @@ def test_serial_and_cluster_agree_bit_by_bit(
 def test_data_in_memory_are_staged_with_their_weights(
     client: Any, matrices: dict[str, Any], tmp_path: Path
 ) -> None:
-    options = options_of(CASES[2], matrices) | {"weights": sp.csr_array(matrices["weights"])}
+    options = options_of(CASES[1], matrices) | {"weights": sp.csr_array(matrices["weights"])}
     serial = dnmf.fit(matrices["V"], **options)
     V = matrices["array"]
     out = tmp_path / "out"
