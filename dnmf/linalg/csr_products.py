@@ -9,7 +9,7 @@ import numpy as np
 
 from dnmf.linalg.jit import inlined, kernel
 from dnmf.linalg.simd import LANES, fma, load, splat_at, store
-from dnmf.linalg.tiles import width
+from dnmf.linalg.tiles import fetch_ahead, width
 
 __all__ = ["csr_VHt", "csr_add_VtW"]
 
@@ -112,6 +112,7 @@ def csr_add_VtW(data, indices, indptr, W, total, vectors):  # type: ignore[no-un
         for t in range(k):
             w[t] = W[i, t]
         for p in range(indptr[i], indptr[i + 1]):
+            fetch_ahead(total, indices, p, stride, kp)
             c, v = np.int64(indices[p]) * stride, splat_at(data, p)
             for u in range(0, kp, LANES):
                 store(total, c + u, fma(v, load(w, u), load(total, c + u)))

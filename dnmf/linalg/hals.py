@@ -205,7 +205,9 @@ def _start_gradient(w, c, g, d, G, l1):  # type: ignore[no-untyped-def]
         for r in range(ABREAST):
             g[t, r] = l1 - c[t, r]
     for j in range(0, g.shape[0], TOGETHER):
-        d[:] = w[j : j + TOGETHER]
+        for b in range(TOGETHER):  # not as slices: their error messages take seconds to compile
+            for r in range(ABREAST):
+                d[b, r] = w[j + b, r]
         _add_group(g, d, G, j, 0, g.shape[0], ABREAST)
 
 

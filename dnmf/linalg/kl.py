@@ -26,6 +26,8 @@ NEAR = 1e-4
 
 
 # Of row i, lane r: its entries begin at ``a`` of the tile, at ``o`` of the batch.
+# Kernels that other kernels call are compiled for each literal number, and for int32 and int64:
+# np.int64(0) is none of the former.
 
 
 @kernel
@@ -119,15 +121,16 @@ def _start_batch(  # type: ignore[no-untyped-def]
     data, indptr, weights, W, first, last, A, wh, logs, ones, h_rows, l1, l2, k, masked, mass,
     value, going,
 ):  # fmt: skip
+    zero = np.int64(0)
     for i in range(first, last):
-        r, a, o = i - first, indptr[i], indptr[i] - indptr[first]
+        r, a, o = i - first, np.int64(indptr[i]), np.int64(indptr[i] - indptr[first])
         size = indptr[i + 1] - a
         widened(data, a, size, logs)
         mass[r] = sum_of(logs, size)
         if masked and weights.size:
             _sums_of_h(h_rows, r, weights, a, A, o, size, l1, k)
         elif masked:
-            _sums_of_h(h_rows, r, ones, 0, A, o, size, l1, k)
+            _sums_of_h(h_rows, r, ones, zero, A, o, size, l1, k)
         if going[r] and mass[r] > 0.0:
             start_row(W, i, h_rows, r, mass[r], k)
         elif going[r]:
@@ -146,7 +149,7 @@ def _model_batch(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     # ratios and g of the rows that go on, and their models
     for i in range(first, last):
-        r, a, o = i - first, indptr[i], indptr[i] - indptr[first]
+        r, a, o = i - first, np.int64(indptr[i]), np.int64(indptr[i] - indptr[first])
         size = indptr[i + 1] - a
         still[r] = 0
         if not going[r]:
@@ -169,22 +172,22 @@ def _step_batch(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     # a step of the rows that go on; returns their number
     eps = np.float64(np.finfo(W.dtype).eps)
-    taken = 0
+    taken, zero = 0, np.int64(0)
     for i in range(first, last):
-        r, a, o = i - first, indptr[i], indptr[i] - indptr[first]
+        r, a, o = i - first, np.int64(indptr[i]), np.int64(indptr[i] - indptr[first])
         size = indptr[i + 1] - a
         if not going[r]:
             continue
         taken += 1
         _from_lane(boxed, h_rows, r, mass[r], new)
-        dots(wh_new, A, o, size, new, 0)
+        dots(wh_new, A, o, size, new, zero)
         _logs(data, a, wh_new, o, size, logs)
-        better = _linear(new, 0, h_rows, r, l2) - sum_of(logs, size)
+        better = _linear(new, zero, h_rows, r, l2) - sum_of(logs, size)
         if not better <= value[r]:
             em(W, i, g, h_rows, r, l2, new, k)
-            dots(wh_new, A, o, size, new, 0)
+            dots(wh_new, A, o, size, new, zero)
             _logs(data, a, wh_new, o, size, logs)
-            better = _linear(new, 0, h_rows, r, l2) - sum_of(logs, size)
+            better = _linear(new, zero, h_rows, r, l2) - sum_of(logs, size)
         going[r] = value[r] - better > tau * mass[r]
         if better <= value[r] + eps * mass[r]:  # else rounding only: keep what there is
             _keep(W, i, new, wh, wh_new, o, size)
@@ -199,7 +202,7 @@ def _finish_batch(  # type: ignore[no-untyped-def]
     # what the columns need, and divergences; returns kkt and the sum of w h
     kkt = fitted = 0.0
     for i in range(first, last):
-        r, a, o = i - first, indptr[i], indptr[i] - indptr[first]
+        r, a, o = i - first, np.int64(indptr[i]), np.int64(indptr[i] - indptr[first])
         size = indptr[i + 1] - a
         _ratios(data, a, wh, o, q_all, s_all, size)
         _clear(g, r)
@@ -271,12 +274,13 @@ def kl_rows(  # type: ignore[no-untyped-def]
         np.zeros((1, kp), W.dtype),
     )
     for r in range(LANES):
-        h_rows[r] = h_all
+        for t in range(kp):  # not as slices: their error messages take seconds to compile
+            h_rows[r, t] = h_all[t]
     gram, boxed = rows_in_lines(kp, W), np.zeros((BOXED, k, LANES), W.dtype)
     K = np.zeros((k * (k + 1) // 2, LANES), W.dtype)
     limit, still = np.zeros(LANES, W.dtype), np.zeros(LANES, W.dtype)
     value, mass, going = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES, np.bool_)
-    taken = last = 0
+    taken, last = 0, np.int64(0)
     kkt = fitted = 0.0
     while last < m:
         first, start = last, indptr[last]

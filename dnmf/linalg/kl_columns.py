@@ -39,7 +39,8 @@ def kl_columns(  # type: ignore[no-untyped-def]
     """
     kp = W.shape[1]
     sums = np.zeros((2, kp), W.dtype)
-    K, A = rows_in_lines(kp, W), rows_in_lines(GATHER, W)
+    zero = np.int64(0)  # a literal would have kernels compiled for it
+    K, A = rows_in_lines(kp, W), rows_in_lines(GATHER + zero, W)
     q, s, m = np.empty(GATHER, W.dtype), np.empty(GATHER, W.dtype), np.ones(GATHER, W.dtype)
     for c in range(starts.size - 1):
         if starts[c] == starts[c + 1]:
@@ -56,11 +57,11 @@ def kl_columns(  # type: ignore[no-untyped-def]
                 s[p] = seconds[place]
                 if weights.size:
                     m[p] = weights[place]
-            add_rows(sums, 0, q, 0, A, 0, size)
+            add_rows(sums, zero, q, zero, A, zero, size)
             if masked:
-                add_rows(sums, 1, m, 0, A, 0, size)
+                add_rows(sums, zero + 1, m, zero, A, zero, size)
             if curvature == 2:
-                add_gram(K, s, 0, A, 0, size, k)
+                add_gram(K, s, zero, A, zero, size, k)
             elif curvature == 1:
                 _add_diagonal(K, s, A, size, k)
         _add_column(total, Ht, c, sums, K, k, curvature, masked)
@@ -144,7 +145,9 @@ def _bold_columns(wide, H, first, w_sums, l2, bold):  # type: ignore[no-untyped-
                 _fill_K(K, wide, wide, k, r, begin + r)
             limit[r] = NEAR * _model(r, begin + r, first, H, w_sums, l2, wide, K, boxed)
             still[r] = 1
-        before[:] = boxed[GRADIENT]
+        for t in range(k):  # not as slices: their error messages take seconds to compile
+            for r in range(LANES):
+                before[t, r] = boxed[GRADIENT, t, r]
         descend(boxed, K, limit, still, SWEEPS)
         for t in range(k):
             for r in range(width):

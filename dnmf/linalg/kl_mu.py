@@ -12,7 +12,7 @@ from dnmf.linalg.jit import kernel
 from dnmf.linalg.kl_row import divergence, em, kkt_of_row, start_row, widened
 from dnmf.linalg.logs import sum_of
 from dnmf.linalg.simd import LANES, fma, load, splat_at, store, total
-from dnmf.linalg.tiles import width
+from dnmf.linalg.tiles import fetch_ahead, width
 
 __all__ = ["kl_mu"]
 
@@ -21,9 +21,13 @@ __all__ = ["kl_mu"]
 
 
 @kernel
-def _fit(wh, W, i, Ht, indices, a, size, vectors):  # type: ignore[no-untyped-def]
+def _fit(wh, W, i, Ht, S, indices, a, size, again, vectors):  # type: ignore[no-untyped-def]
+    # ``again``: rows of H' and S are near
     kp = width(Ht, vectors)
     for p in range(size):
+        if not again:
+            fetch_ahead(Ht, indices, a + p, kp, kp)
+            fetch_ahead(S, indices, a + p, kp, kp)
         c = np.int64(indices[a + p]) * kp
         x = load(Ht, c) * load(W, i * kp)
         for u in range(LANES, kp, LANES):
@@ -117,7 +121,8 @@ def kl_mu(  # type: ignore[no-untyped-def]
     wh, q, logs = np.empty(most, W.dtype), np.empty(most, W.dtype), np.empty(most)
     g, new = np.zeros((1, kp), W.dtype), np.zeros((1, kp), W.dtype)
     h_rows = np.zeros((1, kp), W.dtype)
-    h_rows[0] = h_all
+    for t in range(kp):  # not as slices: their error messages take seconds to compile
+        h_rows[0, t] = h_all[t]
     none = np.zeros(0, W.dtype)
     kkt = fitted = 0.0
     for i in range(m):
@@ -127,14 +132,15 @@ def kl_mu(  # type: ignore[no-untyped-def]
             mass = sum_of(logs, size)
             if mass > 0.0:
                 start_row(W, i, h_rows, 0, mass, k)
-                _fit(wh, W, i, Ht, indices, a, size, vectors)
+                _fit(wh, W, i, Ht, S, indices, a, size, False, vectors)
                 _divide(q, data, a, wh, size)
                 _explain(g, q, Ht, indices, a, size, vectors)
                 em(W, i, g, h_rows, 0, l2, new, k)
-                W[i] = new[0]
+                for t in range(kp):
+                    W[i, t] = new[0, t]
             else:
                 W[i] = 0
-        _fit(wh, W, i, Ht, indices, a, size, vectors)
+        _fit(wh, W, i, Ht, S, indices, a, size, moves, vectors)
         _divide(q, data, a, wh, size)
         _spread(S, g, q, W, i, Ht, indices, a, size, vectors)
         if moves:

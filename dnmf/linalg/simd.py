@@ -18,8 +18,11 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
-__all__ = ["LANES", "bits", "fma", "greater", "largest", "load", "number", "smallest",
-           "splat_at", "store", "total"]  # fmt: skip
+__all__ = ["LANES", "LINE", "bits", "fma", "greater", "largest", "load", "number",
+           "prefetch", "smallest", "splat_at", "store", "total"]  # fmt: skip
+
+LINE = 64
+"""Bytes of a cache line."""
 
 LANES = 16
 """Numbers of a vector: one register of 512 bits in float32, two in float64."""
@@ -67,6 +70,29 @@ def load(typing, array, position):  # type: ignore[no-untyped-def]
         return _loaded(builder, pointer, array.dtype.bitwidth // 8)
 
     return Vector(array.dtype)(array, types.intp), generate
+
+
+@intrinsic
+def prefetch(typing, array, position):  # type: ignore[no-untyped-def]
+    """Ask for the cache lines of the vector from ``position`` on, and do not wait for them."""
+    size = array.dtype.bitwidth // 8
+    lines = range(0, LANES, LINE // size)
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]),
+            "llvm.prefetch.p0i8",
+        )
+        for line in lines:
+            at = builder.add(args[1], ir.Constant(args[1].type, line))
+            pointer = _pointer(context, builder, signature.args[0], args[0], at)
+            how = [ir.Constant(flag, x) for x in (0, 3, 1)]  # read, into all caches, data
+            builder.call(function, [builder.bitcast(pointer, byte), *how])
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), generate
 
 
 @intrinsic

@@ -8,14 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from dnmf.linalg.jit import inlined, kernel
-from dnmf.linalg.simd import LANES, fma, load, splat_at, store, total
+from dnmf.linalg.simd import LANES, LINE, fma, load, prefetch, splat_at, store, total
 
-__all__ = ["MOST_VECTORS", "add_gram", "add_rows", "column_order", "dots", "gather", "packed_size",
-           "padded", "padded_size", "padded_zeros", "rows_in_lines", "vectors_of",
+__all__ = ["MOST_VECTORS", "add_gram", "add_rows", "column_order", "dots", "fetch_ahead", "gather",
+           "packed_size", "padded", "padded_size", "padded_zeros", "rows_in_lines", "vectors_of",
            "width"]  # fmt: skip
 
-LINE = 64
-"""Bytes of a cache line."""
+AHEAD = 16
+"""Entries by which rows are asked for before their use: longer than a far cache takes."""
 
 MOST_VECTORS = 4
 """Vectors of components up to which kernels are compiled for their number."""
@@ -81,6 +81,18 @@ def width(padded, vectors):  # type: ignore[no-untyped-def]
 
 # Rows of A begin at ``o``, numbers that belong to them at their own place: slices of arrays would
 # be counted at every call, which takes as long as a row.
+
+
+@inlined
+def fetch_ahead(X, indices, p, stride, kp):  # type: ignore[no-untyped-def]
+    """Ask for the row of X that entry p + AHEAD of a block needs; rows begin every ``stride``.
+
+    Rows of entries lie anywhere. Where H' is larger than the nearer caches, two threads that wait
+    for a third one got nothing done beside each other.
+    """
+    row = np.int64(indices[min(p + AHEAD, indices.size - 1)]) * stride
+    for u in range(0, kp, LANES):
+        prefetch(X, row + u)
 
 
 @kernel

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CALL = """
 import json, sys
 import numpy as np
@@ -17,6 +19,27 @@ A, B = np.arange(64.0).reshape(8, 8), np.zeros((8, 8))
 step = int(sys.argv[1])
 found = _sumsq_difference(A[:, ::step], B[:, ::step])
 print(json.dumps([found, sum(_sumsq_difference.stats.cache_hits.values())]))
+"""
+COMPILE = """
+import sys
+import numpy as np, scipy.sparse as sp
+from numba.core.types import unliteral
+import dnmf
+V = np.random.default_rng(0).poisson(1.0, (60, 20)).astype("float32")
+sparse = sp.csr_array(V)
+for loss, solver in ("kullback-leibler", None), ("kullback-leibler", "mu"), ("frobenius", None):
+    dnmf.fit(sparse, 3, loss=loss, solver=solver, seed=0, max_passes=2)
+    if solver is None:
+        dnmf.fit(sparse, 3, loss=loss, missing="zeros", seed=0, max_passes=2)
+kernels = 0
+for name, module in list(sys.modules.items()):
+    if name.startswith("dnmf.linalg."):
+        for kernel in vars(module).values():
+            signatures = getattr(kernel, "signatures", ())
+            kernels += bool(signatures)
+            if len({tuple(map(unliteral, types)) for types in signatures}) < len(signatures):
+                print(name, kernel.__name__, *signatures, sep="\\n    ")
+print(kernels)
 """
 WHOLE, EVERY_SECOND = 85344.0, 41664.0
 
@@ -45,3 +68,14 @@ def test_code_for_other_strides_is_not_run(tmp_path: Path) -> None:
     assert call(tmp_path, 2) == [EVERY_SECOND, 0]
     assert call(tmp_path, 2) == [EVERY_SECOND, 1]  # written again
     assert call(tmp_path, 1) == [WHOLE, 1]
+
+
+@pytest.mark.slow
+def test_no_kernel_is_compiled_for_literal_numbers_too(tmp_path: Path) -> None:
+    """Kernels that others call, with 0 here and a variable there: half of all seconds once."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        capture_output=True, text=True, timeout=280, check=True,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert int(done.stdout) > 20, done.stdout
