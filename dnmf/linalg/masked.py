@@ -104,7 +104,7 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
                 G[t, u] = gram[t, u]
                 G[u, t] = gram[t, u]
         floor = max(left, float(np.finfo(W.dtype).eps) * sumsq)
-        done, part = _descend(w, 0, c, G, l1, l2, floor, tau2, sweeps, g, k)
+        done, part = _descend(w, zero, c, G, l1, l2, floor, tau2, sweeps, g, k)
         taken += done
         kkt += part
         for t in range(k):
@@ -177,7 +177,7 @@ def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, new):  # type:
     ``columns`` are the sums of squares of V's columns; ``new`` (slab, k) receives the solution.
     """
     k = Ht.shape[1]
-    G, g, h = np.zeros((k, k)), np.zeros(k), np.zeros(k)
+    G, g, h, zero = np.zeros((k, k)), np.zeros(k), np.zeros(k), np.int64(0)
     kkt = 0.0
     gain = 0.0
     for column in range(Ht.shape[0]):
@@ -190,7 +190,7 @@ def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, new):  # type:
         c = wide[column, :k]
         for t in range(k):  # not as slices: their error messages take seconds to compile
             h[t] = Ht[column, t]
-        _, part = _descend(h, first, c, G, l1, l2, 0.0, 0.0, 0, g, k)
+        _, part = _descend(h, first, c, G, l1, l2, 0.0, 0.0, zero, g, k)
         kkt += part
         for t in range(k):
             gain += (0.5 * (g[t] + l1 - c[t])) * h[t]

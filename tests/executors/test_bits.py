@@ -85,9 +85,15 @@ def test_workers_join_and_leave(undisturbed, tmp_path, memory_limit):
 @pytest.mark.chaos
 @pytest.mark.parametrize("memory_limit", [0, "auto"], ids=["streaming", "in memory"])
 def test_newcomers_have_a_fair_share_of_the_next_pass(undisturbed, tmp_path, memory_limit):
-    """Where leaves take half a second each: so do those that would read what others keep."""
-    slow = Fault("segment-solved", "hang", {"step": 2}, times=10**6, seconds=0.5)
-    with cluster_of(1, 1, memory_limit) as client, faulty(client, tmp_path / "f", [slow]) as counts:
+    """Where a pass takes much longer than the first leaf of a newcomer, which loads all kernels.
+
+    Leaves are slow in the pass before too: by what they took there Dask shares them out.
+    """
+    slow = [
+        Fault("segment-solved", "hang", {"step": step}, times=10**6, seconds=seconds)
+        for step, seconds in ((1, 0.2), (2, 1.0))
+    ]
+    with cluster_of(1, 1, memory_limit) as client, faulty(client, tmp_path / "f", slow) as counts:
 
         def grow(event):
             if isinstance(event, Committed) and event.rows and event.rows[-1]["pass"] == 1:

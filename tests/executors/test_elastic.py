@@ -54,20 +54,23 @@ def test_workers_are_retired_during_a_pass(undisturbed, tmp_path):
     assert_undisturbed(result, undisturbed)
 
 
+def _who_solved(counts):
+    return {hit["pid"] for hit in faults.reached(counts, "segment-solved")}
+
+
 def test_an_adaptive_cluster(undisturbed, tmp_path):
     slow = Fault("segment-solved", "hang", times=10**6, seconds=1.0)
     with cluster_of(1, 1) as client, faulty(client, tmp_path / "f", [slow]) as counts:
         client.cluster.adapt(minimum=0, maximum=3, interval="200ms", wait_count=1)
 
         def grow():
-            """Leaves take so long, until there are more workers, that more are asked for."""
-            until(lambda: len(client.scheduler_info(-1)["workers"]) > 1, 120)
+            """Leaves take so long, until others solve some too, that workers are asked for."""
+            until(lambda: len(_who_solved(counts)) > 1, 120)
             faults.release(counts)
 
         with meanwhile(grow):
             result = fit(undisturbed.V, tmp_path / "out", client)
-        solved = [hit["pid"] for hit in faults.reached(counts, "segment-solved")]
-        assert len(set(solved)) > 1
+        assert len(_who_solved(counts)) > 1
         once_per_pass(counts, *range(1, PASSES + 1))
         until(lambda: not client.scheduler_info(-1)["workers"], 60)  # nothing to do: all leave
         client.cluster.adapt(minimum=1, maximum=1, interval="100ms")
