@@ -13,6 +13,7 @@ from cli_tools import planted
 
 import dnmf
 from dnmf.executors import local
+from dnmf.executors.watch import workers_of
 
 
 @pytest.fixture
@@ -288,7 +289,7 @@ def test_a_cluster_that_runs_is_used_and_left_running(run, V, tmp_path):
             done = run("fit", V, *options, "--out", tmp_path / name, *where)
             assert done.exit_code == 0, done.output
             assert "2 worker(s) x 1 thread(s)" in done.stdout
-            assert len(client.scheduler_info(n_workers=-1)["workers"]) == 2
+            assert len(workers_of(client)) == 2
         plan = run("plan", V, "-k", 3, "--scheduler", address, "--json")
         assert json.loads(plan.stdout)["resources"]["workers"] == 2
     results = [dnmf.open(tmp_path / name) for name in "ab"]

@@ -19,6 +19,7 @@ import zarr
 
 import dnmf
 from dnmf.executors.local import connect
+from dnmf.executors.watch import workers_of
 from dnmf.testing import faults
 from dnmf.testing.problems import planted_poisson
 
@@ -72,7 +73,7 @@ def assert_undisturbed(result: Any, reference: Undisturbed) -> None:
 @contextmanager
 def faulty(client: Any, folder: Path, plan: list[faults.Fault] | None = None) -> Iterator[str]:
     """Faults in this process, in the workers that are there, and in those that nannies start."""
-    count = len(client.scheduler_info(n_workers=-1)["workers"])
+    count = len(workers_of(client))
     with faults.active(folder, plan or []) as path:
         everywhere(client, faults.switch, path)
         try:

@@ -17,6 +17,7 @@ from executor_tools import (
     until,
 )
 
+from dnmf.executors.watch import workers_of
 from dnmf.fitting.events import Committed
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
@@ -66,7 +67,7 @@ def test_workers_join_and_leave(undisturbed, tmp_path, memory_limit):
             passes = event.rows[-1]["pass"] if isinstance(event, Committed) and event.rows else 0
             if passes in sizes:
                 client.cluster.scale(sizes[passes])
-                until(lambda: len(client.scheduler_info(-1)["workers"]) == sizes[passes])
+                until(lambda: len(workers_of(client)) == sizes[passes])
                 everywhere(client, faults.switch, counts)
 
         result = fit(undisturbed.V, tmp_path / "out", client, on_event=scale)
@@ -78,7 +79,7 @@ def test_workers_join_and_leave(undisturbed, tmp_path, memory_limit):
             assert max(shares[2]) <= SEGMENTS // 2
             assert len(shares[3]) == 2
         client.cluster.scale(1)
-        until(lambda: len(client.scheduler_info(-1)["workers"]) == 1)
+        until(lambda: len(workers_of(client)) == 1)
     assert_undisturbed(result, undisturbed)
 
 
@@ -105,7 +106,7 @@ def test_newcomers_have_a_fair_share_of_the_next_pass(undisturbed, tmp_path, mem
         once_per_pass(counts)
         shares = sorted(share(counts, 2))
         client.cluster.scale(1)
-        until(lambda: len(client.scheduler_info(-1)["workers"]) == 1)
+        until(lambda: len(workers_of(client)) == 1)
     assert_undisturbed(result, undisturbed)
     assert len(shares) == 4, shares
     assert shares[0] >= SEGMENTS // 4 // 2, shares

@@ -26,6 +26,7 @@ from executor_tools import (
 
 import dnmf
 from dnmf.executors.serial import Serial
+from dnmf.executors.watch import workers_of
 from dnmf.fitting.events import Committed
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
@@ -49,7 +50,7 @@ def test_workers_are_retired_during_a_pass(undisturbed, tmp_path):
 
         with meanwhile(retire):
             result = fit(undisturbed.V, tmp_path / "out", client)
-        until(lambda: client.cluster.scale(3) or len(client.scheduler_info(-1)["workers"]) == 3)
+        until(lambda: client.cluster.scale(3) or len(workers_of(client)) == 3)
         once_per_pass(counts, 2)
     assert_undisturbed(result, undisturbed)
 
@@ -72,9 +73,9 @@ def test_an_adaptive_cluster(undisturbed, tmp_path):
             result = fit(undisturbed.V, tmp_path / "out", client)
         assert len(_who_solved(counts)) > 1
         once_per_pass(counts, *range(1, PASSES + 1))
-        until(lambda: not client.scheduler_info(-1)["workers"], 60)  # nothing to do: all leave
+        until(lambda: not workers_of(client), 60)  # nothing to do: all leave
         client.cluster.adapt(minimum=1, maximum=1, interval="100ms")
-        until(lambda: len(client.scheduler_info(-1)["workers"]) == 1)
+        until(lambda: len(workers_of(client)) == 1)
     assert_undisturbed(result, undisturbed)
 
 
@@ -85,12 +86,12 @@ def test_workers_of_a_short_life(undisturbed, tmp_path):
             life = ("--lifetime", "4s", "--lifetime-stagger", "1s", "--lifetime-restart")
             machines.start_worker(name, *life, nanny=True)
         with connected(address, 2) as client:
-            first = set(client.scheduler_info(-1)["workers"])
+            first = set(workers_of(client))
 
             def wait_for_others(event):
                 if isinstance(event, Committed) and event.kind == "pass":
-                    until(lambda: set(client.scheduler_info(-1)["workers"]) - first)
-                    first.update(client.scheduler_info(-1)["workers"])
+                    until(lambda: set(workers_of(client)) - first)
+                    first.update(workers_of(client))
 
             result = fit(undisturbed.V, tmp_path / "out", client, on_event=wait_for_others)
             assert len(first) >= 2 + PASSES
@@ -110,13 +111,13 @@ def test_random_deaths_for_a_whole_fit(tmp_path, undisturbed, mode):
         faults.active(tmp_path / "f") as counts,
         cluster_of(3, 1, given_up="1s") as client,
     ):
-        seen = set(client.scheduler_info(-1)["workers"])
+        seen = set(workers_of(client))
         over = threading.Event()
 
         def replace():
             while not over.wait(0.5):
                 client.cluster.scale(3)
-                seen.update(client.scheduler_info(-1)["workers"])
+                seen.update(workers_of(client))
 
         def linger(event):
             """However fast passes are, somebody dies in each of the first ones or before it."""
@@ -179,7 +180,7 @@ def test_a_worker_that_stalls_and_writes_late(undisturbed, tmp_path, when):
                     return
                 number = event.rows[0]["pass"]
                 if number == 2:  # somebody else did its part, since it was given up
-                    assert len(client.scheduler_info(-1)["workers"]) == 1
+                    assert len(workers_of(client)) == 1
                     assert stalled() not in _pids(counts, "object-written", name=name)
                     if when == "soon":
                         os.kill(stalled(), signal.SIGCONT)

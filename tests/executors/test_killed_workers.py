@@ -23,6 +23,7 @@ from executor_tools import (
 )
 
 from dnmf.errors import ResumableError, WorkersDiedError
+from dnmf.executors.watch import workers_of
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 
@@ -71,10 +72,10 @@ def test_a_worker_dies(request, undisturbed, tmp_path, name, kept):
 def test_all_workers_die_at_once_and_nannies_restart_them(client, undisturbed, tmp_path):
     hang = Fault("segment-solved", "hang", {"step": 2}, times=2)
     with faulty(client, tmp_path / "faults", [hang]) as folder:
-        before = set(client.scheduler_info(n_workers=-1)["workers"])
+        before = set(workers_of(client))
         with meanwhile(lambda: kill_those_that_hang(folder, "segment-solved", 2, step=2)):
             result = fit(undisturbed.V, tmp_path / "out", client)
-        assert not before & set(client.scheduler_info(n_workers=-1)["workers"])  # other ports
+        assert not before & set(workers_of(client))  # other ports
         once_per_pass(folder, 2)
     assert_undisturbed(result, undisturbed)
 
@@ -138,7 +139,7 @@ def test_all_workers_die_while_the_client_commits(request, undisturbed, tmp_path
             before = client.run(os.getpid)
             for pid in before.values():
                 os.kill(pid, signal.SIGKILL)
-            until(lambda: set(client.scheduler_info(n_workers=-1)["workers"]) - set(before), 60)
+            until(lambda: set(workers_of(client)) - set(before), 60)
             faults.release(counts)
 
         with meanwhile(kill):
@@ -163,7 +164,7 @@ def test_all_workers_die_at_once_and_others_join(undisturbed, tmp_path):
         for name in ("one", "two"):
             machines.start_worker(name)
         with connected(address, 2) as client:
-            before = set(client.scheduler_info(n_workers=-1)["workers"])
+            before = set(workers_of(client))
 
             def replace_them():
                 kill_those_that_hang(counts, "segment-solved", 2, step=2)
@@ -172,7 +173,7 @@ def test_all_workers_die_at_once_and_others_join(undisturbed, tmp_path):
 
             with meanwhile(replace_them):
                 result = fit(undisturbed.V, tmp_path / "out", client)
-            now = set(client.scheduler_info(n_workers=-1)["workers"])
+            now = set(workers_of(client))
             assert now
             assert not before & now
             once_per_pass(counts, 2)

@@ -15,6 +15,7 @@ import asyncio, json, random, sys, threading, time
 import dask
 import numpy as np
 from distributed import Client, LocalCluster
+from dnmf.executors.watch import workers_of
 import dnmf
 from dnmf.executors.serial import Serial
 from dnmf.fitting.events import Committed, Progress
@@ -58,7 +59,7 @@ with LocalCluster(
 
     options |= {"client": client, "on_event": listen}
     result = dnmf.fit(f"{folder}/V.npy", out=f"{folder}/out", **options)
-    left = len(client.scheduler_info(-1)["workers"])
+    left = len(workers_of(client))
 
 assert np.array_equal(result.W[:], reference.W[:])
 assert np.array_equal(result.H[:], reference.H[:])

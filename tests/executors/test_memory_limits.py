@@ -20,6 +20,7 @@ from dnmf.cli.memory_use import resident
 from dnmf.config import MIB
 from dnmf.errors import OutOfMemoryError
 from dnmf.executors.local import start_local
+from dnmf.executors.watch import workers_of
 from dnmf.fitting.memory import USABLE
 from dnmf.testing.layouts import write_compressed
 
@@ -143,7 +144,7 @@ def _fit(path: Path, case: Case, sample: float, folder: Path, share: float = 1.0
     limit = int(need.total / USABLE) + 1
     with start_local(1, 1, limit, set_as_default=False) as client:
         client.wait_for_workers(1, timeout=60)
-        until(lambda: client.scheduler_info(-1)["workers"])
+        until(lambda: workers_of(client))
         _warm(client, folder, sample, options)
         (before,) = client.run(_settle).values()
         client.run(_limit, int(share * (need.total - need.baseline)) + THREADS_AND_ARENAS)

@@ -11,6 +11,7 @@ from executor_tools import OPTIONS, assert_undisturbed, faulty, fit, write_V
 import dnmf
 from dnmf.errors import CorruptDataError, InputError, RunError
 from dnmf.executors.serial import Serial
+from dnmf.executors.watch import workers_of
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 
@@ -27,7 +28,7 @@ def test_workers_that_do_not_see_V_are_named(client, tmp_path, monkeypatch):
     with pytest.raises(InputError) as caught:
         fit(f"{HERE}/V.zarr", tmp_path / "out", client)
     message = str(caught.value)
-    workers = list(client.scheduler_info(n_workers=-1)["workers"])
+    workers = list(workers_of(client))
     assert all(worker in message for worker in workers)
     assert "cannot read V" in message
     assert f"{HERE}/V.zarr" in message
@@ -42,7 +43,7 @@ def test_workers_that_do_not_see_the_run_are_named(client, tmp_path, monkeypatch
     with pytest.raises(RunError) as caught:
         fit(V, f"{HERE}/out", client)
     message = str(caught.value)
-    assert all(worker in message for worker in client.scheduler_info(n_workers=-1)["workers"])
+    assert all(worker in message for worker in workers_of(client))
     assert f"{HERE}/out" in message
     assert "storage that all workers and this process share" in message
     assert not (tmp_path / "out").exists()
@@ -74,7 +75,7 @@ def test_a_write_that_fails_for_a_moment_is_tried_again(client, undisturbed, tmp
     with faulty(client, tmp_path / "faults", [fault]) as counts:
         result = fit(undisturbed.V, tmp_path / "out", client)
         assert faults.struck(counts) == 1
-        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        workers = len(workers_of(client))
         assert faults.count(counts, "object-written", kind="probe") == workers
     assert_undisturbed(result, undisturbed)
     probes = os.path.join(result.path, ".dnmf", "objects", "probe")

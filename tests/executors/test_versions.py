@@ -12,6 +12,7 @@ import dnmf
 from dnmf.errors import VersionMismatchError
 from dnmf.executors.serial import Serial
 from dnmf.executors.versions import compare_versions, package_versions
+from dnmf.executors.watch import workers_of
 from dnmf.fitting import plan as plan_module
 from dnmf.fitting.versions import PACKAGES, installed
 from dnmf.testing import faults
@@ -43,14 +44,14 @@ def strange(client, tmp_path):
     """A third worker of the shared cluster, that has dnmf 0.0.1 and no numba; its address."""
     folder = of_another_version(tmp_path / "packages")
     (folder / "sitecustomize.py").write_text(WITHOUT_NUMBA)
-    before = set(client.scheduler_info(n_workers=-1)["workers"])
+    before = set(workers_of(client))
     with Machines(tmp_path / "machines") as machines:
         machines.file.write_text(f'{{"address": "{client.scheduler.address}"}}')
         machines.start_worker("strange", PYTHONPATH=str(folder))
         client.wait_for_workers(len(before) + 1, timeout=60)
-        (address,) = set(client.scheduler_info(n_workers=-1)["workers"]) - before
+        (address,) = set(workers_of(client)) - before
         yield address
-    until(lambda: address not in client.scheduler_info(n_workers=-1)["workers"])
+    until(lambda: address not in workers_of(client))
 
 
 def test_a_worker_that_differs_is_named(client, strange, undisturbed, tmp_path):
@@ -103,7 +104,7 @@ def test_where_dnmf_is_missing_is_named(undisturbed, tmp_path, where):
             assert not (tmp_path / "out").exists()
             if where == "worker":
                 machines.kill("other")
-                until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == 1)
+                until(lambda: len(workers_of(client)) == 1)
                 assert_undisturbed(fit(undisturbed.V, tmp_path / "out", client), undisturbed)
 
 
