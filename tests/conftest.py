@@ -107,19 +107,12 @@ def _count_of_faults(
         request.config.workeroutput["struck"] = dict(struck)
 
 
-class _OfProcesses:
-    """Adds up what the processes of pytest-xdist counted."""
-
-    @staticmethod
-    def pytest_testnodedown(node: Any, error: object) -> None:
-        stash = node.config.stash
-        counted = getattr(node, "workeroutput", {}).get("struck", {})
-        stash[STRUCK] = stash.get(STRUCK, Counter()) + Counter(counted)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if config.pluginmanager.hasplugin("xdist"):
-        config.pluginmanager.register(_OfProcesses())
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Add up what its processes counted."""
+    stash = node.config.stash
+    counted = getattr(node, "workeroutput", {}).get("struck", {})
+    stash[STRUCK] = stash.get(STRUCK, Counter()) + Counter(counted)
 
 
 def pytest_terminal_summary(

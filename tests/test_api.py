@@ -95,8 +95,7 @@ def test_no_option_is_without_its_test():
 @pytest.mark.parametrize(("name", "value"), CHANGES)
 def test_every_option_changes_what_it_says(name, value):
     """No option is parsed and ignored: the bits, the passes or the layout differ."""
-    base = {"k": 3, "seed": 0, "alpha_H": 0.02, "block_size": 3000, "tol": 1e-6}
-    base |= {"max_passes": 8}
+    base = {"k": 3, "seed": 0, "alpha_H": 0.02, "block_size": 3000, "tol": 1e-6, "max_passes": 8}
     one, other = dnmf.fit(V, **base), dnmf.fit(V, **{**base, name: value})
 
     def seen(fit):

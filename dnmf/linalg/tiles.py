@@ -15,7 +15,7 @@ __all__ = ["MOST_VECTORS", "add_gram", "add_rows", "column_order", "dots", "fetc
            "width"]  # fmt: skip
 
 AHEAD = 16
-"""Entries by which rows are asked for before their use: longer than a far cache takes."""
+"""Entries by which rows are asked for before their use; of 4, 8 and 32 none was better."""
 
 MOST_VECTORS = 4
 """Vectors of components up to which kernels are compiled for their number."""
@@ -87,8 +87,8 @@ def width(padded, vectors):  # type: ignore[no-untyped-def]
 def fetch_ahead(X, indices, p, stride, kp):  # type: ignore[no-untyped-def]
     """Ask for the row of X that entry p + AHEAD of a block needs; rows begin every ``stride``.
 
-    Rows of entries lie anywhere. Where H' is larger than the nearer caches, two threads that wait
-    for a third one got nothing done beside each other.
+    Rows of entries lie anywhere. Where H' was larger than the second cache, two threads at once
+    took 1.3 to 2 times as long as one, and as long as one since (`benchmarks/README.md`).
     """
     row = np.int64(indices[min(p + AHEAD, indices.size - 1)]) * stride
     for u in range(0, kp, LANES):

@@ -86,7 +86,7 @@ def test_workers_join_and_leave(undisturbed, tmp_path, memory_limit):
 @pytest.mark.chaos
 @pytest.mark.parametrize("memory_limit", [0, "auto"], ids=["streaming", "in memory"])
 def test_newcomers_have_a_fair_share_of_the_next_pass(undisturbed, tmp_path, memory_limit):
-    """Where a pass takes much longer than the first leaf of a newcomer, which loads all kernels.
+    """Where a pass takes much longer than the first leaf of a newcomer.
 
     Leaves are slow in the pass before too: by what they took there Dask shares them out.
     """

@@ -153,7 +153,7 @@ def assert_same(result: Any, other: Any) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("sparse", [*slow(False), True])
+@pytest.mark.parametrize("sparse", [*slow(False), True], ids=["dense", "csr"])
 def test_staged_once_and_fitted(
     V: np.ndarray, client: Client, small_pieces: None, tmp_path: Path, sparse: bool
 ) -> None:
