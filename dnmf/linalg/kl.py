@@ -26,8 +26,7 @@ NEAR = 1e-4
 
 
 # Of row i, lane r: its entries begin at ``a`` of the tile, at ``o`` of the batch.
-# Kernels that other kernels call are compiled for each literal number, and for int32 and int64:
-# np.int64(0) is none of the former.
+# Kernels that other kernels call are compiled for int32 and for int64: all offsets are the latter.
 
 
 @kernel
@@ -121,7 +120,6 @@ def _start_batch(  # type: ignore[no-untyped-def]
     data, indptr, weights, W, first, last, A, wh, logs, ones, h_rows, l1, l2, k, masked, mass,
     value, going,
 ):  # fmt: skip
-    zero = np.int64(0)
     for i in range(first, last):
         r, a, o = i - first, np.int64(indptr[i]), np.int64(indptr[i] - indptr[first])
         size = indptr[i + 1] - a
@@ -130,7 +128,7 @@ def _start_batch(  # type: ignore[no-untyped-def]
         if masked and weights.size:
             _sums_of_h(h_rows, r, weights, a, A, o, size, l1, k)
         elif masked:
-            _sums_of_h(h_rows, r, ones, zero, A, o, size, l1, k)
+            _sums_of_h(h_rows, r, ones, 0, A, o, size, l1, k)
         if going[r] and mass[r] > 0.0:
             start_row(W, i, h_rows, r, mass[r], k)
         elif going[r]:
@@ -172,7 +170,7 @@ def _step_batch(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     # a step of the rows that go on; returns their number
     eps = np.float64(np.finfo(W.dtype).eps)
-    taken, zero = 0, np.int64(0)
+    taken = 0
     for i in range(first, last):
         r, a, o = i - first, np.int64(indptr[i]), np.int64(indptr[i] - indptr[first])
         size = indptr[i + 1] - a
@@ -180,14 +178,14 @@ def _step_batch(  # type: ignore[no-untyped-def]
             continue
         taken += 1
         _from_lane(boxed, h_rows, r, mass[r], new)
-        dots(wh_new, A, o, size, new, zero)
+        dots(wh_new, A, o, size, new, 0)
         _logs(data, a, wh_new, o, size, logs)
-        better = _linear(new, zero, h_rows, r, l2) - sum_of(logs, size)
+        better = _linear(new, 0, h_rows, r, l2) - sum_of(logs, size)
         if not better <= value[r]:
             em(W, i, g, h_rows, r, l2, new, k)
-            dots(wh_new, A, o, size, new, zero)
+            dots(wh_new, A, o, size, new, 0)
             _logs(data, a, wh_new, o, size, logs)
-            better = _linear(new, zero, h_rows, r, l2) - sum_of(logs, size)
+            better = _linear(new, 0, h_rows, r, l2) - sum_of(logs, size)
         going[r] = value[r] - better > tau * mass[r]
         if better <= value[r] + eps * mass[r]:  # else rounding only: keep what there is
             _keep(W, i, new, wh, wh_new, o, size)

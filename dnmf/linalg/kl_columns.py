@@ -39,8 +39,7 @@ def kl_columns(  # type: ignore[no-untyped-def]
     """
     kp = W.shape[1]
     sums = np.zeros((2, kp), W.dtype)
-    zero = np.int64(0)  # a literal would have kernels compiled for it
-    K, A = rows_in_lines(kp, W), rows_in_lines(GATHER + zero, W)
+    K, A = rows_in_lines(kp, W), rows_in_lines(GATHER, W)
     q, s, m = np.empty(GATHER, W.dtype), np.empty(GATHER, W.dtype), np.ones(GATHER, W.dtype)
     for c in range(starts.size - 1):
         if starts[c] == starts[c + 1]:
@@ -57,11 +56,11 @@ def kl_columns(  # type: ignore[no-untyped-def]
                 s[p] = seconds[place]
                 if weights.size:
                     m[p] = weights[place]
-            add_rows(sums, zero, q, zero, A, zero, size)
+            add_rows(sums, 0, q, 0, A, 0, size)
             if masked:
-                add_rows(sums, zero + 1, m, zero, A, zero, size)
+                add_rows(sums, 1, m, 0, A, 0, size)
             if curvature == 2:
-                add_gram(K, s, zero, A, zero, size, k)
+                add_gram(K, s, 0, A, 0, size, k)
             elif curvature == 1:
                 _add_diagonal(K, s, A, size, k)
         _add_column(total, Ht, c, sums, K, k, curvature, masked)

@@ -123,7 +123,7 @@ def kl_mu(  # type: ignore[no-untyped-def]
     h_rows = np.zeros((1, kp), W.dtype)
     for t in range(kp):  # not as slices: their error messages take seconds to compile
         h_rows[0, t] = h_all[t]
-    none, zero = np.zeros(0, W.dtype), np.int64(0)  # not the literal: see `kl`
+    none = np.zeros(0, W.dtype)
     kkt = fitted = 0.0
     for i in range(m):
         a, size = np.int64(indptr[i]), np.int64(indptr[i + 1] - indptr[i])
@@ -131,11 +131,11 @@ def kl_mu(  # type: ignore[no-untyped-def]
             widened(data, a, size, logs)
             mass = sum_of(logs, size)
             if mass > 0.0:
-                start_row(W, i, h_rows, zero, mass, k)
-                _fit(wh, W, i, Ht, S, indices, a, size, not moves, vectors)
+                start_row(W, i, h_rows, 0, mass, k)
+                _fit(wh, W, i, Ht, S, indices, a, size, False, vectors)
                 _divide(q, data, a, wh, size)
                 _explain(g, q, Ht, indices, a, size, vectors)
-                em(W, i, g, h_rows, zero, l2, new, k)
+                em(W, i, g, h_rows, 0, l2, new, k)
                 for t in range(kp):
                     W[i, t] = new[0, t]
             else:
@@ -144,9 +144,9 @@ def kl_mu(  # type: ignore[no-untyped-def]
         _divide(q, data, a, wh, size)
         _spread(S, g, q, W, i, Ht, indices, a, size, vectors)
         if moves:
-            kkt += kkt_of_row(W, i, h_rows, zero, g, l2, k)
-        widened(wh, zero, size, logs)
+            kkt += kkt_of_row(W, i, h_rows, 0, g, l2, k)
+        widened(wh, 0, size, logs)
         fitted += sum_of(logs, size)
-        divergence(data, none, a, wh, zero, logs, size)
+        divergence(data, none, a, wh, 0, logs, size)
         of_rows[i] = sum_of(logs, size)
     return kkt, fitted

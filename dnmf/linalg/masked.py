@@ -74,7 +74,7 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
         most = max(most, indptr[i + 1] - indptr[i])
     A, s, q = np.zeros((most, kp), W.dtype), np.ones(most, W.dtype), np.empty(most, W.dtype)
     gram, c32 = np.zeros((kp, kp), W.dtype), np.zeros((1, kp), W.dtype)
-    fits, zero = np.empty(most, W.dtype), np.int64(0)  # not the literal: see `kl`
+    fits = np.empty(most, W.dtype)
     G, c, w, g = np.zeros((k, k)), np.zeros(k), np.zeros(k), np.zeros(k)
     taken = 0
     kkt = 0.0
@@ -85,7 +85,7 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
         sumsq = 0.0
         left = 0.0
         gather(A, Ht, indices, begin, size)
-        dots(fits, A, zero, size, W, i)
+        dots(fits, A, 0, size, W, i)
         for p in range(size):
             if weights.size:
                 s[p] = weights[begin + p]
@@ -95,8 +95,8 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
             left += np.float64(s[p]) * fit * fit
         gram[:] = 0
         c32[:] = 0
-        add_gram(gram, s, zero, A, zero, size, k)
-        add_rows(c32, zero, q, zero, A, zero, size)
+        add_gram(gram, s, 0, A, 0, size, k)
+        add_rows(c32, 0, q, 0, A, 0, size)
         for t in range(k):
             c[t] = c32[0, t]
             w[t] = W[i, t]
@@ -104,13 +104,13 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
                 G[t, u] = gram[t, u]
                 G[u, t] = gram[t, u]
         floor = max(left, float(np.finfo(W.dtype).eps) * sumsq)
-        done, part = _descend(w, zero, c, G, l1, l2, floor, tau2, sweeps, g, k)
+        done, part = _descend(w, 0, c, G, l1, l2, floor, tau2, sweeps, g, k)
         taken += done
         kkt += part
         for t in range(k):
             W[i, t] = w[t]
         left = 0.0
-        dots(fits, A, zero, size, W, i)
+        dots(fits, A, 0, size, W, i)
         for p in range(size):
             fit = np.float64(v[p]) - np.float64(fits[p])
             left += np.float64(s[p]) * fit * fit
@@ -131,7 +131,6 @@ def masked_columns(data, weights, starts, rows, places, W, Ht, k, exact, total):
     sums32, gram = np.zeros((2, kp), W.dtype), np.zeros((kp, kp), W.dtype)
     c, below = sums32[0], sums32[1]
     fits, diagonal = np.empty(GATHER, W.dtype), np.zeros(kp, W.dtype)
-    zero = np.int64(0)
     for column in range(starts.size - 1):
         if starts[column] == starts[column + 1]:
             continue
@@ -142,17 +141,17 @@ def masked_columns(data, weights, starts, rows, places, W, Ht, k, exact, total):
         for at in range(starts[column], starts[column + 1], GATHER):
             size = min(GATHER, starts[column + 1] - at)
             gather(A, W, rows, at, size)
-            dots(fits, A, zero, size, Ht, column)
+            dots(fits, A, 0, size, Ht, column)
             for p in range(size):
                 if weights.size:
                     s[p] = weights[places[at + p]]
                 q[p] = s[p] * data[places[at + p]]
                 fits[p] *= s[p]
-            add_rows(sums32, zero, q, zero, A, zero, size)
+            add_rows(sums32, 0, q, 0, A, 0, size)
             if exact:
-                add_gram(gram, s, zero, A, zero, size, k)
+                add_gram(gram, s, 0, A, 0, size, k)
             else:
-                add_rows(sums32, zero + 1, fits, zero, A, zero, size)
+                add_rows(sums32, 1, fits, 0, A, 0, size)
                 for p in range(size):
                     for t in range(kp):
                         diagonal[t] += s[p] * A[p, t] * A[p, t]
@@ -177,7 +176,7 @@ def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, new):  # type:
     ``columns`` are the sums of squares of V's columns; ``new`` (slab, k) receives the solution.
     """
     k = Ht.shape[1]
-    G, g, h, zero = np.zeros((k, k)), np.zeros(k), np.zeros(k), np.int64(0)
+    G, g, h = np.zeros((k, k)), np.zeros(k), np.zeros(k)
     kkt = 0.0
     gain = 0.0
     for column in range(Ht.shape[0]):
@@ -190,7 +189,7 @@ def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, new):  # type:
         c = wide[column, :k]
         for t in range(k):  # not as slices: their error messages take seconds to compile
             h[t] = Ht[column, t]
-        _, part = _descend(h, first, c, G, l1, l2, 0.0, 0.0, zero, g, k)
+        _, part = _descend(h, first, c, G, l1, l2, 0.0, 0.0, 0, g, k)
         kkt += part
         for t in range(k):
             gain += (0.5 * (g[t] + l1 - c[t])) * h[t]
