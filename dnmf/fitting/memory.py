@@ -99,39 +99,51 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     rows = sum(x.statistic_rows(model.k, d) for x, model in zip(losses, models, strict=True))
     fitting = plan.mode != "transform"
     beside = _padding(plan, models)
-    sums = _sums(plan, item, losses, models)
+    # a task of the sample may go over more rows than one of V
+    most = max(plan.largest_block[1], _sample_group(plan) / plan.growth)
+    sums = _sums(plan, item, losses, models, _entries(plan, most))
     if plan.config.holdout == "speckled":
         sums += SPECKLED_TILE
     elif any(model.fold is not None for model in models):
         sums += _held_out(plan, item)
-    tasks = [_pass_task(plan, item, sums, k, several), _publish_task(plan, item)]
+    wait = rows * d * 8 if fitting else 0  # one segment's sums, until they are added
+    tasks = [  # and what waits on the worker meanwhile
+        (_pass_task(plan, item, sums, k, several), _waiting(plan, plan.segments) * wait),
+        (_publish_task(plan, item), 0),
+    ]
     if plan.sample:
-        tasks += [_scan_task(plan, item), _sample_task(plan, item, k, several) + sums]
-        if plan.config.tempered and plan.config.solver:  # starts come from the loss's own steps
-            own = [loss_shape(plan.config.replace(solver=None), model) for model in models]
-            sums = max(sums, _sums(plan, item, own, models))
-        tasks += [_race_task(plan, sums if several else sums * 3 // 2)]  # one model at a time
-    per_task = max(tasks)
+        groups = plan.segments if plan.sample >= 1 else _sample_groups(plan)
+        over_sample = _sample_task(plan, item, k, several) + sums
+        tasks += [(over_sample, _waiting(plan, groups) * wait)]
+        tasks += [(_scan_task(plan, item), 0), (_race_task(plan, item), 0)]
+    per_task, waiting = max(tasks, key=lambda one: threads * one[0] + one[1])
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
     shared += beside * d * item
     if several:  # stacked, and without the columns that are left out
         shared += 2 * kd * item
     widest = max(b - a for a, b in pairwise(plan.slab_starts))
     finish = (H_STEP_ARRAYS * k + 2 * (rows - k)) * widest * 8
-    waiting = _waiting(plan) * rows * d * 8
-    last = rows * d * 8 + threads * (finish - per_task)  # when all is added nothing is read
+    last = wait + threads * (finish - per_task)  # when all is added nothing is read
     reduction = max(waiting, last) if fitting else 0
     total = BASELINE + shared + threads * per_task + reduction
     return MemoryNeed(BASELINE, shared, per_task, reduction, total)
 
 
-def _sums(plan: Plan, item: int, losses: list[Loss], models: tuple[ModelSpec, ...]) -> int:
+def _entries(plan: Plan, nbytes: float) -> int:
+    """The most entries that so many bytes hold (of a sparse V with their columns)."""
+    return int(nbytes) // (np.dtype(plan.stored_dtype).itemsize + (4 if plan.sparse else 0))
+
+
+def _sums(
+    plan: Plan, item: int, losses: list[Loss], models: tuple[ModelSpec, ...], entries: int
+) -> int:
     """A segment's sums, with what a block adds to them, and what the losses work in."""
     d, pairs = plan.shape[1], list(zip(losses, models, strict=True))
+    dtype = np.dtype(plan.dtype)
     rows = sum(x.statistic_rows(model.k, d) for x, model in pairs)
     sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8
     sums = sums if plan.mode != "transform" else 0
-    sums += max(x.scratch_bytes(model.k, d) for x, model in pairs)
+    sums += max(x.scratch_bytes(model.k, d, entries, dtype, plan.sparse) for x, model in pairs)
     return sums + _padding(plan, models) * d * item
 
 
@@ -148,12 +160,12 @@ def _held_out(plan: Plan, item: int) -> int:
     return int(UNEVEN_FOLDS * (columns / folds + rows * d * (item + 3 * 8) / folds**2))
 
 
-def _waiting(plan: Plan) -> int:
+def _waiting(plan: Plan, leaves: int) -> int:
     """Sums that wait to be added on one worker: all but one of every node on a way to the root."""
-    fan_in, nodes, levels = plan.config.fan_in, plan.segments, 0
+    fan_in, nodes, levels = plan.config.fan_in, leaves, 0
     while nodes > 1:
         nodes, levels = -(-nodes // fan_in), levels + 1
-    return max(1, levels * (min(fan_in, plan.segments) - 1))
+    return max(1, levels * (min(fan_in, leaves) - 1))
 
 
 def _one_block(plan: Plan, item: int, more: int) -> int:
@@ -218,18 +230,34 @@ def _sample_task(plan: Plan, item: int, k: int, several: bool) -> int:
     if plan.sample >= 1:
         tallest, copies = max(b - a for a, b in pairwise(plan.row_starts)), 4 if several else 3
         return int(piece + tallest * k * (2 * copies * item + 8))
-    alone = piece >= GROUP_BYTES  # nothing is joined
-    group = piece if alone else min(kept, GROUP_BYTES + piece)
+    group, alone = _sample_group(plan), piece >= GROUP_BYTES  # nothing is joined
     rows = plan.shape[0] * plan.sample * group / max(kept, 1)
     return int((1 if alone else 2) * group + rows * k * (6 * item + 8))
 
 
-def _race_task(plan: Plan, sums: int) -> int:
+def _sample_group(plan: Plan) -> float:
+    """Bytes, decoded, of the sample that one task goes over; 0 where passes go over V instead."""
+    if plan.sample >= 1:
+        return 0.0
+    piece = max(plan.segment_bytes) * plan.growth * plan.sample
+    kept = plan.bytes_per_read * plan.growth * plan.sample
+    return piece if piece >= GROUP_BYTES else min(kept, GROUP_BYTES + piece)
+
+
+def _sample_groups(plan: Plan) -> int:
+    """At most so many tasks share the sample."""
+    kept = plan.bytes_per_read * plan.growth * plan.sample
+    return min(plan.segments, int(kept / GROUP_BYTES) + 1)
+
+
+def _race_task(plan: Plan, item: int) -> int:
     """A whole fit in memory: its rows twice while they are picked; then the H-step's arrays too.
 
-    A search begins with half as many components again.
+    A search begins with half as many components again, one model at a time, and where it is
+    tempered it takes the loss's own steps.
     """
-    k = max(model.k + model.k // 2 for model in plan.config.models)
+    wide = [ModelSpec(model.k + model.k // 2, model.seed) for model in plan.config.models]
+    k = max(model.k for model in wide)
     kept, rows = plan.bytes_per_read * plan.growth * plan.sample, plan.shape[0] * plan.sample
     # the sample is drawn, so that its size is known but for some per cent
     share = max(
@@ -244,7 +272,14 @@ def _race_task(plan: Plan, sums: int) -> int:
     nbytes = share * kept
     plain = plan.config.loss == "frobenius" and not plan.sparse and not plan.config.masked
     # what a pass over them takes besides: W and V H', or another order of the entries
-    fitting = (1.25 if plain else 1.75) * nbytes + of_H + sums
+    config, entries = plan.config, _entries(plan, 1.1 * nbytes / plan.growth)
+    configs = [config, config.replace(solver=None)] if config.tempered else [config]
+    sums = [
+        _sums(plan, item, [loss_shape(config, one)], (one,), entries)
+        for config in configs
+        for one in wide
+    ]
+    fitting = (1.25 if plain else 1.75) * nbytes + of_H + max(sums)
     apart = nbytes if len(plan.config.models) > 1 else 0  # each model's are picked from those
     return int(max(2 * nbytes + piece, fitting) + apart)
 

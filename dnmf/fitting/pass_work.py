@@ -273,6 +273,8 @@ class PassWork:
         dead = model.loss.dead(stats, np.diag(model.factor.G), model.H.dtype)
         held = model.loss.fixed
         dead = [j for j in dead if j >= held and tries.get(str(j), 0) < MOST_TRIES]
+        if not dead:
+            return []
         size = self._sizes(position, small)[1]
         floor = float(np.finfo(model.H.dtype).eps) * size / self.rows.starts[-1]
         rows = [c for c in stats.candidates if c.residual > floor and c.direction.any()]

@@ -25,8 +25,7 @@ def _use_writable_cache() -> None:
 
 _use_writable_cache()
 
-from numba import njit  # noqa: E402
-from numba.core.types import unliteral  # noqa: E402
+from numba import njit, types  # noqa: E402
 
 
 def kernel(function: Function) -> Function:
@@ -56,7 +55,8 @@ def _cached(compiled: Any) -> Any:
 
     def get_call_template(args: Any, kws: Any) -> Any:
         return template(
-            [unliteral(kind) for kind in args], {name: unliteral(kws[name]) for name in kws}
+            [types.unliteral(kind) for kind in args],
+            {name: types.unliteral(kws[name]) for name in kws},
         )
 
     cache.load_overload = load_overload

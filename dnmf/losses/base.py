@@ -241,8 +241,11 @@ class Loss(Protocol):
         """Rows of what `slabs` cuts, for k components."""
         ...
 
-    def scratch_bytes(self, k: int, d: int) -> int:
-        """Bytes that `update_block` takes for a while besides block, W and statistics."""
+    def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
+        """Bytes that `update_block` takes for a while besides block, W and statistics.
+
+        ``entries`` are the most that a block has (nonzeros of a sparse one).
+        """
         ...
 
     def update_block(

@@ -84,8 +84,11 @@ class Beta:
         packed = k * (k + 1) // 2
         return 2 * k + (packed if not self.classic and 8 * d * packed <= CURVATURE_BYTES else 0)
 
-    def scratch_bytes(self, k: int, d: int) -> int:
-        """See `Loss.scratch_bytes`: products of a tile, its rows' pairs, H in float64."""
+    def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
+        """See `Loss.scratch_bytes`: products of a tile, its rows' pairs, H in float64.
+
+        Tiles are dense, so that they may have more entries than a sparse block.
+        """
         rows = max(TILE_ROWS, TILE_ENTRIES // d)
         tile = rows * min(d, TILE_ENTRIES // TILE_ROWS)
         return 8 * (9 * tile + rows * k * (k + 1) // 2 + 2 * self.statistic_rows(k, d) * d)

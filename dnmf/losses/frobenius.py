@@ -78,12 +78,12 @@ class Frobenius:
         """See `Loss.statistic_rows`: W' V."""
         return k
 
-    def scratch_bytes(self, k: int, d: int) -> int:
+    def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
         """See `Loss.scratch_bytes`: a tile of W H, or what rows side by side need.
 
         V H' and W are counted by whoever plans.
         """
-        return 8 * max(TILE_ENTRIES, d, k * (3 * ABREAST + k))
+        return 8 * max(min(entries, TILE_ENTRIES), d, k * (3 * ABREAST + k))
 
     def update_block(
         self,

@@ -14,8 +14,14 @@ from dnmf.linalg.kl_columns import kl_columns, kl_H
 from dnmf.linalg.kl_mu import kl_mu
 from dnmf.linalg.masked import entry_weights
 from dnmf.linalg.products import gram, row_residual
-from dnmf.linalg.simd import LANES
-from dnmf.linalg.tiles import column_order, packed_size, padded, padded_zeros, vectors_of
+from dnmf.linalg.tiles import (
+    column_order,
+    packed_size,
+    padded,
+    padded_size,
+    padded_zeros,
+    vectors_of,
+)
 from dnmf.linalg.weighted import WeightedCSR
 from dnmf.losses.base import (
     NO_PENALTIES,
@@ -108,11 +114,23 @@ class KullbackLeibler:
             return own
         return own + (packed_size(k) if 8 * d * packed_size(k) <= CURVATURE_BYTES else k)
 
-    def scratch_bytes(self, k: int, d: int) -> int:
-        """See `Loss.scratch_bytes`: a tile's nonzeros, their order and ratios; H' of a batch's."""
-        if self.classic:  # H' and the sums, beyond k, and three numbers of a row's entries
-            return 16 * max(TILE_ENTRIES, d) + 16 * (LANES + 1) * d
-        return 56 * max(TILE_ENTRIES, d) + 8 * (k + LANES) * (BATCH + d) + 8 * (LANES + 1) * d
+    def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
+        """See `Loss.scratch_bytes`: a tile's nonzeros, their order and ratios; H' of a batch's.
+
+        Measured by the high-water mark of a process; for a dense block most of it is its tile,
+        made sparse, with H' and sums that are padded.
+        """
+        item, kp, longest = dtype.itemsize, padded_size(k), min(d, entries)
+        tile = max(min(entries, TILE_ENTRIES), longest)
+        if self.classic:  # three numbers of a row's entries
+            solving, columns = longest * (2 * item + 8), 0
+        else:
+            solving = (BATCH + longest) * ((kp + 2) * item + 8)
+            columns = tile * (14 + (4 if self.masked else 2) * item) + 16 * d
+        if sparse:
+            return solving + columns
+        made = tile * (24 + 6 * item)
+        return max(made, tile * (item + 4) + solving + columns) + 2 * d * kp * item
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
         """See `Loss.size`: the sum of V."""

@@ -16,8 +16,7 @@ from dnmf.linalg.masked import (
     solve_columns,
 )
 from dnmf.linalg.products import gram
-from dnmf.linalg.simd import LANES
-from dnmf.linalg.tiles import column_order, packed_size, padded
+from dnmf.linalg.tiles import column_order, packed_size, padded, padded_size
 from dnmf.losses.base import (
     NO_PENALTIES,
     Factor,
@@ -77,9 +76,11 @@ class MaskedFrobenius(Frobenius):
         fits = 8 * d * packed_size(k) <= CURVATURE_BYTES
         return k + (packed_size(k) if fits or packed_size(k) <= 2 * k else 2 * k)
 
-    def scratch_bytes(self, k: int, d: int) -> int:
-        """See `Loss.scratch_bytes`."""
-        return 40 * max(TILE_ENTRIES, d) + 8 * (k + LANES) * d + 8 * (LANES + 1) * d
+    def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
+        """See `Loss.scratch_bytes`: a tile's order and weights, and H' of a row's entries."""
+        item, longest = dtype.itemsize, min(d, entries)
+        tile = max(min(entries, TILE_ENTRIES), longest)
+        return tile * (28 + 2 * item) + longest * (padded_size(k) + 3) * item + 16 * d
 
     def update_block(
         self,
