@@ -75,8 +75,7 @@ def test_a_block_takes_what_is_counted(case: str) -> None:
         capture_output=True, text=True, timeout=280, check=True,
     )  # fmt: skip
     peak, counted = json.loads(done.stdout)
-    megabyte = 1_000_000
-    assert peak <= counted + megabyte, f"{peak / megabyte:.1f} of {counted / megabyte:.1f} MB"
-    assert counted <= 2.5 * peak + 4 * megabyte, (
-        f"{peak / megabyte:.1f} of {counted / megabyte:.1f}"
-    )
+    text = f"{peak / 1e6:.1f} of {counted / 1e6:.1f} MB"
+    room = 8_000_000  # of the allocator, between one tile and the next
+    assert peak <= counted + room, text
+    assert counted <= 3 * peak + room, text
