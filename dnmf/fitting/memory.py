@@ -275,8 +275,8 @@ def _race_task(plan: Plan, item: int) -> int:
     config, entries = plan.config, _entries(plan, 1.1 * nbytes / plan.growth)
     configs = [config, config.replace(solver=None)] if config.tempered else [config]
     sums = [
-        _sums(plan, item, [loss_shape(config, one)], (one,), entries)
-        for config in configs
+        _sums(plan, item, [loss_shape(asked, one)], (one,), entries)
+        for asked in configs
         for one in wide
     ]
     fitting = (1.25 if plain else 1.75) * nbytes + of_H + max(sums)

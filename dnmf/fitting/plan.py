@@ -171,6 +171,15 @@ def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
     return np.dtype("float32" if small else "float64")
 
 
+def _zeros(source: Source) -> str:
+    """How many entries are not stored, where the source knows."""
+    stored: int | None = getattr(source, "nonzeros", None)
+    if stored is None:
+        return ""
+    entries = source.shape[0] * source.shape[1]
+    return f", and {entries - stored:,} of its {entries:,} entries are zero"
+
+
 def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Plan, Source]:
     """Lay out a run.
 
@@ -188,7 +197,7 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
     if config.needs_positive and source.is_sparse:
         raise OptionError(
             f"loss {config.loss!r} (beta = {config.beta:g}) needs V > 0, but {source.describe()} "
-            f"is sparse: use a beta > 0, or give V dense with every entry positive"
+            f"is sparse{_zeros(source)}: use a beta > 0, or give V dense with every entry positive"
         )
     _check_missing(source, config)
     dtype = compute_dtype(source.dtype, config.dtype)

@@ -47,9 +47,9 @@ def _cached(compiled: Any) -> Any:
     load = cache.load_overload
     template = compiled.get_call_template
 
-    def load_overload(types: Any, context: Any) -> Any:
-        found = load(types, context)
-        if found is None or tuple(found.signature.args) != tuple(types):
+    def load_overload(asked: Any, context: Any) -> Any:
+        found = load(asked, context)
+        if found is None or tuple(found.signature.args) != tuple(asked):
             return None  # compiled again, and written over what was wrong
         return found
 

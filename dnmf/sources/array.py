@@ -152,6 +152,11 @@ class SparseSource:
         return True
 
     @property
+    def nonzeros(self) -> int:
+        """Stored entries."""
+        return int(self._indptr[-1])
+
+    @property
     def nbytes(self) -> int:
         return self.block_bytes(0, self.shape[0]) + self._indptr.itemsize
 
@@ -205,8 +210,7 @@ class SparseSource:
         return None
 
     def describe(self) -> str:
-        stored = int(self._indptr[-1])
-        layout = f"CSR with {stored} stored entries, in memory"
+        layout = f"CSR with {self.nonzeros} stored entries, in memory"
         if self._format != "csr":
             layout += f" (converted from {self._format.upper()})"
         return matrix_text("sparse matrix", self.shape, self.dtype, layout, self.nbytes)

@@ -55,6 +55,11 @@ class ZarrCSR:
         return True
 
     @property
+    def nonzeros(self) -> int:
+        """Stored entries."""
+        return self._arrays.nonzeros
+
+    @property
     def nbytes(self) -> int:
         return self._bytes(self._arrays.nonzeros, self.shape[0] + 1)
 

@@ -16,6 +16,7 @@ from sklearn.decomposition._nmf import _beta_divergence
 
 import dnmf
 from dnmf import NMF
+from dnmf.testing.layouts import write_compressed
 from dnmf.testing.problems import planted_poisson
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -191,12 +192,17 @@ def test_an_l1_penalty_makes_factors_sparse(loss: str) -> None:
     assert zeros[1] > zeros[0]
 
 
-def test_zeros_are_refused_where_the_loss_is_infinite() -> None:
+def test_zeros_are_refused_where_the_loss_is_infinite(tmp_path: Path) -> None:
     V = counts("frobenius")
     with pytest.raises(ValueError, match=r"of the 1,200 entries of V are zero.*beta_loss <= 0"):
         NMF(3, beta_loss="itakura-saito", solver="auto").fit(V)
-    with pytest.raises(ValueError, match=r"needs V > 0, but .* is sparse"):
+    zeros = np.count_nonzero(V == 0)
+    text = rf"needs V > 0, but .* is sparse, and {zeros} of its 1,200 entries are zero"
+    with pytest.raises(ValueError, match=text):
         NMF(3, beta_loss="itakura-saito", solver="auto").fit(sp.csr_array(V))
+    write_compressed(tmp_path / "V.zarr", sp.csr_array(V), 100)
+    with pytest.raises(ValueError, match=text):
+        dnmf.plan(str(tmp_path / "V.zarr"), 3, loss="itakura-saito")
 
 
 def _weighted(loss: str, V: np.ndarray, M: np.ndarray, WH: np.ndarray) -> float:
