@@ -149,9 +149,9 @@ def test_it_takes_no_more_than_half_of_the_memory_that_is_free(processors):
     V = sp.random_array((400, 20_000), density=0.01, format="csr", dtype=np.float32, rng=0)
     options = {"segments": 20, "block_size": 20 * 64 * 4, "sample": 0}
     plan = dnmf.plan(V, 3, resources=Serial().resources(), **options).plan
-    each = predict_memory(plan, 2).total - predict_memory(plan, 1).total
-    assert each > 100_000
-    processors["free"] = int(2 * 2.5 * each)  # two more than one
+    need = [predict_memory(plan, count).total for count in (1, 3, 4)]
+    assert need[2] - need[1] > 100_000
+    processors["free"] = need[1] + need[2] - 2 * need[0]  # half of it: two more than one
     assert settled(V, **options).threads == 3
     processors["free"] = 0
     assert settled(V, **options) == Serial().resources()

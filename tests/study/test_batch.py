@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from dnmf.config import Resources
 from dnmf.errors import MemoryPlanError, OptionError
 from dnmf.executors.serial import Serial
 from dnmf.fitting import batch
+from dnmf.fitting.memory import predict_memory
 from dnmf.runs.models import is_batch
 from dnmf.study.fit import study_config
 
@@ -114,8 +116,8 @@ def test_groups_by_memory_cost_reads_and_nothing_else(stored: str, tmp_path: Pat
     options = {**LAYOUT, "sample": 0.0, "holdout": None}
     free = dnmf.plan_many(stored, [40, 50, 60], 1, **options)
     assert free.plan.groups == ()
-    alone = dnmf.plan_many(stored, [60], 1, **options).memory.total
-    limit = int((alone + 0.3 * (free.memory.total - alone)) / 0.7)
+    one_by_one = predict_memory(replace(free.plan, groups=((0,), (1,), (2,))), 1).total
+    limit = int((one_by_one + 0.3 * (free.memory.total - one_by_one)) / 0.7)
     tight = Resources(1, 1, limit, "a small worker")
     planned = dnmf.plan_many(stored, [40, 50, 60], 1, resources=tight, **options)
     assert len(planned.plan.groups) > 1
