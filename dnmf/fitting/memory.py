@@ -101,7 +101,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     beside = _padding(plan, models)
     # a task of the sample may go over more rows than one of V
     most = max(plan.largest_block[1], _sample_group(plan) / plan.growth)
-    sums = _sums(plan, item, losses, models, _entries(plan, most))
+    sums = _sums(plan, losses, models, _entries(plan, most))
     if plan.config.holdout == "speckled":
         sums += SPECKLED_TILE
     elif any(model.fold is not None for model in models):
@@ -115,7 +115,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
         groups = plan.segments if plan.sample >= 1 else _sample_groups(plan)
         over_sample = _sample_task(plan, item, k, several) + sums
         tasks += [(over_sample, _waiting(plan, groups) * wait)]
-        tasks += [(_scan_task(plan, item), 0), (_race_task(plan, item), 0)]
+        tasks += [(_scan_task(plan, item), 0), (_race_task(plan), 0)]
     per_task, waiting = max(tasks, key=lambda one: threads * one[0] + one[1])
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
     shared += beside * d * item
@@ -134,12 +134,11 @@ def _entries(plan: Plan, nbytes: float) -> int:
     return int(nbytes) // (np.dtype(plan.stored_dtype).itemsize + (4 if plan.sparse else 0))
 
 
-def _sums(
-    plan: Plan, item: int, losses: list[Loss], models: tuple[ModelSpec, ...], entries: int
-) -> int:
+def _sums(plan: Plan, losses: list[Loss], models: tuple[ModelSpec, ...], entries: int) -> int:
     """A segment's sums, with what a block adds to them, and what the losses work in."""
     d, pairs = plan.shape[1], list(zip(losses, models, strict=True))
     dtype = np.dtype(plan.dtype)
+    item = dtype.itemsize
     rows = sum(x.statistic_rows(model.k, d) for x, model in pairs)
     sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8
     sums = sums if plan.mode != "transform" else 0
@@ -225,8 +224,7 @@ def _sample_task(plan: Plan, item: int, k: int, several: bool) -> int:
 
     A sample of all rows is read by passes over V, segment by segment.
     """
-    kept = plan.bytes_per_read * plan.growth * plan.sample
-    piece = max(plan.segment_bytes) * plan.growth * plan.sample
+    kept, piece = _of_sample(plan)
     if plan.sample >= 1:
         tallest, copies = max(b - a for a, b in pairwise(plan.row_starts)), 4 if several else 3
         return int(piece + tallest * k * (2 * copies * item + 8))
@@ -235,22 +233,26 @@ def _sample_task(plan: Plan, item: int, k: int, several: bool) -> int:
     return int((1 if alone else 2) * group + rows * k * (6 * item + 8))
 
 
+def _of_sample(plan: Plan) -> tuple[float, float]:
+    """Bytes, decoded, of the sample and of its largest piece, which is a segment's."""
+    share = plan.growth * plan.sample
+    return plan.bytes_per_read * share, max(plan.segment_bytes) * share
+
+
 def _sample_group(plan: Plan) -> float:
     """Bytes, decoded, of the sample that one task goes over; 0 where passes go over V instead."""
     if plan.sample >= 1:
         return 0.0
-    piece = max(plan.segment_bytes) * plan.growth * plan.sample
-    kept = plan.bytes_per_read * plan.growth * plan.sample
+    kept, piece = _of_sample(plan)
     return piece if piece >= GROUP_BYTES else min(kept, GROUP_BYTES + piece)
 
 
 def _sample_groups(plan: Plan) -> int:
     """At most so many tasks share the sample."""
-    kept = plan.bytes_per_read * plan.growth * plan.sample
-    return min(plan.segments, int(kept / GROUP_BYTES) + 1)
+    return min(plan.segments, int(_of_sample(plan)[0] / GROUP_BYTES) + 1)
 
 
-def _race_task(plan: Plan, item: int) -> int:
+def _race_task(plan: Plan) -> int:
     """A whole fit in memory: its rows twice while they are picked; then the H-step's arrays too.
 
     A search begins with half as many components again, one model at a time, and where it is
@@ -258,7 +260,7 @@ def _race_task(plan: Plan, item: int) -> int:
     """
     wide = [ModelSpec(model.k + model.k // 2, model.seed) for model in plan.config.models]
     k = max(model.k for model in wide)
-    kept, rows = plan.bytes_per_read * plan.growth * plan.sample, plan.shape[0] * plan.sample
+    (kept, piece), rows = _of_sample(plan), plan.shape[0] * plan.sample
     # the sample is drawn, so that its size is known but for some per cent
     share = max(
         share_to_race(plan.config, model.k, most * rows, plan.shape[1], most * kept)
@@ -267,7 +269,6 @@ def _race_task(plan: Plan, item: int) -> int:
     )
     if not share:
         return 0
-    piece = max(plan.segment_bytes) * plan.growth * plan.sample
     of_H = (H_STEP_ARRAYS + 1) * 8 * k * plan.shape[1]  # with the H to go back to
     nbytes = share * kept
     plain = plan.config.loss == "frobenius" and not plan.sparse and not plan.config.masked
@@ -275,9 +276,7 @@ def _race_task(plan: Plan, item: int) -> int:
     config, entries = plan.config, _entries(plan, 1.1 * nbytes / plan.growth)
     configs = [config, config.replace(solver=None)] if config.tempered else [config]
     sums = [
-        _sums(plan, item, [loss_shape(asked, one)], (one,), entries)
-        for asked in configs
-        for one in wide
+        _sums(plan, [loss_shape(asked, one)], (one,), entries) for asked in configs for one in wide
     ]
     fitting = (1.25 if plain else 1.75) * nbytes + of_H + max(sums)
     apart = nbytes if len(plan.config.models) > 1 else 0  # each model's are picked from those

@@ -172,12 +172,12 @@ def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
 
 
 def _zeros(source: Source) -> str:
-    """How many entries are not stored, where the source knows."""
+    """How many entries are not stored, where the source knows; stored ones may be zero too."""
     stored: int | None = getattr(source, "nonzeros", None)
     if stored is None:
         return ""
     entries = source.shape[0] * source.shape[1]
-    return f", and {entries - stored:,} of its {entries:,} entries are zero"
+    return f", and at least {entries - stored:,} of its {entries:,} entries are zero"
 
 
 def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Plan, Source]:

@@ -50,6 +50,11 @@ class ZarrCSC:
         return True
 
     @property
+    def nonzeros(self) -> int:
+        """Stored entries."""
+        return self._arrays.nonzeros
+
+    @property
     def nbytes(self) -> int:
         return ZarrCSR(self._arrays).nbytes
 

@@ -98,7 +98,7 @@ CASES = {
     "Kullback-Leibler": Case(
         sparse(100_000, 20_000, 10_000_000, 1_000_000), 10, {"loss": "kullback-leibler"}
     ),
-    "beta 0.5 of CSR": Case(sparse(10_000, 5000, 1_000_000, 200_000), 5, {"loss": 0.5}),
+    "beta 0.5 of CSR": Case(sparse(20_000, 5000, 2_000_000, 200_000), 5, {"loss": 0.5}),
     "ratings": Case(sparse(100_000, 20_000, 10_000_000, 1_000_000), 10, {"missing": "zeros"}),
 }
 
@@ -119,12 +119,11 @@ def _limit(more: int) -> None:
 _on_disk: set[str] = set()
 
 
-def _warm(folder: Path, sample: float, options: dict[str, Any]) -> None:
+def _warm(folder: Path, sample: float, kind: dict[str, Any]) -> None:
     """Kernels are compiled by a worker that ends: that takes up to 170 MB, which no plan counts.
 
     The README says so; it happens once on a machine.
     """
-    kind = {name: options[name] for name in ("loss", "missing") if name in options}
     what = f"{kind}, {sample}"  # races have kernels of their own
     if what not in _on_disk:
         with start_local(1, 1, set_as_default=False) as client:
@@ -133,7 +132,7 @@ def _warm(folder: Path, sample: float, options: dict[str, Any]) -> None:
 
 
 def _tiny_fits(client: Any, folder: Path, sample: float, kind: dict[str, Any]) -> None:
-    """After them imports and kernels are where they count, in the baseline."""
+    """Fits that load what a worker has from then on: imports and kernels."""
     V = np.random.default_rng(0).random((2000, 40), np.float32)
     for number, matrix in enumerate((V, sp.csr_array(V))):
         if number == 0 and "missing" in kind:
@@ -157,11 +156,11 @@ def _fit(path: Path, case: Case, sample: float, folder: Path, share: float = 1.0
     fitted: Any = dnmf.fit_many if many else dnmf.fit
     need = planned(str(path), case.k, resources=None, **options).memory
     limit = int(need.total / USABLE) + 1
-    _warm(folder, sample, options)
+    kind = {name: options[name] for name in ("loss", "missing") if name in options}
+    _warm(folder, sample, kind)
     with start_local(1, 1, limit, set_as_default=False) as client:
         client.wait_for_workers(1, timeout=60)
         until(lambda: workers_of(client))
-        kind = {name: options[name] for name in ("loss", "missing") if name in options}
         _tiny_fits(client, folder / "second", sample, kind)
         (before,) = client.run(_settle).values()
         client.run(_limit, int(share * (need.total - need.baseline)) + THREADS_AND_ARENAS)
