@@ -80,16 +80,12 @@ class PassWork:
 
     def batch(self) -> Batch:
         """H of every model, loaded once per process."""
-        if self._batch is None:  # asked without the lock, for which many threads would queue
-            with self._lock:
-                if self._batch is None:
-                    self._batch = self._loaded()
-        return self._batch
-
-    def _loaded(self) -> Batch:
-        store, plan = ReadOnce(self.context.store), self.context.plan
-        n = self.rows.starts[-1]
-        return Batch(plan, store, self.step.models, self.states, n, self.column_sums)
+        with self._lock:
+            if self._batch is None:
+                store, plan = ReadOnce(self.context.store), self.context.plan
+                n = self.rows.starts[-1]
+                self._batch = Batch(plan, store, self.step.models, self.states, n, self.column_sums)
+            return self._batch
 
     @property
     def loader(self) -> Loader | None:
