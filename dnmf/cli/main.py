@@ -95,9 +95,15 @@ def cli(debug: bool) -> None:
 def main() -> None:
     """Entry point of the ``dnmf`` program."""
     from dnmf import blas_env
+    from dnmf.quick_exit import QuickExit
 
+    ending = QuickExit()
     blas_env.prepare()  # before anything imports NumPy
-    cli(prog_name="dnmf")
+    try:
+        cli(prog_name="dnmf")
+    except SystemExit as end:  # how click ends
+        ending.code = end.code if isinstance(end.code, int) else None
+        raise
 
 
 if __name__ == "__main__":

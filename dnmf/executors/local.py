@@ -18,11 +18,11 @@ from distributed.system import MEMORY_LIMIT
 
 from dnmf.config import Resources
 from dnmf.errors import ClusterError, OptionError
+from dnmf.executors.ready import import_ahead
 
 __all__ = ["connect", "local_resources", "start_local"]
 
-_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-"""For workers: a terminal's Ctrl-C reaches them too, but ending them is the client's affair."""
+_READY = "dnmf.executors.ready"
 
 # The pools of BLAS and OpenMP are fixed before a worker imports NumPy. And glibc's malloc keeps
 # what is freed, up to 64 MiB: Dask's own setting gives every buffer back at once, and a pass over
@@ -80,7 +80,7 @@ def start_local(
     """
     size = local_resources(workers, threads, memory)
     settings = {
-        "distributed.worker.preload": [*dask_config.get("distributed.worker.preload"), _DEAF],
+        "distributed.worker.preload": [*dask_config.get("distributed.worker.preload"), _READY],
         "distributed.nanny.pre-spawn-environ": dict(_ENVIRON),
         "distributed.admin.tick.limit": "30s",
         # samples every stack 100 times a second and keeps the last thousand seconds of it
@@ -88,6 +88,7 @@ def start_local(
         # else LocalCluster gives up a worker that happens to restart when it looks
         "distributed.deploy.lost-worker-timeout": "1000 days",
     }
+    import_ahead()
     with (
         dask_config.set(settings),
         LocalCluster(

@@ -26,6 +26,7 @@ def _use_writable_cache() -> None:
 _use_writable_cache()
 
 from numba import njit, types  # noqa: E402
+from numba.core.runtime import rtsys  # noqa: E402
 
 
 def kernel(function: Function) -> Function:
@@ -44,11 +45,10 @@ def _cached(compiled: Any) -> Any:
     literal as well, and all that it calls with that, which took half of a first fit's seconds.
     """
     cache = compiled._cache
-    load = cache.load_overload
     template = compiled.get_call_template
 
     def load_overload(asked: Any, context: Any) -> Any:
-        found = load(asked, context)
+        found = _from_disk(cache, asked, context)
         if found is None or tuple(found.signature.args) != tuple(asked):
             return None  # compiled again, and written over what was wrong
         return found
@@ -62,6 +62,18 @@ def _cached(compiled: Any) -> Any:
     cache.load_overload = load_overload
     compiled.get_call_template = get_call_template
     return compiled
+
+
+def _from_disk(cache: Any, asked: Any, context: Any) -> Any:
+    """What numba's ``load_overload`` returns, without what only a compilation needs.
+
+    Numba first imports and registers all that it can compile, which takes 0.3 s of every process
+    and is needed by no compiled kernel but for the runtime that counts references to arrays.
+    A compilation does the same again where the disk has nothing.
+    """
+    rtsys.initialize(context)
+    with cache._guard_against_spurious_io_errors():
+        return cache._load_overload(asked, context)
 
 
 def inlined(function: Function) -> Function:
