@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from dnmf.linalg.jit import kernel
+from dnmf.linalg.measure_dense import measure_dense
 from dnmf.linalg.weighted import WeightedCSR
 
 __all__ = ["BlockMeasure", "checksum", "measure"]
@@ -50,14 +51,14 @@ class BlockMeasure:
 def measure(V: Matrix, column_sums: np.ndarray, column_sumsq: np.ndarray) -> BlockMeasure:
     """Measure a block in one traversal and add its columns' sums to the (d,) float64 arrays.
 
-    Sums are weighted where entries have weights.
+    The two arrays are contiguous. Sums are weighted where entries have weights.
     """
     m = V.shape[0]
     row_sums, row_sumsq = np.zeros(m), np.zeros(m)
     if isinstance(V, WeightedCSR):
         return _measured_weights(V, row_sums, row_sumsq, column_sums, column_sumsq)
     if isinstance(V, np.ndarray):
-        nonzeros, bad, row, column, largest = _measure_dense(
+        nonzeros, bad, row, column, largest = measure_dense(
             V, row_sums, row_sumsq, column_sums, column_sumsq
         )
     else:
@@ -136,37 +137,6 @@ def _mix(words, tail, value, size):  # type: ignore[no-untyped-def]
         value = (value ^ part) * golden
         value ^= value >> np.uint64(29)
     return value
-
-
-@kernel
-def _measure_dense(V, row_sums, row_sumsq, column_sums, column_sumsq):  # type: ignore[no-untyped-def]
-    nonzeros = 0
-    bad = 0
-    first_row = -1
-    first_column = -1
-    largest = 0.0
-    for i in range(V.shape[0]):
-        total = 0.0
-        sumsq = 0.0
-        wrong = 0
-        for j in range(V.shape[1]):
-            v = np.float64(V[i, j])
-            if not (v >= 0.0 and v < np.inf):
-                if bad + wrong == 0:
-                    first_row = i
-                    first_column = j
-                wrong += 1
-            else:
-                nonzeros += v != 0.0
-                total += v
-                sumsq += v * v
-                largest = max(largest, v)
-                column_sums[j] += v
-                column_sumsq[j] += v * v
-        bad += wrong
-        row_sums[i] = total
-        row_sumsq[i] = sumsq
-    return nonzeros, bad, first_row, first_column, largest
 
 
 @kernel

@@ -10,7 +10,7 @@ import numpy as np
 
 from dnmf.errors import RunError, RunLockedError
 from dnmf.runs.base import ObjectRef
-from dnmf.runs.records import decode, encode, rounded_trip
+from dnmf.runs.records import frozen, rounded_trip, thawed
 
 __all__ = ["MemoryStore"]
 
@@ -61,13 +61,13 @@ class MemoryStore:
 
     def commit(self, index: int, record: Mapping[str, Any], fresh: Iterable[str] = ()) -> None:
         # setdefault decides between threads; what is kept shares nothing with the caller.
-        mine = encode(record)
+        mine = frozen(record)
         if self._records.setdefault(index, mine) is not mine:
             raise RunLockedError(f"record {index} exists: something else went on with this run")
 
     def record(self, index: int) -> dict[str, Any]:
         try:
-            return decode(self._records[index])
+            return thawed(self._records[index])
         except KeyError:
             raise RunError(f"this run has no record {index}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import math
 import zlib
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["decode", "encode", "finite", "rounded_trip"]
+__all__ = ["decode", "encode", "finite", "frozen", "rounded_trip", "thawed"]
 
 _HEAD = b'{"checksum": "%08x", "content": '
 _TAIL = b"}\n"
@@ -46,6 +47,20 @@ def rounded_trip(content: Mapping[str, Any]) -> dict[str, Any]:
     """What writing and reading again would give, shared with nothing."""
     copy: dict[str, Any] = json.loads(_dumps(content))
     return copy
+
+
+def frozen(content: Mapping[str, Any]) -> bytes:
+    """The same for memory only, as bytes of this interpreter: a tenth of the time of JSON."""
+    try:
+        return marshal.dumps(content)
+    except ValueError:  # NumPy's numbers, which JSON makes Python's
+        return marshal.dumps(rounded_trip(content))
+
+
+def thawed(data: bytes) -> dict[str, Any]:
+    """The content of what ``frozen`` made in this process, shared with nothing."""
+    content: dict[str, Any] = marshal.loads(data)
+    return content
 
 
 def finite(value: Any) -> Any:

@@ -38,6 +38,50 @@ def test_sums_are_those_of_float64(V, sparse):
     assert (found.bad, found.first_bad) == (0, None)
 
 
+@pytest.mark.parametrize("d", [1, 15, 16, 17, 100])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u2"])
+def test_a_dense_block_gives_the_same_bits_in_any_layout(d, dtype):
+    V = np.random.default_rng(d).poisson(3.0, (11, d)).astype(dtype)
+    V = V / np.asarray(7, dtype) if dtype != "u2" else V
+    wide = np.zeros((11, 2 * d), V.dtype)
+    wide[:, ::2] = V
+    (first, first_columns), *others = map(_measure, (V, np.asfortranarray(V), wide[:, ::2], V[:]))
+    np.testing.assert_allclose(first.row_sumsq, (V.astype(float) ** 2).sum(axis=1), rtol=1e-14)
+    np.testing.assert_allclose(first_columns[0], V.sum(axis=0, dtype=float), rtol=1e-14)
+    assert (first.nonzeros, first.largest) == (np.count_nonzero(V), V.max())
+    for found, columns in others:
+        assert found.row_sums.tobytes() == first.row_sums.tobytes()
+        assert found.row_sumsq.tobytes() == first.row_sumsq.tobytes()
+        assert columns.tobytes() == first_columns.tobytes()
+
+
+def test_columns_are_added_row_after_row():
+    V = np.random.default_rng(0).gamma(0.5, size=(9, 21))
+    columns = np.zeros((2, 21))
+    for row in V:
+        columns += row, row * row
+    assert _measure(V)[1].tobytes() == columns.tobytes()
+
+
+def test_entries_that_add_up_to_infinity_are_not_bad():
+    V = np.full((6, 40), 1.0)
+    V[2, 3:5] = 1.5e308
+    found, columns = _measure(V)
+    assert (found.bad, found.nonzeros, found.largest) == (0, 240, 1.5e308)
+    assert found.row_sums.tolist() == [40, 40, np.inf, 40, 40, 40]
+    np.testing.assert_allclose(columns[0], V.sum(axis=0))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0])
+def test_what_is_bad_counts_nowhere_else(value):
+    V = np.full((7, 33), 2.0, "f4")
+    V[5, 30] = V[6, 0] = value
+    found, columns = _measure(V)
+    assert (found.bad, found.first_bad[:2]) == (2, (5, 30))
+    assert (found.nonzeros, found.largest) == (7 * 33 - 2, 2.0)
+    assert columns[0].sum() == found.row_sums.sum() == 2 * (7 * 33 - 2)
+
+
 def test_squares_of_float32_do_not_overflow():
     found, columns = _measure(np.full((2, 3), 1e25, "f4"))
     np.testing.assert_allclose(found.row_sumsq, 3e50, rtol=1e-6)
