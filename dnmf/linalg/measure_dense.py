@@ -10,7 +10,7 @@ from dnmf.linalg.simd import LANES, greater, largest, load, smallest, store, tot
 __all__ = ["measure_dense"]
 
 _GROUP = 4
-"""Rows whose columns are added together: the sums of columns are loaded and stored once for them."""
+"""Rows whose columns are added together, for one load and store of the columns' sums."""
 
 _TILE = 1024
 """Columns at once: what is made of a group of rows stays near."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from dnmf.errors import RunError, RunLockedError
 from dnmf.runs.base import ObjectRef
-from dnmf.runs.records import frozen, rounded_trip, thawed
+from dnmf.runs.records import rounded_trip
 
 __all__ = ["MemoryStore"]
 
@@ -23,7 +23,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._objects: dict[str, np.ndarray] = {}
-        self._records: dict[int, bytes] = {}
+        self._records: dict[int, dict[str, Any]] = {}
         self._plan: dict[str, Any] | None = None
         self._attempts = itertools.count()
 
@@ -61,13 +61,13 @@ class MemoryStore:
 
     def commit(self, index: int, record: Mapping[str, Any], fresh: Iterable[str] = ()) -> None:
         # setdefault decides between threads; what is kept shares nothing with the caller.
-        mine = frozen(record)
+        mine = rounded_trip(record)
         if self._records.setdefault(index, mine) is not mine:
             raise RunLockedError(f"record {index} exists: something else went on with this run")
 
     def record(self, index: int) -> dict[str, Any]:
         try:
-            return thawed(self._records[index])
+            return rounded_trip(self._records[index])
         except KeyError:
             raise RunError(f"this run has no record {index}") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import marshal
 import math
 import zlib
 from collections.abc import Mapping
@@ -11,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["decode", "encode", "finite", "frozen", "rounded_trip", "thawed"]
+__all__ = ["decode", "encode", "finite", "rounded_trip"]
 
 _HEAD = b'{"checksum": "%08x", "content": '
 _TAIL = b"}\n"
 _HEAD_LENGTH = len(_HEAD % 0)
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 def encode(content: Mapping[str, Any]) -> bytes:
@@ -44,23 +44,26 @@ def decode(data: bytes) -> dict[str, Any]:
 
 
 def rounded_trip(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What writing and reading again would give, shared with nothing."""
-    copy: dict[str, Any] = json.loads(_dumps(content))
-    return copy
+    """What writing and reading again would give, shared with nothing; a tenth of JSON's time."""
+    return {_key(key): _copied(value) for key, value in content.items()}
 
 
-def frozen(content: Mapping[str, Any]) -> bytes:
-    """The same for memory only, as bytes of this interpreter: a tenth of the time of JSON."""
-    try:
-        return marshal.dumps(content)
-    except ValueError:  # NumPy's numbers, which JSON makes Python's
-        return marshal.dumps(rounded_trip(content))
+def _copied(value: Any) -> Any:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is dict:
+        return {_key(key): _copied(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_copied(item) for item in value]
+    return json.loads(json.dumps(value, default=_from_numpy))
 
 
-def thawed(data: bytes) -> dict[str, Any]:
-    """The content of what ``frozen`` made in this process, shared with nothing."""
-    content: dict[str, Any] = marshal.loads(data)
-    return content
+def _key(key: Any) -> str:
+    if type(key) is str:
+        return key
+    (text,) = json.loads(json.dumps({key: 0}))
+    return str(text)
 
 
 def finite(value: Any) -> Any:
