@@ -28,6 +28,8 @@ _use_writable_cache()
 from numba import njit, types  # noqa: E402
 from numba.core.runtime import rtsys  # noqa: E402
 
+from dnmf.linalg.compile_lock import CompileLock  # noqa: E402
+
 
 def kernel(function: Function) -> Function:
     """Compile with numba: nogil, cached, no fast-math, so that sums keep their order."""
@@ -41,17 +43,28 @@ def _cached(compiled: Any) -> Any:
     by one number. Whoever loads by the index that stays then gets code for other types or strides,
     which numba runs: wrong numbers, or what lies behind the array.
 
+    Of processes that need the same at once, one compiles: workers that start together would all.
+
     A kernel that calls it with a 0 shares the code for any number: numba would compile it for the
     literal as well, and all that it calls with that, which took half of a first fit's seconds.
     """
     cache = compiled._cache
     template = compiled.get_call_template
+    compilation = compiled.compile
+    lock = CompileLock(os.path.join(cache.cache_path, f"{cache._impl.filename_base}.lock"))
 
     def load_overload(asked: Any, context: Any) -> Any:
         found = _from_disk(cache, asked, context)
-        if found is None or tuple(found.signature.args) != tuple(asked):
-            return None  # compiled again, and written over what was wrong
-        return found
+        if found is None:
+            lock.acquire()
+            found = _from_disk(cache, asked, context)
+        return found  # None: compiled again, and written over what was wrong
+
+    def compile_once(signature: Any) -> Any:
+        try:
+            return compilation(signature)
+        finally:
+            lock.release()
 
     def get_call_template(args: Any, kws: Any) -> Any:
         return template(
@@ -60,6 +73,7 @@ def _cached(compiled: Any) -> Any:
         )
 
     cache.load_overload = load_overload
+    compiled.compile = compile_once
     compiled.get_call_template = get_call_template
     return compiled
 
@@ -73,7 +87,10 @@ def _from_disk(cache: Any, asked: Any, context: Any) -> Any:
     """
     rtsys.initialize(context)
     with cache._guard_against_spurious_io_errors():
-        return cache._load_overload(asked, context)
+        found = cache._load_overload(asked, context)
+        if found is not None and tuple(found.signature.args) == tuple(asked):
+            return found
+    return None
 
 
 def inlined(function: Function) -> Function:

@@ -7,9 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from dnmf.linalg.compile_lock import CompileLock
 
 CALL = """
 import json, sys
@@ -71,6 +74,40 @@ def test_code_for_other_strides_is_not_run(tmp_path: Path) -> None:
     assert call(tmp_path, 2) == (EVERY_SECOND, 0, True)
     assert call(tmp_path, 2) == (EVERY_SECOND, 1, False)  # written again
     assert call(tmp_path, 1) == (WHOLE, 1, False)
+
+
+def test_of_processes_that_start_together_one_compiles(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(call, [tmp_path] * 4, [1] * 4))
+    assert sorted(found) == [(WHOLE, 0, True), *[(WHOLE, 1, False)] * 3]
+
+
+def test_compilation_waits_for_another_process_but_not_for_ever(tmp_path: Path) -> None:
+    path = str(tmp_path / "cache" / "kernel.lock")
+    holder, impatient, later = CompileLock(path), CompileLock(path, 0.05), CompileLock(path, 30)
+    holder.acquire()
+    impatient.acquire()
+    impatient.release()  # it has nothing, and takes nothing away
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(later.acquire)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.1)
+        holder.release()
+        waiting.result(30)
+        later.release()  # of a thread that does not have it: nothing happens
+        impatient.acquire()
+        assert impatient._held is None
+        pool.submit(later.release).result(30)
+    impatient.acquire()
+    assert impatient._held is not None
+    impatient.release()
+
+
+def test_without_locks_compilation_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    lock = CompileLock(str(tmp_path / "file" / "kernel.lock"))
+    lock.acquire()
+    lock.release()
 
 
 @pytest.mark.slow
