@@ -92,7 +92,8 @@ def fit(
     seed : int, optional
         Of the random start; None draws one (it is recorded). ``random_state`` is another name.
     init : {"random", "nndsvd", "nndsvda", "nndsvdar"} or (k, d) array
-        The start of H; NNDSVD takes singular vectors of (a part of) the sample.
+        The start of H; NNDSVD takes singular vectors of (a part of) the sample. Components of an
+        array keep its order in the result, others are sorted by falling share of V.
     tol : float, default 1e-4
         Stop when the decrease still to be expected is at most ``tol`` times the objective.
     max_passes : int, default 200
@@ -214,7 +215,8 @@ def transform(
     out : path, optional
         Writes a Zarr group with ``W`` there; needed on a cluster.
     loss, beta, alpha_W, l1_ratio, missing : as for `fit`
-        By default those of the fit; for an array H least squares without penalty.
+        By default those of the fit; for an array H least squares without penalty. With alpha_W, H
+        must have the scale of the fit: one that ``normalize`` rescaled needs alpha_W given.
     weights : as V, optional
         Of the entries of these rows; without them every entry weighs 1.
 
@@ -235,10 +237,28 @@ def transform(
     for option, value in asked.items():
         inherited = learned.get(option) if same or option not in ("loss", "beta") else None
         options[option] = value if value is not None else inherited
-    checked, name, k = given_start(H, None)
+    if alpha_W is None and options["alpha_W"] and learned.get("normalize"):
+        raise OptionError(
+            f"the fit has alpha_W = {options['alpha_W']:g}, and normalize = "
+            f"{learned['normalize']!r} rescaled its H afterwards: for this H the same alpha_W is "
+            f"another problem. Fit without normalize, or give alpha_W"
+        )
+    checked, name, k = _given_H(H)
     config = fit_config({**options, "k": k, "seed": 0}, name)
     work = choose_executor(client, executor)
-    return begin((V, weights), config, "transform", work, out, overwrite, on_event, checked, None).W
+    kept = (fit.path,) if isinstance(fit, Result) and fit.path else ()
+    data, mode = (V, weights), "transform"
+    begun = begin(data, config, mode, work, out, overwrite, on_event, checked, None, protect=kept)
+    return begun.W
+
+
+def _given_H(H: np.ndarray) -> tuple[np.ndarray | None, str, int | None]:
+    if H.ndim != 2:
+        raise OptionError(
+            f"fit is {H!r:.60}; it must be a result, its path, or an array H (k x d), such as "
+            f"the components_ of a fitted dnmf.NMF"
+        )
+    return given_start(H, None)
 
 
 def resume(

@@ -260,6 +260,11 @@ class FitConfig:
         return int(self.fixed_H.partition(" ")[0]) if self.fixed_H else 0
 
     @property
+    def placed(self) -> int:
+        """So many first components keep their place in the result: those that were given."""
+        return self.models[0].k if self.init == "custom" else self.fixed
+
+    @property
     def masked(self) -> bool:
         """Whether entries of V may be unobserved, or weigh differently."""
         return self.weights or self.missing is not None

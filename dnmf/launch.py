@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from contextlib import nullcontext
 from typing import Any
@@ -44,7 +45,22 @@ def matrix(V: Any, weights: Any, missing: str | None, client: Any = None) -> Sou
     """V, and its weights if it has some, as one source."""
     if weights is None:
         return as_source(V, client)
-    return WeightedSource(as_source(V, client), as_source(weights, client), missing)
+    return WeightedSource(as_source(V, client), _weights(weights, client), missing)
+
+
+def _weights(weights: Any, client: Any) -> Source:
+    """Weights as a source; what is wrong with them is said of them."""
+    try:
+        return as_source(weights, client)
+    except InputError as error:
+        one_each = getattr(weights, "ndim", 0) == 1
+        remedy = (
+            ". For one number per row give a matrix: np.broadcast_to(weights[:, None], V.shape)"
+            if one_each
+            else ""
+        )
+        text = re.sub(r"\bV\b", "weights", str(error))
+        raise type(error)(f"weights: {text}{remedy}") from error
 
 
 def begin(
@@ -58,10 +74,11 @@ def begin(
     H: np.ndarray | None,
     W: np.ndarray | None,
     fixed: np.ndarray | None = None,
+    protect: tuple[str, ...] = (),
 ) -> Any:
     """Plan, create the run, put its start, and run it: a Result, or Models for a batch.
 
-    ``data`` are V and its weights or None.
+    ``data`` are V and its weights or None; ``protect`` are paths that the output may not replace.
     """
     listen = on_event or _ignore
     source = matrix(*data, config.missing, getattr(executor, "client", None))
@@ -79,7 +96,7 @@ def begin(
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
         context = Context(memory, laid_out, oriented)
         return run_in_memory(context, executor, listen, config.max_time)
-    store = FolderStore.create_new(out, None, overwrite, _paths(source))
+    store = FolderStore.create_new(out, None, overwrite, [*_paths(source), *protect])
     try:
         if moves:
             source = _place(source, config, mode, store, executor)
@@ -124,7 +141,11 @@ def _of_dask(source: Source) -> bool:
 def _paths(source: Source) -> list[str]:
     """Where the data are, if that is a place: an output may not replace it."""
     specs = [part.spec() for part in _parts(source) if part.persistent]
-    return [str(spec[name]) for spec in specs for name in ("location", "path") if name in spec]
+    found = [str(spec[name]) for spec in specs for name in ("location", "path") if name in spec]
+    for part in _parts(source):
+        if part.kind == "dask":
+            found += part.places()  # type: ignore[attr-defined]
+    return found
 
 
 def _place(
@@ -179,6 +200,11 @@ def go_on(
     if not found.done:
         check_same(store.path, store.plan())
     planned = planned_run(path)
+    if config is not None and planned.mode != "fit":
+        raise OptionError(
+            f"{store.path} holds W of new rows (a {planned.mode}), no fit to go on with; give "
+            f"another out, or overwrite"
+        )
     _check_options(store, planned, config)
     if start is not None and (other := other_starts(planned, *start)):
         raise OptionError(

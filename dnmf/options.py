@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ ALIASES = {
     "seed": "random_state",
 }
 
+NUMBERS = ("tol", "max_time", "sample", "alpha_W", "alpha_H", "l1_ratio", "beta")
+"""Options that may be numbers of NumPy, and are kept as Python's."""
 
 MOST_ALPHA = 1e12
 
@@ -177,6 +180,9 @@ def divergence(loss: str | float, beta: float | None) -> dict[str, Any]:
     OptionError
         The two name different divergences.
     """
+    if not isinstance(loss, str) and (isinstance(loss, bool) or not isinstance(loss, Real)):
+        names = ", ".join(map(repr, BETAS))
+        raise OptionError(f"loss is {loss!r}; it must be one of {names}, or a number, its beta")
     number = None if isinstance(loss, str) else float(loss)
     if number is not None:
         if beta not in (None, number):
@@ -188,7 +194,7 @@ def divergence(loss: str | float, beta: float | None) -> dict[str, Any]:
         if loss == "beta":
             raise OptionError("loss is 'beta', but beta was not given")
         return {"loss": loss, "beta": named if loss == "itakura-saito" else None}
-    if isinstance(beta, bool) or not isinstance(beta, (int, float)) or not math.isfinite(beta):
+    if isinstance(beta, bool) or not isinstance(beta, Real) or not math.isfinite(beta):
         raise OptionError(f"beta is {beta!r}; it must be one finite number")
     if loss == "frobenius" or named is None:  # beta alone, with the default loss
         for name, number in BETAS.items():
@@ -230,6 +236,9 @@ def fit_config(options: dict[str, Any], init: str) -> FitConfig:
     if k is None:
         raise OptionError("k, the number of components, was not given")
     model = ModelSpec(whole_number(k, "k", 1), seed_number(values.pop("seed", None)))
+    for name in NUMBERS:
+        if isinstance(values.get(name), np.generic):
+            values[name] = values[name].item()
     for name in ("block_size", "max_block", "slab_size", "sample_bytes"):
         if name in values:
             values[name] = parse_bytes(values[name], name)

@@ -10,9 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from scipy.sparse import issparse
+
+from dnmf.errors import OptionError
+from dnmf.interop import objects
 from dnmf.sources.base import Source
 
-__all__ = ["STORED", "as_dask", "content", "is_stored", "module", "place"]
+__all__ = [
+    "STORED",
+    "as_dask",
+    "content",
+    "is_stored",
+    "module",
+    "place",
+    "refuse_same_place",
+    "weight_matrix",
+]
 
 STORED = ("zarr", "dask")
 """Packages whose arrays are read where they are, block by block."""
@@ -25,8 +39,27 @@ def module(X: Any) -> str:
 
 
 def content(X: Any) -> Any:
-    """The matrix in a labelled one, so that a lazy matrix is not loaded for its labels."""
-    return {"xarray": lambda: X.data, "anndata": lambda: X.X}.get(module(X), lambda: X)()
+    """The matrix in a labelled one, so that a lazy matrix is not loaded for its labels.
+
+    Raises
+    ------
+    InputError
+        There is no one matrix in it, or one in HDF5, which cannot be read in parallel.
+    """
+    inside = {"xarray": objects.from_xarray, "anndata": objects.from_anndata}
+    while not (isinstance(X, np.ndarray) or issparse(X)):  # what is, may be a view by AnnData
+        if module(X) == "h5py" and not hasattr(X, "shape"):
+            objects.from_h5py(X)
+        if module(X) not in inside:
+            break
+        X = inside[module(X)](X)
+    return X
+
+
+def weight_matrix(weights: Any) -> Any:
+    """The same for weights, which may be a list as X may."""
+    weights = content(weights)
+    return np.asarray(weights) if isinstance(weights, (list, tuple)) else weights
 
 
 def is_stored(X: Any) -> bool:
@@ -38,6 +71,18 @@ def as_dask(W: Any) -> Any:
     import dask.array
 
     return dask.array.from_array(W, chunks=W.chunks)
+
+
+def refuse_same_place(out: Any, fitted: Any) -> None:
+    """Refuse to write W of new rows where the fit's own result is.
+
+    Raises
+    ------
+    OptionError
+        It is the same folder.
+    """
+    if out is not None and fitted is not None and os.path.realpath(out) == os.path.realpath(fitted):
+        raise OptionError(f"{out} is where the fit's own result is; give transform another out")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from contextlib import AbstractContextManager
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,15 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dnmf import api
-from dnmf.estimator.inputs import as_dask, content, is_stored, module, place
+from dnmf.estimator.inputs import (
+    as_dask,
+    content,
+    is_stored,
+    module,
+    place,
+    refuse_same_place,
+    weight_matrix,
+)
 from dnmf.estimator.logs import shown
 from dnmf.estimator.parameters import (
     check_parameters,
@@ -99,7 +108,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     Attributes
     ----------
     components_ : (k, d) array
-        H. Its rows have unit norm; W carries the scale. In order of falling share of X.
+        H. Its rows have unit norm and W carries the scale, unless penalties or `fixed_H` fix it. In
+        order of falling share of X; those of ``init="custom"`` and `fixed_H` keep their order.
     n_components_ : int
     n_iter_ : int
         Passes over X.
@@ -238,12 +248,13 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = content(X)
+        refuse_same_place(out, self.out)
         V, dtype = self._checked_input(X, weights, reset=False)
         with self._place(X, out, keep=True) as place, shown(self.verbose) as listener:
             W = api.transform(
                 V,
                 self.components_,
-                weights=content(weights),
+                weights=weight_matrix(weights),
                 out=place,
                 overwrite=self.overwrite,
                 dtype=dtype,
@@ -271,14 +282,15 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return X @ self.components_
 
     def _factorize(self, X: Any, W: Any, H: Any, weights: Any, out: Any) -> Result:
-        check_parameters(self.get_params(deep=False))
+        # Of a subclass too, which may name some of them in its own __init__ only.
+        check_parameters({name: getattr(self, name) for name in NMF._get_param_names()})
         V, dtype = self._checked_input(X, weights, reset=True)
         k, init, init_W = start_of(self, V.shape, np.dtype(dtype), W, H)
         with shown(self.verbose) as listener:
             fitted = api.fit(
                 V,
                 k,
-                weights=content(weights),
+                weights=weight_matrix(weights),
                 fixed_H=self.fixed_H,
                 out=out,
                 overwrite=self.overwrite,
@@ -372,11 +384,12 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def __sklearn_clone__(self) -> NMF:
         """Clones share the connection: it cannot be copied."""
         values = self.get_params(deep=False)
-        client = values.pop("client")
+        shared = {"client": values.pop("client")} if "client" in values else {}
         copies = {name: clone(value, safe=False) for name, value in values.items()}
-        copy = type(self)(**copies, client=client)
-        if hasattr(self, "_sklearn_output_config"):
-            copy._sklearn_output_config = dict(self._sklearn_output_config)
+        copy = type(self)(**copies, **shared)
+        for name in ("_sklearn_output_config", "_metadata_request"):
+            if hasattr(self, name):
+                setattr(copy, name, deepcopy(getattr(self, name)))
         return copy
 
     def __getstate__(self) -> dict[str, Any]:

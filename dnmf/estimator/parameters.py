@@ -47,13 +47,19 @@ def check_parameters(given: Mapping[str, Any]) -> None:
         if refused(given[name]):
             raise OptionError(_not_yet(name, given[name], remedy))
     for name, values in CHOICES.items():
-        if given[name] not in values:
+        value = given[name]
+        if not (value is None or isinstance(value, str)) or value not in values:
             known = ", ".join(map(repr, values))
-            raise OptionError(f"{name} is {given[name]!r}; it must be one of {known}")
-    if given["solver"] == "cd" and given["beta_loss"] not in ("frobenius", 2):
+            array = name == "init" and np.ndim(value) > 0
+            remedy = ". For an array use init='custom' and give it to fit as H" if array else ""
+            raise OptionError(f"{name} is {value!r}; it must be one of {known}{remedy}")
+    beta_loss = given["beta_loss"]
+    if isinstance(beta_loss, bool) or not isinstance(beta_loss, str | Real):
+        raise OptionError(f"beta_loss is {beta_loss!r}; it must be a name or a number")
+    if given["solver"] == "cd" and beta_loss not in ("frobenius", 2):
         raise OptionError(
             f"Invalid beta_loss parameter: solver 'cd' does not handle beta_loss = "
-            f"{given['beta_loss']!r}; solver='auto' does, in few passes, and solver='mu' by the "
+            f"{beta_loss!r}; solver='auto' does, in few passes, and solver='mu' by the "
             f"classic multiplicative rules"
         )
     if given["l1_ratio"] > 1:

@@ -11,7 +11,7 @@ import numpy as np
 from dnmf.fitting.context import Context
 from dnmf.fitting.memory import predict_memory
 from dnmf.fitting.plan import Plan, chunk_rows
-from dnmf.fitting.publish_work import assemble, published
+from dnmf.fitting.publish_work import assemble, component_order, published
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.transitions import reason
 from dnmf.fitting.versions import installed
@@ -97,6 +97,7 @@ def summary(plan: Plan, record: Mapping[str, Any], model: int = 0) -> dict[str, 
     rows = _rows_of(record, model)
     best = [row for row in rows if row["accepted"]]
     share = state.pair.share if state.pair else []
+    order = component_order(state.pair, plan.config.placed) if state.pair and any(share) else ()
     return {
         **_shared(plan, record),
         "objective": best[-1]["objective"] if best else None,
@@ -104,7 +105,7 @@ def summary(plan: Plan, record: Mapping[str, Any], model: int = 0) -> dict[str, 
         "passes": len(rows),
         "stop_reason": state.stop_reason or reason(dict(record)),
         "seed": plan.config.models[model].seed,
-        "share": sorted((max(s, 0.0) for s in share), reverse=True) if any(share) else None,
+        "share": [max(share[j], 0.0) for j in order] or None,
         "executed": record["executed"],
     }
 

@@ -28,12 +28,12 @@ def published(plan: Plan) -> list[tuple[int, str]]:
     return [(m, f"models/{m}") for m, spec in models if spec.fold is None]
 
 
-def component_order(pair: Pair, held: int = 0) -> np.ndarray:
+def component_order(pair: Pair, placed: int = 0) -> np.ndarray:
     """Components by falling share of V, ties by the column where their H is largest.
 
-    The first ``held`` stay where they are.
+    The first ``placed`` stay where they are.
     """
-    return order_of(pair.share, pair.peak, held)
+    return order_of(pair.share, pair.peak, placed)
 
 
 def _tall_scale(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
@@ -57,7 +57,7 @@ def _tall_scale(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
 
 def _tall_rows(store: Reader, plan: Plan, pair: Pair, start: int, stop: int) -> np.ndarray:
     """Rows of the tall factor in the result's order and gauge."""
-    order, scale = component_order(pair, plan.config.fixed), _tall_scale(store, plan, pair)
+    order, scale = component_order(pair, plan.config.placed), _tall_scale(store, plan, pair)
     first = int(np.searchsorted(pair.W_starts, start, side="right")) - 1
     parts = []
     while first < len(pair.W) and pair.W_starts[first] < stop:
@@ -71,7 +71,7 @@ def _tall_rows(store: Reader, plan: Plan, pair: Pair, start: int, stop: int) -> 
 
 def _wide(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
     """The k x d factor in the result's order and gauge."""
-    order, scale = component_order(pair, plan.config.fixed), _tall_scale(store, plan, pair)
+    order, scale = component_order(pair, plan.config.placed), _tall_scale(store, plan, pair)
     H = read_H(store, pair.H)[order]
     return H if (scale == 1).all() else (H * scale[order, None]).astype(H.dtype)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from dnmf.errors import OptionError
 from dnmf.fitting.plan import Plan
+from dnmf.fitting.validate import SAFE
 from dnmf.runs.base import ObjectRef, RunStore
 from dnmf.runs.objects import checksum
 
@@ -77,11 +78,12 @@ def put_start(
         H, W = W.T, H.T
     if fixed is not None:
         H = np.concatenate([fixed, H[len(fixed) :]])
-    wide = store.put("start/H", np.ascontiguousarray(H, plan.dtype)).to_json()
+    wide = store.put("start/H", _computable(H, plan.dtype, "H")).to_json()
     tall = None
     if W is not None:
+        W = _computable(W, plan.dtype, "W")
         tall = [
-            store.put(f"start/W-{s}", np.ascontiguousarray(W[a:b], plan.dtype)).to_json()
+            store.put(f"start/W-{s}", np.ascontiguousarray(W[a:b])).to_json()
             for s, (a, b) in enumerate(pairwise(plan.row_starts))
         ]
     return replace(plan, start_H=[wide], start_W=tall)
@@ -96,8 +98,33 @@ def _put_fixed(store: RunStore, plan: Plan, fixed: np.ndarray) -> Plan:
             "V is read by columns, where rows of H cannot be held (fixed_H): rewrite V in smaller "
             "chunks (dnmf convert IN OUT --chunks ROWS,COLUMNS)"
         )
-    ref = store.put("start/fixed", np.ascontiguousarray(fixed, plan.dtype))
+    ref = store.put("start/fixed", _computable(fixed, plan.dtype, "fixed_H"))
     return replace(plan, fixed_H=[ref.to_json()])
+
+
+def _computable(given: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    """The array in the dtype of the fit, in which none of it may get lost.
+
+    Rows of H are scaled to unit norm before anything is computed from them, held ones are not:
+    products of these must stay in range too.
+
+    Raises
+    ------
+    OptionError
+        The largest entry of a row (of W: of all of it) is too large or too small.
+    """
+    limits = np.finfo(dtype)
+    low, high = SAFE[dtype] if name == "fixed_H" else (float(limits.tiny), float(limits.max))
+    peaks = np.atleast_1d(np.max(given, axis=None if name == "W" else 1, initial=0.0))
+    wrong = peaks[(peaks > high) | ((peaks > 0) & (peaks < low))]
+    if wrong.size:
+        where = "all" if name == "W" else "a row"
+        raise OptionError(
+            f"{name} has {wrong[0]:g} as largest entry of {where}; in {dtype} "
+            f"that must lie between {low:.2g} and {high:.2g}. Scale it by a constant, or compute "
+            f"in float64 (dtype)"
+        )
+    return np.ascontiguousarray(given, dtype)
 
 
 def _size(X: np.ndarray) -> str:

@@ -14,6 +14,7 @@ from dnmf.fitting.context import Context, cached_work, read_segment
 from dnmf.fitting.factors import normalize, read_H
 from dnmf.fitting.objective import loss_of
 from dnmf.fitting.rowsets import moved
+from dnmf.fitting.validate import SAFE
 from dnmf.fitting.work import Step
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.measure import measure
@@ -51,10 +52,12 @@ class TransformStats:
     numeric: list[str] = field(default_factory=list)
     bad_weights: int = 0
     first_bad_weight: tuple[int, int, float] | None = None
+    largest: float = 0.0
 
     def add(self, other: TransformStats) -> None:
         for name in SUMMED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.largest = max(self.largest, other.largest)
         self.first_bad = self.first_bad or other.first_bad
         self.first_bad_weight = self.first_bad_weight or other.first_bad_weight
         self.W = self.W + other.W
@@ -94,6 +97,7 @@ class TransformWork:
         """Solve the rows of a segment from a cold start."""
         factor, scale = self._load()
         plan = self.context.plan
+        high = SAFE[plan.dtype][1]
         stats = TransformStats(numeric=[numeric_fingerprint()["digest"]])
         columns = np.zeros((2, plan.shape[1]))
         pieces = []
@@ -101,11 +105,11 @@ class TransformWork:
             found = measure(block.V, columns[0], columns[1])
             sums = float(found.row_sums.sum()), float(found.row_sumsq.sum())
             part = TransformStats(nbytes, *sums, found.nonzeros, block.V.shape[0], bad=found.bad)
-            part.bad_weights = found.bad_weights
+            part.bad_weights, part.largest = found.bad_weights, found.largest
             if found.first_bad or found.first_bad_weight:
                 part.first_bad = moved(found.first_bad, block.start)
                 part.first_bad_weight = moved(found.first_bad_weight, block.start)
-            else:
+            elif found.largest <= high:  # else products of V leave the dtype's range: it is refused
                 rows = np.stack([found.row_sums, found.row_sumsq])
                 W, part.divergence = self.loss.solve(block.V, factor, rows)
                 wide = W.astype(np.float64)
@@ -113,7 +117,7 @@ class TransformWork:
                 pieces.append((W / scale).astype(W.dtype))
             stats.add(part)
             del block  # before the next one but one is read
-        if not (stats.bad or stats.bad_weights):
+        if not (stats.bad or stats.bad_weights or stats.largest > high):
             ref = self.context.store.put(f"W/{self.step.index}/0-{segment}", np.concatenate(pieces))
             stats.W = [ref.to_json()]
         return [stats]

@@ -9,7 +9,13 @@ from typing import Any
 from dnmf.fitting.context import Context
 from dnmf.fitting.schedule import first_phase, phase_after_race, phase_config
 from dnmf.fitting.state import ModelState, Pair, PassResult, advance
-from dnmf.fitting.validate import check_entries, check_positive, check_scan, check_weights
+from dnmf.fitting.validate import (
+    check_entries,
+    check_largest,
+    check_positive,
+    check_scan,
+    check_weights,
+)
 from dnmf.fitting.work import Step
 
 __all__ = ["AFTER", "names", "nothing", "passes", "reason"]
@@ -184,6 +190,7 @@ def _after_transform(
     found = results[0]
     check_weights(context.plan, found["bad_weights"], found["first_bad_weight"])
     check_entries(context.plan, found["bad"], found["first_bad"])
+    check_largest(context.plan, found["largest"])
     check_positive(context.plan, found["nonzeros"])
     assert context.plan.start_H is not None
     k = context.plan.config.models[0].k

@@ -9,7 +9,7 @@ from dnmf.config import FitConfig
 from dnmf.errors import CorruptDataError, InputError
 from dnmf.fitting.plan import Plan
 
-__all__ = ["check_entries", "check_positive", "check_scan", "check_weights"]
+__all__ = ["check_entries", "check_largest", "check_positive", "check_scan", "check_weights"]
 
 SAFE = {"float32": (1e-15, 1e15), "float64": (1e-140, 1e140)}
 """Range of the largest entry in which sums of products of V with itself stay finite."""
@@ -87,6 +87,23 @@ def check_weights(plan: Plan, bad: int, first: tuple[int, int, float] | None) ->
     )
 
 
+def check_largest(plan: Plan, largest: float, low: float = 0.0) -> None:
+    """Refuse a V whose products leave the range of the dtype.
+
+    Raises
+    ------
+    InputError
+        Its largest entry, the limits, and what to do.
+    """
+    high = SAFE[plan.dtype][1]
+    if not low <= largest <= high:
+        limits = f"lie between {low:g} and {high:g}" if low else f"be at most {high:g}"
+        raise InputError(
+            f"the largest entry of V is {largest:g}; in {plan.dtype} it must {limits}. Scale V by "
+            f"a constant, or compute in float64 (dtype)"
+        )
+
+
 def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
     """Refuse what cannot be factorized.
 
@@ -113,11 +130,7 @@ def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
         where = " where it has a weight" if plan.config.weights else ""
         raise InputError(f"V ({n} x {d}) has nothing but zeros{where}; there is nothing to fit")
     low, high = SAFE[plan.dtype]
-    if not low <= scan["largest"] <= high:
-        raise InputError(
-            f"the largest entry of V is {scan['largest']:g}; in {plan.dtype} it must lie between "
-            f"{low:g} and {high:g}. Scale V by a constant, or compute in float64 (dtype)"
-        )
+    check_largest(plan, scan["largest"], low)
     if plan.config.weights and not low <= scan["largest_weight"] <= high:
         raise InputError(
             f"the largest weight is {scan['largest_weight']:g}; in {plan.dtype} it must lie "

@@ -114,13 +114,13 @@ def _details(
     }
 
 
-def component_order(share: Any, peak: Any, held: int = 0) -> np.ndarray:
+def component_order(share: Any, peak: Any, placed: int = 0) -> np.ndarray:
     """Components by falling share of V, ties by the column where their H is largest.
 
-    The first ``held`` stay where they are.
+    The first ``placed`` stay where they are.
     """
     falling, ties = -np.array(share, dtype=float), np.array(peak)
-    falling[:held], ties[:held] = -np.inf, np.arange(held)
+    falling[:placed], ties[:placed] = -np.inf, np.arange(placed)
     return np.lexsort((ties, falling))
 
 
@@ -132,8 +132,11 @@ def _pair_factors(
     Blocks of rows: the tall factor is W and stays as it is. Blocks of columns: the tall factor
     is H', whose rows get unit norm, and W takes the scale.
     """
-    held = int((plan.get("config", {}).get("fixed_H") or "0").partition(" ")[0])
-    order = component_order(pair["share"], pair["peak"], held) if pair.get("share") else None
+    config, share = plan.get("config", {}), pair.get("share")
+    placed = int((config.get("fixed_H") or "0").partition(" ")[0])
+    if config.get("init") == "custom":
+        placed = len(share or ())
+    order = component_order(share, pair["peak"], placed) if share else None
     tall = [ObjectRef.from_json(value) for value in pair["W"]]
     wide = [ObjectRef.from_json(value) for value in pair["H"]]
     if plan.get("axis") != "columns":

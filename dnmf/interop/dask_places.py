@@ -1,0 +1,57 @@
+"""Which places a Dask graph reads from, as far as its tasks show them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import zarr
+
+from dnmf.sources.store import location_of
+
+__all__ = ["places_read"]
+
+_INSIDE = ("func", "args", "keywords", "kwargs", "value", "array", "_array")
+"""Attributes of tasks, partial functions and lazy arrays (xarray's) behind which arrays are."""
+
+
+def places_read(graph: Mapping[Any, Any]) -> list[str]:
+    """Local paths in a graph: of Zarr arrays, and whatever else looks like an absolute path.
+
+    Parameters
+    ----------
+    graph : mapping of keys to tasks
+
+    Returns
+    -------
+    list of str
+        Sorted, each once.
+    """
+    found: set[str] = set()
+    seen: set[int] = set()
+    waiting: list[Any] = [graph]
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen or isinstance(item, (bytes, int, float, np.ndarray, type)):
+            continue
+        seen.add(id(item))
+        if isinstance(item, (str, os.PathLike)):
+            text = os.fspath(item)
+            if isinstance(text, str) and os.path.isabs(text) and "\0" not in text:
+                found.add(text)
+        elif isinstance(item, zarr.Array):
+            url = location_of(item).url
+            if url is not None and os.path.isabs(url):
+                found.add(url)
+        elif isinstance(item, Mapping):
+            waiting.extend(item.values())
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            waiting.extend(item)
+        else:
+            for name in _INSIDE:
+                inner = getattr(item, name, None)
+                if inner is not None:
+                    waiting.append(inner)
+    return sorted(found)
