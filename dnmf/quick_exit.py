@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
+import weakref
 from contextlib import suppress
 
 __all__ = ["QuickExit"]
@@ -16,8 +18,9 @@ _NOT_FLUSHED = 120
 class QuickExit:
     """From its making on, this process ends as soon as Python's exit handlers ran.
 
-    Those registered later run before; so make it early. Taking apart what NumPy, numba, Zarr and
-    Dask put into memory takes Python a tenth to half of a second; the system does it at once.
+    Those registered later run before, and finalizers and handlers of logging; so make it early.
+    Taking apart what NumPy, numba, Zarr and Dask put into memory takes Python a tenth to half of
+    a second; the system does it at once.
 
     Attributes
     ----------
@@ -34,13 +37,17 @@ class QuickExit:
         if self.code is None:
             return
         code = self.code
+        # Of what was registered before this, which will not run:
+        weakref.finalize._exitfunc()  # type: ignore[attr-defined]
+        logging.shutdown()
         try:
             if sys.stdout is not None and not sys.stdout.closed:
                 sys.stdout.flush()
         except OSError as error:
-            code = code or _NOT_FLUSHED
-            with suppress(OSError, ValueError, AttributeError):
-                sys.stderr.write(f"error: the last output could not be written: {error}\n")
+            if code == 0:  # else something worse was told
+                code = _NOT_FLUSHED
+                with suppress(OSError, ValueError, AttributeError):
+                    sys.stderr.write(f"error: the last output could not be written: {error}\n")
         with suppress(OSError, ValueError, AttributeError):
             sys.stderr.flush()
         os._exit(code)

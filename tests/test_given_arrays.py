@@ -105,3 +105,15 @@ def test_a_transform_does_not_overwrite_its_fit(tmp_path):
     with pytest.raises(OptionError, match="where the fit's own result is"):
         model.transform(lazy, out=path)
     assert dnmf.open(path).H.shape == (3, 8)
+
+
+def test_weights_and_entries_must_stay_in_range_together():
+    weights = np.full(V.shape, 1e12, np.float32)
+    with pytest.raises(InputError, match="the square of the other"):
+        dnmf.fit(V * np.float32(1e12), 2, seed=0, weights=weights)
+    assert dnmf.fit(V * np.float32(1e8), 2, seed=0, weights=weights / 1e8).passes > 0
+
+
+def test_weights_are_refused_for_what_the_loss_is_not_for_what_V_is():
+    with pytest.raises(OptionError, match="weights are known to the losses"):
+        dnmf.fit(X + 1, 2, weights=np.ones_like(X), loss="itakura-saito")

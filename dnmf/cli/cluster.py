@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -132,4 +132,5 @@ def _print_dashboard(client: Any) -> None:
     """Say where to watch the cluster, if it says."""
     link = getattr(client, "dashboard_link", None)
     if link:
-        click.echo(f"dashboard  {link}")
+        with suppress(OSError):
+            click.echo(f"dashboard  {link}")

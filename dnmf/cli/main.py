@@ -6,8 +6,10 @@ Commands are imported when they run, and heavy packages when a command needs the
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -36,6 +38,10 @@ MODULES = {"report": "report_page"}
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended and that left nothing to go on with."""
+
+
+UNWRITTEN = 120
+"""Exit code where standard output is full; what was to be done is done, but was not told."""
 
 
 class LazyGroup(click.Group):
@@ -104,6 +110,12 @@ def main() -> None:
     except SystemExit as end:  # how click ends
         ending.code = end.code if isinstance(end.code, int) else None
         raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename is not None:
+            raise
+        with suppress(OSError):
+            sys.stderr.write(f"error: the output could not be written: {error.strerror}\n")
+        ending.code = UNWRITTEN
 
 
 if __name__ == "__main__":

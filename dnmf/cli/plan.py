@@ -9,6 +9,7 @@ import click
 
 from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import cluster_options, debug_option, layout_options
+from dnmf.cli.options_loss import loss_options, read_rows
 from dnmf.cli.text import columns
 
 __all__ = ["command"]
@@ -16,13 +17,14 @@ __all__ = ["command"]
 EPILOG = """\b
 Examples:
   dnmf plan counts.zarr -k 20
+  dnmf plan counts.zarr -k 20 --loss kullback-leibler
   dnmf plan counts.zarr -k 20 --workers 4 --memory 2GiB --json"""
 
 
 @click.command(epilog=EPILOG)
 @click.argument("v", metavar="V")
 @layout_options
-@click.option("--weights", metavar="PATH", help="A matrix of weights of V's entries.")
+@loss_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @cluster_options
 @debug_option
@@ -35,6 +37,8 @@ def command(v: str, as_json: bool, cluster: ClusterOptions, **options: Any) -> N
     import dnmf
 
     given = {name: value for name, value in options.items() if value is not None}
+    if "fixed_H" in given:
+        given["fixed_H"] = read_rows(given["fixed_H"])
     with cluster.offered() as where:
         plan = dnmf.plan(v, given.pop("k"), **where, **given)
     click.echo(json.dumps(plan.to_json(), indent=2) if as_json else columns(plan.lines()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -184,8 +184,10 @@ def _plain(event: Event, stream: TextIO) -> None:
     if isinstance(event, Planned):
         _print_plan(event)
     elif isinstance(event, Notice):
-        print(f"note: {event.text}", file=stream, flush=True)
+        with suppress(OSError):
+            print(f"note: {event.text}", file=stream, flush=True)
 
 
 def _print_plan(event: Planned) -> None:
-    print(columns(event.lines), flush=True)
+    with suppress(OSError):  # a full disk or a closed pipe does not end a fit
+        print(columns(event.lines), flush=True)

@@ -30,7 +30,7 @@ def summary(result: Result, path: str, seconds: float | None = None) -> str:
         ("stopped", result.stop_reason or "not yet"),
         ("result", path),
     ]
-    return f"{columns(lines)}\n\n{snippet(path)}"
+    return f"{columns(lines)}\n\n{snippet(path, result.details.get('mode') == 'fit')}"
 
 
 def quality(result: Result) -> list[tuple[str, str]]:
@@ -53,9 +53,11 @@ def pass_seconds(result: Result) -> float:
     return sum(float(row["seconds"]) for row in result.history)
 
 
-def snippet(path: str) -> str:
-    """Python that opens a result."""
-    return f"    import dnmf\n    fit = dnmf.open({path!r})  # fit.W, fit.H, fit.history"
+def snippet(path: str, fit: bool = True) -> str:
+    """Python that opens a result, of a fit or of a transform."""
+    opened = f"dnmf.open({path!r})"
+    line = f"fit = {opened}  # fit.W, fit.H, fit.history" if fit else f"W = {opened}.W"
+    return f"    import dnmf\n    {line}"
 
 
 def history_table(rows: list[dict[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dnmf.quick_exit import QuickExit
 
-__all__ = ["dask_setup", "import_ahead"]
+__all__ = ["dask_setup", "dask_teardown", "import_ahead"]
 
 _AHEAD = "dnmf.fitting.drive"  # with it come the sources, losses and kernels of every task
 
@@ -23,5 +23,10 @@ def dask_setup(worker: Any) -> None:
     """Called by Dask in the main thread of a worker that starts."""
     # A terminal's Ctrl-C reaches workers too, but ending them is the client's affair.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    QuickExit(0)  # the client waits for its workers' ends
+    worker.dnmf_ending = QuickExit()
     import_ahead()
+
+
+def dask_teardown(worker: Any) -> None:
+    """Called by Dask when a worker closes in order: the client waits for its end."""
+    worker.dnmf_ending.code = 0

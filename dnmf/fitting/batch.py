@@ -90,6 +90,8 @@ class Batch:
     rows : int
         Rows that the step goes over.
     column_sums : (d,) float64 array
+    unit : float
+        The mean of V's nonzero entries.
     """
 
     def __init__(
@@ -100,10 +102,11 @@ class Batch:
         states: Sequence[ModelState],
         rows: int,
         column_sums: np.ndarray,
+        unit: float,
     ) -> None:
         self.plan = plan
         self.models = [
-            _prepared(plan, store, m, state, rows, column_sums)
+            _prepared(plan, store, m, state, rows, column_sums, unit)
             for m, state in zip(models, states, strict=True)
         ]
         same = [i for i, model in enumerate(self.models) if type(model.loss) is Frobenius]
@@ -300,16 +303,22 @@ def _held(sums: Sums, i: int) -> HeldStats:
 
 
 def _prepared(
-    plan: Plan, store: Reader, m: int, state: ModelState, rows: int, column_sums: np.ndarray
+    plan: Plan,
+    store: Reader,
+    m: int,
+    state: ModelState,
+    rows: int,
+    column_sums: np.ndarray,
+    unit: float,
 ) -> Model:
     fold = fold_of_model(plan, plan.config.models[m])
     if fold is None:
         loss = loss_of(plan, rows)
-        H, scale = load_H(store, state, loss, column_sums)
+        H, scale = load_H(store, state, loss, column_sums, unit)
         return Model(loss, H, loss.prepare(H, plan.sparse), scale)
     if fold.single:
         loss = loss_of(plan, rows, masked=True)
-        H, scale = load_H(store, state, loss, column_sums)
+        H, scale = load_H(store, state, loss, column_sums, unit)
         score = SpeckledFactor(loss, H)
         return Model(loss, H, loss.prepare(H, True), scale, fold, score=score)
     n, d = fold.seen
@@ -320,7 +329,7 @@ def _prepared(
             f"solver and without missing entries, not {plan.config.loss!r} as it was asked for; "
             f"give holdout=None"
         )
-    H, scale = load_H(store, state, loss, column_sums)
+    H, scale = load_H(store, state, loss, column_sums, unit)
     seen = H.copy()
     seen[:, fold.columns] = 0
     held = HeldFactor.make(loss, H, fold.columns, plan.sparse)

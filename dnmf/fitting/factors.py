@@ -24,7 +24,7 @@ def read_H(store: Reader, pieces: list[list[str]]) -> np.ndarray:
 
 
 def load_H(
-    store: Reader, state: ModelState, loss: Loss, column_sums: np.ndarray
+    store: Reader, state: ModelState, loss: Loss, column_sums: np.ndarray, unit: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """H of the next pass, and what the rows' rescaling means for a warm W.
 
@@ -32,6 +32,8 @@ def load_H(
     ----------
     column_sums : (d,) float64 array
         Of the rows that the pass goes over.
+    unit : float
+        The mean of V's nonzero entries.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def load_H(
     H, held = read_H(store, state.bold or state.plain), loss.fixed
     if state.weights is not None:
         fixed = H[:held].copy()
-        H = np.array(loss.from_sample(H, np.array(state.weights), column_sums))
+        H = np.array(loss.from_sample(H, np.array(state.weights), column_sums, unit))
         H[:held] = fixed
     free = loss.gauge_free
     scale = normalize(H, held) if free else _balance(H, state.pair, loss.penalties, held)

@@ -66,6 +66,7 @@ class PassWork:
         self.segments = len(self.rows.starts) - 1
         self.column_sums = self.rows.columns()[0]
         self.total = float(self.column_sums.sum())
+        self.unit = record["state"]["scan"]["total"] / max(record["state"]["scan"]["nonzeros"], 1)
         self._lock = threading.Lock()
         self._batch: Batch | None = None
 
@@ -84,7 +85,9 @@ class PassWork:
             if self._batch is None:
                 store, plan = ReadOnce(self.context.store), self.context.plan
                 n = self.rows.starts[-1]
-                self._batch = Batch(plan, store, self.step.models, self.states, n, self.column_sums)
+                self._batch = Batch(
+                    plan, store, self.step.models, self.states, n, self.column_sums, self.unit
+                )
             return self._batch
 
     @property

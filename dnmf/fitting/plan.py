@@ -194,6 +194,8 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
     MemoryPlanError
         Neither rows nor columns can be decoded within ``config.max_block``.
     """
+    for model in config.models if config.masked else ():
+        loss_shape(config, model)  # refuses what the loss does not know, whatever V is
     if config.needs_positive and source.is_sparse:
         raise OptionError(
             f"loss {config.loss!r} (beta = {config.beta:g}) needs V > 0, but {source.describe()} "

@@ -140,7 +140,7 @@ def _held_out(small: dict[str, Any], size: float) -> dict[str, float]:
 
 
 def _figures(found: PassResult) -> dict[str, float]:
-    size = math.sqrt(found.size)
+    size = math.sqrt(found.size) or 1.0  # of a fold whose rows and columns have zeros only
     return {
         "objective": found.pair.objective,
         "divergence": found.divergence,

@@ -137,6 +137,13 @@ def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
             f"between {low:g} and {high:g}. Scale the weights by a constant, or compute in float64 "
             f"(dtype)"
         )
+    together = scan["largest_weight"] * scan["largest"] ** 2 if plan.config.weights else 0.0
+    if together > high**2:
+        raise InputError(
+            f"the largest weight is {scan['largest_weight']:g} and the largest entry of V "
+            f"{scan['largest']:g}; in {plan.dtype} the one times the square of the other must be "
+            f"at most {high**2:g}. Scale one of them by a constant, or compute in float64 (dtype)"
+        )
     notes = []
     if scan["zero_rows"] or scan["zero_columns"]:
         rows, columns = scan["zero_rows"], scan["zero_columns"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,10 +87,17 @@ def _from_disk(cache: Any, asked: Any, context: Any) -> Any:
     A compilation does the same again where the disk has nothing.
     """
     rtsys.initialize(context)
-    with cache._guard_against_spurious_io_errors():
-        found = cache._load_overload(asked, context)
-        if found is not None and tuple(found.signature.args) == tuple(asked):
-            return found
+    try:
+        with cache._guard_against_spurious_io_errors():
+            found = cache._load_overload(asked, context)
+    except MemoryError:
+        raise
+    except Exception:  # cut off by a full disk or a power failure: it would fail for ever
+        with suppress(OSError):
+            os.unlink(cache._cache_file._index_path)
+        return None
+    if found is not None and tuple(found.signature.args) == tuple(asked):
+        return found
     return None
 
 

@@ -115,7 +115,7 @@ def _model(r, c, first, h, w_sums, l2, S, K, boxed):  # type: ignore[no-untyped-
         K[diagonal, r] += l2 * x * x
         boxed[X, t, r] = 1.0
         boxed[GRADIENT, t, r] = x * (w_sums[t, c] + l2 * x) - S[t, c]
-        moves = t >= first and K[diagonal, r] > 0.0
+        moves = t >= first and K[diagonal, r] > 0.0 and S[t, c] > 0.0
         boxed[INVERSE, t, r] = 1.0 / K[diagonal, r] if moves else 0.0
         boxed[LOWEST, t, r] = SHRINK if moves else 1.0
         boxed[HIGHEST, t, r] = GROW if moves else 1.0
@@ -150,8 +150,13 @@ def _bold_columns(wide, H, first, w_sums, l2, bold):  # type: ignore[no-untyped-
         descend(boxed, K, limit, still, SWEEPS)
         for t in range(k):
             for r in range(width):
+                x, weight = H[t, begin + r], w_sums[t, begin + r]
+                if t >= first and wide[t, begin + r] <= 0.0 and (weight > 0.0 or l2 > 0.0):
+                    bold[t, begin + r] = 0.0  # nothing of V is there: no curvature, but a slope
+                    decrease += weight * x + 0.5 * l2 * x * x
+                    continue
                 step = boxed[X, t, r] - 1.0
-                bold[t, begin + r] = H[t, begin + r] * boxed[X, t, r]
+                bold[t, begin + r] = x * boxed[X, t, r]
                 decrease -= 0.5 * (before[t, r] + boxed[GRADIENT, t, r]) * step
     return decrease
 

@@ -319,7 +319,7 @@ class Loss(Protocol):
         ...
 
     def from_sample(
-        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
+        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:
         """H (k, d) that was fitted to a sample, fit to start on all of V.
 
@@ -329,5 +329,7 @@ class Loss(Protocol):
             Sums of the columns of W on the sample.
         column_sums : (d,) float64 array
             Of all of V.
+        unit : float
+            The mean of V's nonzero entries.
         """
         ...

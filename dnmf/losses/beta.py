@@ -236,7 +236,7 @@ class Beta:
         return np.concatenate(pieces), total
 
     def from_sample(
-        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
+        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:
         """See `Loss.from_sample`: columns of zeros in the sample get the mean profile."""
         lost = ~H.any(axis=0) & (column_sums > 0)

@@ -200,7 +200,7 @@ class Frobenius:
         return W, 0.5 * max(float(left.sum()) - l2 * solved.sumsq, 0.0)
 
     def from_sample(
-        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
+        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:
         """See `Loss.from_sample`: columns of zeros do no harm."""
         return H

@@ -46,6 +46,7 @@ W_STEPS = 3
 COLD_STEPS = 8
 PATIENT_STEPS = 200
 SMOOTHING = 1.0
+"""Entries of mean size that every column is taken to have had in the sample besides its own."""
 
 
 class FusedSums(NamedTuple):
@@ -290,11 +291,12 @@ class KullbackLeibler:
         return W, patient.divergence(small, 0.0, factor)
 
     def from_sample(
-        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
+        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:
         """See `Loss.from_sample`: no column that V has may be out of reach.
 
-        T_c = X_c (S_c + a pi) / (sum S_c + a) with S = weights h, pi = the components' shares.
+        T_c = X_c (S_c + a pi) / (sum S_c + a) with S = weights h, pi = the components' shares and
+        a = one entry of mean size: what is fitted does not depend on the scale of V.
         Penalties fix the size of H, which then stays what it was; else W takes it up.
         """
         mass = weights[:, None] * H.astype(np.float64)
@@ -302,7 +304,7 @@ class KullbackLeibler:
         if self.penalties and column_sums.any():
             column_sums = column_sums * (float(share.sum()) / float(column_sums.sum()))
         share /= max(float(share.sum()), np.finfo(np.float64).tiny)
-        mass += SMOOTHING * share[:, None]
+        mass += SMOOTHING * unit * share[:, None]
         mass *= column_sums / np.maximum(mass.sum(axis=0), np.finfo(np.float64).tiny)
         positive = np.where(weights > 0, weights, 1.0)[:, None]
         return np.ascontiguousarray(mass / positive, H.dtype)

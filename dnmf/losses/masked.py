@@ -206,11 +206,11 @@ class MaskedKullbackLeibler(KullbackLeibler):
     residual_of = staticmethod(_observed)
 
     def from_sample(
-        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray
+        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:
         """See `Loss.from_sample`; columns keep their size, which their sums do not tell."""
         mass = weights[:, None] * H.astype(np.float64)
         seen = mass.sum(axis=0)
         level = np.median(seen[seen > 0]) if seen.any() else 1.0
         sizes = np.where(column_sums > 0, np.where(seen > 0, seen, level), 0.0)
-        return super().from_sample(H, weights, sizes)
+        return super().from_sample(H, weights, sizes, unit)

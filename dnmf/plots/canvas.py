@@ -52,6 +52,11 @@ def axes_or_new(ax: Axes | None) -> Axes:
     return made
 
 
+def literal(text: object) -> str:
+    """A text of the user as it is: matplotlib takes what is between dollars for a formula."""
+    return str(text).replace("$", r"\$")
+
+
 def plain_logs(ax: Axes) -> None:
     """Numbers such as 0.2 on a logarithmic y axis that spans little."""
     ticker = matplotlib("ticker")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnmf.errors import OptionError
-from dnmf.plots.canvas import BLUE, GREY, ORANGE, SEQUENTIAL, axes_or_new
+from dnmf.plots.canvas import BLUE, GREY, ORANGE, SEQUENTIAL, axes_or_new, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +89,7 @@ def plot_H(fit: Any, ax: Axes | None = None, names: Sequence[str] | None = None)
     ax.set_ylabel("component (number)")
     ax.set_xlabel("column of V (number)")
     if names is not None and d <= 60:
-        ax.set_xticks(range(d), [str(name) for name in names], rotation=90, fontsize=6)
+        ax.set_xticks(range(d), [literal(name) for name in names], rotation=90, fontsize=6)
         ax.set_xlabel("column of V (name)")
     _whole_numbers(ax, "y")
     return ax
@@ -106,7 +106,7 @@ def plot_features(
     ax = axes_or_new(ax)
     h = np.asarray(fit.H[component], np.float64)
     order = np.argsort(-h, kind="stable")[: min(top, h.size)][::-1]
-    labels = [str(c) if names is None else str(names[c]) for c in order]
+    labels = [str(c) if names is None else literal(names[c]) for c in order]
     total = h.sum()
     ax.barh(range(order.size), 100 * h[order] / (total if total > 0 else 1.0), color=BLUE)
     ax.set_yticks(range(order.size), labels, fontsize=7)

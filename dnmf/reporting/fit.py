@@ -41,11 +41,22 @@ def _objective(fit: Any) -> Panel:
         fell = 1 - rows[-1]["objective"] / rows[-2]["objective"]
         reading = (
             f"The curve should be flat at its end: the last pass lowered the objective by "
-            f"{fell:.2g} of itself. If it still falls steeply, give a smaller tol."
+            f"{fell:.2g} of itself. If it still falls steeply, give {_more(fit)}."
         )
+    elif rows and _cut_short(fit):
+        reading = "It was allowed one pass, so there is no course to see; give a larger max_passes."
     elif rows:
         reading = "One pass was enough, so there is no course to see."
     return draw("Objective by pass", reading, lambda ax: plots.plot_objective(fit, ax))
+
+
+def _cut_short(fit: Any) -> bool:
+    """Whether the fit ended because it was allowed no more passes."""
+    return bool(fit.passes >= fit.config["max_passes"] and "before tol" in (fit.stop_reason or ""))
+
+
+def _more(fit: Any) -> str:
+    return "a larger max_passes" if _cut_short(fit) else "a smaller tol"
 
 
 def _kkt(fit: Any) -> Panel:

@@ -84,6 +84,8 @@ def report(
             f"{path} exists; give another name, or overwrite=True (--overwrite)"
         )
     found = _opened(run)
+    if isinstance(found, Result) and k not in (None, found.k):
+        raise OptionError(f"k is {k}, but this is one fit of k = {found.k}, no study of several")
     page = _study(found, shape, names, k) if isinstance(found, Study) else _fit(found, shape, names)
     try:
         path.write_text(page, encoding="utf-8")

@@ -142,6 +142,11 @@ def study_config(
     init = options.get("init", "random")
     if not isinstance(init, str) or init == "custom":
         raise OptionError("init is an array, but a study has many starts; give the name of one")
+    if init in ("nndsvd", "nndsvda") and len(starts) > 1:
+        raise OptionError(
+            f"init is {init!r}, which is the same start for every seed, but {len(starts)} seeds "
+            f"were given: runs would agree for no reason. Give one seed, or init='random'"
+        )
     given = {name: value for name, value in options.items() if name != "init"}
     one = fit_config({"n_init": 1, **given, "k": sizes[0], "seed": starts[0]}, init)
     models = [ModelSpec(k, seed) for k in sizes for seed in starts]

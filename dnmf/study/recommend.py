@@ -42,9 +42,17 @@ class Recommendation:
 
 
 def recommend(
-    ks: list[int], held: HeldOut | None, table: Mapping[int, Stability]
+    ks: list[int], held: HeldOut | None, table: Mapping[int, Stability], left_out: bool = False
 ) -> Recommendation:
-    """Held-out error first, stability as support."""
+    """Held-out error first, stability as support.
+
+    ``left_out`` tells whether models were fitted that left something out, even if ``held`` is None.
+    """
+    nothing = (
+        "All that was left out is zeros, which tells nothing"
+        if left_out and held is None
+        else "Nothing was left out"
+    )
     if held is not None and len(held.ks) > 1:
         return _by_held_out(ks, held, table)
     if len(ks) == 1:
@@ -52,12 +60,12 @@ def recommend(
         return Recommendation(ks[0], [text, *_support(ks[0], table)], True)
     if not table:
         text = (
-            "Nothing was left out and every k has one run: there is no evidence about k. Study "
-            "with a hold-out, or with several seeds."
+            f"{nothing} and every k has one run: there is no evidence about k. Study with "
+            f"{'a hold-out, or with ' if nothing.startswith('Nothing') else ''}several seeds."
         )
         return Recommendation(None, [text], True)
     stable = [k for k in ks if table[k].mean >= STABLE and table[k].least > 0]
-    missing = "Nothing was left out, so this rests on how alike the runs are."
+    missing = f"{nothing}, so this rests on how alike the runs are."
     if not stable:
         best = max(ks, key=lambda k: table[k].mean)
         text = (
@@ -80,7 +88,16 @@ def _by_held_out(ks: list[int], held: HeldOut, table: Mapping[int, Stability]) -
     reasons = [
         f"The error on entries that were left out is least at k = {best} ({mean[best]:.5g} of V)."
     ]
-    if k != best:
+    if held.empty:
+        which = ", ".join(map(str, held.empty))
+        word = "Fold" if len(held.empty) == 1 else "Folds"
+        it = "it" if len(held.empty) == 1 else "them"
+        reasons.append(f"{word} {which} left out nothing but zeros: without {it}.")
+    if mean[best] <= held.floor:
+        reasons.append(
+            f"From k = {k} on W H predicts it to the precision of the fits ({held.floor:.1g})."
+        )
+    elif k != best:
         reasons.append(
             f"k = {k} is the smallest that is not clearly worse: {excess[k]:.2%} more, with "
             f"a standard error of {error[k]:.2%} over {folds} folds"

@@ -119,7 +119,8 @@ class Study:
         of the runs supports or contradicts it; weak evidence is called weak.
         """
         table = {k: self.stability(k) for k in self.ks} if len(self.seeds) > 1 else {}
-        return recommend(self.ks, self.held_out, table)
+        left_out = any(line["fold"] is not None for line in self.models)
+        return recommend(self.ks, self.held_out, table, left_out)
 
     def plot_held_out(self, ax: Any = None) -> Any:
         """Draw the held-out error over k; returns the Axes. Needs matplotlib."""

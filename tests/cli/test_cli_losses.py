@@ -98,3 +98,33 @@ def test_fixed_rows_reach_the_fit(counts: str, tmp_path: Path) -> None:
     text = run(counts, "-k", "3", "--out", out, "--fixed-H", str(tmp_path / "F.npy"))
     assert text.startswith("0 "), text
     np.testing.assert_array_equal(np.asarray(dnmf.open(out).H)[:2], F)
+
+
+def plan_of(counts: str, *arguments: str) -> dict:
+    done = CliRunner().invoke(
+        cli, ["plan", counts, "-k", "3", "--workers", "0", "--json", *arguments]
+    )
+    assert done.exit_code == 0, done.output
+    return json.loads(done.output)
+
+
+def test_a_plan_takes_what_a_fit_takes(counts: str, tmp_path: Path) -> None:
+    H = tmp_path / "H.npy"
+    np.save(H, np.ones((1, 20)))
+    plain = plan_of(counts)
+    for given in (["--loss", "0.5"], ["--loss", "kullback-leibler"], ["--sample", "0"]):
+        assert plan_of(counts, *given) != plain
+    plan_of(counts, "--fixed-H", str(H), "--n-init", "1", "--init", "random", "--alpha-W", "0.1")
+    both = ["--loss", "itakura-saito", "--missing", "nan"]
+    planned = CliRunner().invoke(cli, ["plan", counts, "-k", "3", "--workers", "0", *both])
+    fitted = run(counts, "-k", "3", "--out", str(tmp_path / "out"), *both)
+    assert planned.exit_code == 2
+    assert planned.output.strip() in fitted
+
+
+def test_a_transform_that_is_done_has_no_H(counts: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "W.zarr")
+    dnmf.transform(np.load(counts), np.ones((2, 20)), out=out)
+    done = CliRunner().invoke(cli, ["resume", out])
+    assert f"W = dnmf.open({out!r}).W" in done.output
+    assert "fit.H" not in done.output

@@ -163,6 +163,30 @@ def test_what_cannot_be_drawn_is_refused(made: Path, monkeypatch: Any) -> None:
     assert not (made / "x.html").exists()
 
 
+def test_names_with_dollars_are_no_formulas(tmp_path: Path) -> None:
+    fit = dnmf.fit(np.random.default_rng(0).gamma(1, size=(30, 8)), 2, seed=0)
+    names = ["$\\foo$", "a $5 and $6", "$", "$$", "plain", "x_y", "^", "{"]
+    dnmf.report(fit, tmp_path / "page.html", names=names)
+    assert (tmp_path / "page.html").stat().st_size > 1000
+
+
+def test_a_k_that_is_not_the_fits_is_refused(tmp_path: Path) -> None:
+    fit = dnmf.fit(np.random.default_rng(0).gamma(1, size=(30, 8)), 2, seed=0)
+    with pytest.raises(OptionError, match="k is 7, but this is one fit of k = 2"):
+        dnmf.report(fit, tmp_path / "page.html", k=7)
+    dnmf.report(fit, tmp_path / "page.html", k=2)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_fit_that_was_cut_short_is_not_called_done(tmp_path: Path, passes: int) -> None:
+    V = np.random.default_rng(0).gamma(1, size=(60, 8))
+    fit = dnmf.fit(V, 3, seed=0, sample=0, max_passes=passes, tol=0)
+    dnmf.report(fit, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "a larger max_passes" in text
+    assert "One pass was enough" not in text
+
+
 def test_a_result_in_memory_has_a_page_too(tmp_path: Path) -> None:
     fit = dnmf.fit(np.random.default_rng(0).gamma(1, size=(40, 6)), 2, seed=0, loss="itakura-saito")
     page = Page(Path(dnmf.report(fit, tmp_path / "memory.html")))
