@@ -19,6 +19,7 @@ from dnmf.fitting.convert_target import Target, Workplace
 from dnmf.fitting.events import Listener, Notice, Progress
 from dnmf.fitting.work import Executor, StepOutcome, Work, combine_tree
 from dnmf.sources import Source, open_source
+from dnmf.sources.checks import local_name
 from dnmf.sources.files import needs_staging, stage, stage_columns
 
 __all__ = ["Converted", "convert"]
@@ -129,15 +130,14 @@ def convert(
         raise OptionError(f"to is {to!r}; it must be one of {', '.join(LAYOUTS)}")
     sizes = None if chunks is None else np.atleast_1d(chunks).tolist()
     target = Target.at(target_path, overwrite)
-    staged = isinstance(source, (str, os.PathLike)) and needs_staging(os.fspath(source))
+    staged = isinstance(source, (str, os.PathLike)) and needs_staging(source)
     opened = None if staged else open_source(source)
-    if opened is not None:
-        target.refuse_to_hold(opened)
+    target.refuse_to_hold(local_name(source) if opened is None else opened)
     executor.check()
     budget = Budget.of(memory, executor.resources())
     with target.workplace() as place:
         if opened is None:
-            opened = stage(os.fspath(source), place.scratch(), budget.task, _stage_news(tell))
+            opened = stage(local_name(source), place.scratch(), budget.task, _stage_news(tell))
         elif (columns := _columns_only(opened)) is not None:
             opened = stage_columns(columns, place.scratch(), budget.task, _stage_news(tell))
         run = _runner(executor, opened, place, tell)

@@ -70,6 +70,11 @@ def open_target(path: str) -> Any:
     return zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
 
 
+def _place_of(source: Source) -> str:
+    spec = source.spec() if source.persistent else {}
+    return str(spec.get("location") or spec.get("path") or "")
+
+
 @dataclass(frozen=True)
 class Target:
     """What will be written.
@@ -145,19 +150,21 @@ class Target:
             return os.path.isfile(os.path.join(self.path, name))
         return bool(self.fs.exists(f"{self.path}/{name}"))
 
-    def refuse_to_hold(self, source: Source) -> None:
+    def refuse_to_hold(self, source: Source | str) -> None:
         """Refuse a target whose replacement would delete the source, or a part of it.
 
-        To replace the source itself is fine.
+        To replace the source itself is fine. A str is the path of a file.
 
         Raises
         ------
         OptionError
         """
-        spec = source.spec() if source.persistent else {}
-        held = str(spec.get("location") or spec.get("path") or "")
-        inside, around = f"{held}/".startswith(f"{self.path}/"), self.path.startswith(f"{held}/")
-        if held and held != self.path and (inside or around):
+        held = source if isinstance(source, str) else _place_of(source)
+        mine, other = self.path, held
+        if self.fs is None and held and "://" not in held:  # links lead to the same folder
+            mine, other = os.path.realpath(mine), os.path.realpath(held)
+        inside, around = f"{other}/".startswith(f"{mine}/"), mine.startswith(f"{other}/")
+        if held and other != mine and (inside or around):
             raise OptionError(
                 f"{self.path} and the source {held} lie within each other; choose another path"
             )

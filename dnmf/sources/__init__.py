@@ -16,6 +16,7 @@ import scipy.sparse as sp
 
 from dnmf.errors import InputError
 from dnmf.sources.base import Block, Matrix, Source
+from dnmf.sources.checks import local_name
 
 __all__ = ["SOURCES", "Block", "Matrix", "Source", "from_spec", "open_source"]
 
@@ -101,10 +102,11 @@ def _open_path(path: str | bytes) -> Source:
     text = os.fsdecode(path)
     if not text:
         raise InputError("the path of V is empty")
-    if text.endswith(".npy") and os.path.isfile(os.path.expanduser(text)):
+    name = local_name(text)
+    if name.lower().endswith(".npy") and os.path.isfile(name):
         from dnmf.sources.npy import NpySource
 
-        return NpySource.open(os.path.expanduser(text))
+        return NpySource.open(name)
     from dnmf.sources.opening import open_path
 
     return open_path(text)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 
 from dnmf.errors import InputError
 
-__all__ = ["check_shape", "matrix_text", "may_pass", "native_dtype", "size_text"]
+__all__ = ["check_shape", "local_name", "matrix_text", "may_pass", "native_dtype", "size_text"]
 
 _ENDLESS = 2**48
+
+
+def local_name(path: str | os.PathLike[str]) -> str:
+    """A path as the system takes it: without ``file://``, and with ``~`` replaced."""
+    text = os.fspath(path)
+    for scheme in ("file://", "local://"):
+        text = text.removeprefix(scheme)
+    return os.path.expanduser(text)
 
 
 def check_shape(shape: Sequence[int], where: str) -> tuple[int, int]:

@@ -94,6 +94,11 @@ class CompressedArrays:
         return cls.open(location, node)
 
     @property
+    def names(self) -> tuple[str, str]:
+        """What a line, and an index in it, are to people."""
+        return ("row", "column") if self.encoding == "csr_matrix" else ("column", "row")
+
+    @property
     def nonzeros(self) -> int:
         """Stored entries."""
         return self.data.shape[0]
@@ -107,7 +112,7 @@ class CompressedArrays:
         for begin in range(0, lines + 1, step):
             piece = reader.take(begin, min(begin + step, lines + 1))
             joined = np.concatenate([before, piece.astype(np.int64, copy=False)])
-            check_offsets(joined, begin - len(before), lines, self.nonzeros, where)
+            check_offsets(joined, begin - len(before), lines, self.nonzeros, where, self.names[0])
             yield joined[len(before) :]
             before = joined[-1:]
 

@@ -7,9 +7,18 @@ from collections.abc import Iterable
 import numpy as np
 import scipy.sparse as sp
 
-from dnmf.errors import CorruptDataError
+from dnmf.errors import CorruptDataError, InputError
 
-__all__ = ["block_dtype", "check_offsets", "csr_block", "digest", "index_dtype"]
+__all__ = [
+    "block_dtype",
+    "check_offsets",
+    "csr_block",
+    "digest",
+    "index_dtype",
+    "narrowed",
+    "sum_duplicates",
+    "wide",
+]
 
 
 def index_dtype(columns: int, nonzeros: int = 0) -> np.dtype:
@@ -23,7 +32,7 @@ def block_dtype(stored: np.dtype) -> np.dtype:
 
 
 def check_offsets(
-    offsets: np.ndarray, start: int, rows: int, nonzeros: int, where: str
+    offsets: np.ndarray, start: int, rows: int, nonzeros: int, where: str, line: str = "row"
 ) -> np.ndarray:
     """A stretch of indptr as int64, checked.
 
@@ -39,6 +48,8 @@ def check_offsets(
         Stored entries of the matrix.
     where : str
         Names the matrix in errors.
+    line : str
+        What a row is to people: ``"column"`` of CSC.
 
     Raises
     ------
@@ -52,13 +63,13 @@ def check_offsets(
     if len(falls):
         at = int(falls[0])
         raise CorruptDataError(
-            f"{where}: indptr decreases from {offsets[at]} to {offsets[at + 1]} at row "
+            f"{where}: indptr decreases from {offsets[at]} to {offsets[at + 1]} at {line} "
             f"{start + at}; the store is damaged or incomplete, write it again"
         )
     end, final = int(offsets[-1]), start + len(offsets) - 1 == rows
     if end > nonzeros or (final and end != nonzeros):
         raise CorruptDataError(
-            f"{where}: indptr says {end} stored entries before row {start + len(offsets) - 1}, "
+            f"{where}: indptr says {end} stored entries before {line} {start + len(offsets) - 1}, "
             f"but data and indices have {nonzeros}; the store is damaged, write it again"
         )
     return offsets
@@ -74,6 +85,7 @@ def csr_block(
     start: int,
     where: str,
     known: bool = False,
+    names: tuple[str, str] = ("row", "column"),
 ) -> sp.csr_array:
     """A canonical CSR block.
 
@@ -92,6 +104,8 @@ def csr_block(
         Names the matrix in errors.
     known : bool
         These very arrays were seen to be valid and canonical before.
+    names : (str, str)
+        What rows and columns are to people: the other way round of CSC.
 
     Returns
     -------
@@ -104,7 +118,7 @@ def csr_block(
         A column index is negative or too large.
     """
     if not known:
-        _check_indices(indices, offsets, columns, start, where)
+        _check_indices(indices, offsets, columns, start, where, names)
     kind = index_dtype(columns, len(indices))
     indptr = (offsets - offsets[0]).astype(kind, copy=False)
     narrow = indices.astype(kind, copy=False)
@@ -117,20 +131,77 @@ def csr_block(
     elif not block.has_canonical_format:
         if not owned:
             block = block.copy()
-        block.sum_duplicates()
+        sum_duplicates(block, start, where)
     return block
 
 
+def sum_duplicates(block: sp.csr_array, start: int, where: str) -> None:
+    """Sort the entries of each row and add those of one column, in place.
+
+    Raises
+    ------
+    InputError
+        Whole numbers add up to more than their dtype holds.
+    """
+    stored = block.dtype
+    block.sort_indices()
+    if stored.kind in "iu" and _has_duplicates(block):  # their sums may need more room
+        block.data = block.data.astype(wide(stored))
+        block.sum_duplicates()
+        block.data = narrowed(block, stored, start, where)
+    else:
+        block.sum_duplicates()
+
+
+def wide(stored: np.dtype) -> type[np.signedinteger | np.unsignedinteger]:
+    """The widest dtype of such whole numbers."""
+    return np.uint64 if stored.kind == "u" else np.int64
+
+
+def _has_duplicates(block: sp.csr_array) -> bool:
+    """Whether a row with sorted indices has one twice."""
+    same = block.indices[1:] == block.indices[:-1]
+    ends = block.indptr[1:-1]
+    same[ends[(ends > 0) & (ends <= len(same))] - 1] = False
+    return bool(same.any())
+
+
+def narrowed(block: sp.csr_array, stored: np.dtype, start: int, where: str) -> np.ndarray:
+    """The entries of a block of wide whole numbers in the dtype that they were stored in.
+
+    Raises
+    ------
+    InputError
+        One does not fit.
+    """
+    limits = np.iinfo(stored)
+    wrong = np.flatnonzero((block.data < limits.min) | (block.data > limits.max))
+    if len(wrong):
+        at = int(wrong[0])
+        row = start + int(np.searchsorted(block.indptr, at, side="right")) - 1
+        raise InputError(
+            f"{where}: entries of row {row}, column {block.indices[at]} are stored more than once "
+            f"and add up to {block.data[at]}, which {stored} does not hold: store their sum, or a "
+            f"wider dtype"
+        )
+    return block.data.astype(stored)
+
+
 def _check_indices(
-    indices: np.ndarray, offsets: np.ndarray, columns: int, start: int, where: str
+    indices: np.ndarray,
+    offsets: np.ndarray,
+    columns: int,
+    start: int,
+    where: str,
+    names: tuple[str, str],
 ) -> None:
     if not len(indices) or (indices.min() >= 0 and indices.max() < columns):
         return
     at = int(np.flatnonzero((indices < 0) | (indices >= columns))[0])
     row = int(np.searchsorted(offsets, offsets[0] + at, side="right")) - 1
     raise CorruptDataError(
-        f"{where}: column index {indices[at]} in row {start + row}, but there are {columns} "
-        f"columns (0 to {columns - 1}); the store is damaged or its shape is wrong"
+        f"{where}: {names[1]} index {indices[at]} in {names[0]} {start + row}, but there are "
+        f"{columns} {names[1]}s (0 to {columns - 1}); the store is damaged or its shape is wrong"
     )
 
 

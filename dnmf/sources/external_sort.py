@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from dnmf.config import MIB
+from dnmf.sources.csr import narrowed, wide
 
 __all__ = ["NpyWriter", "Tell", "TripletSorter", "tell_nobody"]
 
@@ -76,12 +78,21 @@ class TripletSorter:
         Triplets to expect; decides the number of buckets only.
     memory : int
         Bytes to sort in.
+    name : str, optional
+        Of the matrix, in errors.
     """
 
     def __init__(
-        self, folder: Path, shape: tuple[int, int], dtype: np.dtype, entries: int, memory: int
+        self,
+        folder: Path,
+        shape: tuple[int, int],
+        dtype: np.dtype,
+        entries: int,
+        memory: int,
+        name: str | None = None,
     ) -> None:
         self.folder, self.shape = folder, shape
+        self.name = name or str(folder)
         index = np.int32 if max(shape) <= np.iinfo(np.int32).max else np.int64
         self.record = np.dtype([("row", index), ("column", index), ("value", dtype)])
         self.memory = max(memory, SMALLEST_BUDGET)
@@ -99,16 +110,16 @@ class TripletSorter:
     def finish(self) -> None:
         """Sort and write the three files."""
         record = self.record
-        data = NpyWriter(self.folder / "data.npy", record["value"])
-        indices = NpyWriter(self.folder / "indices.npy", record["column"])
-        indptr = NpyWriter(self.folder / "indptr.npy", np.dtype(np.int64))
-        indptr.append(np.zeros(1))
-        for part in self._root.sorted():
-            indptr.append(part.indptr[1:].astype(np.int64) + data.length)
-            data.append(part.data)
-            indices.append(part.indices)
-        for writer in (data, indices, indptr):
-            writer.close()
+        with (
+            closing(NpyWriter(self.folder / "data.npy", record["value"])) as data,
+            closing(NpyWriter(self.folder / "indices.npy", record["column"])) as indices,
+            closing(NpyWriter(self.folder / "indptr.npy", np.dtype(np.int64))) as indptr,
+        ):
+            indptr.append(np.zeros(1))
+            for part in self._root.sorted():
+                indptr.append(part.indptr[1:].astype(np.int64) + data.length)
+                data.append(part.data)
+                indices.append(part.indices)
 
 
 class _Bucket:
@@ -172,6 +183,11 @@ class _Bucket:
         found = np.fromfile(self.path, record) if self.path.exists() else np.empty(0, record)
         shape = (self.stop - self.start, self.sorter.shape[1])
         where = (found["row"] - self.start, found["column"])
-        part = sp.coo_array((found["value"], where), shape=shape).tocsr()
+        values, whole = found["value"], record["value"].kind in "iu"
+        if whole:  # adding up entries of one place may need more room
+            values = values.astype(wide(record["value"]))
+        part = sp.coo_array((values, where), shape=shape).tocsr()
         part.sum_duplicates()
+        if whole:
+            part.data = narrowed(part, record["value"], self.start, self.sorter.name)
         return part

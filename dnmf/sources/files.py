@@ -6,6 +6,7 @@ They are staged: written once, in bounded memory, as ``.npy`` files that are rea
 from __future__ import annotations
 
 import lzma
+import os
 import shutil
 import struct
 import zipfile
@@ -19,6 +20,8 @@ import scipy.sparse as sp
 from dnmf.errors import CorruptDataError, DnmfError, InputError, MemoryPlanError
 from dnmf.npy_header import read_header
 from dnmf.sources.base import Source
+from dnmf.sources.checks import local_name, native_dtype
+from dnmf.sources.csr import block_dtype
 from dnmf.sources.external_sort import Tell, TripletSorter, tell_nobody
 from dnmf.sources.formats import as_csr
 from dnmf.sources.matrix_market import stage_matrix_market
@@ -36,9 +39,9 @@ _BROKEN = (
 """What the readers of archives and of what is in them raise on damaged bytes."""
 
 
-def needs_staging(path: str) -> bool:
+def needs_staging(path: str | os.PathLike[str]) -> bool:
     """Whether ``path`` is a file that `stage` reads."""
-    return str(path).lower().endswith(SUFFIXES)
+    return local_name(path).lower().endswith(SUFFIXES)
 
 
 def stage(path: str, folder: str, memory: int, tell: Tell = tell_nobody) -> Source:
@@ -68,7 +71,7 @@ def stage(path: str, folder: str, memory: int, tell: Tell = tell_nobody) -> Sour
     MemoryPlanError
         The file can only be read as a whole, and that does not fit.
     """
-    file, target = Path(path), Path(folder)
+    file, target = Path(local_name(path)), Path(folder)
     if not file.is_file():
         raise InputError(f"{path} does not exist" if not file.exists() else f"{path} is no file")
     if file.suffix.lower() == ".npz":
@@ -88,7 +91,7 @@ def _dense(path: Path) -> Source:
 def _stage_npz(file: Path, folder: Path, memory: int, tell: Tell) -> Source:
     try:
         with zipfile.ZipFile(file) as archive:
-            members = {Path(name).stem: name for name in archive.namelist()}
+            members = {name.removesuffix(".npy"): name for name in archive.namelist()}
             if {"format", "shape"} <= set(members):
                 return _stage_sparse(file, archive, members, folder, memory, tell)
             arrays = [name for name in members if len(_shape(archive, members[name])) == 2]
@@ -154,7 +157,7 @@ def _stage_sparse(
     if layout != "csr":
         _sort(file, layout, shape, raw, folder, memory, tell)
         shutil.rmtree(raw)
-    return NpyCsr(folder, shape, str(file))
+    return NpyCsr(folder, shape, str(file), spare=layout == "csr")
 
 
 def _sort(
@@ -170,9 +173,13 @@ def _sort(
     names = ("row", "col") if layout == "coo" else ("indices", "indptr")
     data, first, second = (np.load(raw / f"{name}.npy", mmap_mode="r") for name in ("data", *names))
     n, d = shape
-    sorter = TripletSorter(folder, (n, d), data.dtype, len(data), memory)
-    for start in range(0, len(data), PIECE):
-        stop = min(start + PIECE, len(data))
+    dtype = block_dtype(native_dtype(data.dtype, str(file)))
+    entries = len(data)
+    if layout == "csc" and len(second):  # there may be more room than entries
+        entries = min(entries, max(int(second[-1]), 0))
+    sorter = TripletSorter(folder, (n, d), dtype, entries, memory, str(file))
+    for start in range(0, entries, PIECE):
+        stop = min(start + PIECE, entries)
         rows = np.asarray(first[start:stop])
         if layout == "coo":
             columns = np.asarray(second[start:stop])
@@ -182,7 +189,7 @@ def _sort(
             if len(index) and (index.min() < 0 or index.max() >= size):
                 raise CorruptDataError(f"{file} has a {what} index outside 0 to {size - 1}")
         sorter.add(rows, columns, np.asarray(data[start:stop]))
-        tell(stop, len(data))
+        tell(stop, entries)
     sorter.finish()
 
 
@@ -198,7 +205,7 @@ def stage_columns(columns: Source, folder: str, memory: int, tell: Tell = tell_n
     """
     d, n = columns.shape
     entries = columns.nbytes // (columns.dtype.itemsize + 4)
-    sorter = TripletSorter(Path(folder), (n, d), columns.dtype, entries, memory)
+    sorter = TripletSorter(Path(folder), (n, d), columns.dtype, entries, memory, columns.describe())
     starts = columns.block_starts(16 * PIECE, columns.dtype.itemsize, d)
     for start, block in zip(starts.tolist(), columns.read_blocks(starts.tolist()), strict=False):
         assert isinstance(block, sp.csr_array)
@@ -220,7 +227,9 @@ def _stage_whole(
             f"{4 * stored / 1e6:,.0f} MB, and {memory / 1e6:,.0f} MB may be used; give more "
             f"(--memory), or save it as csr"
         )
-    found = as_csr(sp.load_npz(file), str(file))
+    whole = sp.load_npz(file)
+    whole.data = whole.data.astype(block_dtype(native_dtype(whole.dtype, str(file))))
+    found = as_csr(whole, str(file))
     for name in ("data", "indices", "indptr"):
         np.save(folder / f"{name}.npy", getattr(found, name))
     return NpyCsr(folder, shape, str(file))

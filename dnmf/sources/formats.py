@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import CorruptDataError
-from dnmf.sources.csr import check_offsets
+from dnmf.sources.csr import check_offsets, narrowed, wide
 
 __all__ = ["as_csr"]
 
@@ -53,7 +53,11 @@ def as_csr(V: Any, where: str) -> Any:
         _check_count("its lists of entries", len(V.data), n, where)
         for columns, entries in zip(V.rows, V.data, strict=True):
             _check_count("a list of columns", len(columns), len(entries), where)
-    return V.tocsr()
+    found = V.tocsr()
+    if V.format == "coo" and V.dtype.kind in "iu" and found.nnz < V.nnz:  # some were added up
+        sums = V.astype(wide(V.dtype)).tocsr()
+        found.data = narrowed(sums, V.dtype, 0, where)
+    return found
 
 
 def _check_compressed(V: Any, lines: int, size: int, what: str, where: str) -> None:

@@ -20,6 +20,9 @@ from dnmf.sources.cuts import cut_evenly
 
 __all__ = ["NpySource"]
 
+_PROBE = 1 << 16
+"""Bytes at both ends of a memory map that its file must have."""
+
 _PIECE = 4 * MIB
 """Bytes that are held while columns of the file become rows of a block."""
 
@@ -73,8 +76,14 @@ class NpySource:
         self._region = region
         rows, columns = region.shape
         needed = region.offset + rows * columns * self._dtype.itemsize
-        if os.path.getsize(where) < needed:
-            raise _truncated(where, os.path.getsize(where), needed)
+        try:
+            size = os.path.getsize(where)
+        except FileNotFoundError as error:
+            raise InputError(f"{where} is no longer there") from error
+        except OSError as error:
+            raise self._failed(error) from error
+        if size < needed:
+            raise _truncated(where, size, needed)
 
     @classmethod
     def open(cls, path: str) -> Self:
@@ -102,7 +111,7 @@ class NpySource:
             return None
         first = V.__array_interface__["data"][0] - origin.__array_interface__["data"][0]
         path, offset = os.path.abspath(str(origin.filename)), origin.offset + first
-        if not os.path.isfile(path):  # deleted since: only the map still has it
+        if not _has(path, offset, V):  # deleted or replaced since: only the map still has it
             return None
         return cls._at(path, offset, V.shape, V.dtype, not V.flags.c_contiguous)
 
@@ -217,6 +226,21 @@ class NpySource:
 
     def spec(self) -> Mapping[str, Any]:
         return {"kind": self.kind, **vars(self._region), "shape": list(self._region.shape)}
+
+
+def _has(path: str, offset: int, V: np.memmap) -> bool:
+    """Whether a file has the first and the last bytes of a contiguous memory map."""
+    flat = V.reshape(-1, order="A").view(np.uint8)
+    try:
+        with open(path, "rb") as file:
+            for start in (0, max(0, flat.size - _PROBE)):
+                part = flat[start : start + _PROBE]
+                file.seek(offset + start)
+                if file.read(part.size) != part.tobytes():
+                    return False
+    except OSError:
+        return False
+    return True
 
 
 def _truncated(path: str, size: int, needed: int) -> CorruptDataError:

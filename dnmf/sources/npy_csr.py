@@ -33,12 +33,18 @@ class NpyCsr:
     shape : (int, int)
     name : str, optional
         What to call it for people; the folder by default.
+    spare : bool
+        Whether data and indices may be longer than indptr says, as SciPy's may.
     """
 
     kind: ClassVar[str] = "npy_csr"
 
     def __init__(
-        self, folder: str | os.PathLike[str], shape: Sequence[int], name: str | None = None
+        self,
+        folder: str | os.PathLike[str],
+        shape: Sequence[int],
+        name: str | None = None,
+        spare: bool = False,
     ) -> None:
         self.folder = Path(folder).absolute()
         self.name = name or str(self.folder)
@@ -53,6 +59,8 @@ class NpyCsr:
                 f"{len(indptr)} entries; a CSR matrix of {self.shape[0]} rows needs equally many "
                 f"data and indices, and {self.shape[0] + 1} in indptr"
             )
+        if spare:
+            self.nonzeros = min(self.nonzeros, max(int(indptr[-1]), 0))
 
     def __repr__(self) -> str:
         return f"NpyCsr({str(self.folder)!r}, {self.shape})"

@@ -134,11 +134,17 @@ def location_of(node: Node) -> Location:
     if type(store) is LocalStore:
         url = os.path.join(os.path.abspath(store.root), node.path).rstrip("/")
         return Location(store, node.path, url, True)
-    if type(store) is FsspecStore:
+    if type(store) is FsspecStore and not _chained(store):
         root = store.fs.unstrip_protocol(store.path).removeprefix("file://")
         url = f"{root.rstrip('/')}/{node.path}".rstrip("/")
         return Location(store, node.path, url, not _in_memory(store))
     return Location(store, node.path, None, False)
+
+
+def _chained(store: FsspecStore) -> bool:
+    """Whether it reads through another file system, as an archive or a cache: no URL says so."""
+    inner = getattr(store.fs, "sync_fs", store.fs)
+    return bool({"fo", "target_protocol", "target_options"} & set(inner.storage_options))
 
 
 def _in_memory(store: FsspecStore) -> bool:

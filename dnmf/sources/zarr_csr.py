@@ -110,16 +110,17 @@ class ZarrCSR:
         arrays, stop = self._arrays, start + len(part) - 1
         n, d = self.shape
         where = arrays.location.name
-        part = check_offsets(part, start, n, arrays.nonzeros, where)
+        names = arrays.names
+        part = check_offsets(part, start, n, arrays.nonzeros, where, names[0])
         a, b = int(part[0]), int(part[-1])
         self._offsets[start], self._offsets[stop] = a, b
         try:
             data, indices = (reader.take(a, b, b if final else None) for reader in readers)
         except CorruptDataError as error:
             raise CorruptDataError(
-                f"{error}. It is needed for rows {start} to {stop - 1}"
+                f"{error}. It is needed for {names[0]}s {start} to {stop - 1}"
             ) from error
-        return csr_block(data, indices, part, d, owned=True, start=start, where=where)
+        return csr_block(data, indices, part, d, owned=True, start=start, where=where, names=names)
 
     def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
         assert isinstance(V, sp.csr_array)
