@@ -72,6 +72,7 @@ def fit(
     max_iter: int | None = None,
     random_state: int | None = None,
     init_W: np.ndarray | None = None,
+    keep_order: bool = False,
 ) -> Result:
     """Factorize V (n x d) into W (n x k) times H (k x d), all entries 0 or more.
 
@@ -92,8 +93,8 @@ def fit(
     seed : int, optional
         Of the random start; None draws one (it is recorded). ``random_state`` is another name.
     init : {"random", "nndsvd", "nndsvda", "nndsvdar"} or (k, d) array
-        The start of H; NNDSVD takes singular vectors of (a part of) the sample. Components of an
-        array keep its order in the result, others are sorted by falling share of V.
+        The start of H; NNDSVD takes singular vectors of (a part of) the sample. Whatever the start,
+        components of the result are sorted by falling share of V, but see ``keep_order``.
     tol : float, default 1e-4
         Stop when the decrease still to be expected is at most ``tol`` times the objective.
     max_passes : int, default 200
@@ -156,6 +157,8 @@ def fit(
         Receives `dnmf.fitting.events`.
     init_W : (n, k) array, optional
         Warm start of W for the first pass, with an array ``init``.
+    keep_order : bool
+        Components of the result keep the order of an array ``init``, instead of being sorted.
 
     Returns
     -------

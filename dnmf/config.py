@@ -101,6 +101,8 @@ class FitConfig:
         How many partial sums one node of the reduction tree adds.
     slab_size : int
         Bytes (float64) of one column slab of the reduced W'V.
+    keep_order : bool
+        Components of the result are in the order of the given start.
     strict_bits : bool
         Refuse, instead of marking, a fit whose tasks ran on processors or libraries that
         round differently.
@@ -174,6 +176,7 @@ class FitConfig:
     holdout: str | None = None
     folds: int = 5
     batch: bool = False
+    keep_order: bool = False
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -261,8 +264,8 @@ class FitConfig:
 
     @property
     def placed(self) -> int:
-        """So many first components keep their place in the result: those that were given."""
-        return self.models[0].k if self.init == "custom" else self.fixed
+        """So many first components keep their place in the result; others are sorted."""
+        return self.models[0].k if self.keep_order else self.fixed
 
     @property
     def masked(self) -> bool:

@@ -64,6 +64,7 @@ OPTION_NAMES = (
     "weights",
     "normalize",
     "strict_bits",
+    "keep_order",
 )
 """Arguments of `dnmf.fit` that end in a `FitConfig`, with their other names."""
 
@@ -251,6 +252,10 @@ def fit_config(options: dict[str, Any], init: str) -> FitConfig:
     values.update(divergence(values.get("loss", "frobenius"), values.get("beta")))
     config = FitConfig(models=(model,), init=init, **values)
     _check_starts(config, values.get("n_init", 1))
+    if config.keep_order and init != "custom":
+        raise OptionError(
+            f"keep_order was asked for, but init is {init!r}: only an array has an order to keep"
+        )
     if max(config.alphas) > MOST_ALPHA:
         raise OptionError(
             f"alpha_W or alpha_H is {max(config.alphas):g}; with more than {MOST_ALPHA:g} nothing "

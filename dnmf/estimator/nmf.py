@@ -297,6 +297,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 seed=seed_of(self.random_state),
                 init=init,
                 init_W=init_W,
+                keep_order=self.init == "custom",
                 n_init=self.n_init,
                 loss=self.beta_loss,
                 solver=solver_of(self.solver),

@@ -91,7 +91,7 @@ class Batch:
         Rows that the step goes over.
     column_sums : (d,) float64 array
     unit : float
-        The mean of V's nonzero entries.
+        The size of V's nonzero entries.
     """
 
     def __init__(

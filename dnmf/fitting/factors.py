@@ -33,7 +33,7 @@ def load_H(
     column_sums : (d,) float64 array
         Of the rows that the pass goes over.
     unit : float
-        The mean of V's nonzero entries.
+        The size of V's nonzero entries.
 
     Returns
     -------

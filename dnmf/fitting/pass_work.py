@@ -48,6 +48,13 @@ class PassStats:
         self.numeric = sorted({*self.numeric, *other.numeric})
 
 
+def _unit(scan: dict[str, Any], weighted: bool) -> float:
+    """The size of V's entries: their mean; with weights another one, that only ratios enter."""
+    if weighted:
+        return float(scan["sumsq"] / scan["total"]) if scan["total"] > 0 else 0.0
+    return float(scan["total"] / max(scan["nonzeros"], 1))
+
+
 class PassWork:
     """Piece 0: `PassStats`; piece 1 + s: slab s of each model's statistics, (r, slab) float64.
 
@@ -66,7 +73,7 @@ class PassWork:
         self.segments = len(self.rows.starts) - 1
         self.column_sums = self.rows.columns()[0]
         self.total = float(self.column_sums.sum())
-        self.unit = record["state"]["scan"]["total"] / max(record["state"]["scan"]["nonzeros"], 1)
+        self.unit = _unit(record["state"]["scan"], plan.config.weights)
         self._lock = threading.Lock()
         self._batch: Batch | None = None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dnmf.config import FitConfig
-from dnmf.fitting.stopping import expected_decrease, stop_sentence
+from dnmf.fitting.stopping import expected_decrease, rate, stop_sentence
 from dnmf.losses.base import rounding_unit
 
 __all__ = ["ModelState", "Pair", "PassResult", "advance"]
@@ -98,6 +98,7 @@ class ModelState:
     passes: int = 0
     decrease: float | None = None
     remaining: float | None = None
+    rho: float | None = None
     tries: dict[str, int] = field(default_factory=dict)
     revive: list[int] = field(default_factory=list)
     stop_reason: str | None = None
@@ -173,7 +174,8 @@ def advance(
             rejected = replace(rejected, stop_reason=stop_sentence("rounding", config, passes))
         return _bounded(rejected, config), False
     decrease = None if old is None else max(old.objective - new.objective, 0.0)
-    remaining = expected_decrease(decrease, state.decrease, found.gain)
+    rho = rate(decrease, state.decrease)
+    remaining = expected_decrease(decrease, rho, state.rho, found.gain)
     grown = min(state.cap, state.step * GROWTH) if state.beta else state.step
     tries = dict(state.tries)
     for j in found.revived:
@@ -190,6 +192,7 @@ def advance(
         passes=passes,
         decrease=decrease,
         remaining=remaining,
+        rho=rho,
         tries=tries,
         revive=found.revived,
         bold=found.bold,

@@ -330,6 +330,6 @@ class Loss(Protocol):
         column_sums : (d,) float64 array
             Of all of V.
         unit : float
-            The mean of V's nonzero entries.
+            The size of V's nonzero entries.
         """
         ...

@@ -134,7 +134,7 @@ def _pair_factors(
     """
     config, share = plan.get("config", {}), pair.get("share")
     placed = int((config.get("fixed_H") or "0").partition(" ")[0])
-    if config.get("init") == "custom":
+    if config.get("keep_order"):
         placed = len(share or ())
     order = component_order(share, pair["peak"], placed) if share else None
     tall = [ObjectRef.from_json(value) for value in pair["W"]]

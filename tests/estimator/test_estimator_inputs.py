@@ -100,8 +100,13 @@ def test_given_components_keep_their_order():
         model = kind(3, init="custom")
         model.fit_transform(X, W=W.copy(), H=H.copy())
         assert np.argmax(units(H) @ units(model.components_).T, axis=1).tolist() == [0, 1, 2]
-    share = dnmf.fit(X, init=H, seed=0).details["share"]
-    np.testing.assert_allclose(share, free.details["share"][::-1], rtol=1e-3)
+    kept = dnmf.fit(X, init=H, seed=0, keep_order=True)
+    np.testing.assert_allclose(kept.details["share"], free.details["share"][::-1], rtol=1e-3)
+    np.testing.assert_allclose(units(kept.H), units(H), atol=1e-2)
+    ordered = dnmf.fit(X, init=H, seed=0)
+    np.testing.assert_allclose(ordered.details["share"], free.details["share"], rtol=1e-3)
+    with pytest.raises(OptionError, match="only an array has an order to keep"):
+        dnmf.fit(X, 3, keep_order=True)
 
 
 @pytest.mark.parametrize(

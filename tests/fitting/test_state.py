@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.state import EXACT, MOST_TRIES, ModelState, Pair, PassResult, advance
-from dnmf.fitting.stopping import SLOWEST, expected_decrease, stop_sentence
+from dnmf.fitting.stopping import SLOWEST, expected_decrease, rate, stop_sentence
 from dnmf.losses.base import rounding_unit
 
 START = ModelState(pair=None, plain=[["plain/0", "x"]])
@@ -222,19 +222,22 @@ def test_any_course_keeps_the_best_pair_and_survives_json(findings, dtype, tol):
 
 
 @pytest.mark.parametrize(
-    ("decrease", "before", "gain", "left"),
+    ("decrease", "before", "rate_before", "gain", "left"),
     [
-        (None, None, 5.0, None),
-        (1.0, None, 5.0, None),
-        (1.0, 2.0, 0.0, 1.0),
-        (1.0, 2.0, 3.0, 3.0),
-        (2.0, 1.0, 0.0, 2.0 * SLOWEST / (1 - SLOWEST)),
-        (0.0, 1.0, 0.0, 0.0),
-        (1.0, 0.0, 0.0, 0.0),
+        (None, None, None, 5.0, None),
+        (1.0, None, None, 5.0, None),
+        (1.0, 2.0, None, 0.0, 1.0),
+        (1.0, 2.0, 0.1, 0.0, 1.0),
+        (1.0, 2.0, 0.8, 0.0, 4.0),  # the slower of the last two rates
+        (1.0, 2.0, 0.1, 3.0, 3.0),
+        (2.0, 1.0, None, 0.0, 2.0 * SLOWEST / (1 - SLOWEST)),
+        (0.0, 1.0, 0.9, 0.0, 0.0),
+        (1.0, 0.0, None, 0.0, 0.0),
     ],
 )
-def test_what_is_left_follows_the_last_two_decreases(decrease, before, gain, left):
-    assert expected_decrease(decrease, before, gain) == (left and pytest.approx(left))
+def test_what_is_left_follows_the_last_decreases(decrease, before, rate_before, gain, left):
+    found = expected_decrease(decrease, rate(decrease, before), rate_before, gain)
+    assert found == (left and pytest.approx(left))
 
 
 def test_sentences_have_their_numbers():
