@@ -142,7 +142,8 @@ def fit(
         this order and scale, while the others are learned beside them.
     normalize : {"components", "weights"}, optional
         Scale rows of H, or columns of W, of the result to unit norm (least squares) or unit sum
-        (other losses), and the other factor so that the product is the same.
+        (other losses), and the other factor so that the product is the same. Penalties depend on
+        scale: the objective that is reported is that of the pair before.
     strict_bits : bool
         Refuse processors or libraries that round differently, instead of saying so.
     overwrite : bool
