@@ -72,6 +72,7 @@ ELSEWHERE = {  # what they say is not in the bits of a fit in memory
     "overwrite": "tests/test_api_resume.py",
     "resume": "tests/test_api_resume.py",
     "executor": "tests/executors",
+    "keep_order": "tests/estimator",
     "on_event": "test_events_come_in_order",
     "init_W": "test_a_given_w_is_where_the_first_pass_starts",
     "n_components": "test_names_of_scikit_learn_mean_the_same",

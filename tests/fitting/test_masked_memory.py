@@ -30,7 +30,7 @@ CHUNK = {"nan": 250, "weights": 500, "plain": 500}
 """Rows of a chunk, and of a block."""
 
 
-OBJECTS = 1 << 18
+OBJECTS = 3 << 17
 """Bytes of Python's own objects (plan, records; other threads of a long test session), which a
 worker's baseline has room for."""
 
