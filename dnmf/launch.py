@@ -96,7 +96,8 @@ def begin(
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
         context = Context(memory, laid_out, oriented)
         return run_in_memory(context, executor, listen, config.max_time)
-    store = FolderStore.create_new(out, None, overwrite, [*_paths(source), *protect])
+    kept = [*_paths(source), *protect] if overwrite else []
+    store = FolderStore.create_new(out, None, overwrite, kept)
     try:
         if moves:
             source = _place(source, config, mode, store, executor)

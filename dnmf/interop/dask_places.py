@@ -50,8 +50,9 @@ def places_read(graph: Mapping[Any, Any]) -> list[str]:
         elif isinstance(item, (list, tuple, set, frozenset)):
             waiting.extend(item)
         else:
-            for name in _INSIDE:
-                inner = getattr(item, name, None)
-                if inner is not None:
-                    waiting.append(inner)
+            # Only what is really there: some objects answer to any name, with ever new ones.
+            own = getattr(item, "__dict__", {})
+            waiting += [
+                getattr(item, name) for name in _INSIDE if name in own or hasattr(type(item), name)
+            ]
     return sorted(found)

@@ -76,8 +76,9 @@ def sources(folder: Path, kind: str) -> tuple[Source, list[CountingStore], dict[
     return source, [store], {"missing": "zeros"} if kind == "zeros" else {}
 
 
-SHORT = [("kullback-leibler", "nan"), ("frobenius", "weights")]
+SHORT = [("kullback-leibler", "nan")]
 LONG = [
+    ("frobenius", "weights"),
     ("kullback-leibler", "plain"),
     ("itakura-saito", "plain"),
     (0.5, "plain"),

@@ -76,8 +76,7 @@ def test_code_for_other_strides_is_not_run(tmp_path: Path) -> None:
     assert call(tmp_path, 1) == (WHOLE, 1, False)
 
 
-@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
-@pytest.mark.parametrize("size", [0, 40])
+@pytest.mark.parametrize(("suffix", "size"), [("nbi", 0), ("nbc", 40)])
 def test_a_file_of_the_cache_that_was_cut_off_is_written_again(tmp_path, suffix, size) -> None:
     call(tmp_path, 1)
     (file,) = tmp_path.rglob(f"*_sumsq_difference*.{suffix}")
