@@ -43,7 +43,7 @@ def test_a_fit_leaves_nothing_where_nothing_is(seed):
     W, H = np.asarray(fitted.W), np.asarray(fitted.H)
     Y = W @ H
     S = H * (W.T @ np.where(Y > 0, V / np.where(Y > 0, Y, 1), 0))
-    assert ((S <= 0) & (H > 1e-9 * H.max())).sum() == 0
+    assert ((S <= 0) & (1e-9 * H.max() < H)).sum() == 0
 
 
 def test_folds_of_sparse_counts_converge():
