@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["HeldOut", "held_out_by_k"]
+__all__ = ["HeldOut", "empty_folds", "held_out_by_k"]
 
 
 PER_TOL = 10
@@ -87,15 +87,31 @@ class HeldOut:
 def held_out_by_k(models: list[dict[str, Any]], tol: float = 0.0) -> HeldOut | None:
     """The table from the lines of a study's models."""
     found: dict[int, dict[int, float]] = {}
-    every = {line["fold"] for line in models if line["fold"] is not None}
-    for line in models:
-        error = line["held_out"]
-        if line["fold"] is not None and error is not None and math.isfinite(error):
-            found.setdefault(line["k"], {})[line["fold"]] = error
-    # Where what was left out is nothing but zeros, there is no error for any k.
-    folds = sorted({fold for errors in found.values() for fold in errors})
+    lines = [line for line in models if line["fold"] is not None]
+    for line in lines:
+        if _known(line["held_out"]):
+            found.setdefault(line["k"], {})[line["fold"]] = line["held_out"]
+    empty = empty_folds(models)
+    folds = sorted({line["fold"] for line in lines} - set(empty))
     whole = sorted(k for k, errors in found.items() if sorted(errors) == folds)
     if not whole:
         return None
     errors = np.array([[found[k][f] for f in folds] for k in whole])
-    return HeldOut(whole, errors, PER_TOL * tol, FLOOR * tol, sorted(every - set(folds)))
+    return HeldOut(whole, errors, PER_TOL * tol, FLOOR * tol, empty)
+
+
+def empty_folds(models: list[dict[str, Any]]) -> list[int]:
+    """Folds whose models all made a pass and have no error: they left out nothing but zeros."""
+    by_fold: dict[int, list[dict[str, Any]]] = {}
+    for line in models:
+        if line["fold"] is not None:
+            by_fold.setdefault(line["fold"], []).append(line)
+    return sorted(
+        fold
+        for fold, lines in by_fold.items()
+        if all(line["objective"] is not None and not _known(line["held_out"]) for line in lines)
+    )
+
+
+def _known(error: float | None) -> bool:
+    return error is not None and math.isfinite(error)

@@ -42,15 +42,15 @@ class Recommendation:
 
 
 def recommend(
-    ks: list[int], held: HeldOut | None, table: Mapping[int, Stability], left_out: bool = False
+    ks: list[int], held: HeldOut | None, table: Mapping[int, Stability], zeros: bool = False
 ) -> Recommendation:
     """Held-out error first, stability as support.
 
-    ``left_out`` tells whether models were fitted that left something out, even if ``held`` is None.
+    ``zeros`` tells whether folds left out nothing but zeros, which is why there may be no ``held``.
     """
     nothing = (
         "All that was left out is zeros, which tells nothing"
-        if left_out and held is None
+        if zeros and held is None
         else "Nothing was left out"
     )
     if held is not None and len(held.ks) > 1:

@@ -11,7 +11,7 @@ import numpy as np
 from dnmf.errors import OptionError, RunError
 from dnmf.runs.models import Models, open_models
 from dnmf.runs.result import Result
-from dnmf.study.held import HeldOut, held_out_by_k
+from dnmf.study.held import HeldOut, empty_folds, held_out_by_k
 from dnmf.study.recommend import Recommendation, recommend
 from dnmf.study.stability import Stability, stability
 
@@ -119,8 +119,7 @@ class Study:
         of the runs supports or contradicts it; weak evidence is called weak.
         """
         table = {k: self.stability(k) for k in self.ks} if len(self.seeds) > 1 else {}
-        left_out = any(line["fold"] is not None for line in self.models)
-        return recommend(self.ks, self.held_out, table, left_out)
+        return recommend(self.ks, self.held_out, table, bool(empty_folds(self.models)))
 
     def plot_held_out(self, ax: Any = None) -> Any:
         """Draw the held-out error over k; returns the Axes. Needs matplotlib."""

@@ -7,6 +7,7 @@ import pytest
 
 import dnmf
 from dnmf.errors import OptionError
+from dnmf.study.held import empty_folds, held_out_by_k
 
 
 def nearly_empty() -> np.ndarray:
@@ -53,3 +54,19 @@ def test_starts_that_are_all_the_same_are_no_evidence():
     with pytest.raises(OptionError, match="same start for every seed"):
         dnmf.fit_many(V, [1, 2], 2, init="nndsvd", holdout=None)
     assert dnmf.fit_many(V, [1, 2], 1, init="nndsvda", holdout=None).ks == [1, 2]
+
+
+def test_folds_that_are_not_fitted_yet_are_not_called_empty():
+    def line(k, fold, error, objective):
+        return {"k": k, "fold": fold, "held_out": error, "objective": objective}
+
+    lines = [line(k, None, None, 1.0) for k in (1, 2)]
+    waiting = [line(k, fold, None, None) for k in (1, 2) for fold in (0, 1)]
+    assert held_out_by_k(lines + waiting) is None
+    assert empty_folds(lines + waiting) == []
+    partly = [line(1, 0, 0.5, 1.0), line(2, 0, 0.4, 1.0), line(1, 1, 0.6, 1.0), waiting[3]]
+    found = held_out_by_k(lines + partly)
+    assert (found.ks, found.empty) == ([1], [])
+    zeros = [line(k, 2, float("nan") if k == 1 else None, 1.0) for k in (1, 2)]
+    found = held_out_by_k(lines + partly + zeros)
+    assert (found.ks, found.empty, found.errors.tolist()) == ([1], [2], [[0.5, 0.6]])

@@ -163,9 +163,9 @@ def test_without_hold_out_stability_speaks_and_without_both_nobody() -> None:
 
 def test_a_fold_that_is_missing_leaves_its_k_out() -> None:
     lines = [
-        {"k": k, "seed": 0, "fold": fold, "held_out": None if (k, fold) == (3, 1) else 0.1}
+        {"k": k, "seed": 0, "fold": fold, "objective": 1.0, "held_out": error}
         for k in (2, 3)
-        for fold in (0, 1)
+        for fold, error in ((0, 0.1), (1, None if k == 3 else 0.1))
     ]
     held = held_out_by_k(lines)
     assert held is not None
