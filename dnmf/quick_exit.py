@@ -9,9 +9,9 @@ import sys
 import weakref
 from contextlib import suppress
 
-__all__ = ["QuickExit"]
+__all__ = ["NOT_FLUSHED", "QuickExit"]
 
-_NOT_FLUSHED = 120
+NOT_FLUSHED = 120
 """Python's own exit code where output does not arrive."""
 
 
@@ -45,7 +45,7 @@ class QuickExit:
                 sys.stdout.flush()
         except OSError as error:
             if code == 0:  # else something worse was told
-                code = _NOT_FLUSHED
+                code = NOT_FLUSHED
                 with suppress(OSError, ValueError, AttributeError):
                     sys.stderr.write(f"error: the last output could not be written: {error}\n")
         with suppress(OSError, ValueError, AttributeError):

@@ -211,14 +211,14 @@ def _dense(V: Any) -> np.ndarray:
 
 
 @given(matrices(), KS)
-@settings(max_examples=80, **COMMON)
+@settings(max_examples=150, **COMMON)
 def test_any_object_as_v_and_k(record_property, V, k):
     record_property("cases", 1)
     check(V, k, {})
 
 
 @given(st.sampled_from(["f4", "f8", "u1"]), KS, OPTIONS)
-@settings(max_examples=80, **COMMON)
+@settings(max_examples=150, **COMMON)
 def test_any_options(record_property, dtype, k, options):
     record_property("cases", 1)
     V = np.random.default_rng(0).integers(1, 9, (12, 8)).astype(dtype)

@@ -82,7 +82,6 @@ def test_digits_with_the_sample_start():
     assert best.objective <= 1.01 * polished
 
 
-@pytest.mark.slow
 def test_faces_are_within_one_percent_of_scikit_learn(shared_data):
     V = np.load(shared_data / "faces" / "orl.npz")["images"].astype(np.float32)
     fit = dnmf.fit(V, 49, seed=0, sample=0, max_passes=60)

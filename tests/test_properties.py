@@ -17,7 +17,7 @@ from dnmf.testing.counting import CountingStore
 from dnmf.testing.layouts import write_compressed, write_dense
 from dnmf.testing.problems import exact_low_rank, planted_poisson, power_law_counts
 
-SLOW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 STORED = st.sampled_from(["float32", "float64", "uint8", "int32", "float16"])
 
 

@@ -40,10 +40,6 @@ INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended and that left nothing to go on with."""
 
 
-UNWRITTEN = 120
-"""Exit code where standard output is full; what was to be done is done, but was not told."""
-
-
 class LazyGroup(click.Group):
     """A group that imports a command when it is used, and turns errors into exit codes."""
 
@@ -101,7 +97,7 @@ def cli(debug: bool) -> None:
 def main() -> None:
     """Entry point of the ``dnmf`` program."""
     from dnmf import blas_env
-    from dnmf.quick_exit import QuickExit
+    from dnmf.quick_exit import NOT_FLUSHED, QuickExit
 
     ending = QuickExit()
     blas_env.prepare()  # before anything imports NumPy
@@ -115,7 +111,7 @@ def main() -> None:
             raise
         with suppress(OSError):
             sys.stderr.write(f"error: the output could not be written: {error.strerror}\n")
-        ending.code = UNWRITTEN
+        ending.code = NOT_FLUSHED
 
 
 if __name__ == "__main__":

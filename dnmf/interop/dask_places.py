@@ -30,13 +30,13 @@ def places_read(graph: Mapping[Any, Any]) -> list[str]:
         Sorted, each once.
     """
     found: set[str] = set()
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}  # kept alive: else another object may get the id of one that is gone
     waiting: list[Any] = [graph]
     while waiting:
         item = waiting.pop()
         if id(item) in seen or isinstance(item, (bytes, int, float, np.ndarray, type)):
             continue
-        seen.add(id(item))
+        seen[id(item)] = item
         if isinstance(item, (str, os.PathLike)):
             text = os.fspath(item)
             if isinstance(text, str) and os.path.isabs(text) and "\0" not in text:

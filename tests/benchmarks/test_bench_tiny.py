@@ -95,7 +95,6 @@ def test_reads(bench: Any) -> None:
     assert ran.line("standard-library documents", "reads until the default rule")["value"] == 1
 
 
-@pytest.mark.slow
 def test_reads_of_kullback_leibler(bench: Any) -> None:
     ran = bench("reads", "--loss", "kullback-leibler", "--seeds", "1")
     _check(ran, "reads")

@@ -126,11 +126,14 @@ def test_a_refusal_does_not_advise_what_would_not_help():
     assert "components" not in text
 
 
+ATTEMPTS = 3
+
+
 def _measured(context: Context) -> int:
     """Peak of NumPy's and Python's allocations while the run goes to its end, in bytes."""
     run(context, Serial(), lambda event: None)  # kernels are compiled, caches are warm
-    # other threads of the process (a cluster's client) add to a peak now and then: the lower one
-    return min(_peak_of_a_run(context, attempt) for attempt in range(2))
+    # other threads of the process (a cluster's client) add to a peak now and then: the lowest one
+    return min(_peak_of_a_run(context, attempt) for attempt in range(ATTEMPTS))
 
 
 def _peak_of_a_run(context: Context, attempt: int) -> int:
@@ -151,12 +154,12 @@ def _peak_of_a_run(context: Context, attempt: int) -> int:
     [
         ((6000, 1000), (500, 1000), 4, "f4", {}),
         *slow(((6000, 1000), (500, 1000), 4, "f8", {})),
-        *slow(((6000, 1000), (500, 1000), 4, "u2", {})),
+        ((6000, 1000), (500, 1000), 4, "u2", {}),
         *slow(((6000, 1000), (500, 1000), 4, "f8", {"dtype": "float32"})),
         *slow(((300, 6000), (100, 1000), 40, "f4", {})),
         ((300, 6000), (100, 1000), 40, "f4", {"slab_size": 1 * MIB}),
         *slow(((30_000, 64), (2000, 64), 40, "f4", {"segments": 3})),
-        *slow(((30_000, 16), (2000, 16), 40, "f8", {"segments": 24, "block_size": 1 << 17})),
+        ((30_000, 16), (2000, 16), 40, "f8", {"segments": 24, "block_size": 1 << 17}),
     ],
 )
 def test_a_dense_fit_stays_within_its_prediction(tmp_path, shape, chunks, k, dtype, options):

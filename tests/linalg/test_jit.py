@@ -116,6 +116,7 @@ def test_without_locks_compilation_goes_on(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     lock = CompileLock(str(tmp_path / "file" / "kernel.lock"))
     lock.acquire()
+    assert lock._held is None
     lock.release()
 
 
