@@ -178,7 +178,7 @@ def _fit(path: Path, case: Case, sample: float, folder: Path, share: float = 1.0
     "name",
     [
         pytest.param(name, marks=pytest.mark.timeout(900) if name.startswith("beta") else ())
-        for name in CASES  # dense tiles of a sparse V: that one takes 280 to 400 s where it is quick
+        for name in CASES  # tiles of a sparse V made dense: 280 to 400 s and more
     ],
 )
 def test_a_worker_stays_below_what_the_plan_predicts(tmp_path, name, sample, record_property):

@@ -35,11 +35,9 @@ def test_where_all_that_was_left_out_is_zeros_it_is_said(seeds):
     V[0, 0] = V[1, 1] = 1.0
     study = dnmf.fit_many(V, [1, 2], seeds)
     lines = [line for line in study.models if line["fold"] is not None]
-    usable = [line for line in lines if line["held_out"] and np.isfinite(line["held_out"])]
-    if not usable:
-        assert "All that was left out is zeros" in str(study.recommend())
-    else:
-        assert "left out nothing but zeros" in str(study.recommend())
+    assert all(np.isnan(line["held_out"]) for line in lines)
+    assert study.held_out is None
+    assert "All that was left out is zeros" in str(study.recommend())
 
 
 def test_an_exact_product_has_its_own_number_of_components():
