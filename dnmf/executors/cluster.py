@@ -17,12 +17,12 @@ from distributed import Client, get_worker
 from distributed.scheduler import KilledWorker
 
 from dnmf.config import Resources
-from dnmf.errors import ClusterError, TransientError
+from dnmf.errors import TransientError
 from dnmf.executors.news import TOPIC, LeafNews, listening
 from dnmf.executors.probe import probe_workers
 from dnmf.executors.residency import Residency
 from dnmf.executors.versions import compare_versions
-from dnmf.executors.watch import PASSING, Watch, where, workers_of
+from dnmf.executors.watch import PASSING, Watch, called, workers_of
 from dnmf.fitting.work import (
     StepOutcome,
     Work,
@@ -66,14 +66,8 @@ class Cluster:
         self._span = {"name": ("dnmf",), "ids": (str(uuid.uuid4()),)}
 
     def resources(self) -> Resources:
-        """See `Executor.resources`."""
-        workers = list(workers_of(self.client).values())
-        if not workers:
-            address = where(self.client)
-            raise ClusterError(
-                f"the cluster at {address} has no workers; start some (dask worker {address}) and "
-                f"run this again"
-            )
+        """See `Executor.resources`; of a cluster without workers, once the first one is there."""
+        workers = list((workers_of(self.client) or called(self.client)).values())
         threads = max(int(w["nthreads"]) for w in workers)
         limits = [int(w["memory_limit"]) for w in workers if w["memory_limit"]]
         limit = min(limits) if limits else None

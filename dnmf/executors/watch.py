@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -20,6 +22,7 @@ __all__ = [
     "PASSING",
     "Watch",
     "answer",
+    "called",
     "where",
     "workers_of",
 ]
@@ -32,6 +35,9 @@ NO_SCHEDULER = 20.0
 
 NO_WORKERS = 300.0
 """Seconds without a single worker after which a fit gives up."""
+
+SOON = 2.0
+"""Seconds without a worker after which people are told what a fit waits for."""
 
 PASSING = (
     KilledWorker,
@@ -118,6 +124,41 @@ def workers_of(client: Client, most: int = -1, seconds: float | None = None) -> 
         return client.sync(scheduler.identity, n_workers=most)
 
     workers: dict[str, Any] = answer(client, ask, seconds)["workers"]
+    return workers
+
+
+def called(client: Client) -> dict[str, Any]:
+    """The workers of a cluster that has none yet, as soon as it has some; as `workers_of`.
+
+    A task waits for one meanwhile: that is what lets an adaptive cluster start workers, which it
+    stops when it has nothing to do.
+
+    Raises
+    ------
+    ClusterError
+        None came within `NO_WORKERS` seconds.
+    """
+    began, told = time.monotonic(), False
+    asking = client.submit(bool, key=f"dnmf-call-{uuid.uuid4().hex[:12]}", pure=False)
+    try:
+        while not (workers := workers_of(client)):
+            waited = time.monotonic() - began
+            if waited > NO_WORKERS:
+                raise ClusterError(
+                    f"the cluster at {where(client)} has no workers, and none came within "
+                    f"{NO_WORKERS:.0f} s; start some (dask worker {where(client)}) and run this "
+                    f"again"
+                )
+            if waited > SOON and not told:
+                told = True
+                logging.getLogger("dnmf").warning(
+                    "the cluster at %s has no workers; waiting up to %.0f s for the first one",
+                    where(client),
+                    NO_WORKERS,
+                )
+            time.sleep(0.1)
+    finally:
+        asking.release()
     return workers
 
 

@@ -131,7 +131,9 @@ def test_all_workers_are_gone_for_good(undisturbed, tmp_path, monkeypatch):
             with pytest.raises(ResumableError, match="has had no worker for 3 s"):
                 fit(undisturbed.V, tmp_path / "out", client)
             assert faults.struck(counts) == 2
-            with pytest.raises(ClusterError, match="has no workers; start some"):
+            with pytest.raises(
+                ClusterError, match="has no workers, and none came within 3 s; start"
+            ):
                 dnmf.resume(tmp_path / "out", client=client)
             machines.start_worker("third")  # on another port
             client.wait_for_workers(1, timeout=60)
