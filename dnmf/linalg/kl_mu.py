@@ -11,7 +11,7 @@ import numpy as np
 from dnmf.linalg.jit import kernel
 from dnmf.linalg.kl_row import divergence, em, kkt_of_row, start_row, widened
 from dnmf.linalg.logs import sum_of
-from dnmf.linalg.simd import LANES, fma, load, splat_at, store, total
+from dnmf.linalg.simd import LANES, fma, load, splat_at, store, store_totals, total
 from dnmf.linalg.tiles import fetch_ahead, width
 
 __all__ = ["kl_mu"]
@@ -24,10 +24,23 @@ __all__ = ["kl_mu"]
 def _fit(wh, W, i, Ht, S, indices, a, size, again, vectors):  # type: ignore[no-untyped-def]
     # ``again``: rows of H' and S are near
     kp = width(Ht, vectors)
-    for p in range(size):
+    whole = size - size % 4
+    for p in range(0, whole, 4):
+        b = a + p
         if not again:
-            fetch_ahead(Ht, indices, a + p, kp, kp)
-            fetch_ahead(S, indices, a + p, kp, kp)
+            for q in range(b, b + 4):
+                fetch_ahead(Ht, indices, q, kp, kp)
+                fetch_ahead(S, indices, q, kp, kp)
+        c0, c1 = np.int64(indices[b]) * kp, np.int64(indices[b + 1]) * kp
+        c2, c3 = np.int64(indices[b + 2]) * kp, np.int64(indices[b + 3]) * kp
+        w = load(W, i * kp)
+        x0, x1, x2, x3 = load(Ht, c0) * w, load(Ht, c1) * w, load(Ht, c2) * w, load(Ht, c3) * w
+        for u in range(LANES, kp, LANES):
+            w = load(W, i * kp + u)
+            x0, x1 = fma(load(Ht, c0 + u), w, x0), fma(load(Ht, c1 + u), w, x1)
+            x2, x3 = fma(load(Ht, c2 + u), w, x2), fma(load(Ht, c3 + u), w, x3)
+        store_totals(wh, p, x0, x1, x2, x3)
+    for p in range(whole, size):
         c = np.int64(indices[a + p]) * kp
         x = load(Ht, c) * load(W, i * kp)
         for u in range(LANES, kp, LANES):
@@ -68,14 +81,15 @@ def _explain(g, q, Ht, indices, a, size, vectors):  # type: ignore[no-untyped-de
 def _spread(S, g, q, W, i, Ht, indices, a, size, vectors):  # type: ignore[no-untyped-def]
     # g = sum_p q_p h_p, and S of each entry's column += q_p w h_p
     kp = width(Ht, vectors)
-    g[:] = 0
-    for p in range(size):
-        c = np.int64(indices[a + p]) * kp
-        ratio = splat_at(q, p)
-        for u in range(0, kp, LANES):
-            explained = ratio * load(Ht, c + u)
-            store(g, u, load(g, u) + explained)
-            store(S, c + u, fma(explained, load(W, i * kp + u), load(S, c + u)))
+    for u in range(0, kp, LANES):
+        w = load(W, i * kp + u)
+        x = w - w
+        for p in range(size):
+            c = np.int64(indices[a + p]) * kp + u
+            explained = splat_at(q, p) * load(Ht, c)
+            x = x + explained
+            store(S, c, fma(explained, w, load(S, c)))
+        store(g, u, x)
 
 
 @kernel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dnmf.linalg.jit import kernel
+from dnmf.linalg.jit import inlined, kernel
 from dnmf.linalg.logs import log
 
 __all__ = ["divergence", "em", "kkt_of_row", "start_row", "widened"]
@@ -43,17 +43,24 @@ def start_row(W, i, h_rows, r, mass, k):  # type: ignore[no-untyped-def]
                 W[i, t] = mass / (active * float(h_rows[r, t]))
 
 
+@inlined
+def _term(x, fit):  # type: ignore[no-untyped-def]
+    tiny = np.finfo(np.float64).tiny
+    return fit - x + x * log(max(x, tiny) / max(fit, tiny))
+
+
 @kernel
 def divergence(v, weights, a, wh, o, logs, size):  # type: ignore[no-untyped-def]
-    # v log(v / wh) - v + wh of a row's nonzeros
-    tiny = np.finfo(np.float64).tiny
+    # v log(v / wh) - v + wh of a row's nonzeros; two loops, since one that asks for the weights of
+    # each entry does not become vectors
     least = np.float64(np.finfo(wh.dtype).tiny)
-    for p in range(size):
-        fit = max(np.float64(wh[o + p]), least)
-        if weights.size:
-            fit *= np.float64(weights[a + p])
-        x = np.float64(v[a + p])
-        logs[p] = fit - x + x * log(max(x, tiny) / max(fit, tiny))
+    if weights.size:
+        for p in range(size):
+            fit = max(np.float64(wh[o + p]), least) * np.float64(weights[a + p])
+            logs[p] = _term(np.float64(v[a + p]), fit)
+    else:
+        for p in range(size):
+            logs[p] = _term(np.float64(v[a + p]), max(np.float64(wh[o + p]), least))
 
 
 @kernel

@@ -19,7 +19,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
 __all__ = ["LANES", "LINE", "bits", "fma", "greater", "largest", "load", "number",
-           "prefetch", "smallest", "splat_at", "store", "total"]  # fmt: skip
+           "prefetch", "smallest", "splat_at", "store", "store_totals", "total"]  # fmt: skip
 
 LINE = 64
 """Bytes of a cache line."""
@@ -139,17 +139,45 @@ def total(typing, vector):  # type: ignore[no-untyped-def]
     """The sum of a vector's numbers: of its halves, their halves and so on."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        (x,) = args
-        width = LANES
-        while width > 1:
-            width //= 2
-            kind = ir.VectorType(ir.IntType(32), width)
-            low = ir.Constant(kind, list(range(width)))
-            high = ir.Constant(kind, list(range(width, 2 * width)))
-            x = builder.fadd(builder.shuffle_vector(x, x, low), builder.shuffle_vector(x, x, high))
+        x = _folded(builder, args[0], LANES, 1)
         return builder.extract_element(x, ir.Constant(ir.IntType(32), 0))
 
     return vector.dtype(vector), generate
+
+
+def _folded(builder: Any, x: Any, width: int, least: int) -> Any:
+    """The sums of a vector's halves, their halves and so on, until ``least`` are left."""
+    while width > least:
+        width //= 2
+        kind = ir.VectorType(ir.IntType(32), width)
+        low = ir.Constant(kind, list(range(width)))
+        high = ir.Constant(kind, list(range(width, 2 * width)))
+        x = builder.fadd(builder.shuffle_vector(x, x, low), builder.shuffle_vector(x, x, high))
+    return x
+
+
+def _both(builder: Any, a: Any, b: Any, low: list[int], high: list[int]) -> Any:
+    """The sum of two selections from two vectors of four."""
+    kind = ir.VectorType(ir.IntType(32), 4)
+    first = builder.shuffle_vector(a, b, ir.Constant(kind, low))
+    return builder.fadd(first, builder.shuffle_vector(a, b, ir.Constant(kind, high)))
+
+
+@intrinsic
+def store_totals(typing, array, position, a, b, c, d):  # type: ignore[no-untyped-def]
+    """Write the `total` of each of four vectors from ``position`` on: the same sums, at once."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        pointer = _pointer(context, builder, signature.args[0], *args[:2])
+        a, b, c, d = (_folded(builder, x, LANES, 4) for x in args[2:])
+        first = _both(builder, a, b, [0, 4, 1, 5], [2, 6, 3, 7])
+        second = _both(builder, c, d, [0, 4, 1, 5], [2, 6, 3, 7])
+        found = _both(builder, first, second, [0, 1, 4, 5], [2, 3, 6, 7])
+        pointer = builder.bitcast(pointer, found.type.as_pointer())
+        builder.store(found, pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, a, b, c, d), generate
 
 
 def _binary(name: str, build: Callable[[Any, Any, Any], Any]) -> Any:

@@ -8,7 +8,17 @@ from __future__ import annotations
 import numpy as np
 
 from dnmf.linalg.jit import inlined, kernel
-from dnmf.linalg.simd import LANES, LINE, fma, load, prefetch, splat_at, store, total
+from dnmf.linalg.simd import (
+    LANES,
+    LINE,
+    fma,
+    load,
+    prefetch,
+    splat_at,
+    store,
+    store_totals,
+    total,
+)
 
 __all__ = ["MOST_VECTORS", "add_gram", "add_rows", "column_order", "dots", "fetch_ahead", "gather",
            "packed_size", "padded", "padded_size", "padded_zeros", "rows_in_lines", "vectors_of",
@@ -109,7 +119,17 @@ def gather(A, X, rows, begin, size):  # type: ignore[no-untyped-def]
 def dots(out, A, o, size, W, i):  # type: ignore[no-untyped-def]
     """Products of rows of A with row i of W, at ``o`` of ``out`` too."""
     kp = A.shape[1]
-    for p in range(o, o + size):
+    whole = o + size - size % 4
+    for p in range(o, whole, 4):
+        w = load(W, i * kp)
+        b0, b1, b2, b3 = p * kp, (p + 1) * kp, (p + 2) * kp, (p + 3) * kp
+        x0, x1, x2, x3 = load(A, b0) * w, load(A, b1) * w, load(A, b2) * w, load(A, b3) * w
+        for u in range(LANES, kp, LANES):
+            w = load(W, i * kp + u)
+            x0, x1 = fma(load(A, b0 + u), w, x0), fma(load(A, b1 + u), w, x1)
+            x2, x3 = fma(load(A, b2 + u), w, x2), fma(load(A, b3 + u), w, x3)
+        store_totals(out, p, x0, x1, x2, x3)
+    for p in range(whole, o + size):
         x = load(A, p * kp) * load(W, i * kp)
         for u in range(LANES, kp, LANES):
             x = fma(load(A, p * kp + u), load(W, i * kp + u), x)
