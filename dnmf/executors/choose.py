@@ -9,24 +9,56 @@ from dnmf.errors import OptionError
 from dnmf.executors.threads import Threads
 from dnmf.fitting.work import Executor
 
-__all__ = ["choose_executor"]
+__all__ = ["choose_executor", "holds_a_thread"]
 
 
 def choose_executor(client: Any, executor: Executor | None) -> Executor:
-    """The executor given, the client's, the active client's, or the threads of this process."""
+    """The executor given, the client's, the active client's, or the threads of this process.
+
+    Raises
+    ------
+    OptionError
+        Both are given, or the client cannot be waited for here.
+    """
     if executor is not None:
         if client is not None:
             raise OptionError("give either client or executor, not both")
         return executor
-    if client is None and "distributed" in sys.modules:
-        from distributed import default_client
-
-        try:
-            client = default_client()
-        except ValueError:
-            client = None
+    if client is None:
+        client = _active_client()
+    elif client.asynchronous:
+        raise OptionError(
+            "the client is asynchronous, and a fit here would stop the event loop that it waits "
+            "for; call it in a thread: await asyncio.to_thread(dnmf.fit, V, k, client=client, ...)"
+        )
     if client is None:
         return Threads()
     from dnmf.executors.cluster import Cluster
 
     return Cluster(client)
+
+
+def _active_client() -> Any:
+    """The client that Dask's own calls would take here, if a fit can wait for it.
+
+    On the event loop of an asynchronous client it cannot. Nor should it in a task, which has a
+    worker's thread and is asked to do its work there; what other tasks of that worker did must not
+    matter. Who wants a cluster there gives the client.
+    """
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        client = default_client()
+    except ValueError:
+        return None
+    return None if client.asynchronous or holds_a_thread() else client
+
+
+def holds_a_thread() -> bool:
+    """Whether this is a task on a worker, which has not left the worker's threads (`secede`)."""
+    from distributed.threadpoolexecutor import thread_state as pool
+    from distributed.utils import thread_state as task
+
+    return bool(getattr(pool, "proceed", False) and getattr(task, "key", None))

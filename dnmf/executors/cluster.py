@@ -6,18 +6,19 @@ import ctypes
 import pickle
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import lru_cache
 from typing import Any
 
 import dask
 import psutil
-from distributed import Client, get_worker
+from distributed import Client, get_worker, rejoin, secede
 from distributed.scheduler import KilledWorker
 
 from dnmf.config import Resources
 from dnmf.errors import TransientError
+from dnmf.executors.choose import holds_a_thread
 from dnmf.executors.news import TOPIC, LeafNews, listening
 from dnmf.executors.probe import probe_workers
 from dnmf.executors.residency import Residency
@@ -100,7 +101,8 @@ class Cluster:
         for tries in range(1, STEP_TRIES + 1):
             watch.ready()
             try:
-                results, retries = self._attempt(work, payload, tries, news, watch)
+                with _making_room():
+                    results, retries = self._attempt(work, payload, tries, news, watch)
             except PASSING as error:
                 stubborn = isinstance(error, (KilledWorker, TransientError))
                 if tries >= (STUBBORN if stubborn else STEP_TRIES):
@@ -144,6 +146,22 @@ class Cluster:
             return nullcontext()
         # a dask.annotate manager, not distributed.span, which would open another one
         return dask.annotate(span=self._span)
+
+
+@contextmanager
+def _making_room() -> Iterator[None]:
+    """A fit within a task of the cluster leaves its thread to those that it waits for.
+
+    As Dask's own calls do, but where the task did so itself.
+    """
+    if not holds_a_thread():
+        yield
+        return
+    secede()
+    try:
+        yield
+    finally:
+        rejoin()
 
 
 def _graph(

@@ -18,6 +18,7 @@ from distributed.system import MEMORY_LIMIT
 
 from dnmf.config import Resources
 from dnmf.errors import ClusterError, OptionError
+from dnmf.executors.control_groups import memory_limit
 from dnmf.executors.ready import import_ahead
 
 __all__ = ["connect", "local_resources", "start_local"]
@@ -44,7 +45,7 @@ def local_resources(
     """What `start_local` with the same arguments would start; starts nothing.
 
     All workers together get the processors and the memory that this process may use (also in
-    a container), unless more is asked for.
+    a container or a batch job), unless more is asked for.
     """
     if workers is None and threads is None:
         workers, threads = nprocesses_nthreads()
@@ -54,7 +55,8 @@ def local_resources(
     elif threads is None:
         threads = max(1, CPU_COUNT // workers)
     assert threads is not None
-    limit = min(memory or MEMORY_LIMIT // workers, MEMORY_LIMIT)
+    most = min(MEMORY_LIMIT, memory_limit() or MEMORY_LIMIT)  # Dask looks at the root group only
+    limit = min(memory or most // workers, most)
     text = f"{workers} worker(s) x {threads} thread(s), {limit / 1e9:.1f} GB each"
     return Resources(workers, threads, limit, text)
 

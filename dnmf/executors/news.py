@@ -22,6 +22,8 @@ _listeners: WeakKeyDictionary[Client, dict[str, Callable[[int], None]]] = WeakKe
 class LeafNews:
     """Calls ``on_leaf`` once per segment, whatever is heard twice or not at all.
 
+    What it raises, on a thread where nobody would see it, is raised when all leaves are done.
+
     Parameters
     ----------
     on_leaf : callable
@@ -31,19 +33,32 @@ class LeafNews:
     def __init__(self, on_leaf: Callable[[int], None], segments: int) -> None:
         self._on_leaf = on_leaf
         self._missing = set(range(segments))
+        self._raised: BaseException | None = None
         self._lock = threading.Lock()
 
     def tell(self, segment: int) -> None:
         """A leaf is done; may be called from any thread."""
         with self._lock:
-            if segment in self._missing:
-                self._missing.discard(segment)
+            if segment not in self._missing or self._raised is not None:
+                return
+            self._missing.discard(segment)
+            try:
                 self._on_leaf(segment)
+            except BaseException as error:
+                self._raised = error
 
     def complete(self) -> None:
-        """All are done: tell those that nothing was heard of, since events are best effort."""
+        """All are done: tell those that nothing was heard of, since events are best effort.
+
+        Raises
+        ------
+        Exception
+            The first one that ``on_leaf`` raised.
+        """
         for segment in sorted(self._missing):
             self.tell(segment)
+        if self._raised is not None:
+            raise self._raised
 
 
 @contextmanager

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 from typing import TypeVar
 
 from dnmf.config import Resources
 from dnmf.errors import OptionError
+from dnmf.executors.control_groups import free_memory
 from dnmf.executors.serial import Serial
 from dnmf.fitting.memory import predict_memory
 from dnmf.fitting.plan import Plan
@@ -22,9 +21,6 @@ Value = TypeVar("Value")
 
 SHARE = 0.5
 """Of the memory that is free, what more than one thread may take together."""
-
-CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux says what a container may use."""
 
 
 class Threads(Serial):
@@ -65,7 +61,7 @@ class Threads(Serial):
 
         starts = plan.config.n_init * len(plan.config.models)
         threads = min(allowed_threads() or CPU_COUNT, CPU_COUNT, max(plan.segments, starts))
-        alone, room = predict_memory(plan, 1).total, SHARE * _free_memory()
+        alone, room = predict_memory(plan, 1).total, SHARE * free_memory()
         while threads > 1 and predict_memory(plan, threads).total - alone > room:
             threads -= 1
         self._threads = threads
@@ -97,14 +93,3 @@ class Threads(Serial):
             finally:  # what has not begun when one fails, or a person interrupts
                 for future in ahead:
                     future.cancel()
-
-
-def _free_memory() -> int:
-    """Bytes that this process may still take, also in a container."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):  # there is no cgroup, or it has no limit ("max")
-        limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        free = min(free, max(0, limit - used))
-    return free

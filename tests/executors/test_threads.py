@@ -128,7 +128,7 @@ def processors(monkeypatch):
     asked = {"cpu": 8, "blas": 5, "free": 1 << 50}
     monkeypatch.setattr(dask.system, "CPU_COUNT", asked["cpu"])
     monkeypatch.setattr(threads, "allowed_threads", lambda: asked["blas"])
-    monkeypatch.setattr(threads, "_free_memory", lambda: asked["free"])
+    monkeypatch.setattr(threads, "free_memory", lambda: asked["free"])
     return asked
 
 
@@ -168,17 +168,6 @@ def test_what_blas_may_use_is_seen_from_inside_of_a_limit():
         outside = allowed_threads()
         with one_thread():
             assert allowed_threads() == outside >= 1
-
-
-def test_memory_is_free_as_far_as_the_container_says(monkeypatch, tmp_path):
-    monkeypatch.setattr(threads, "CGROUP", tmp_path)
-    everywhere = threads._free_memory()
-    assert everywhere > 1_000_000
-    (tmp_path / "memory.current").write_text("600000")
-    (tmp_path / "memory.max").write_text("max")
-    assert threads._free_memory() > 1_000_000
-    (tmp_path / "memory.max").write_text("1000000")
-    assert threads._free_memory() == 400_000
 
 
 class _PerThread:
