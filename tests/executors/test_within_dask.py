@@ -94,18 +94,18 @@ def test_on_the_event_loop_of_an_asynchronous_client(tmp_path):
 
 
 def test_what_a_listener_raises_ends_the_step(client, undisturbed, tmp_path):
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     seen = []
 
     def listen(event):
         if isinstance(event, Progress) and event.kind == "pass" and event.number == 2:
-            raise Enough
+            raise EnoughError
         if isinstance(event, Committed):
             seen.append(event.kind)
 
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         fit(undisturbed.V, tmp_path / "out", client, on_event=listen)
     assert seen.count("pass") == 1
     result = dnmf.resume(tmp_path / "out", client=client)
