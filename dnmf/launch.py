@@ -6,13 +6,14 @@ import json
 import os
 import re
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 
 from dnmf.config import FitConfig, Resources
-from dnmf.errors import InputError, OptionError
+from dnmf.errors import InputError, OptionError, RunLockedError
 from dnmf.executors.serial import Serial
 from dnmf.executors.threads import Threads
 from dnmf.fitting.context import Context
@@ -29,7 +30,6 @@ from dnmf.fitting.work import Executor
 from dnmf.interop import as_source
 from dnmf.interop.staging import STAGED, WEIGHTS, stage
 from dnmf.runs.folder import FolderStore
-from dnmf.runs.lock import RunLock
 from dnmf.runs.memory import MemoryStore
 from dnmf.runs.models import open_models
 from dnmf.runs.result import Result
@@ -98,21 +98,33 @@ def begin(
         return run_in_memory(context, executor, listen, config.max_time)
     kept = [*_paths(source), *protect] if overwrite else []
     store = FolderStore.create_new(out, None, overwrite, kept)
-    try:
-        if moves:
-            source = _place(source, config, mode, store, executor)
-            laid_out, oriented, need = _lay_out(source, config, mode, executor)
-        laid_out = put_start(store, laid_out, H, W, fixed)
-        store.create(laid_out.to_json())
-    except BaseException:
-        store.discard()
-        raise
-    listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
-    with RunLock(store.path), discard_if_invalid(store):
-        result = run_in_folder(
-            Context(store, laid_out, oriented), executor, listen, config.max_time
-        )
-        return _without_staged(store, result)
+    with _working_on(store):
+        try:
+            if moves:
+                source = _place(source, config, mode, store, executor)
+                laid_out, oriented, need = _lay_out(source, config, mode, executor)
+            laid_out = put_start(store, laid_out, H, W, fixed)
+            store.create(laid_out.to_json())
+        except BaseException:
+            store.discard()
+            raise
+        listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
+        with discard_if_invalid(store):
+            context = Context(store, laid_out, oriented)
+            result = run_in_folder(context, executor, listen, config.max_time)
+            return _without_staged(store, result)
+
+
+@contextmanager
+def _working_on(store: FolderStore) -> Iterator[None]:
+    """Hold the lock of a run that this process just made; where that fails there is no run."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(store.locked())
+        except BaseException:
+            store.discard()
+            raise
+        yield
 
 
 def to_resume(
@@ -220,8 +232,14 @@ def go_on(
         return _opened(planned, store)
     check_memory(planned, offered(executor, planned, context.source))
     executor.check()
-    locked = RunLock(store.path) if store.path else nullcontext()
-    with locked:
+    mine = context.store
+    assert isinstance(mine, FolderStore)
+    with mine.locked():
+        if mine.plan()["run_id"] != planned.run_id:
+            raise RunLockedError(
+                f"{store.path} was overwritten by another process since this one read it; what is "
+                f"there now is left as it is. To go on with that: dnmf resume {store.path}"
+            )
         result = run_in_folder(context, executor, on_event or _ignore, max_time)
         return _without_staged(store, result)
 

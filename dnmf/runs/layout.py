@@ -4,6 +4,7 @@
 
     out/.dnmf/plan.json           format, and the plan of the run
     out/.dnmf/records/7.json      commit record 7; the highest valid one is the run's state
+    out/.dnmf/records/made-...    whose folder it is, until its first commit
     out/.dnmf/objects/...npy      arrays that records name
     out/.dnmf/lock.json           who works on it
     out/.dnmf/replaced            the folder that this run replaced, until its first commit
@@ -164,6 +165,11 @@ class Existing:
     def replaceable(self) -> bool:
         """Whether ``overwrite`` may replace it."""
         return self.kind in ("absent", "empty", "result", "run", "stub")
+
+    @property
+    def unbegun(self) -> bool:
+        """Whether there is no run to go on with yet, and nothing that a new one would cost."""
+        return self.kind in ("absent", "empty", "stub")
 
 
 def examine(path: str) -> Existing:
