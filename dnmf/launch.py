@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from dnmf.config import FitConfig, Resources
-from dnmf.errors import InputError, OptionError, RunLockedError
+from dnmf.errors import DnmfError, InputError, OptionError, RunLockedError
 from dnmf.executors.serial import Serial
 from dnmf.executors.threads import Threads
 from dnmf.fitting.context import Context
@@ -245,7 +245,19 @@ def go_on(
 
 
 def _opened(planned: Plan, store: FolderStore) -> Any:
+    _clean_up(store)
     return open_models(store.path) if planned.config.batch else Result.open(store.path)
+
+
+def _clean_up(store: FolderStore) -> None:
+    """Delete what a run left that was killed after its publication, unless somebody does it."""
+    objects = os.walk(os.path.join(store.state_folder, "objects"))
+    staged = (os.path.exists(os.path.join(store.state_folder, name)) for name in (STAGED, WEIGHTS))
+    latest = store.latest()
+    if latest is not None and (any(files for _, _, files in objects) or any(staged)):
+        with suppress(DnmfError), store.locked():  # or the storage is read-only
+            store.drop([], latest[0])
+            _without_staged(store, None)
 
 
 def planned_run(path: str | os.PathLike[str]) -> Plan:

@@ -149,11 +149,12 @@ class RunLock:
                 time.sleep(_LOOK_AGAIN)
             found = _read(self._path)
         other = found[0] if found is not None else None
-        text = f"{other} took it over" if other is not None else "its lock is gone"
+        text = "its lock is gone"
+        if other is not None:
+            text = f"{other} took it over, after {self._lease:g} seconds without a sign of life"
         raise RunLockedError(
-            f"{self._run}: this process no longer works on the run: {text}, after {self._lease:g} "
-            f"seconds without a sign of life of this one. What is committed is safe: let the "
-            f"other process end, or stop it and go on with dnmf resume {self._run}"
+            f"{self._run}: this process no longer works on the run: {text}. What is committed is "
+            f"safe: let the other process end, or stop it and go on with dnmf resume {self._run}"
         )
 
     def _take(self) -> None:
