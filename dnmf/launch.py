@@ -30,6 +30,7 @@ from dnmf.fitting.work import Executor
 from dnmf.interop import as_source
 from dnmf.interop.staging import STAGED, WEIGHTS, stage
 from dnmf.runs.folder import FolderStore
+from dnmf.runs.layout import examine, local_path
 from dnmf.runs.memory import MemoryStore
 from dnmf.runs.models import open_models
 from dnmf.runs.result import Result
@@ -75,11 +76,15 @@ def begin(
     W: np.ndarray | None,
     fixed: np.ndarray | None = None,
     protect: tuple[str, ...] = (),
+    resume: bool = False,
 ) -> Any:
     """Plan, create the run, put its start, and run it: a Result, or Models for a batch.
 
-    ``data`` are V and its weights or None; ``protect`` are paths that the output may not replace.
+    ``data`` are V and its weights or None; ``protect`` are paths that the output may not replace;
+    with ``resume`` it may replace what a run left that was killed before it began.
     """
+    if out is not None:
+        local_path(out)  # whether it is one is said before V is read
     listen = on_event or _ignore
     source = matrix(*data, config.missing, getattr(executor, "client", None))
     serial = isinstance(executor, Serial)
@@ -96,8 +101,8 @@ def begin(
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
         context = Context(memory, laid_out, oriented)
         return run_in_memory(context, executor, listen, config.max_time)
-    kept = [*_paths(source), *protect] if overwrite else []
-    store = FolderStore.create_new(out, None, overwrite, kept)
+    kept = [*_paths(source), *protect] if overwrite or resume else []
+    store = FolderStore.create_new(out, None, overwrite, kept, unbegun=resume)
     with _working_on(store):
         try:
             if moves:
@@ -127,10 +132,8 @@ def _working_on(store: FolderStore) -> Iterator[None]:
         yield
 
 
-def to_resume(
-    out: str | os.PathLike[str] | None, overwrite: bool, resume: bool
-) -> str | os.PathLike[str] | None:
-    """The run to go on with; None begins a new one.
+def to_resume(out: str | os.PathLike[str] | None, overwrite: bool, resume: bool) -> str | None:
+    """The run to go on with; None begins a new one, also after one that had not begun.
 
     Raises
     ------
@@ -139,7 +142,10 @@ def to_resume(
     """
     if overwrite and resume:
         raise OptionError("overwrite would delete the run that resume goes on with; give one")
-    return out if resume and out is not None and os.path.exists(out) else None
+    if not resume or out is None:
+        return None
+    path = local_path(out)
+    return None if examine(path).unbegun else path
 
 
 def _parts(source: Source) -> tuple[Source, ...]:
