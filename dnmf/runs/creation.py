@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ __all__ = ["Creation", "creation_done", "forget_replaced", "prepare_folder"]
 _MARK = "made-"
 _LONGEST_NAME = 200
 """Bytes of a name that leave room for what hidden names add, of the 255 that file systems take."""
+_LITTER_AGE = 3600.0
+"""Seconds after which nobody is at what is left beside a run."""
 _IN_THE_WAY = {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}
 
 
@@ -39,31 +42,35 @@ class Creation:
     Attributes
     ----------
     path : str
-    empty : bool
-        Whether there is an empty folder, which is used.
+    kind : str
+        What is there, as `examine` calls it.
     made : list of str
         Folders that were made, outermost first.
     aside : str or None
-        Where what it replaces is, once that begins to be set aside.
-    marked : bool
-        Whether the folder has the mark of this creation. Another process may replace the folder
-        before it is locked: what has no mark is not removed.
+        Where what it replaces will be until the first commit.
+    placed : bool
+        Whether the path had the folder of this creation. Another process may replace it before it
+        is locked: what has not this creation's mark is not removed then.
     done : bool
         Whether a step is committed, and nothing can be undone.
     """
 
     path: str
-    empty: bool = False
+    kind: str
     made: list[str] = field(default_factory=list)
     aside: str | None = None
-    marked: bool = False
+    placed: bool = False
     done: bool = False
 
     def __post_init__(self) -> None:
-        self._mark = os.path.join(self.path, RECORDS, _MARK + new_id())
+        self._mark = _MARK + new_id()
+        self._hidden: list[str] = []
 
     def make(self) -> None:
-        """Make the folder, its parents and what is in it; FileExistsError if it is there."""
+        """Make the run's folder; FileExistsError where another process made one."""
+        if self.kind in ("result", "run", "stub"):
+            self._replace()
+            return
         missing, folder = [], os.path.dirname(self.path)
         while not os.path.lexists(folder):
             missing.append(folder)
@@ -71,16 +78,19 @@ class Creation:
         for parent in reversed(missing):
             with suppress(FileExistsError):  # made by another process meanwhile
                 self._make(parent)
-        if not self.empty:
+        if self.kind != "empty":
             self._make(self.path)
-        for inside in (STATE, RECORDS):
-            self._make(os.path.join(self.path, inside))
-        self._make(self._mark)
-        self.marked = True
+        self._fill(self.path)
+
+    def _fill(self, folder: str) -> None:
+        """Make what is in a run folder; its mark before anything else that it may be known by."""
+        for inside in (STATE, RECORDS, os.path.join(RECORDS, self._mark)):
+            self._make(os.path.join(folder, inside))
+        self.placed = folder == self.path
         if self.aside is not None:
             name = os.fsencode(os.path.basename(self.aside))
-            create_file(os.path.join(self.path, REPLACED), [name])
-        make_folder(os.path.join(self.path, OBJECTS))
+            create_file(os.path.join(folder, REPLACED), [name])
+        make_folder(os.path.join(folder, OBJECTS))
 
     def _make(self, folder: str) -> None:
         self.made.append(folder)  # before it is: an interrupt may come in between
@@ -90,40 +100,51 @@ class Creation:
             self.made.pop()
             raise
 
-    def is_there(self) -> bool:
-        """Whether what is at the path is what this creation made, and has no committed step."""
-        return os.path.isdir(self._mark)
+    def _replace(self) -> None:
+        """Put a new folder in the place of a run, which is set aside until the first commit.
 
-    def set_aside(self) -> None:
-        """Move a run out of the way until the new one has committed its first step.
-
-        A run that committed nothing is deleted, and what it had replaced stays set aside.
+        A run that committed nothing is deleted, and what it had replaced stays set aside. The new
+        folder is made beside it, so that a process that is killed leaves one or the other.
         """
         earlier = _replaced(self.path)
         begun = os.path.isdir(os.path.join(self.path, RECORDS)) and read_records(self.path)
-        if earlier is not None and not begun:
-            self.aside = earlier
-            _remove_tree(self.path)
-            return
-        forget_replaced(self.path)
-        folder, name = os.path.dirname(self.path), _hidden(self.path, "replaced") + new_id()
-        self.aside = os.path.join(folder, name)
-        os.rename(self.path, self.aside)
-        living = holder(self.aside)  # took the lock after it was looked at
+        of_no_use = earlier is not None and not begun
+        moved = self._beside("removed" if of_no_use else "replaced")
+        self.aside = earlier if of_no_use else moved
+        new = self._beside("new")
+        self._hidden = [new, moved] if of_no_use else [new]
+        self._make(new)
+        self._fill(new)
+        if not of_no_use:
+            forget_replaced(self.path)
+        os.rename(self.path, moved)
+        living = holder(moved)  # took the lock after it was looked at
         if living is not None:
+            os.rename(moved, self.path)
             raise RunLockedError(_worked_on(self.path, living))
-        sync_folder(folder)
+        os.rename(new, self.path)
+        self.placed = True
+        sync_folder(os.path.dirname(self.path))
+        if of_no_use:
+            shutil.rmtree(moved)
+
+    def _beside(self, what: str) -> str:
+        return os.path.join(os.path.dirname(self.path), _hidden(self.path, what) + new_id())
+
+    def is_there(self) -> bool:
+        """Whether what is at the path is what this creation made, and has no committed step."""
+        return os.path.isdir(os.path.join(self.path, RECORDS, self._mark))
 
     def undo(self) -> None:
         """Remove what was made, and put back what was replaced."""
-        if self.marked and not self.is_there():
+        mine = self.is_there()
+        if self.placed and not mine:
             return
         with storage("remove", self.path, may_pass=False):
-            doomed = None
-            if self.marked and not self.empty:
-                doomed = _renamed(self.path)
-            elif self.marked:
+            if mine and self.kind == "empty":
                 shutil.rmtree(os.path.join(self.path, STATE))
+            elif mine:
+                self._hidden.append(_renamed(self.path))
             _remove_empty(folder for folder in self.made if folder.startswith(self.path))
             if self.aside is not None:
                 try:
@@ -131,8 +152,9 @@ class Creation:
                 except OSError as error:  # it was not moved, or another run is in its place
                     if error.errno not in _IN_THE_WAY:
                         raise
-            if doomed is not None:
-                shutil.rmtree(doomed)
+            for folder in self._hidden:
+                if os.path.isdir(folder):
+                    shutil.rmtree(folder)
             _remove_empty(folder for folder in self.made if not folder.startswith(self.path))
 
 
@@ -160,17 +182,14 @@ def prepare_folder(
     if existing.kind != "absent":
         allowed = overwrite or (unbegun and existing.unbegun)
         _check_replaceable(path, existing, allowed, protect)
-    creation = Creation(path, existing.kind == "empty")
+    creation = Creation(path, existing.kind)
     with storage("create", path, may_pass=False):
         try:
-            if existing.kind in ("result", "run", "stub"):
-                creation.set_aside()
             creation.make()
-        except FileExistsError:
+        except BaseException as error:
             creation.undo()
-            raise OutputExistsError(f"another process just made {path}") from None
-        except BaseException:
-            creation.undo()
+            if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                raise OutputExistsError(f"another process just made {path}") from None
             raise
     return creation
 
@@ -253,6 +272,7 @@ def _replaced(path: str) -> str | None:
 def creation_done(path: str) -> None:
     """The first step is committed: what was replaced goes, and nothing unmakes the run."""
     forget_replaced(path)
+    _clear_litter(os.path.realpath(path))
     folder = os.path.join(path, RECORDS)
     for name in os.listdir(folder):
         if name.startswith(_MARK):
@@ -270,9 +290,13 @@ def forget_replaced(path: str) -> None:
         os.unlink(os.path.join(path, REPLACED))
 
 
-def _remove_tree(path: str) -> None:
-    """Delete a folder; first it loses its name, so that nothing late is written into it."""
-    shutil.rmtree(_renamed(path))
+def _clear_litter(path: str) -> None:
+    """Delete what processes that were killed left beside a run; not what one may be at."""
+    begins = tuple(_hidden(path, what) for what in ("new", "removed"))
+    for entry in list(os.scandir(os.path.dirname(path))):
+        with suppress(OSError):
+            if entry.name.startswith(begins) and time.time() - entry.stat().st_mtime > _LITTER_AGE:
+                shutil.rmtree(entry.path)
 
 
 def _remove_empty(folders: Iterable[str]) -> None:
@@ -283,6 +307,7 @@ def _remove_empty(folders: Iterable[str]) -> None:
 
 
 def _renamed(path: str) -> str:
+    """Take a folder's name, so that nothing late is written into it while it is deleted."""
     doomed = os.path.join(os.path.dirname(path), _hidden(path, "removed") + new_id())
     os.rename(path, doomed)
     return doomed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import dnmf
 from dnmf.errors import RunError, RunLockedError
 from dnmf.executors.serial import Serial
 from dnmf.runs import creation as creation_module
-from dnmf.runs.creation import prepare_folder
+from dnmf.runs.creation import Creation, prepare_folder
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.lock import RunLock
 from dnmf.testing import faults
@@ -36,7 +37,8 @@ def make_run(path):
 
 
 def is_old(path):
-    return FolderStore(path).plan() == {"old": True} and FolderStore(path).latest() is not None
+    plan = os.path.join(path, ".dnmf", "plan.json")
+    return os.path.exists(plan) and FolderStore(path).latest() == (0, {"old": True})
 
 
 STEPS = ["make_folder", "create_file", "sync_folder"]
@@ -68,6 +70,37 @@ def test_a_failure_at_any_moment_brings_the_old_run_back(tmp_path, monkeypatch, 
     assert len(calls) > moment // 2
     assert os.listdir(tmp_path) == ["run"]
     assert is_old(tmp_path / "run")
+
+
+@pytest.mark.parametrize("moment", range(7))
+@pytest.mark.parametrize("stub", [False, True])
+def test_killed_at_any_moment_the_old_run_can_be_found(tmp_path, monkeypatch, moment, stub):
+    """At its path, or named by what is there; and the next one replaces that."""
+    run, calls = tmp_path / "run", []
+    make_run(run)
+    if stub:
+        prepare_folder(str(run), True, ())
+
+    def killed(*arguments):
+        calls.append(arguments)
+        if len(calls) == moment + 1:
+            raise KeyboardInterrupt
+        return real[len(arguments) > 1](*arguments)
+
+    real = [creation_module.make_folder, creation_module.create_file]
+    with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+        patched.setattr(creation_module, "make_folder", killed)
+        patched.setattr(creation_module, "create_file", killed)
+        patched.setattr(creation_module, "sync_folder", lambda folder: None)
+        patched.setattr(Creation, "undo", lambda self: None)
+        prepare_folder(str(run), True, ())
+    assert is_old(run) or is_old(creation_module._replaced(str(run)))
+    FolderStore.create_new(run, {}, overwrite=True).discard()
+    assert is_old(run)
+    for entry in os.scandir(tmp_path):
+        os.utime(entry, (0, 0))
+    FolderStore.create_new(run, {}, overwrite=True).commit(0, {})
+    assert os.listdir(tmp_path) == ["run"]
 
 
 @pytest.mark.parametrize("name", [os.fsdecode(b"r\xe9sultat"), "n" * 245], ids=["latin", "long"])
@@ -163,3 +196,30 @@ def test_a_finished_run_on_a_read_only_storage_is_opened(tmp_path, V, monkeypatc
 
     monkeypatch.setattr(RunLock, "_take", refused)
     assert dnmf.resume(run, executor=Serial()).done
+
+
+@pytest.mark.parametrize("stub", [False, True])
+@pytest.mark.parametrize(("number", "after"), [(1, False), (1, True), (2, False), (2, True)])
+def test_a_rename_that_is_cut_off_brings_the_old_run_back(
+    tmp_path, monkeypatch, stub, number, after
+):
+    run, rename, calls = tmp_path / "run", os.rename, []
+    make_run(run)
+    if stub:
+        prepare_folder(str(run), True, ())
+
+    def cut_off(*arguments):
+        calls.append(arguments)
+        if len(calls) != number or after:
+            rename(*arguments)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_folder(str(run), True, ())
+    if stub and (number, after) == (1, False):  # nothing was moved: the stub is still there
+        prepare_folder(str(run), True, ()).undo()
+    assert os.listdir(tmp_path) == ["run"]
+    assert is_old(run)
