@@ -149,8 +149,8 @@ def fit(
     overwrite : bool
         Replace ``out`` if dnmf made it.
     resume : bool
-        Go on with the run at ``out`` if there is one (same data and options); not together with
-        ``overwrite``.
+        Go on with the run at ``out`` if there is one (same data and options), else begin it; not
+        together with ``overwrite``.
     executor : Executor, optional
         Instead of ``client``. With neither, and no active client, this process works: on V in
         its memory with several threads, see ``dnmf.executors.threads.Threads``.
@@ -187,7 +187,8 @@ def fit(
     work = choose_executor(client, executor)
     if begun is not None:
         return go_on(begun, work, on_event, max_time, V, config, weights, (H, W, fixed))
-    return begin((V, weights), config, "fit", work, out, overwrite, on_event, H, W, fixed)
+    data = (V, weights)
+    return begin(data, config, "fit", work, out, overwrite, on_event, H, W, fixed, resume=resume)
 
 
 def transform(
@@ -230,7 +231,12 @@ def transform(
         NumPy without ``out``, else a lazy Zarr array.
     """
     if isinstance(fit, (str, os.PathLike)):
-        fit = Result.open(fit)
+        fit = open(fit)
+    if isinstance(fit, Study):
+        raise OptionError(
+            f"fit is a study of k = {', '.join(map(str, fit.ks))}, with a result for each: give "
+            f"one, such as study.result({fit.ks[0]})"
+        )
     H = np.asarray(fit.H if isinstance(fit, Result) else fit)
     options: dict[str, Any] = {"block_size": block_size, "max_block": max_block, "dtype": dtype}
     asked = {"loss": loss, "beta": beta, "alpha_W": alpha_W, "l1_ratio": l1_ratio}

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from dnmf.config import FitConfig, Resources
-from dnmf.errors import InputError, OptionError
+from dnmf.errors import DnmfError, InputError, OptionError, RunLockedError
 from dnmf.executors.serial import Serial
 from dnmf.executors.threads import Threads
 from dnmf.fitting.context import Context
@@ -29,7 +30,7 @@ from dnmf.fitting.work import Executor
 from dnmf.interop import as_source
 from dnmf.interop.staging import STAGED, WEIGHTS, stage
 from dnmf.runs.folder import FolderStore
-from dnmf.runs.lock import RunLock
+from dnmf.runs.layout import examine, local_path
 from dnmf.runs.memory import MemoryStore
 from dnmf.runs.models import open_models
 from dnmf.runs.result import Result
@@ -75,11 +76,15 @@ def begin(
     W: np.ndarray | None,
     fixed: np.ndarray | None = None,
     protect: tuple[str, ...] = (),
+    resume: bool = False,
 ) -> Any:
     """Plan, create the run, put its start, and run it: a Result, or Models for a batch.
 
-    ``data`` are V and its weights or None; ``protect`` are paths that the output may not replace.
+    ``data`` are V and its weights or None; ``protect`` are paths that the output may not replace;
+    with ``resume`` it may replace what a run left that was killed before it began.
     """
+    if out is not None:
+        local_path(out)  # whether it is one is said before V is read
     listen = on_event or _ignore
     source = matrix(*data, config.missing, getattr(executor, "client", None))
     serial = isinstance(executor, Serial)
@@ -96,29 +101,39 @@ def begin(
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
         context = Context(memory, laid_out, oriented)
         return run_in_memory(context, executor, listen, config.max_time)
-    kept = [*_paths(source), *protect] if overwrite else []
-    store = FolderStore.create_new(out, None, overwrite, kept)
-    try:
-        if moves:
-            source = _place(source, config, mode, store, executor)
-            laid_out, oriented, need = _lay_out(source, config, mode, executor)
-        laid_out = put_start(store, laid_out, H, W, fixed)
-        store.create(laid_out.to_json())
-    except BaseException:
-        store.discard()
-        raise
-    listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
-    with RunLock(store.path), discard_if_invalid(store):
-        result = run_in_folder(
-            Context(store, laid_out, oriented), executor, listen, config.max_time
-        )
-        return _without_staged(store, result)
+    kept = [*_paths(source), *protect] if overwrite or resume else []
+    store = FolderStore.create_new(out, None, overwrite, kept, unbegun=resume)
+    with _working_on(store):
+        try:
+            if moves:
+                source = _place(source, config, mode, store, executor)
+                laid_out, oriented, need = _lay_out(source, config, mode, executor)
+            laid_out = put_start(store, laid_out, H, W, fixed)
+            store.create(laid_out.to_json())
+        except BaseException:
+            store.discard()
+            raise
+        listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
+        with discard_if_invalid(store):
+            context = Context(store, laid_out, oriented)
+            result = run_in_folder(context, executor, listen, config.max_time)
+            return _without_staged(store, result)
 
 
-def to_resume(
-    out: str | os.PathLike[str] | None, overwrite: bool, resume: bool
-) -> str | os.PathLike[str] | None:
-    """The run to go on with; None begins a new one.
+@contextmanager
+def _working_on(store: FolderStore) -> Iterator[None]:
+    """Hold the lock of a run that this process just made; where that fails there is no run."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(store.locked())
+        except BaseException:
+            store.discard()
+            raise
+        yield
+
+
+def to_resume(out: str | os.PathLike[str] | None, overwrite: bool, resume: bool) -> str | None:
+    """The run to go on with; None begins a new one, also after one that had not begun.
 
     Raises
     ------
@@ -127,7 +142,10 @@ def to_resume(
     """
     if overwrite and resume:
         raise OptionError("overwrite would delete the run that resume goes on with; give one")
-    return out if resume and out is not None and os.path.exists(out) else None
+    if not resume or out is None:
+        return None
+    path = local_path(out)
+    return None if examine(path).unbegun else path
 
 
 def _parts(source: Source) -> tuple[Source, ...]:
@@ -220,14 +238,32 @@ def go_on(
         return _opened(planned, store)
     check_memory(planned, offered(executor, planned, context.source))
     executor.check()
-    locked = RunLock(store.path) if store.path else nullcontext()
-    with locked:
+    mine = context.store
+    assert isinstance(mine, FolderStore)
+    with mine.locked():
+        if mine.plan()["run_id"] != planned.run_id:
+            raise RunLockedError(
+                f"{store.path} was overwritten by another process since this one read it; what is "
+                f"there now is left as it is. To go on with that: dnmf resume {store.path}"
+            )
         result = run_in_folder(context, executor, on_event or _ignore, max_time)
         return _without_staged(store, result)
 
 
 def _opened(planned: Plan, store: FolderStore) -> Any:
+    _clean_up(store)
     return open_models(store.path) if planned.config.batch else Result.open(store.path)
+
+
+def _clean_up(store: FolderStore) -> None:
+    """Delete what a run left that was killed after its publication, unless somebody does it."""
+    objects = os.walk(os.path.join(store.state_folder, "objects"))
+    staged = (os.path.exists(os.path.join(store.state_folder, name)) for name in (STAGED, WEIGHTS))
+    latest = store.latest()
+    if latest is not None and (any(files for _, _, files in objects) or any(staged)):
+        with suppress(DnmfError), store.locked():  # or the storage is read-only
+            store.drop([], latest[0])
+            _without_staged(store, None)
 
 
 def planned_run(path: str | os.PathLike[str]) -> Plan:

@@ -19,6 +19,7 @@ from dnmf.fitting.publish import (
 )
 from dnmf.fitting.publish_work import published
 from dnmf.fitting.work import Executor
+from dnmf.runs.creation import creation_done
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.models import Models, open_models
 from dnmf.runs.result import Result
@@ -58,6 +59,8 @@ def run_in_folder(
     """
     store = context.store
     assert store.path is not None
+    if store.latest() is not None:  # whoever committed its first step may have ended right after
+        creation_done(store.path)
     with _say_how_to_go_on(context, executor.resources().threads):
         executor.probe(store.path)
         record = run(context, executor, listen, max_time)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,9 +23,16 @@ from dnmf.runs.layout import (
     foreign_entries,
     read_records,
 )
-from dnmf.runs.lock import holder
+from dnmf.runs.lock import Holder, holder
 
-__all__ = ["Creation", "forget_replaced", "prepare_folder"]
+__all__ = ["Creation", "creation_done", "forget_replaced", "prepare_folder"]
+
+_MARK = "made-"
+_LONGEST_NAME = 200
+"""Bytes of a name that leave room for what hidden names add, of the 255 that file systems take."""
+_LITTER_AGE = 3600.0
+"""Seconds after which nobody is at what is left beside a run."""
+_IN_THE_WAY = {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}
 
 
 @dataclass
@@ -32,46 +42,131 @@ class Creation:
     Attributes
     ----------
     path : str
+    kind : str
+        What is there, as `examine` calls it.
     made : list of str
         Folders that were made, outermost first.
+    aside : str or None
+        Where what it replaces will be until the first commit.
+    placed : bool
+        Whether the path had the folder of this creation. Another process may replace it before it
+        is locked: what has not this creation's mark is not removed then.
+    done : bool
+        Whether a step is committed, and nothing can be undone.
     """
 
     path: str
+    kind: str
     made: list[str] = field(default_factory=list)
+    aside: str | None = None
+    placed: bool = False
+    done: bool = False
+
+    def __post_init__(self) -> None:
+        self._mark = _MARK + new_id()
+        self._hidden: list[str] = []
 
     def make(self) -> None:
-        """Make the folder and its parents; FileExistsError if it is there."""
+        """Make the run's folder; FileExistsError where another process made one."""
+        if self.kind in ("result", "run", "stub"):
+            self._replace()
+            return
         missing, folder = [], os.path.dirname(self.path)
         while not os.path.lexists(folder):
             missing.append(folder)
             folder = os.path.dirname(folder)
         for parent in reversed(missing):
             with suppress(FileExistsError):  # made by another process meanwhile
-                make_folder(parent)
-                self.made.append(parent)
-        make_folder(self.path)
-        self.made.append(self.path)
+                self._make(parent)
+        if self.kind != "empty":
+            self._make(self.path)
+        self._fill(self.path)
+
+    def _fill(self, folder: str) -> None:
+        """Make what is in a run folder; its mark before anything else that it may be known by."""
+        for inside in (STATE, RECORDS, os.path.join(RECORDS, self._mark)):
+            self._make(os.path.join(folder, inside))
+        self.placed = folder == self.path
+        if self.aside is not None:
+            name = os.fsencode(os.path.basename(self.aside))
+            create_file(os.path.join(folder, REPLACED), [name])
+        make_folder(os.path.join(folder, OBJECTS))
+
+    def _make(self, folder: str) -> None:
+        self.made.append(folder)  # before it is: an interrupt may come in between
+        try:
+            make_folder(folder)
+        except FileExistsError:
+            self.made.pop()
+            raise
+
+    def _replace(self) -> None:
+        """Put a new folder in the place of a run, which is set aside until the first commit.
+
+        A run that committed nothing is deleted, and what it had replaced stays set aside. The new
+        folder is made beside it, so that a process that is killed leaves one or the other.
+        """
+        earlier = _replaced(self.path)
+        begun = os.path.isdir(os.path.join(self.path, RECORDS)) and read_records(self.path)
+        of_no_use = earlier is not None and not begun
+        moved = self._beside("removed" if of_no_use else "replaced")
+        self.aside = earlier if of_no_use else moved
+        new = self._beside("new")
+        self._hidden = [new, moved] if of_no_use else [new]
+        self._make(new)
+        self._fill(new)
+        if not of_no_use:
+            forget_replaced(self.path)
+        os.rename(self.path, moved)
+        living = holder(moved)  # took the lock after it was looked at
+        if living is not None:
+            os.rename(moved, self.path)
+            raise RunLockedError(_worked_on(self.path, living))
+        os.rename(new, self.path)
+        self.placed = True
+        sync_folder(os.path.dirname(self.path))
+        if of_no_use:
+            shutil.rmtree(moved)
+
+    def _beside(self, what: str) -> str:
+        return os.path.join(os.path.dirname(self.path), _hidden(self.path, what) + new_id())
+
+    def is_there(self) -> bool:
+        """Whether what is at the path is what this creation made, and has no committed step."""
+        return os.path.isdir(os.path.join(self.path, RECORDS, self._mark))
 
     def undo(self) -> None:
         """Remove what was made, and put back what was replaced."""
-        replaced = _replaced(self.path)
+        mine = self.is_there()
+        if self.placed and not mine:
+            return
         with storage("remove", self.path, may_pass=False):
-            if self.path in self.made:
-                _remove_tree(self.path)
-            else:
-                for entry in list(os.scandir(self.path)):
-                    _remove(entry)
-            if replaced is not None:
-                os.rename(replaced, self.path)
-            for folder in reversed(self.made):
-                with suppress(OSError):  # not empty, or gone
-                    os.rmdir(folder)
+            if mine and self.kind == "empty":
+                shutil.rmtree(os.path.join(self.path, STATE))
+            elif mine:
+                self._hidden.append(_renamed(self.path))
+            _remove_empty(folder for folder in self.made if folder.startswith(self.path))
+            if self.aside is not None:
+                try:
+                    os.rename(self.aside, self.path)
+                except OSError as error:  # it was not moved, or another run is in its place
+                    if error.errno not in _IN_THE_WAY:
+                        raise
+            for folder in self._hidden:
+                if os.path.isdir(folder):
+                    shutil.rmtree(folder)
+            _remove_empty(folder for folder in self.made if not folder.startswith(self.path))
 
 
 def prepare_folder(
-    path: str, overwrite: bool, protect: Iterable[str | os.PathLike[str]]
+    path: str,
+    overwrite: bool,
+    protect: Iterable[str | os.PathLike[str]],
+    unbegun: bool = False,
 ) -> Creation:
     """Make the folders of a new run at ``path``, where nothing may be.
+
+    With ``unbegun`` an empty folder, or a run that was cut off before it had a plan, may be there.
 
     Raises
     ------
@@ -85,23 +180,16 @@ def prepare_folder(
     path = os.path.realpath(path)
     existing = examine(path)
     if existing.kind != "absent":
-        _check_replaceable(path, existing, overwrite, protect)
-    creation = Creation(path)
+        allowed = overwrite or (unbegun and existing.unbegun)
+        _check_replaceable(path, existing, allowed, protect)
+    creation = Creation(path, existing.kind)
     with storage("create", path, may_pass=False):
-        aside = _set_aside(path) if existing.kind in ("result", "run", "stub") else None
-        if existing.kind != "empty":
-            try:
-                creation.make()
-            except FileExistsError:
-                raise OutputExistsError(f"another process just made {path}") from None
         try:
-            make_folder(os.path.join(path, STATE))
-            if aside is not None:
-                create_file(os.path.join(path, REPLACED), [os.path.basename(aside).encode()])
-            make_folder(os.path.join(path, RECORDS))
-            make_folder(os.path.join(path, OBJECTS))
-        except BaseException:
+            creation.make()
+        except BaseException as error:
             creation.undo()
+            if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                raise OutputExistsError(f"another process just made {path}") from None
             raise
     return creation
 
@@ -133,7 +221,23 @@ def _check_replaceable(
         )
     living = holder(path)
     if living is not None:
-        raise RunLockedError(f"{path} is being worked on by {living}. Stop that process first")
+        raise RunLockedError(_worked_on(path, living))
+    here = _working_folder()
+    if here is not None and os.path.commonpath([here, path]) == path:
+        raise OutputExistsError(
+            f"{path} {existing.text}, and this process is in it ({here}): replacing would delete "
+            "its working directory. Change to another one, or give another output path"
+        )
+
+
+def _working_folder() -> str | None:
+    with suppress(OSError):  # it was deleted
+        return os.path.realpath(os.getcwd())
+    return None
+
+
+def _worked_on(path: str, living: Holder) -> str:
+    return f"{path} is being worked on by {living}. Stop that process first"
 
 
 def _remedy(path: str, existing: Existing) -> str:
@@ -145,36 +249,35 @@ def _remedy(path: str, existing: Existing) -> str:
     return "Give another output path; dnmf deletes only what it made"
 
 
-def _set_aside(path: str) -> str:
-    """Move a run out of the way until the new one has committed its first step.
-
-    A run that committed nothing is deleted, and what it had replaced stays set aside.
-    """
-    earlier = _replaced(path)
-    if earlier is not None and not read_records(path):
-        _remove_tree(path)
-        return earlier
-    forget_replaced(path)
-    aside = os.path.join(os.path.dirname(path), _aside_prefix(path) + new_id())
-    os.rename(path, aside)
-    sync_folder(os.path.dirname(path))
-    return aside
-
-
-def _aside_prefix(path: str) -> str:
-    return f".{os.path.basename(path)}.replaced-"
+def _hidden(path: str, what: str) -> str:
+    """How the names begin of what a run folder leaves beside it."""
+    name = os.path.basename(path)
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    return f".{name}.{what}-"
 
 
 def _replaced(path: str) -> str | None:
     """The folder that the run at ``path`` replaced, while it is still there."""
     try:
-        with open(os.path.join(path, REPLACED), encoding="utf-8") as file:
-            name = file.read()
+        with open(os.path.join(path, REPLACED), "rb") as file:
+            name = os.fsdecode(file.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
     aside = os.path.join(os.path.dirname(path), os.path.basename(name))
-    mine = os.path.basename(name).startswith(_aside_prefix(path))
+    mine = os.path.basename(name).startswith(_hidden(path, "replaced"))
     return aside if mine and os.path.isdir(aside) else None
+
+
+def creation_done(path: str) -> None:
+    """The first step is committed: what was replaced goes, and nothing unmakes the run."""
+    forget_replaced(path)
+    _clear_litter(os.path.realpath(path))
+    folder = os.path.join(path, RECORDS)
+    for name in os.listdir(folder):
+        if name.startswith(_MARK):
+            with suppress(OSError):
+                os.rmdir(os.path.join(folder, name))
 
 
 def forget_replaced(path: str) -> None:
@@ -187,15 +290,24 @@ def forget_replaced(path: str) -> None:
         os.unlink(os.path.join(path, REPLACED))
 
 
-def _remove_tree(path: str) -> None:
-    """Delete a folder; first it loses its name, so that nothing late is written into it."""
-    doomed = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.removed-{new_id()}")
+def _clear_litter(path: str) -> None:
+    """Delete what processes that were killed left beside a run; not what one may be at."""
+    begins = tuple(_hidden(path, what) for what in ("new", "removed"))
+    for entry in list(os.scandir(os.path.dirname(path))):
+        with suppress(OSError):
+            if entry.name.startswith(begins) and time.time() - entry.stat().st_mtime > _LITTER_AGE:
+                shutil.rmtree(entry.path)
+
+
+def _remove_empty(folders: Iterable[str]) -> None:
+    """Remove folders, given outermost first, that hold nothing."""
+    for folder in reversed(list(folders)):
+        with suppress(OSError):  # not empty, or gone
+            os.rmdir(folder)
+
+
+def _renamed(path: str) -> str:
+    """Take a folder's name, so that nothing late is written into it while it is deleted."""
+    doomed = os.path.join(os.path.dirname(path), _hidden(path, "removed") + new_id())
     os.rename(path, doomed)
-    shutil.rmtree(doomed)
-
-
-def _remove(entry: os.DirEntry[str]) -> None:
-    if entry.is_dir(follow_symlinks=False):
-        shutil.rmtree(entry.path)
-    else:
-        os.unlink(entry.path)
+    return doomed

@@ -6,8 +6,8 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from dnmf.errors import RunError, RunLockedError
 from dnmf.faultpoints import reach
 from dnmf.runs.base import ObjectRef
-from dnmf.runs.creation import Creation, forget_replaced, prepare_folder
+from dnmf.runs.creation import Creation, creation_done, prepare_folder
 from dnmf.runs.files import TEMPORARY, create_file, new_id, storage, sync_folder
 from dnmf.runs.layout import (
     FORMAT,
@@ -27,6 +27,7 @@ from dnmf.runs.layout import (
     read_plan,
     read_records,
 )
+from dnmf.runs.lock import RunLock
 from dnmf.runs.objects import open_fresh, read_object, write_object
 from dnmf.runs.records import decode, encode
 
@@ -66,6 +67,7 @@ class FolderStore:
         self._path = local_path(path)
         self._objects = os.path.join(self._path, OBJECTS)
         self._creation: Creation | None = None
+        self._lock: RunLock | None = None
         self._deletion: _Deletion | None = None
         self.damaged: list[str] = []
 
@@ -92,6 +94,7 @@ class FolderStore:
         plan: Mapping[str, Any] | None = None,
         overwrite: bool = False,
         protect: Iterable[str | os.PathLike[str]] = (),
+        unbegun: bool = False,
     ) -> FolderStore:
         """Make the folder of a new run.
 
@@ -107,6 +110,8 @@ class FolderStore:
             that fails before (``discard``) costs nothing.
         protect : iterable of str or path-like
             Paths of data that must not be inside what is replaced.
+        unbegun : bool
+            Replace an empty folder, or a run that was cut off before it had a plan.
 
         Raises
         ------
@@ -118,7 +123,7 @@ class FolderStore:
             The storage refuses, e.g. it is full or read-only. Nothing is left behind.
         """
         store = cls(path)
-        store._creation = prepare_folder(store._path, overwrite, protect)
+        store._creation = prepare_folder(store._path, overwrite, protect, unbegun)
         try:
             if plan is not None:
                 store.create(plan)
@@ -127,8 +132,44 @@ class FolderStore:
             raise
         return store
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run's lock; ``create``, ``commit`` and ``drop`` refuse where it is lost.
+
+        Raises
+        ------
+        RunLockedError
+            A living process works on the run, or it is not the one that ``create_new`` made.
+            Later: another process took the lock over, whatever else failed because of that.
+        """
+        self._check_made()
+        with RunLock(self._path) as lock:
+            self._check_made()
+            self._lock = lock
+            try:
+                yield
+            except RunError:  # such as of an object that the other one has deleted
+                self._check_lock()
+                raise
+            finally:
+                self._lock = None
+
+    def _check_made(self) -> None:
+        creation = self._creation
+        if creation is not None and not (creation.done or creation.is_there()):
+            raise RunLockedError(
+                f"{self._path} was replaced by another process since this one made it; let that "
+                "one end, or give another output path"
+            )
+
+    def _check_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
+
     def discard(self) -> None:
         """Remove what ``create_new`` made, and put back what it replaced.
+
+        Nothing happens where another process works on it, or has replaced it.
 
         Raises
         ------
@@ -137,10 +178,13 @@ class FolderStore:
         """
         if self._creation is None:
             raise RunError(f"{self._path} was not made by this process; it is left as it is")
-        if read_records(self._path):
+        if self._creation.done or (self._creation.is_there() and read_records(self._path)):
             raise RunError(f"{self._path} has committed steps: go on with dnmf resume {self._path}")
-        self._creation.undo()
-        self._creation = None
+        creation, self._creation = self._creation, None
+        with suppress(RunLockedError):
+            self._check_lock()
+            creation.undo()
+        self._lock = None  # it was in there
 
     def put(self, name: str, array: np.ndarray) -> ObjectRef:
         return write_object(self._objects, name, array)
@@ -151,6 +195,7 @@ class FolderStore:
     def create(self, plan: Mapping[str, Any]) -> None:
         path = os.path.join(self._path, PLAN)
         data = encode({"format": FORMAT, "plan": plan})
+        self._check_lock()
         try:
             with storage("write", path, may_pass=False):
                 for folder, _, _ in os.walk(self._objects):  # a given start
@@ -171,14 +216,27 @@ class FolderStore:
         reach("record-writing", **details, path=path)
         with storage("write", path, may_pass=False):
             self._sync_names(fresh)
-            if not self._link_record(index, path, data, details):
+            self._check_lock()
+            made = self._link_record(index, path, data, details)
+            if made and self._is_behind(index):
+                os.unlink(path)
+                made = False
+            if not made:
                 raise RunLockedError(
-                    f"{path} exists: another process went on with this run. Let it end, or stop it "
-                    f"and go on with dnmf resume {self._path}"
+                    f"record {index} or a later one exists: another process went on with this "
+                    f"run. Let it end, or stop it and go on with dnmf resume {self._path}"
                 )
         reach("record-committed", **details, path=path)
         if index == 0:
-            forget_replaced(self._path)
+            if self._creation is not None:
+                self._creation.done = True
+            with storage("delete from", self._path, may_pass=False):
+                creation_done(self._path)
+
+    def _is_behind(self, index: int) -> bool:
+        """Whether another process went on: numbers that it dropped are free again."""
+        later = [other for other in read_records(self._path) if other > index]
+        return any(isinstance(self._try_record(other), dict) for other in later)
 
     def _sync_names(self, names: Iterable[str]) -> None:
         """Make the names of objects durable: they were written without."""
@@ -265,6 +323,7 @@ class FolderStore:
                         gone.append(path)
                 if folder != self._objects and _changed(folder) < old:
                     _leniently(os.rmdir, folder)
+            self._check_lock()  # whoever took it over since has stored nothing that was seen above
             self._drop_records(records_before)
         self._deletion = _Deletion(gone)
         self._deletion.start()

@@ -4,6 +4,7 @@
 
     out/.dnmf/plan.json           format, and the plan of the run
     out/.dnmf/records/7.json      commit record 7; the highest valid one is the run's state
+    out/.dnmf/records/made-...    whose folder it is, until its first commit
     out/.dnmf/objects/...npy      arrays that records name
     out/.dnmf/lock.json           who works on it
     out/.dnmf/replaced            the folder that this run replaced, until its first commit
@@ -20,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dnmf.errors import RunError
+from dnmf.errors import OptionError, RunError
 from dnmf.runs.files import TEMPORARY, storage
 from dnmf.runs.objects import open_fresh
 from dnmf.runs.records import decode
@@ -36,7 +37,9 @@ __all__ = [
     "Existing",
     "examine",
     "foreign_entries",
+    "is_url",
     "local_path",
+    "path_text",
     "published_attributes",
     "read_plan",
     "read_records",
@@ -54,15 +57,39 @@ LOCK = os.path.join(STATE, "lock.json")
 REPLACED = os.path.join(STATE, "replaced")
 
 
+def path_text(path: str | os.PathLike[str]) -> str:
+    """The path or URL of a run or result as text.
+
+    Raises
+    ------
+    OptionError
+        It is something else.
+    """
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str) or "\0" in text:
+        raise OptionError(
+            f"the run folder is given as {path!r:.60} ({type(path).__name__}); give its path: a "
+            "str or a pathlib.Path"
+        )
+    return text
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL of something else than a file system."""
+    return "://" in text and not text.startswith("file://")
+
+
 def local_path(path: str | os.PathLike[str]) -> str:
     """The absolute path of a run folder.
 
     Raises
     ------
+    OptionError
+        It is no path.
     RunError
-        It is a URL of something that is not a file system, or empty.
+        It is a URL of something that is not a file system, empty, or has ``::``.
     """
-    text = os.fspath(path)
+    text = path_text(path)
     if text.startswith("file://"):
         text = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
     if "://" in text:
@@ -73,7 +100,13 @@ def local_path(path: str | os.PathLike[str]) -> str:
         )
     if not text:
         raise RunError("the path of the run folder is empty; give out= (--out) a folder's name")
-    return os.path.abspath(os.path.expanduser(text))
+    found = os.path.abspath(os.path.expanduser(text))
+    if "::" in found:
+        raise RunError(
+            f"{found} cannot be a run folder: Zarr takes a path with :: for a chain of URLs. Give "
+            "a path without"
+        )
+    return found
 
 
 def read_plan(path: str) -> dict[str, Any]:
@@ -164,6 +197,11 @@ class Existing:
     def replaceable(self) -> bool:
         """Whether ``overwrite`` may replace it."""
         return self.kind in ("absent", "empty", "result", "run", "stub")
+
+    @property
+    def unbegun(self) -> bool:
+        """Whether there is no run to go on with yet, and nothing that a new one would cost."""
+        return self.kind in ("absent", "empty", "stub")
 
 
 def examine(path: str) -> Existing:

@@ -1,7 +1,8 @@
-"""An advisory lock: one process at a time works on a run.
+"""A lock: one process at a time works on a run.
 
-Commits are safe without it (a record is created only if absent); the lock spares two processes
-the work of which only one's would count.
+It spares two processes the work of which only one's would count. It may be lost: a process that
+slept for a lease (a laptop that was shut) wakes while another one works. So it is looked at before
+anything is committed, and before anything is deleted.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ LEASE = 30.0
 
 HEARTBEAT = 5.0
 """Seconds between signs of life."""
+
+_LOOKS, _LOOK_AGAIN = 5, 0.02
+"""How often, and after how many seconds again, a lock is looked at before it counts as lost."""
+
+_held: set[str] = set()
+"""Tokens of the locks that this process holds: a file of its own that has another one was left
+behind, by an interrupt or a storage that failed, and would else live as long as the process."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,8 @@ class RunLock:
     Attributes
     ----------
     lost : bool
-        Another process took the lock over, because this one gave no sign of life for a lease.
+        Another process took the lock over, because this one gave no sign of life for a lease
+        (`check` asks the storage instead of waiting for the next heartbeat).
 
     Raises
     ------
@@ -92,11 +101,15 @@ class RunLock:
         self.lost = False
 
     def __enter__(self) -> RunLock:
-        with storage("lock", self._path, may_pass=False):
-            self._take()
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._beat, name="dnmf-heartbeat", daemon=True)
-        self._thread.start()
+        try:
+            with storage("lock", self._path, may_pass=False):
+                self._take()
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._beat, name="dnmf-heartbeat", daemon=True)
+            self._thread.start()
+        except BaseException:
+            self._give_back()
+            raise
         return self
 
     def __exit__(
@@ -106,11 +119,43 @@ class RunLock:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        with suppress(OSError):  # a lock left behind is one of a dead process
-            if self._is_mine():
-                os.unlink(self._path)
+        try:
+            if self._thread is not None:
+                self._thread.join()
+        finally:  # interrupted once more, maybe
+            self._give_back()
+
+    def _give_back(self) -> None:
+        try:
+            with suppress(OSError):
+                if self._is_mine():
+                    os.unlink(self._path)
+        finally:
+            _held.discard(self._token)  # a file left behind is one that nobody holds
+
+    def check(self) -> None:
+        """Refuse to go on where this process no longer holds the lock.
+
+        Raises
+        ------
+        RunLockedError
+            Another process took it over, or the file is gone.
+        """
+        with storage("read", self._path, may_pass=False):
+            for _ in range(_LOOKS):
+                if self._is_mine() or not os.path.isdir(os.path.dirname(self._path)):
+                    return  # of a run that is gone, whoever writes next says so
+                # A process that replaces a dead one's lock may have moved this one by mistake.
+                time.sleep(_LOOK_AGAIN)
+            found = _read(self._path)
+        other = found[0] if found is not None else None
+        text = "its lock is gone"
+        if other is not None:
+            text = f"{other} took it over, after {self._lease:g} seconds without a sign of life"
+        raise RunLockedError(
+            f"{self._run}: this process no longer works on the run: {text}. What is committed is "
+            f"safe: let the other process end, or stop it and go on with dnmf resume {self._run}"
+        )
 
     def _take(self) -> None:
         if not os.path.isdir(os.path.join(self._run, STATE)):
@@ -125,6 +170,7 @@ class RunLock:
         )
         for _ in range(10):
             with suppress(FileExistsError):
+                _held.add(self._token)
                 create_file(self._path, [encode(asdict(me))])
                 return
             found = _read(self._path)
@@ -182,7 +228,8 @@ def holder(path: str, lease: float = LEASE) -> Holder | None:
 
 def _lives(lock: str, other: Holder | None, touched: float, lease: float) -> bool:
     if other is not None and other.machine == _machine():
-        return _started(other.pid) == other.started
+        alive = _started(other.pid) == other.started
+        return alive and (other.pid != os.getpid() or other.token in _held)
     return _age(lock, touched) < lease
 
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dnmf.runs.folder import FolderStore
-from dnmf.runs.layout import STATE, local_path, published_attributes, read_plan
+from dnmf.runs.layout import (
+    STATE,
+    is_url,
+    local_path,
+    path_text,
+    published_attributes,
+    read_plan,
+)
+from dnmf.runs.opening import remote_attributes
 from dnmf.runs.result import Result
 
 __all__ = ["Models", "facts_of_models", "is_batch", "open_models"]
@@ -61,11 +69,9 @@ def facts_of_models(record: Mapping[str, Any], specs: list[dict[str, Any]]) -> l
 
 def is_batch(path: str | os.PathLike[str]) -> bool:
     """Whether a folder holds a fit of many models, finished or not."""
-    text = os.fspath(path)
-    if "://" in text and not text.startswith("file://"):
-        return False
-    folder = local_path(text)
-    attributes = published_attributes(folder)
+    text = path_text(path)
+    folder = text if is_url(text) else local_path(text)
+    attributes = _attributes(folder)
     if attributes is not None:
         return bool((attributes.get("config") or {}).get("batch"))
     if not os.path.isdir(os.path.join(folder, STATE)):
@@ -73,10 +79,16 @@ def is_batch(path: str | os.PathLike[str]) -> bool:
     return bool(read_plan(folder).get("config", {}).get("batch"))
 
 
+def _attributes(where: str) -> dict[str, Any] | None:
+    """Of a finished result in a folder or at a URL."""
+    return remote_attributes(where) if is_url(where) else published_attributes(where)
+
+
 def open_models(path: str | os.PathLike[str]) -> Models:
     """Open what `is_batch` knows, finished or as far as it is committed."""
-    folder = local_path(path)
-    attributes = published_attributes(folder)
+    text = path_text(path)
+    folder = text if is_url(text) else local_path(text)
+    attributes = _attributes(folder)
     if attributes is not None:
         facts = {name: value for name, value in attributes.items() if name != "history_columns"}
         whole = [line["model"] for line in facts["models"] if line["fold"] is None]

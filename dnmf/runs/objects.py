@@ -117,7 +117,7 @@ def read_object(folder: str, ref: ObjectRef) -> np.ndarray:
     with storage("read", path):
         array = _load(path)
     if isinstance(array, str):
-        raise RunError(f"{path} {array}. The run has lost it: fit again with --overwrite")
+        raise RunError(f"{path} {array}")
     if checksum(array) != ref.checksum:
         raise RunError(
             f"{path} differs from its checksum ({checksum(array)}, recorded {ref.checksum}): its "
@@ -133,9 +133,12 @@ def _load(path: str) -> np.ndarray | str:
         with open_fresh(path) as file:
             return read_array(file)
     except FileNotFoundError:
-        return "is missing: it was deleted, or the run went on since (then open it again)"
+        return (
+            "is missing. Where the run went on since, open it again; where the file was "
+            "deleted, the run has lost it: fit again with --overwrite"
+        )
     except (ValueError, MemoryError) as error:
-        return f"is truncated or damaged ({error})"
+        return f"is truncated or damaged ({error}). The run has lost it: fit again with --overwrite"
 
 
 def open_fresh(path: str) -> Any:

@@ -11,19 +11,27 @@ import numpy as np
 from dnmf.errors import RunError
 from dnmf.runs.base import ObjectRef, RunStore
 from dnmf.runs.folder import FolderStore
-from dnmf.runs.layout import STATE, examine, local_path, published_attributes, record_history
+from dnmf.runs.layout import (
+    STATE,
+    examine,
+    is_url,
+    local_path,
+    path_text,
+    published_attributes,
+    record_history,
+)
 from dnmf.runs.lock import holder
 from dnmf.runs.pieces import RowPieces
 from dnmf.runs.result import Result
 
-__all__ = ["component_order", "in_progress", "open_result"]
+__all__ = ["component_order", "in_progress", "open_result", "remote_attributes"]
 
 
 def open_result(path: str | os.PathLike[str], model: int = 0) -> Result:
     """See ``Result.open``."""
-    text = os.fspath(path)
-    if "://" in text and not text.startswith("file://"):
-        return _finished(text, "", _remote_attributes(text))
+    text = path_text(path)
+    if is_url(text):
+        return _remote(text, model)
     folder = local_path(text)
     own_group = f"models/{model}"
     for group in (own_group, "") if model == 0 else (own_group,):
@@ -48,11 +56,22 @@ def _finished(where: str, group: str, attributes: dict[str, Any]) -> Result:
     return open_finished(where, group, attributes)
 
 
-def _remote_attributes(url: str) -> dict[str, Any]:
+def _remote(url: str, model: int) -> Result:
+    """One model of a result at a URL."""
+    whole = remote_attributes(url)
+    group = f"models/{model}" if (whole.get("config") or {}).get("batch") else ""
+    known = {line["model"] for line in whole["models"] if line["fold"] is None} if group else {0}
+    if model not in known:
+        raise RunError(f"{url} has no model {model}")
+    return _finished(url, group, remote_attributes(url, group) if group else whole)
+
+
+def remote_attributes(url: str, group: str = "") -> dict[str, Any]:
+    """The ``dnmf`` attributes of a finished result (one group of it) at a URL."""
     import zarr
 
     try:
-        found = dict(zarr.open_group(url, mode="r").attrs).get("dnmf")
+        found = dict(zarr.open_group(url, path=group, mode="r").attrs).get("dnmf")
     except Exception as error:  # whatever the storage's own package raises
         raise RunError(f"cannot open {url}: {type(error).__name__}: {error}") from error
     if not isinstance(found, dict):
@@ -61,7 +80,11 @@ def _remote_attributes(url: str) -> dict[str, Any]:
 
 
 def in_progress(store: RunStore, model: int = 0) -> Result:
-    """The committed pair of a run in progress, in the order and scale of the final result."""
+    """The committed pair of a run in progress, in the order of the final result.
+
+    The scale is the final one too, unless ``normalize``, or a penalty where V is read by columns,
+    asks for another in the end: the product W H is the same.
+    """
     plan = store.plan()
     latest = store.latest()
     index, record = (-1, {}) if latest is None else latest

@@ -92,7 +92,9 @@ def fit_many(
     begun = to_resume(out, overwrite, resume)
     if begun is not None:
         return Study(go_on(begun, work, on_event, config.max_time, V, config, weights))
-    return Study(begin((V, weights), config, "fit", work, out, overwrite, on_event, None, None))
+    data = (V, weights)
+    found = begin(data, config, "fit", work, out, overwrite, on_event, None, None, resume=resume)
+    return Study(found)
 
 
 def plan_many(

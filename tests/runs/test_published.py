@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -290,3 +291,36 @@ def test_factors_of_a_result_are_sources_that_workers_can_open(tmp_path):
     assert source.persistent
     again = np.concatenate(list(from_spec(source.spec()).read_blocks([0, 40])))
     assert np.array_equal(again, fit.W[:])
+
+
+@pytest.mark.parametrize("group", ["", "models/0"])
+def test_chunks_that_are_lost_while_a_result_is_open_are_no_zeros(path, group):
+    write_factors(path, group)
+    for inside in [group, ""] if group else [""]:
+        finish(path, FACTS, HISTORY, group=inside)
+    held = Result.open(path)
+    assert np.array_equal(held.W[:], W)
+    os.unlink(os.path.join(path, group, "W", "c", "2", "0"))
+    assert np.array_equal(held.W[:8], W[:8])
+    with pytest.raises(RunError, match=r"chunk .*W/c/2/0 is missing.*--overwrite"):
+        held.W[8:]
+    shutil.rmtree(path)
+    for factor in (held.W, held.H):
+        with pytest.raises(RunError, match="is missing"):
+            factor[:]
+        with pytest.raises(RunError, match="is missing"):
+            np.asarray(factor)
+
+
+def test_chunks_that_are_lost_on_an_object_store_are_no_zeros(path):
+    import fsspec
+
+    write_factors(path)
+    finish(path, FACTS, HISTORY)
+    storage = fsspec.filesystem("memory")
+    storage.put(path, "/lost", recursive=True)
+    held = Result.open("memory://lost")
+    assert np.array_equal(held.W[:], W)
+    storage.rm("/lost", recursive=True)
+    with pytest.raises(RunError, match=r"chunk W/c/0/0 is missing"):
+        held.W[0]

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -193,3 +194,62 @@ def test_start_times_tell_processes_apart(other):
     assert lock_module._started(os.getpid()) is not None
     assert lock_module._started(other.pid) != lock_module._started(os.getpid())
     assert lock_module._started(2**22 + 5) is None
+
+
+def test_an_interrupt_while_it_is_given_back_leaves_no_lock(path, monkeypatch):
+    lock = RunLock(path).__enter__()
+    heart, join = lock._thread, lock._thread.join
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(heart, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lock.__exit__(None, None, None)
+    assert not os.path.exists(lock_file(path))
+    join()
+
+
+def test_a_lock_file_that_this_process_left_behind_is_not_held(path, monkeypatch):
+    """A storage that fails for a moment must not lock the run for the life of a notebook."""
+    unlink = os.unlink
+
+    def fails(file):
+        if os.fspath(file) == lock_file(path):
+            raise OSError(5, "Input/output error")
+        unlink(file)
+
+    with monkeypatch.context() as patched, RunLock(path):
+        patched.setattr(os, "unlink", fails)
+    with open(lock_file(path), "rb") as file:
+        assert decode(file.read())["pid"] == os.getpid()
+    assert holder(path) is None
+    with RunLock(path):
+        assert holder(path).pid == os.getpid()
+    assert not os.path.exists(lock_file(path))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("can't start new thread")])
+def test_a_lock_whose_taking_is_cut_off_is_given_back(path, monkeypatch, error):
+    def cut_off(thread):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", cut_off)
+        with pytest.raises(type(error)):
+            RunLock(path).__enter__()
+    assert not os.path.exists(lock_file(path))
+    assert lock_module._held == set()
+
+
+def test_the_lock_is_looked_at_again_when_it_was_moved_by_mistake(path):
+    """As `_put_aside` of another process does for a moment."""
+    with RunLock(path) as lock:
+        os.rename(lock_file(path), lock_file(path) + ".aside")
+        back = threading.Timer(0.03, os.rename, (lock_file(path) + ".aside", lock_file(path)))
+        back.start()
+        lock.check()
+        back.join()
+        os.unlink(lock_file(path))
+        with pytest.raises(RunLockedError, match=r"its lock is gone.*dnmf resume"):
+            lock.check()
