@@ -9,7 +9,7 @@ import numpy as np
 
 from dnmf.plots import fit as plots
 from dnmf.reporting.figures import Panel, draw
-from dnmf.reporting.rows import row_errors
+from dnmf.reporting.rows import RowErrors
 
 __all__ = ["fit_facts", "fit_panels"]
 
@@ -18,9 +18,12 @@ MOST_COMPONENTS = 24
 
 
 def fit_panels(
-    fit: Any, shape: tuple[int, int] | None = None, names: Sequence[str] | None = None
+    fit: Any,
+    found: RowErrors,
+    shape: tuple[int, int] | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[Panel]:
-    """Every figure of a fit, in the order of the page."""
+    """Every figure of a fit, in the order of the page; ``found`` is what was read of V for it."""
     panels = [_objective(fit), _kkt(fit), _shares(fit)]
     panels += [_heat(fit, names)]
     if shape is not None:
@@ -28,7 +31,6 @@ def fit_panels(
     if names is not None:
         panels.append(_features(fit, names))
     panels.append(_weights(fit))
-    found = row_errors(fit)
     if not found.reason:
         panels.append(_rows(found))
     return panels

@@ -103,7 +103,7 @@ def _opened(run: Any) -> Any:
 def _fit(fit: Result, shape: tuple[int, int] | None, names: Sequence[str] | None) -> str:
     _check(fit, shape, names)
     title = f"NMF of {_name(fit.path)}: {fit.k} components"
-    body = [_facts(fit_facts(fit)), *_figures(fit_panels(fit, shape, names)), _left_out(fit)]
+    body = [_facts(fit_facts(fit)), *_model(fit, shape, names)]
     return _page(title, body)
 
 
@@ -123,10 +123,15 @@ def _study(
         _table(study),
         f"<h2>The best model with k = {shown}</h2>",
         _facts(fit_facts(fit)),
-        *_figures(fit_panels(fit, shape, names)),
-        _left_out(fit),
+        *_model(fit, shape, names),
     ]
     return _page(f"NMF study of {_name(study.path)}", body)
+
+
+def _model(fit: Result, shape: tuple[int, int] | None, names: Sequence[str] | None) -> list[str]:
+    """Its figures, and which one is left out; rows of V are read once."""
+    found = row_errors(fit)
+    return [*_figures(fit_panels(fit, found, shape, names)), _left_out(found.reason)]
 
 
 def _check(fit: Result, shape: tuple[int, int] | None, names: Sequence[str] | None) -> None:
@@ -188,8 +193,7 @@ def _figures(panels: list[Panel]) -> list[str]:
     ]
 
 
-def _left_out(fit: Result) -> str:
-    reason = row_errors(fit).reason
+def _left_out(reason: str) -> str:
     if not reason:
         return ""
     return f"<p>Reconstruction error by rows is not shown: {html.escape(reason)}.</p>"
