@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -67,7 +68,7 @@ def _state(result: Result, path: str) -> str:
     worker = result.details.get("worked_on_by")
     if worker:
         return f"running: {worker}"
-    return f"interrupted; go on with: dnmf resume {path}"
+    return f"interrupted; go on with: dnmf resume {shlex.quote(path)}"
 
 
 def _matrix(result: Result) -> str:
