@@ -10,6 +10,7 @@ from typing import Any
 
 from dnmf.errors import InputError, OptionError, OutputExistsError
 from dnmf.plots.canvas import matplotlib
+from dnmf.plots.checks import check_names, check_shape
 from dnmf.reporting.figures import Panel
 from dnmf.reporting.fit import fit_facts, fit_panels
 from dnmf.reporting.rows import row_errors
@@ -97,6 +98,8 @@ def report(
 def _opened(run: Any) -> Any:
     if isinstance(run, (str, os.PathLike)):
         return Study.open(run) if is_batch(run) else Result.open(run)
+    if not isinstance(run, (Result, Study)):
+        raise OptionError(f"run is {run!r:.60}; give a result, a study, or the path of one")
     return run
 
 
@@ -137,13 +140,9 @@ def _model(fit: Result, shape: tuple[int, int] | None, names: Sequence[str] | No
 def _check(fit: Result, shape: tuple[int, int] | None, names: Sequence[str] | None) -> None:
     """Refuse a shape or names that are not those of V's columns."""
     d = int(fit.H.shape[1])
-    if shape is not None and shape[0] * shape[1] != d:
-        raise OptionError(
-            f"shape {shape[0]} x {shape[1]} has {shape[0] * shape[1]:,} pixels, but V has {d:,} "
-            f"columns"
-        )
-    if names is not None and len(names) != d:
-        raise OptionError(f"there are {len(names):,} names, but V has {d:,} columns")
+    if shape is not None:
+        check_shape(shape, d)
+    check_names(names, d)
 
 
 def _name(path: str | None) -> str:
