@@ -135,7 +135,8 @@ def _features(fit: Any, names: Sequence[str]) -> Panel:
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= MOST_LETTERS else name[: MOST_LETTERS - 1] + "…"
+    """Both ends stay: names often begin alike."""
+    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 8]}…{name[-7:]}"
 
 
 def _weights(fit: Any) -> Panel:

@@ -59,7 +59,13 @@ def test_reads_that_fail_for_a_moment_are_retried_and_counted(streaming, undistu
     assert result.details["retries"] == 3
 
 
-@pytest.mark.parametrize("where", ["serial", "streaming", "in memory"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "serial",
+        *(pytest.param(name, marks=pytest.mark.cluster) for name in ("streaming", "in memory")),
+    ],
+)
 def test_reads_of_the_scan_that_fail_for_a_moment_are_counted(
     request, undisturbed, tmp_path, where
 ):
