@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,29 @@ def test_ci_runs_the_test_command() -> None:
     assert pattern is not None
     found = [line for line in README.splitlines() if re.search(pattern[1], line)]
     assert found == [NEWCOMER_TESTS]
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_ci_says_so_where_the_line_is_not_there_once(tmp_path: Path, times: int) -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    part = script[script.index("test_command=") : script.index("step() {")]
+    (tmp_path / "README.md").write_text("text\n" + f"{NEWCOMER_TESTS}\n" * times)
+    done = subprocess.run(
+        ["bash", "-euc", part], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (times != 1)
+    assert ("README.md must have exactly one line" in done.stderr) == (times != 1)
+
+
+MARKDOWN = [*ROOT.glob("*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("deploy/*/*.md")]
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_text_hangs_on_a_table(path: Path) -> None:
+    """A line that follows a table without a blank one is shown as a row of it."""
+    lines = path.read_text().splitlines()
+    for above, line in pairwise(lines):
+        assert not above.startswith("|") or line.startswith("|") or not line.strip(), line
 
 
 def test_blocks_stay_unrun_only_for_a_listed_reason() -> None:
