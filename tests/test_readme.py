@@ -105,6 +105,7 @@ def test_blocks_stay_unrun_only_for_a_listed_reason() -> None:
 def test_blocks_run(tmp_path: Path) -> None:
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": binaries, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    printed = ""
     for block in _blocks():
         if block.reason is not None or block.language == "text":
             continue
@@ -118,6 +119,15 @@ def test_blocks_run(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"README.md:{block.line}\n{done.stdout}\n{done.stderr}"
+        printed += done.stdout
+    (shown,) = [block.code for block in _blocks() if block.language == "text"]
+    assert _without_digits(shown.partition("[...]")[0]) in _without_digits(printed)
+    assert "\nk = 8. " in printed
+
+
+def _without_digits(text: str) -> str:
+    """Words in one line; digits of measures differ between kinds of processors."""
+    return re.sub(r"[0-9]+(\.[0-9]+)?", "#", " ".join(text.split()))
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
