@@ -53,7 +53,7 @@ def _for_people(result: Result, path: str) -> str:
         ("state", _state(result, path)),
         ("data", details.get("source") or details.get("plan", {}).get("description", "unknown")),
         ("matrix", _matrix(result)),
-        ("options", _options(result.config)),
+        *([("options", _options(result.config))] if _is_fit(result) else []),
         *quality(result),
         ("executed", _executed(details.get("executed", []))),
     ]
@@ -71,8 +71,18 @@ def _state(result: Result, path: str) -> str:
     return f"interrupted; go on with: dnmf resume {shlex.quote(path)}"
 
 
+def _is_fit(result: Result) -> bool:
+    """Whether it has a seed and a rule to stop, as a transform has not."""
+    details = result.details
+    return (details.get("mode") or details.get("plan", {}).get("mode")) != "transform"
+
+
 def _matrix(result: Result) -> str:
     shape = result.shape
+    if shape is None and "layout" in result.details:  # of a transform, which holds no H
+        shape = result.details["layout"]["shape"][
+            :: -1 if result.details.get("axis") == "columns" else 1
+        ]
     size = f"{shape[0]:,} x {shape[1]:,}, " if shape else ""
     return f"{size}k = {result.n_components}"
 
