@@ -183,7 +183,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.missing = missing
 
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> NMF:
-        """Learn ``components_`` from X (n x d); see `fit_transform`.
+        """Learn ``components_`` from X (n x d); y, W, H and weights are as for `fit_transform`.
 
         Returns
         -------
