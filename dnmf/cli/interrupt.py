@@ -36,26 +36,26 @@ def resumable(path: str, arguments: str) -> Iterator[None]:
         with _sigterm_as_interrupt():
             yield
     except KeyboardInterrupt:
-        if not _goes_on(path):
+        if _done(path) is None:
             raise
         raise ResumableError(
             f"interrupted; every committed pass is kept in {path}. Go on with:\n{again}"
         ) from None
     except RunError as error:
         # A batch script that begins again what ended with 3 must hear of it, too.
-        if not isinstance(error.__cause__, OSError) or not _goes_on(path):
+        if not isinstance(error.__cause__, OSError) or _done(path) is not False:
             raise
         raise ResumableError(f"{error}:\n{again}") from error
 
 
-def _goes_on(path: str) -> bool:
-    """Whether there is a run that is not finished."""
+def _done(path: str) -> bool | None:
+    """Whether the run there is finished; None where there is none."""
     import dnmf
 
     try:
-        return not dnmf.open(path).done
+        return bool(dnmf.open(path).done)
     except DnmfError:
-        return False
+        return None
 
 
 @contextmanager

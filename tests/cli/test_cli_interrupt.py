@@ -18,7 +18,7 @@ from marks import slow
 
 import dnmf
 from dnmf.cli.interrupt import resumable
-from dnmf.errors import RunError
+from dnmf.errors import ResumableError, RunError
 from dnmf.testing import faults
 
 FIT = ("-k", 4, "--tol", 0, "--max-passes", 6, "--block-size", 1200)
@@ -86,6 +86,15 @@ def test_what_cannot_be_written_ends_resumably(program, V, tmp_path, workers, po
 def test_what_cannot_be_written_before_there_is_a_run(tmp_path):
     with pytest.raises(RunError, match="full"), resumable(str(tmp_path / "none.zarr"), ""):
         raise RunError("full") from OSError(28, "No space")
+
+
+def test_what_cannot_be_written_over_a_finished_run(run, V, tmp_path):
+    path = str(tmp_path / "done.zarr")
+    assert run("fit", V, *FIT, "--out", path, "--workers", 0).exit_code == 0
+    with pytest.raises(RunError, match="denied"), resumable(path, ""):
+        raise RunError("denied") from OSError(13, "denied")
+    with pytest.raises(ResumableError, match="dnmf resume"), resumable(path, ""):
+        raise KeyboardInterrupt  # while its cluster closes: what begins again on 3 finds it done
 
 
 def test_ctrl_c_before_the_run_exists(tmp_path):
