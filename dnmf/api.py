@@ -219,6 +219,8 @@ def transform(
     fit : Result, path of a result, or (k, d) array H
     out : path, optional
         Writes a Zarr group with ``W`` there; needed on a cluster.
+    client, executor, overwrite, on_event : as for `fit`
+    dtype, block_size, max_block : as for `fit`
     loss, beta, alpha_W, l1_ratio, missing : as for `fit`
         By default those of the fit; for an array H least squares without penalty. With alpha_W, H
         must have the scale of the fit: one that ``normalize`` rescaled needs alpha_W given.
@@ -282,13 +284,48 @@ def resume(
     """Go on with a run that was interrupted, from its last committed step.
 
     A finished run is opened and returned as it is.
+
+    Parameters
+    ----------
+    path : path
+        The run folder, ``out`` of what began it.
+    client, executor, on_event : as for `fit`
+        Another number of workers, or none, gives the same bits.
+    max_time : float, optional
+        Seconds after which no further pass starts, instead of those that it began with.
+
+    Returns
+    -------
+    Result or Study
+        Or, of a transform, the result that has its W.
+
+    Raises
+    ------
+    InputError, RunError
+        V changed since the run began, or the run is damaged or none.
+    ResumableError
+        It was interrupted again; the message says how to go on.
     """
     found = go_on(path, choose_executor(client, executor), on_event, max_time, None, None)
     return Study(found) if isinstance(found, Models) else found
 
 
 def open(path: str | os.PathLike[str]) -> Any:
-    """Open a result or a study, or what is committed of a run in progress."""
+    """Open a result or a study, or what is committed of a run in progress.
+
+    Parameters
+    ----------
+    path : path or URL
+
+    Returns
+    -------
+    Result or Study
+
+    Raises
+    ------
+    RunError
+        There is none, or it is damaged.
+    """
     return Study.open(path) if is_batch(path) else Result.open(path)
 
 
@@ -303,8 +340,18 @@ def plan(
 ) -> PlanReport:
     """Lay out a fit without running it: blocks, segments, bytes per read, memory.
 
-    Takes the options of `fit` that decide the layout; ``resources`` or ``client`` say what it
-    would run on (by default this process).
+    Parameters
+    ----------
+    V, k, init : as for `fit`
+    resources : Resources, optional
+        What it would run on; by default those of ``client``, else of this process.
+    client : distributed.Client, optional
+    **options
+        Those of `fit` that decide the layout.
+
+    Returns
+    -------
+    PlanReport
 
     Raises
     ------

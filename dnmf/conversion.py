@@ -40,7 +40,7 @@ def convert(
         What one worker process may use, such as ``"2GiB"``.
     client : distributed.Client, optional
         By default the active client if there is one, else this process works.
-    to, chunks, dtype, overwrite, on_event
+    to, chunks, dtype, overwrite, executor, on_event
         As for `dnmf.fitting.convert.convert`, which also says how often the source is read and
         what is raised.
     """

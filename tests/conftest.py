@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 ROOT = Path(__file__).parents[1]
+CLUSTERS = {"client", "streaming"}
+"""Fixtures that start workers."""
+
 STRUCK = pytest.StashKey[Counter[str]]()
 
 
@@ -76,9 +79,12 @@ def _environment() -> dict[str, str]:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever uses the shared cluster is a cluster test."""
+    """Whoever uses a shared cluster is a cluster test.
+
+    What asks for one by name, with ``request.getfixturevalue``, has the mark of its own.
+    """
     for item in items:
-        if "client" in getattr(item, "fixturenames", ()):
+        if not CLUSTERS.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.cluster)
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from configparser import ConfigParser
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
 
 import pytest
 
@@ -42,6 +47,19 @@ def test_imports_run_one_way() -> None:
     program = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"
     done = _run(sys.executable, "-c", program)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("contract", "free"),
+    [("testing", {"testing"}), ("dask", {"testing", "executors", "interop"})],
+)
+def test_contracts_name_everything_that_they_hold_for(contract: str, free: set[str]) -> None:
+    """A package that is added later, too."""
+    found = ConfigParser()
+    found.read(ROOT / ".importlinter")
+    listed = found[f"importlinter:contract:{contract}"]["source_modules"].split()
+    there = {module.name for module in iter_modules([str(ROOT / "dnmf")])}
+    assert {name.removeprefix("dnmf.") for name in listed} == there - free
 
 
 WITHOUT_DASK = """
@@ -166,3 +184,41 @@ def test_import_is_fast() -> None:
 def test_help_is_fast() -> None:
     program = "import sys; sys.argv[1:] = ['--help']; from dnmf.cli.main import main; main()"
     assert _fastest("-c", program) - _fastest("-c", "pass") < 0.5
+
+
+def _public_callables() -> Iterator[tuple[str, Any]]:
+    """Functions of the package's public names, and methods of its classes."""
+    import dnmf
+
+    for name in dnmf.__all__:
+        found = getattr(dnmf, name)
+        if inspect.isfunction(found):
+            yield name, found
+        if inspect.isclass(found):
+            for method, function in inspect.getmembers(found, inspect.isfunction):
+                if not method.startswith("_") and function.__module__.startswith("dnmf"):
+                    yield f"{name}.{method}", function
+
+
+def test_docstrings_name_every_parameter() -> None:
+    missing = []
+    for name, function in _public_callables():
+        text = inspect.getdoc(function) or ""
+        given = [one for one in inspect.signature(function).parameters if one != "self"]
+        missing += [
+            (name, one) for one in given if not re.search(rf"(^|[\s`*]){re.escape(one)}\b", text)
+        ]
+    assert missing == []
+
+
+def test_the_mark_of_clusters_leaves_out_what_starts_workers() -> None:
+    """Cases that ask for a cluster by name are marked one by one, as no hook can see them."""
+    files = ("executors/test_storage_faults.py", "executors/test_memory_death.py")
+    paths = [f"tests/{name}" for name in (*files, "test_data_only.py")]
+    chosen = "not cluster and not chaos and not slow"
+    found = _run(sys.executable, "-m", "pytest", "--collect-only", "-m", chosen, *paths)
+    assert found.returncode == 0, found.stdout
+    cases = [line for line in found.stdout.splitlines() if "::" in line]
+    assert any("[serial" in case for case in cases)
+    words = ("cluster]", "[cluster", "[streaming", "in memory]", "on_a_cluster")
+    assert [case for case in cases if any(word in case for word in words)] == []

@@ -144,7 +144,7 @@ def test_files_of_a_result_that_are_pickles(tmp_path, trap, what):
         np.asarray(dnmf.open(out).W[:])
 
 
-@pytest.mark.parametrize("where", ["serial", "cluster"])
+@pytest.mark.parametrize("where", ["serial", pytest.param("cluster", marks=pytest.mark.cluster)])
 def test_a_run_is_private_to_its_user(request, tmp_path, where):
     """While it runs, and its result: nobody else gets past its folder, whatever the umask."""
     runner = {"client": request.getfixturevalue("client")} if where == "cluster" else {}

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,29 @@ def test_ci_runs_the_test_command() -> None:
     assert found == [NEWCOMER_TESTS]
 
 
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_ci_says_so_where_the_line_is_not_there_once(tmp_path: Path, times: int) -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    part = script[script.index("test_command=") : script.index("step() {")]
+    (tmp_path / "README.md").write_text("text\n" + f"{NEWCOMER_TESTS}\n" * times)
+    done = subprocess.run(
+        ["bash", "-euc", part], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (times != 1)
+    assert ("README.md must have exactly one line" in done.stderr) == (times != 1)
+
+
+MARKDOWN = [*ROOT.glob("*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("deploy/*/*.md")]
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_text_hangs_on_a_table(path: Path) -> None:
+    """A line that follows a table without a blank one is shown as a row of it."""
+    lines = path.read_text().splitlines()
+    for above, line in pairwise(lines):
+        assert not above.startswith("|") or line.startswith("|") or not line.strip(), line
+
+
 def test_blocks_stay_unrun_only_for_a_listed_reason() -> None:
     blocks = _blocks()
     assert len(blocks) == README.count("\n```") // 2, "a block was not recognised"
@@ -81,6 +105,7 @@ def test_blocks_stay_unrun_only_for_a_listed_reason() -> None:
 def test_blocks_run(tmp_path: Path) -> None:
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": binaries, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    printed = ""
     for block in _blocks():
         if block.reason is not None or block.language == "text":
             continue
@@ -94,6 +119,15 @@ def test_blocks_run(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"README.md:{block.line}\n{done.stdout}\n{done.stderr}"
+        printed += done.stdout
+    (shown,) = [block.code for block in _blocks() if block.language == "text"]
+    assert _without_digits(shown.partition("[...]")[0]) in _without_digits(printed)
+    assert "\nk = 8. " in printed
+
+
+def _without_digits(text: str) -> str:
+    """Words in one line; digits of measures differ between kinds of processors."""
+    return re.sub(r"[0-9]+(\.[0-9]+)?", "#", " ".join(text.split()))
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,9 +51,19 @@ BLOCK_SIZE = 128 * 1024
     metavar="N",
     help=f"Number of components [default: {TOPICS}; with --large {COMPONENTS}].",
 )
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True)
 @click.option(
-    "--max-passes", type=click.IntRange(min=1), metavar="N", help="Most reads after the scan."
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Of the random start, and of generated data.",
+)
+@click.option(
+    "--max-passes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Most reads after the scan [default: 200].",
 )
 @local_options
 @debug_option
@@ -107,6 +118,7 @@ def _topics(folder: Path, cluster: ClusterOptions, **options: int | None) -> Non
     store, out = folder / "docstrings.zarr", str(folder / "topics.zarr")
     if store.exists():
         raise OutputExistsError(f"{store} exists; delete it or name another --folder")
+    began = time.monotonic()
     root = demo_corpus.standard_library()
     corpus = demo_corpus.vectorize(list(demo_corpus.docstrings(root)))
     demo_corpus.store(corpus, store)
@@ -122,7 +134,7 @@ def _topics(folder: Path, cluster: ClusterOptions, **options: int | None) -> Non
         )
     click.echo()
     print_topics(result.H, result.W, corpus)
-    click.echo(f"\n{summary(result, out)}")
+    click.echo(f"\n{summary(result, out, time.monotonic() - began)}")
 
 
 def _large(planted: Planted, out: Path, cluster: ClusterOptions, max_passes: int | None) -> None:
@@ -134,6 +146,7 @@ def _large(planted: Planted, out: Path, cluster: ClusterOptions, max_passes: int
     from dnmf.cli.text import columns
 
     planted.check_disk()
+    began = time.monotonic()
     path, arguments = str(out), cluster.arguments()
     with resumable(path, arguments), cluster.running() as where, listener() as listen:
         client = where.get("client")
@@ -152,7 +165,7 @@ def _large(planted: Planted, out: Path, cluster: ClusterOptions, max_passes: int
             ("planted error", f"{error:.5g} (what noise of +-10% leaves of the true factors)"),
             *peaks.lines(cluster.memory),
         ]
-    click.echo(f"\n{columns(lines)}\n{summary(result, path)}")
+    click.echo(f"\n{columns(lines)}\n{summary(result, path, time.monotonic() - began)}")
 
 
 def _generate(planted: Planted, client: Any, listen: Listener) -> float:

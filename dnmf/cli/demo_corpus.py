@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Corpus", "docstrings", "standard_library", "store", "vectorize"]
 
-CHUNK = 4096
-"""Entries of a stored chunk: small, so that blocks of few rows share few chunks."""
+CHUNK = 256
+"""Entries of a stored chunk: small, what several blocks share, each decodes for itself."""
 
 _NOT_THE_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3"}
 _NOT_THE_LIBRARY |= {"idle_test", "turtledemo", "__pycache__", "pydoc_data", "_pyrepl"}

@@ -9,7 +9,7 @@ import click
 
 from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import DURATION, cluster_options, debug_option, layout_options, overwrite
-from dnmf.cli.options_loss import loss_options, read_rows
+from dnmf.cli.options_loss import loss_options, read_rows, start_options
 
 __all__ = ["command"]
 
@@ -24,14 +24,24 @@ Examples:
 @click.argument("v", metavar="V")
 @layout_options
 @click.option("--out", required=True, metavar="PATH", help="Where the run and its result live.")
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Of the random starts and of the sample.",
+)
 @click.option(
     "--tol",
     type=click.FloatRange(min=0),
-    help="Stop when this part of the objective is the most still to be gained.",
+    help="Stop when this part of the objective is the most still to be gained [default: 1e-4].",
 )
 @click.option(
-    "--max-passes", type=click.IntRange(min=1), metavar="N", help="Most reads of V after the scan."
+    "--max-passes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Most reads of V after the scan [default: 200].",
 )
 @click.option("--max-time", type=DURATION, help="No pass starts after: 90, 15min, 2h.")
 @click.option(
@@ -42,6 +52,7 @@ Examples:
     help="What a chunk that is not stored means.",
 )
 @loss_options
+@start_options
 @click.option("--strict-bits", is_flag=True, help="Refuse workers that would round differently.")
 @overwrite
 @cluster_options

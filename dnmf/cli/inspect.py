@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,7 +53,7 @@ def _for_people(result: Result, path: str) -> str:
         ("state", _state(result, path)),
         ("data", details.get("source") or details.get("plan", {}).get("description", "unknown")),
         ("matrix", _matrix(result)),
-        ("options", _options(result.config)),
+        *([("options", _options(result.config))] if _is_fit(result) else []),
         *quality(result),
         ("executed", _executed(details.get("executed", []))),
     ]
@@ -67,11 +68,21 @@ def _state(result: Result, path: str) -> str:
     worker = result.details.get("worked_on_by")
     if worker:
         return f"running: {worker}"
-    return f"interrupted; go on with: dnmf resume {path}"
+    return f"interrupted; go on with: dnmf resume {shlex.quote(path)}"
+
+
+def _is_fit(result: Result) -> bool:
+    """Whether it has a seed and a rule to stop, as a transform has not."""
+    details = result.details
+    return (details.get("mode") or details.get("plan", {}).get("mode")) != "transform"
 
 
 def _matrix(result: Result) -> str:
     shape = result.shape
+    if shape is None and "layout" in result.details:  # of a transform, which holds no H
+        shape = result.details["layout"]["shape"][
+            :: -1 if result.details.get("axis") == "columns" else 1
+        ]
     size = f"{shape[0]:,} x {shape[1]:,}, " if shape else ""
     return f"{size}k = {result.n_components}"
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what is committed stays, and how to go on is said."""
+"""Ctrl-C, SIGTERM, a full disk: what is committed stays, and how to go on is said."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from dnmf.errors import DnmfError, ResumableError
+from dnmf.errors import DnmfError, ResumableError, RunError
 
 __all__ = ["resumable"]
 
@@ -28,29 +28,34 @@ def resumable(path: str, arguments: str) -> Iterator[None]:
     Raises
     ------
     ResumableError
-        The fit was interrupted after it had made its run folder. An interruption before that
-        stays a KeyboardInterrupt.
+        The fit was interrupted after it had made its run folder, or could not write there: no
+        space, an input/output error. What happened before that stays what it was.
     """
+    again = f"dnmf resume {shlex.quote(path)}{arguments}"
     try:
         with _sigterm_as_interrupt():
             yield
     except KeyboardInterrupt:
-        if not _is_run(path):
+        if _done(path) is None:
             raise
         raise ResumableError(
-            f"interrupted; every committed pass is kept in {path}. Go on with:\n"
-            f"dnmf resume {shlex.quote(path)}{arguments}"
+            f"interrupted; every committed pass is kept in {path}. Go on with:\n{again}"
         ) from None
+    except RunError as error:
+        # A batch script that begins again what ended with 3 must hear of it, too.
+        if not isinstance(error.__cause__, OSError) or _done(path) is not False:
+            raise
+        raise ResumableError(f"{error}:\n{again}") from error
 
 
-def _is_run(path: str) -> bool:
+def _done(path: str) -> bool | None:
+    """Whether the run there is finished; None where there is none."""
     import dnmf
 
     try:
-        dnmf.open(path)
+        return bool(dnmf.open(path).done)
     except DnmfError:
-        return False
-    return True
+        return None
 
 
 @contextmanager

@@ -90,7 +90,8 @@ def cli(debug: bool) -> None:
     """Non-negative matrix factorization for matrices that do not fit in memory.
 
     V (n x d) is approximated by W (n x k) times H (k x d), all entries >= 0. Exit codes: 0 done,
-    2 bad use or input, 3 interrupted but resumable.
+    2 bad use or input, 3 interrupted but resumable, 130 interrupted with nothing to resume, 120
+    the output could not be written, 1 anything unforeseen.
     """
 
 

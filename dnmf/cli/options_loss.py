@@ -9,7 +9,7 @@ import click
 
 from dnmf.cli.options import SIZE
 
-__all__ = ["loss_options", "read_rows"]
+__all__ = ["loss_options", "read_rows", "start_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,6 +86,15 @@ _OPTIONS = (
         help="A matrix of weights of V's entries; 0 is unobserved, 1/sigma^2 for uncertainties.",
     ),
     click.option(
+        "--sample",
+        type=click.FloatRange(0, 1),
+        help="Share of rows kept in memory to start from; 0: none [default: 0.2].",
+    ),
+    click.option("--sample-bytes", type=SIZE, help="Most bytes of the sample [default: 1GiB]."),
+)
+
+_OF_ONE_FIT = (
+    click.option(
         "--fixed-H",
         "fixed_H",
         metavar="PATH",
@@ -97,13 +106,8 @@ _OPTIONS = (
         metavar="N",
         help="Random starts that race on the sample [default: 2].",
     ),
-    click.option(
-        "--sample",
-        type=click.FloatRange(0, 1),
-        help="Share of rows kept in memory to start from; 0: none [default: 0.2].",
-    ),
-    click.option("--sample-bytes", type=SIZE, help="Most bytes of the sample [default: 1GiB]."),
 )
+"""What a study has no use for: its seeds are the starts, and it compares what is learned."""
 
 
 def read_rows(path: str) -> Any:
@@ -118,7 +122,14 @@ def read_rows(path: str) -> Any:
 
 
 def loss_options(function: F) -> F:
-    """``--loss``, penalties, ``--n-init`` and ``--sample``."""
+    """``--loss``, penalties and ``--sample``."""
     for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def start_options(function: F) -> F:
+    """``--fixed-H`` and ``--n-init``."""
+    for option in reversed(_OF_ONE_FIT):
         function = option(function)
     return function

@@ -9,7 +9,7 @@ import click
 
 from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import cluster_options, debug_option, layout_options
-from dnmf.cli.options_loss import loss_options, read_rows
+from dnmf.cli.options_loss import loss_options, read_rows, start_options
 from dnmf.cli.text import columns
 
 __all__ = ["command"]
@@ -25,6 +25,7 @@ Examples:
 @click.argument("v", metavar="V")
 @layout_options
 @loss_options
+@start_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @cluster_options
 @debug_option

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ProgressState", "listener"]
 
+BAR = 20
+"""Columns that the bar takes."""
+
+BAR_PLACE = -1
+"""It is none of the cells."""
+
 _TITLES = {"generate": "generating V", "publish": "writing W and H"}
 
 
@@ -124,6 +130,31 @@ class ProgressState:
         ]
 
 
+def that_fit(cells: list[str], width: int) -> list[str | None]:
+    """What one line has room for, whole: the least important cells are left out.
+
+    Parameters
+    ----------
+    cells : list of str
+        Of `ProgressState.cells`.
+    width : int
+        Columns of the terminal.
+
+    Returns
+    -------
+    list of str or None
+        None stands for the bar.
+    """
+    title, segments, read, rate, left, objective, error = range(7)
+    places = [title, BAR_PLACE, segments, read, rate, left, objective, error]
+    for least in (BAR_PLACE, rate, read, objective, left, error, segments):
+        widths = [BAR if place == BAR_PLACE else len(cells[place]) for place in places]
+        if sum(widths) + len(widths) - 1 <= width:
+            break
+        places.remove(least)
+    return [None if place == BAR_PLACE else cells[place] for place in places]
+
+
 class _Live:
     """A ``ProgressState`` that rich draws four times a second."""
 
@@ -138,11 +169,12 @@ class _Live:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
-        title, *cells = self.state.cells()
+        shown = that_fit(self.state.cells(), self.console.width)
         grid = Table.grid(padding=(0, 1))
-        for _ in range(len(cells) + 2):
-            grid.add_column(no_wrap=True, overflow="ellipsis")
-        grid.add_row(title, ProgressBar(1.0, self.state.share(), width=20), *cells)
+        for _ in shown:
+            grid.add_column(no_wrap=True)
+        bar = ProgressBar(1.0, self.state.share(), width=BAR)
+        grid.add_row(*(bar if cell is None else cell for cell in shown))
         return grid
 
     def notice(self, text: str) -> None:

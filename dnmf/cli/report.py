@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["bytes_read", "history_table", "quality", "snippet", "summary"]
 
 
-def summary(result: Result, path: str, seconds: float | None = None) -> str:
+def summary(result: Result, path: str, seconds: float) -> str:
     """Objective, error, passes, bytes, seconds, why it ended, and where the result is.
 
     Parameters
@@ -20,13 +20,13 @@ def summary(result: Result, path: str, seconds: float | None = None) -> str:
     result : Result
     path : str
         As the person wrote it.
-    seconds : float, optional
-        That this command took; by default those of all passes.
+    seconds : float
+        That this command took.
     """
     lines = [
         *quality(result),
         ("bytes read", bytes_text(bytes_read(result))),
-        ("time", seconds_text(pass_seconds(result) if seconds is None else seconds)),
+        ("time", seconds_text(seconds)),
         ("stopped", result.stop_reason or "not yet"),
         ("result", path),
     ]
@@ -46,11 +46,6 @@ def bytes_read(result: Result) -> int:
     """Decoded bytes of V that a finished fit read: its scan, and all passes."""
     scan = result.details["layout"]["bytes_per_read"] if result.details["mode"] == "fit" else 0
     return int(scan) + sum(int(row["bytes_read"]) for row in result.history)
-
-
-def pass_seconds(result: Result) -> float:
-    """Seconds of all passes, whichever process ran them."""
-    return sum(float(row["seconds"]) for row in result.history)
 
 
 def snippet(path: str, fit: bool = True) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from dnmf.cli.cluster import ClusterOptions
@@ -30,6 +32,7 @@ def command(run: str, max_time: float | None, cluster: ClusterOptions) -> None:
     from dnmf.cli.progress import listener
     from dnmf.cli.report import summary
 
+    began = time.monotonic()
     result = dnmf.open(run)
     study = isinstance(result, dnmf.Study)
     if result.done:
@@ -37,9 +40,10 @@ def command(run: str, max_time: float | None, cluster: ClusterOptions) -> None:
     else:
         with resumable(run, cluster.arguments()), cluster.running() as where, listener() as listen:
             result = dnmf.resume(run, **where, max_time=max_time, on_event=listen)
+    seconds = time.monotonic() - began
     if study:
         from dnmf.cli.study import study_summary
 
-        click.echo(f"\n{study_summary(result, run)}")
+        click.echo(f"\n{study_summary(result, run, seconds)}")
     else:
-        click.echo(f"\n{summary(result, run)}")
+        click.echo(f"\n{summary(result, run, seconds)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -82,9 +83,12 @@ class _Numbers(click.ParamType):
     help="Parts that rows and columns are cut into; a further model each, of every k.",
 )
 @type_options
-@click.option("--tol", type=click.FloatRange(min=0), help="As for fit.")
+@click.option("--tol", type=click.FloatRange(min=0), help="As for fit [default: 1e-4].")
 @click.option(
-    "--max-passes", type=click.IntRange(min=1), metavar="N", help="Most passes of each model."
+    "--max-passes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Most passes of each model [default: 200].",
 )
 @click.option("--max-time", type=DURATION, help="No pass starts after: 90, 15min, 2h.")
 @loss_options
@@ -149,7 +153,7 @@ def study_summary(study: Study, path: str, seconds: float | None = None) -> str:
         lines.append(("time", seconds_text(seconds)))
     lines.append(("study", path))
     table = columns(rows, right=frozenset(range(6)))
-    hint = f"    dnmf report {path} -o report.html"
+    hint = f"    dnmf report {shlex.quote(path)} -o report.html"
     return f"{table}\n\n{columns(lines)}\n\n{study.recommend()}\n\n{hint}"
 
 
@@ -170,7 +174,7 @@ def study_lines(study: Study, path: str) -> str:
         for line in study.models
     ]
     table = columns(rows, right=frozenset(range(5)))
-    return f"{table}\n\nin progress or interrupted; go on with: dnmf resume {path}"
+    return f"{table}\n\nin progress or interrupted; go on with: dnmf resume {shlex.quote(path)}"
 
 
 def study_json(study: Study) -> str:

@@ -19,7 +19,6 @@ from dnmf.sources.base import Source
 
 __all__ = [
     "STORED",
-    "as_dask",
     "content",
     "is_stored",
     "module",
@@ -65,12 +64,6 @@ def weight_matrix(weights: Any) -> Any:
 def is_stored(X: Any) -> bool:
     """Whether X is read block by block from where it is, instead of lying in memory."""
     return isinstance(X, (str, os.PathLike, Source)) or module(X) in STORED
-
-
-def as_dask(W: Any) -> Any:
-    import dask.array
-
-    return dask.array.from_array(W, chunks=W.chunks)
 
 
 def refuse_same_place(out: Any, fitted: Any) -> None:

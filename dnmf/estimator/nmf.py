@@ -17,7 +17,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dnmf import api
 from dnmf.estimator.inputs import (
-    as_dask,
     content,
     is_stored,
     module,
@@ -35,6 +34,7 @@ from dnmf.estimator.parameters import (
 from dnmf.executors.serial import Serial
 from dnmf.executors.threads import Threads
 from dnmf.interop import as_source
+from dnmf.interop.objects import as_dask
 from dnmf.runs.result import Result
 
 __all__ = ["NMF"]
@@ -183,7 +183,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.missing = missing
 
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> NMF:
-        """Learn ``components_`` from X (n x d); see `fit_transform`.
+        """Learn ``components_`` from X (n x d); y, W, H and weights are as for `fit_transform`.
 
         Returns
         -------

@@ -198,7 +198,7 @@ def read_segment(
     first = context.plan.segment_blocks[segment]
     if loaded is not None:
         for position, (arrays, start, nbytes, check) in enumerate(loaded):
-            _verify(context, segment, position, check, checksums)
+            _verify(context, segment, position, check, checksums, None)
             yield Block(_matrix(arrays, context.plan.shape[1]), start), nbytes, check
         return
     known = checksums if segment in context.verified else None
@@ -206,7 +206,7 @@ def read_segment(
     for position, raw in enumerate(_ahead(blocks, len(starts) - 1)):
         reach("block-read", segment=segment, block=first + position)
         check = checksum(raw) if known is None else int(known[first + position])
-        _verify(context, segment, position, check, checksums)
+        _verify(context, segment, position, check, checksums, raw)
         nbytes = _nbytes(raw)
         if isinstance(raw, WeightedCSR):  # what was picked from the bytes of both
             nbytes = context.source.block_bytes(starts[position], starts[position + 1])
@@ -228,16 +228,34 @@ def _verify(
     position: int,
     check: int,
     checksums: np.ndarray | None,
+    raw: Matrix | None,
 ) -> None:
-    """Refuse a block that is not the one that the scan saw."""
+    """Refuse a block that is not the one that the scan saw; ``raw`` is the block as read."""
     if checksums is None:
         return
-    starts = context.plan.segment_block_starts(segment)
-    if check != int(checksums[context.plan.segment_blocks[segment] + position]):
+    if check == int(checksums[context.plan.segment_blocks[segment] + position]):
+        return
+    start, stop = context.plan.segment_block_starts(segment)[position : position + 2]
+    what = f"rows {start} to {stop - 1} of {context.source.describe()}"
+    names = _no_longer_stored(context.source, int(start), int(stop), raw)
+    if names:
+        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         raise CorruptDataError(
-            f"rows {starts[position]} to {starts[position + 1] - 1} of "
-            f"{context.source.describe()} changed since the scan; start a new fit"
+            f"{len(names):,} chunk(s) of {what} that the scan read are missing now: {some}; "
+            f"restore them, then go on with dnmf resume"
         )
+    raise CorruptDataError(
+        f"{what} changed since the scan; restore V and go on with dnmf resume, or start a new fit"
+    )
+
+
+def _no_longer_stored(source: Source, start: int, stop: int, raw: Matrix | None) -> list[str]:
+    """Chunks of a block that differs, as far as its source knows of chunks."""
+    if raw is None:  # decoded before, perhaps into another form
+        if isinstance(source, HeldSource) or hasattr(source, "block_graph"):
+            return []
+        raw = next(iter(source.read_blocks((start, stop))))
+    return source.unstored(start, stop, raw)
 
 
 def _ahead(blocks: Iterator[Matrix], count: int) -> Iterator[Matrix]:

@@ -10,12 +10,19 @@ from dnmf.config import MIB
 from dnmf.errors import InputError
 from dnmf.sources.checks import native_dtype
 
-__all__ = ["from_anndata", "from_dask", "from_h5py", "from_pandas", "from_xarray"]
+__all__ = ["as_dask", "from_anndata", "from_dask", "from_h5py", "from_pandas", "from_xarray"]
 
 MOST_NAMES = 10
 
 CHUNK = 64 * MIB
 """Bytes that are read together of an array that is not in memory."""
+
+
+def as_dask(stored: Any) -> Any:
+    """A stored array as a lazy Dask array, chunk by chunk."""
+    import dask.array
+
+    return dask.array.from_array(stored, chunks=stored.chunks)
 
 
 def from_xarray(V: Any) -> Any:

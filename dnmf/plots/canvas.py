@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "matplotlib",
     "new_figure",
     "plain_logs",
+    "thin_ticks",
 ]
 
 BLUE, ORANGE, GREY = "#1f77b4", "#d9720b", "#6b6b6b"
@@ -63,6 +65,12 @@ def plain_logs(ax: Axes) -> None:
     for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
         which(ticker.FuncFormatter(lambda value, place: f"{value:.3g}"))
     ax.yaxis.set_minor_locator(ticker.LogLocator(subs=(2, 3, 5)))
+
+
+def thin_ticks(ax: Axes, numbers: Sequence[int], most: int = 20) -> None:
+    """Ticks of the x axis at these numbers, or at every so many of them."""
+    shown = list(numbers)[:: -(-len(numbers) // most) or 1]
+    ax.set_xticks(shown, [str(number) for number in shown])
 
 
 def new_figure() -> Figure:

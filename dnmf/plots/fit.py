@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnmf.errors import OptionError
-from dnmf.plots.canvas import BLUE, GREY, ORANGE, SEQUENTIAL, axes_or_new, literal
+from dnmf.plots.canvas import BLUE, GREY, ORANGE, SEQUENTIAL, axes_or_new, literal, thin_ticks
+from dnmf.plots.checks import check_names, check_shape, checked_component
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,11 +53,18 @@ def plot_objective(fit: Any, ax: Axes | None = None) -> Axes:
 def plot_kkt(fit: Any, ax: Axes | None = None) -> Axes:
     """How far W and H are from optimal after every pass: 0 at a stationary point."""
     ax = axes_or_new(ax)
+    accepted = [row for row in fit.history if row["accepted"]]
     for name, color in (("kkt_W", BLUE), ("kkt_H", ORANGE)):
-        rows = [row for row in fit.history if row["accepted"] and row.get(name, 0) > 0]
+        rows = [row for row in accepted if row.get(name, 0) > 0]
         if rows:
             ax.plot(*_course(rows, name), "o-", color=color, ms=4, label=name[-1])
-    ax.set_yscale("log")
+    if ax.lines:
+        ax.set_yscale("log")
+    else:
+        why = "0 after every pass: neither W nor H can be improved" if accepted else "no pass yet"
+        ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", color=GREY)
+        ax.set_xlim(0.5, max(len(fit.history), 1) + 0.5)
+        ax.set_yticks([])
     ax.set_xlabel("pass over V (number)")
     ax.set_ylabel("optimality gap, KKT (share of |V|)")
     if ax.lines:
@@ -68,9 +75,10 @@ def plot_kkt(fit: Any, ax: Axes | None = None) -> Axes:
 
 def plot_H(fit: Any, ax: Axes | None = None, names: Sequence[str] | None = None) -> Axes:
     """H as a heat map, every component scaled to its largest entry."""
-    ax = axes_or_new(ax)
     H = np.asarray(fit.H, np.float64)
     k, d = H.shape
+    check_names(names, d)
+    ax = axes_or_new(ax)
     group = -(-d // WIDE)
     if group > 1:  # the largest of neighbours: thin features stay visible
         padded = np.pad(H, ((0, 0), (0, -d % group)))
@@ -85,7 +93,7 @@ def plot_H(fit: Any, ax: Axes | None = None, names: Sequence[str] | None = None)
         vmin=0,
         vmax=1,
     )
-    ax.figure.colorbar(image, ax=ax, label="H (share of the component's largest)")
+    ax.figure.colorbar(image, ax=ax, label="H (share of its largest)")
     ax.set_ylabel("component (number)")
     ax.set_xlabel("column of V (number)")
     if names is not None and d <= 60:
@@ -103,6 +111,9 @@ def plot_features(
     top: int = 10,
 ) -> Axes:
     """The largest entries of one row of H, with their names."""
+    k, d = fit.H.shape
+    component = checked_component(component, k)
+    check_names(names, d)
     ax = axes_or_new(ax)
     h = np.asarray(fit.H[component], np.float64)
     order = np.argsort(-h, kind="stable")[: min(top, h.size)][::-1]
@@ -110,7 +121,7 @@ def plot_features(
     total = h.sum()
     ax.barh(range(order.size), 100 * h[order] / (total if total > 0 else 1.0), color=BLUE)
     ax.set_yticks(range(order.size), labels, fontsize=7)
-    ax.locator_params(axis="x", nbins=4)
+    ax.locator_params(axis="x", nbins=3)
     ax.set_xlabel("part of the component's sum (percent)", fontsize=8)
     ax.set_ylabel("column of V (name)" if names is not None else "column of V (number)", fontsize=8)
     ax.set_title(f"component {component}", fontsize=9)
@@ -122,11 +133,7 @@ def draw_images(
 ) -> np.ndarray:
     """Rows of H as images of ``shape`` (rows x columns of pixels); returns their Axes."""
     H = np.asarray(fit.H, np.float64)
-    if shape[0] * shape[1] != H.shape[1]:
-        raise OptionError(
-            f"shape {shape[0]} x {shape[1]} has {shape[0] * shape[1]} pixels, but V has "
-            f"{H.shape[1]} columns"
-        )
+    check_shape(shape, H.shape[1])
     down = -(-H.shape[0] // across)
     grid = figure.subplots(down, min(across, H.shape[0]), squeeze=False)
     for place, ax in enumerate(grid.flat):
@@ -154,11 +161,14 @@ def plot_W(fit: Any, ax: Axes | None = None) -> Axes:
         sym="",
         medianprops={"color": ORANGE},
     )
-    ax.set_yscale("symlog", linthresh=peak * 1e-3 if peak > 0 else 1.0)
+    low, high = np.percentile(W, [5, 95], axis=0)
+    if high.max(initial=0.0) > 10 * low.min(initial=np.inf):
+        ax.set_yscale("symlog", linthresh=peak * 1e-3)
+        ax.set_ylabel("weight W (units of V; linear near 0, then log)")
+    else:  # a logarithmic axis of less than a decade has no ticks to read it by
+        ax.set_ylabel("weight W (units of V)")
     ax.set_xlabel("component (number)")
-    ax.set_ylabel("weight W (units of V; linear near 0, then log)")
-    step = max(1, W.shape[1] // 20)
-    ax.set_xticks(range(0, W.shape[1], step), [str(j) for j in range(0, W.shape[1], step)])
+    thin_ticks(ax, range(W.shape[1]))
     return ax
 
 
@@ -213,7 +223,8 @@ def _unit(fit: Any) -> str:
 def _whole_numbers(ax: Axes, axis: str = "x") -> None:
     from matplotlib.ticker import MaxNLocator
 
-    (ax.xaxis if axis == "x" else ax.yaxis).set_major_locator(MaxNLocator(integer=True))
+    locator = MaxNLocator(integer=True, min_n_ticks=1)  # else a single pass has parts of one
+    (ax.xaxis if axis == "x" else ax.yaxis).set_major_locator(locator)
 
 
 def _some_rows(W: Any) -> np.ndarray:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnmf.errors import OptionError
-from dnmf.plots.canvas import BLUE, GREY, ORANGE, SEQUENTIAL, axes_or_new, plain_logs
+from dnmf.plots.canvas import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SEQUENTIAL,
+    axes_or_new,
+    plain_logs,
+    thin_ticks,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +46,7 @@ def plot_held_out(study: Any, ax: Axes | None = None) -> Axes:
     plain_logs(ax)
     ax.set_xlabel("k (number of components)")
     ax.set_ylabel("held-out error (share of V there)")
-    ax.set_xticks(held.ks, [str(k) for k in held.ks])
+    thin_ticks(ax, held.ks)
     ax.legend(frameon=False, fontsize=8)
     return ax
 
@@ -55,7 +63,7 @@ def plot_stability(study: Any, ax: Axes | None = None) -> Axes:
     _mark(study, ax)
     ax.set_xlabel("k (number of components)")
     ax.set_ylabel("stability (no unit, 1 is best)")
-    ax.set_xticks(study.ks, [str(k) for k in study.ks])
+    thin_ticks(ax, study.ks)
     ax.legend(frameon=False, fontsize=8)
     return ax
 
@@ -69,7 +77,7 @@ def plot_objectives(study: Any, ax: Axes | None = None) -> Axes:
     ax.plot([x["k"] for x in lines], [x["objective"] / unit for x in lines], "o", color=BLUE, ms=4)
     ax.set_xlabel("k (number of components)")
     ax.set_ylabel(f"objective (share of the best at k = {smallest})")
-    ax.set_xticks(study.ks, [str(k) for k in study.ks])
+    thin_ticks(ax, study.ks)
     return ax
 
 

@@ -9,18 +9,27 @@ import numpy as np
 
 from dnmf.plots import fit as plots
 from dnmf.reporting.figures import Panel, draw
-from dnmf.reporting.rows import row_errors
+from dnmf.reporting.rows import RowErrors
 
 __all__ = ["fit_facts", "fit_panels"]
 
 MOST_COMPONENTS = 24
 """Components whose top features are drawn."""
 
+MOST_LETTERS = 20
+"""Of a feature's name: longer ones would leave no room for their bars."""
+
+LONG_NAME = 12
+"""Letters that three figures in a row have room for."""
+
 
 def fit_panels(
-    fit: Any, shape: tuple[int, int] | None = None, names: Sequence[str] | None = None
+    fit: Any,
+    found: RowErrors,
+    shape: tuple[int, int] | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[Panel]:
-    """Every figure of a fit, in the order of the page."""
+    """Every figure of a fit, in the order of the page; ``found`` is what was read of V for it."""
     panels = [_objective(fit), _kkt(fit), _shares(fit)]
     panels += [_heat(fit, names)]
     if shape is not None:
@@ -28,7 +37,6 @@ def fit_panels(
     if names is not None:
         panels.append(_features(fit, names))
     panels.append(_weights(fit))
-    found = row_errors(fit)
     if not found.reason:
         panels.append(_rows(found))
     return panels
@@ -38,7 +46,7 @@ def _objective(fit: Any) -> Panel:
     rows = [row for row in fit.history if row["accepted"]]
     reading = "The objective must never rise from one accepted pass to the next."
     if len(rows) > 1 and rows[-2]["objective"] > 0:
-        fell = 1 - rows[-1]["objective"] / rows[-2]["objective"]
+        fell = max(0.0, 1 - rows[-1]["objective"] / rows[-2]["objective"])  # it may round up
         reading = (
             f"The curve should be flat at its end: the last pass lowered the objective by "
             f"{fell:.2g} of itself. If it still falls steeply, give {_more(fit)}."
@@ -82,7 +90,7 @@ def _heat(fit: Any, names: Sequence[str] | None) -> Panel:
         "Bright columns are what a component is made of. Two rows of the same pattern are one "
         "component split in two: k may be too large."
     )
-    height = min(9.0, 1.6 + 0.18 * fit.k)
+    height = min(9.0, max(2.6, 1.6 + 0.18 * fit.k))  # of the colour bar's label, too
     return draw(
         "H, component by column", reading, lambda ax: plots.plot_H(fit, ax, names), (8.0, height)
     )
@@ -105,20 +113,30 @@ def _images(fit: Any, shape: tuple[int, int]) -> Panel:
 
 def _features(fit: Any, names: Sequence[str]) -> Panel:
     shown = min(fit.k, MOST_COMPONENTS)
-    down = -(-shown // 3)
+    short = [_shortened(str(name)) for name in names]
+    across = 3 if max(map(len, short)) <= LONG_NAME else 2
+    down = -(-shown // across)
     reading = "The columns of V that weigh most in each component, by name: what it is about."
     if shown < fit.k:
         reading += f" The first {shown} of {fit.k} components."
 
     def how(figure: Any) -> None:
-        grid = figure.subplots(down, 3, squeeze=False)
+        grid = figure.subplots(down, across, squeeze=False)
         for place, ax in enumerate(grid.flat):
             if place < shown:
-                plots.plot_features(fit, place, ax, names)
+                plots.plot_features(fit, place, ax, short)
+                ax.set(xlabel="", ylabel="")
             else:
                 ax.set_axis_off()
+        figure.supxlabel("part of the component's sum (percent)", fontsize=8)
+        figure.supylabel("column of V (name)", fontsize=8)
 
-    return draw("Top features", reading, how, (9.0, 2.2 * down), whole=True)
+    return draw("Top features", reading, how, (9.0, 0.4 + 2.2 * down), whole=True)
+
+
+def _shortened(name: str) -> str:
+    """Both ends stay: names often begin alike."""
+    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 8]}…{name[-7:]}"
 
 
 def _weights(fit: Any) -> Panel:

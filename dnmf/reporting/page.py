@@ -10,6 +10,7 @@ from typing import Any
 
 from dnmf.errors import InputError, OptionError, OutputExistsError
 from dnmf.plots.canvas import matplotlib
+from dnmf.plots.checks import check_names, check_shape
 from dnmf.reporting.figures import Panel
 from dnmf.reporting.fit import fit_facts, fit_panels
 from dnmf.reporting.rows import row_errors
@@ -97,13 +98,15 @@ def report(
 def _opened(run: Any) -> Any:
     if isinstance(run, (str, os.PathLike)):
         return Study.open(run) if is_batch(run) else Result.open(run)
+    if not isinstance(run, (Result, Study)):
+        raise OptionError(f"run is {run!r:.60}; give a result, a study, or the path of one")
     return run
 
 
 def _fit(fit: Result, shape: tuple[int, int] | None, names: Sequence[str] | None) -> str:
     _check(fit, shape, names)
     title = f"NMF of {_name(fit.path)}: {fit.k} components"
-    body = [_facts(fit_facts(fit)), *_figures(fit_panels(fit, shape, names)), _left_out(fit)]
+    body = [_facts(fit_facts(fit)), *_model(fit, shape, names)]
     return _page(title, body)
 
 
@@ -123,22 +126,23 @@ def _study(
         _table(study),
         f"<h2>The best model with k = {shown}</h2>",
         _facts(fit_facts(fit)),
-        *_figures(fit_panels(fit, shape, names)),
-        _left_out(fit),
+        *_model(fit, shape, names),
     ]
     return _page(f"NMF study of {_name(study.path)}", body)
+
+
+def _model(fit: Result, shape: tuple[int, int] | None, names: Sequence[str] | None) -> list[str]:
+    """Its figures, and which one is left out; rows of V are read once."""
+    found = row_errors(fit)
+    return [*_figures(fit_panels(fit, found, shape, names)), _left_out(found.reason)]
 
 
 def _check(fit: Result, shape: tuple[int, int] | None, names: Sequence[str] | None) -> None:
     """Refuse a shape or names that are not those of V's columns."""
     d = int(fit.H.shape[1])
-    if shape is not None and shape[0] * shape[1] != d:
-        raise OptionError(
-            f"shape {shape[0]} x {shape[1]} has {shape[0] * shape[1]:,} pixels, but V has {d:,} "
-            f"columns"
-        )
-    if names is not None and len(names) != d:
-        raise OptionError(f"there are {len(names):,} names, but V has {d:,} columns")
+    if shape is not None:
+        check_shape(shape, d)
+    check_names(names, d)
 
 
 def _name(path: str | None) -> str:
@@ -188,8 +192,7 @@ def _figures(panels: list[Panel]) -> list[str]:
     ]
 
 
-def _left_out(fit: Result) -> str:
-    reason = row_errors(fit).reason
+def _left_out(reason: str) -> str:
     if not reason:
         return ""
     return f"<p>Reconstruction error by rows is not shown: {html.escape(reason)}.</p>"

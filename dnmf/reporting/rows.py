@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from dnmf.config import MIB
 from dnmf.errors import DnmfError
@@ -74,13 +75,42 @@ def _read(source: Source, fit: Any) -> RowErrors:
     for place in np.unique(np.linspace(0, len(blocks) - 1, most).astype(int)):
         a, b = blocks[place]
         V = next(iter(source.read_blocks((a, b))))
-        dense = V if isinstance(V, np.ndarray) else V.toarray()
         numbers.append(np.arange(a, b))
-        errors.append(_errors(dense, np.asarray(fit.W[a:b], np.float64), H))
+        how = _dense if isinstance(V, np.ndarray) else _sparse
+        errors.append(how(V, np.asarray(fit.W[a:b], np.float64), H))
     return RowErrors(np.concatenate(numbers), np.concatenate(errors))
 
 
-def _errors(V: np.ndarray, W: np.ndarray, H: np.ndarray) -> np.ndarray:
-    sizes = np.linalg.norm(V.astype(np.float64), axis=1)
-    left = np.linalg.norm(V - W @ H, axis=1)
-    return np.asarray(np.divide(left, sizes, out=np.full_like(left, np.nan), where=sizes > 0))
+def _dense(V: np.ndarray, W: np.ndarray, H: np.ndarray) -> np.ndarray:
+    """In stretches of rows: a chunk-row may be tall, and its product is float64."""
+    step = max(1, BLOCK_BYTES // (8 * V.shape[1]))
+    squares, left = np.empty(V.shape[0]), np.empty(V.shape[0])
+    for a in range(0, V.shape[0], step):
+        some = V[a : a + step].astype(np.float64)
+        squares[a : a + step] = np.einsum("ij,ij->i", some, some)
+        some -= W[a : a + step] @ H
+        left[a : a + step] = np.einsum("ij,ij->i", some, some)
+    return _relative(left, squares)
+
+
+def _sparse(V: sp.csr_array, W: np.ndarray, H: np.ndarray) -> np.ndarray:
+    """At the stored entries one by one; all others are zero, so there w H counts by itself."""
+    features = np.ascontiguousarray(H.T)
+    rows = np.repeat(np.arange(V.shape[0]), np.diff(V.indptr))
+    # |w H|^2, from which what falls on stored entries is taken away
+    left = np.einsum("ij,ij->i", W @ (H @ features), W)
+    squares, nonzero = np.zeros(V.shape[0]), np.zeros(V.shape[0])
+    step = max(1, BLOCK_BYTES // (8 * W.shape[1]))
+    for a in range(0, V.nnz, step):
+        part = slice(a, a + step)
+        at, v = rows[part], V.data[part].astype(np.float64)
+        fitted = np.einsum("ij,ij->i", W[at], features[V.indices[part]])
+        for total, terms in ((squares, v**2), (nonzero, (v - fitted) ** 2), (left, -(fitted**2))):
+            total += np.bincount(at, terms, V.shape[0])
+    return _relative(np.maximum(left, 0.0) + nonzero, squares)
+
+
+def _relative(left: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Both are squared norms of rows."""
+    share = np.divide(left, squares, out=np.full_like(left, np.nan), where=squares > 0)
+    return np.asarray(np.sqrt(share))

@@ -165,19 +165,39 @@ class Result:
         return None
 
     def plot_objective(self, ax: Any = None) -> Any:
-        """Draw the objective after every pass; returns the Axes. Needs matplotlib."""
+        """Draw the objective after every pass; returns the Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        """
         from dnmf.plots.fit import plot_objective
 
         return plot_objective(self, ax)
 
     def plot_kkt(self, ax: Any = None) -> Any:
-        """Draw how far W and H are from optimal after every pass; returns the Axes."""
+        """Draw how far W and H are from optimal after every pass; returns the Axes.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        """
         from dnmf.plots.fit import plot_kkt
 
         return plot_kkt(self, ax)
 
     def plot_H(self, ax: Any = None, names: Sequence[str] | None = None) -> Any:
-        """Draw H as a heat map; returns the Axes."""
+        """Draw H as a heat map; returns the Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        names : sequence of str, optional
+            Of the d columns of V; shown where there are at most 60.
+        """
         from dnmf.plots.fit import plot_H
 
         return plot_H(self, ax, names)
@@ -185,26 +205,58 @@ class Result:
     def plot_features(
         self, component: int, ax: Any = None, names: Sequence[str] | None = None, top: int = 10
     ) -> Any:
-        """Draw the largest entries of one row of H; returns the Axes."""
+        """Draw the largest entries of one row of H; returns the Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        component : int
+            Of the row, 0 to k - 1.
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        names : sequence of str, optional
+            Of the d columns of V.
+        top : int
+            How many entries.
+        """
         from dnmf.plots.fit import plot_features
 
         return plot_features(self, component, ax, names, top)
 
     def plot_images(self, shape: tuple[int, int], figure: Any = None) -> np.ndarray:
-        """Draw rows of H as images of ``shape``; returns their Axes."""
+        """Draw rows of H as images; returns their Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Rows and columns of pixels, whose product is d.
+        figure : matplotlib.figure.Figure, optional
+            To draw on; by default a new one.
+        """
         from dnmf.plots.canvas import new_figure
         from dnmf.plots.fit import draw_images
 
         return draw_images(self, shape, new_figure() if figure is None else figure)
 
     def plot_W(self, ax: Any = None) -> Any:
-        """Draw how W is spread over rows, component by component; returns the Axes."""
+        """Draw how W is spread over rows, component by component; returns the Axes.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        """
         from dnmf.plots.fit import plot_W
 
         return plot_W(self, ax)
 
     def plot_share(self, ax: Any = None) -> Any:
-        """Draw how much each component makes up; returns the Axes."""
+        """Draw how much each component makes up; returns the Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        """
         from dnmf.plots.fit import plot_share
 
         return plot_share(self, ax)

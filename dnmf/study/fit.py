@@ -110,6 +110,15 @@ def plan_many(
 ) -> PlanReport:
     """Lay out a study without running it: memory, groups of models, reads.
 
+    Parameters
+    ----------
+    V, ks, seeds, holdout, folds, **options : as for `fit_many`
+    resources, client : as for `dnmf.plan`
+
+    Returns
+    -------
+    PlanReport
+
     Raises
     ------
     MemoryPlanError

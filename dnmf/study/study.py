@@ -122,25 +122,51 @@ class Study:
         return recommend(self.ks, self.held_out, table, bool(empty_folds(self.models)))
 
     def plot_held_out(self, ax: Any = None) -> Any:
-        """Draw the held-out error over k; returns the Axes. Needs matplotlib."""
+        """Draw the held-out error over k; returns the Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        """
         from dnmf.plots.study import plot_held_out
 
         return plot_held_out(self, ax)
 
     def plot_stability(self, ax: Any = None) -> Any:
-        """Draw how alike the runs of every k are; returns the Axes."""
+        """Draw how alike the runs of every k are; returns the Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        """
         from dnmf.plots.study import plot_stability
 
         return plot_stability(self, ax)
 
     def plot_objectives(self, ax: Any = None) -> Any:
-        """Draw the objective of every run over k; returns the Axes."""
+        """Draw the objective of every run over k; returns the Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        """
         from dnmf.plots.study import plot_objectives
 
         return plot_objectives(self, ax)
 
     def plot_consensus(self, k: int, ax: Any = None) -> Any:
-        """Draw the consensus of the runs of one k; returns the Axes."""
+        """Draw the consensus of the runs of one k; returns the Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        k : int
+            One of ``ks``.
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        """
         from dnmf.plots.study import plot_consensus
 
         return plot_consensus(self, k, ax)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ def test_topics_of_the_standard_library(run, tmp_path):
     printed = run("demo", "--workers", 0, "--folder", tmp_path / "demo", "--max-passes", 12)
     assert printed.exit_code == 0, printed.output
     assert f"folder  {tmp_path / 'demo'}" in printed.stdout
+    assert "warning" not in printed.output
     text = " ".join(printed.stdout.split())
     for word, name in (("decimal", "_pydecimal."), ("widget", "tkinter."), ("codec", "encodings.")):
         assert word in text
@@ -27,6 +29,20 @@ def test_topics_of_the_standard_library(run, tmp_path):
     again = run("demo", "--workers", 0, "--folder", tmp_path / "demo")
     assert again.exit_code == 2
     assert "docstrings.zarr exists" in again.stderr
+
+
+def test_the_time_is_that_of_the_whole_command(run, tmp_path, monkeypatch):
+    """As `dnmf fit` has it, not the seconds of passes alone; a finished run takes none."""
+    said = []
+    monkeypatch.setattr("dnmf.cli.report.summary", lambda *told: said.append(told[2]) or "")
+    small = ("--large", "1MB", "--columns", 20, "-k", 2, "--max-passes", 1)
+    began = time.monotonic()
+    assert run("demo", *small, "--workers", 0, "--folder", tmp_path / "demo").exit_code == 0
+    took = time.monotonic() - began
+    assert run("resume", tmp_path / "demo" / "fit.zarr", "--workers", 0).exit_code == 0
+    passes = sum(row["seconds"] for row in dnmf.open(tmp_path / "demo" / "fit.zarr").history)
+    assert passes < said[0] <= took
+    assert said[1] > 0
 
 
 def test_a_refused_demo_leaves_no_folder(run, tmp_path):

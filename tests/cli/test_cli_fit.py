@@ -182,6 +182,12 @@ def test_transform_gives_the_fits_W_again(run, fit, V, tmp_path):
     exec("\n".join(x.strip() for x in printed.stdout.splitlines() if x[:1] == " "), scope)
     W = np.asarray(dnmf.open(path).W)
     np.testing.assert_allclose(scope["W"][:], W, atol=0.02 * W.max())
+    told = dict(
+        line.split(maxsplit=1) for line in run("inspect", out).stdout.splitlines() if line.strip()
+    )
+    assert told["matrix"].startswith("240 x 30, k = ")
+    assert "options" not in told  # no seed and no rule to stop
+    assert told["state"].startswith("done")
     assert run("transform", V, path, "--out", out, "--workers", 0).exit_code == 2
     assert run("transform", V, path, "--out", out, "--workers", 0, "--overwrite").exit_code == 0
 

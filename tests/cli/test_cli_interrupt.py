@@ -18,6 +18,7 @@ from marks import slow
 
 import dnmf
 from dnmf.cli.interrupt import resumable
+from dnmf.errors import ResumableError, RunError
 from dnmf.testing import faults
 
 FIT = ("-k", 4, "--tol", 0, "--max-passes", 6, "--block-size", 1200)
@@ -59,6 +60,41 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes_bit_for_bit(program, run, V, t
     again = run("resume", path)
     assert again.exit_code == 0
     assert "nothing to do" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("workers", "point", "match", "action"),
+    [
+        (0, "record-staged", {"index": 2}, "raise-oserror"),
+        (0, "record-staged", {"index": 2}, "enospc"),
+        (0, "object-staged", {"name": "W/2/0-*"}, "enospc"),
+        pytest.param(1, "object-staged", {"name": "W/2/0-*"}, "enospc", marks=pytest.mark.cluster),
+    ],
+)
+def test_what_cannot_be_written_ends_resumably(program, V, tmp_path, workers, point, match, action):
+    path = tmp_path / "my fit.zarr"
+    where = faults.plan(tmp_path / "faults", [faults.Fault(point, action, match)])
+    arguments = ("fit", V, *FIT, "--out", path, "--workers", workers)
+    cut = program(*arguments, DNMF_FAULTS=where)
+    assert faults.struck(where) == 1
+    assert cut.returncode == 3, cut.stderr
+    assert f"go on with dnmf resume:\ndnmf resume '{path}' --workers {workers}" in cut.stderr
+    assert ("No space" if action == "enospc" else "Input/output error") in cut.stderr
+    assert not dnmf.open(path).done
+
+
+def test_what_cannot_be_written_before_there_is_a_run(tmp_path):
+    with pytest.raises(RunError, match="full"), resumable(str(tmp_path / "none.zarr"), ""):
+        raise RunError("full") from OSError(28, "No space")
+
+
+def test_what_cannot_be_written_over_a_finished_run(run, V, tmp_path):
+    path = str(tmp_path / "done.zarr")
+    assert run("fit", V, *FIT, "--out", path, "--workers", 0).exit_code == 0
+    with pytest.raises(RunError, match="denied"), resumable(path, ""):
+        raise RunError("denied") from OSError(13, "denied")
+    with pytest.raises(ResumableError, match="dnmf resume"), resumable(path, ""):
+        raise KeyboardInterrupt  # while its cluster closes: what begins again on 3 finds it done
 
 
 def test_ctrl_c_before_the_run_exists(tmp_path):

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from dnmf.cli.progress import ProgressState, listener
+from dnmf.cli.progress import ProgressState, _Live, listener
 from dnmf.cli.text import bytes_text, columns, number_text, seconds_text
 from dnmf.fitting.events import Committed, Notice, Planned, Progress, Stopped
 
@@ -153,3 +153,29 @@ def test_numbers_and_columns():
     assert number_text(1 / 3, 3) == "0.333"
     assert columns([("a", "1"), ("bbb", "22")]) == "a    1\nbbb  22"
     assert columns([("a", "1"), ("bbb", "22")], right=frozenset({1})) == "a     1\nbbb  22"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+def test_a_narrow_terminal_leaves_out_cells_and_cuts_none(width):
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    display, clock = _Live(console), Clock()
+    state = display.state = ProgressState(clock, read_before=118 * 10**9)
+    state.update(Progress("pass", 12, 1, 64, 10**7, 10**9))
+    clock.now += 5
+    state.update(Progress("pass", 12, 20, 64, 13 * 10**8, 10**9))
+    state.latest = {"objective": 200863.7, "relative_error": 0.55379}
+    console.print(display)
+    line = console.file.getvalue().rstrip("\n")
+    assert "\n" not in line
+    assert len(line) <= width
+    rest = line
+    for cell in sorted(state.cells(), key=len, reverse=True):
+        rest = rest.replace(cell, "")
+    assert not set(rest) - set(" ━╸╺")  # nothing is there in part
+    wanted = ["pass 12", "20/64", "relative error 0.55379"]
+    wanted += ["11 s left"] * (width >= 60) + ["objective 200864"] * (width >= 80)
+    wanted += ["119 GB read", "260 MB/s"] * (width >= 100) + ["━"] * (width >= 120)
+    for cell in wanted:
+        assert cell in line, (cell, line)

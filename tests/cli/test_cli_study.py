@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from dnmf.cli.main import cli
 from dnmf.cli.study import _Numbers
+from dnmf.testing.faults import Fault, active
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +92,31 @@ def test_shapes_that_are_none(shape: str, tmp_path: Path) -> None:
     found = run("report", tmp_path, "-o", tmp_path / "x.html", "--shape", shape)
     assert found.exit_code == 2
     assert "no shape" in found.output
+
+
+def test_its_help_has_only_what_it_takes() -> None:
+    """Seeds are the starts of a study, and held rows would count as found again."""
+    words = run("study", "--help").output.split()
+    assert "--loss" in words
+    assert not {"--n-init", "--fixed-H"} & set(words)
+    fit = run("fit", "--help").output
+    assert {"--n-init", "--fixed-H"} <= set(fit.split())
+    assert "[default: 1e-4]" in " ".join(fit.split())
+    assert "[default: 200]" in " ".join(fit.split())
+
+
+def test_a_path_with_blanks_is_quoted(V: str, tmp_path: Path) -> None:
+    out = tmp_path / "my study"
+    stop = Fault("record-committed", "interrupt", {"index": 1})
+    asked = ("study", V, "--ks", "2,3", "--seeds", 1, "--holdout", "none", "--workers", 0)
+    with active(tmp_path / "faults", [stop]):
+        assert run(*asked, "--out", out).exit_code == 3
+    assert f"go on with: dnmf resume '{out}'" in run("inspect", out).output
+    assert f"dnmf report '{out}' -o" in run("resume", out, "--workers", 0).output
+
+
+def test_a_fit_in_a_path_with_blanks_is_quoted(V: str, tmp_path: Path) -> None:
+    out = tmp_path / "my fit"
+    with active(tmp_path / "faults", [Fault("record-committed", "interrupt", {"index": 1})]):
+        assert run("fit", V, "-k", 2, "--out", out, "--workers", 0).exit_code == 3
+    assert f"go on with: dnmf resume '{out}'" in run("inspect", out).output

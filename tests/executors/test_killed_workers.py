@@ -54,6 +54,7 @@ def test_a_worker_dies_in_every_step(streaming, undisturbed, tmp_path):
 
 
 @pytest.mark.chaos
+@pytest.mark.cluster
 @pytest.mark.parametrize("name", POINTS)
 @pytest.mark.parametrize("kept", [False, True], ids=["streaming", "in memory"])
 def test_a_worker_dies(request, undisturbed, tmp_path, name, kept):
@@ -127,6 +128,7 @@ def test_a_task_that_always_kills_ends_the_fit_which_resumes(impatient, undistur
 
 
 @pytest.mark.chaos
+@pytest.mark.cluster
 @pytest.mark.parametrize("kept", [False, True], ids=["streaming", "in memory"])
 def test_all_workers_die_while_the_client_commits(request, undisturbed, tmp_path, kept):
     """Nothing of the step is lost, and only segments that were in memory are read again."""

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.mark.parametrize("point", ["segment-solved", "combine", "finish"])
-@pytest.mark.parametrize("where", ["serial", "cluster"])
+@pytest.mark.parametrize("where", ["serial", pytest.param("cluster", marks=pytest.mark.cluster)])
 def test_the_system_refuses_memory(request, undisturbed, tmp_path, point, where):
     """As under a limit of the process (ulimit), or where overcommitting is off."""
     refuse = Fault(point, "no-memory", {"step": 2}, times=10**6)

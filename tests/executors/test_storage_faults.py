@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
+import zarr
 from executor_tools import (
     OPTIONS,
     PASSES,
@@ -22,6 +25,7 @@ import dnmf
 from dnmf.errors import CorruptDataError, ResumableError, RunError
 from dnmf.executors.serial import Serial
 from dnmf.fitting import work as work_module
+from dnmf.fitting.context import Context, Loader, read_segment
 from dnmf.fitting.events import Committed
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
@@ -55,7 +59,13 @@ def test_reads_that_fail_for_a_moment_are_retried_and_counted(streaming, undistu
     assert result.details["retries"] == 3
 
 
-@pytest.mark.parametrize("where", ["serial", "streaming", "in memory"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "serial",
+        *(pytest.param(name, marks=pytest.mark.cluster) for name in ("streaming", "in memory")),
+    ],
+)
 def test_reads_of_the_scan_that_fail_for_a_moment_are_counted(
     request, undisturbed, tmp_path, where
 ):
@@ -178,21 +188,23 @@ def _damage(path, action):
         reach("p", path=str(path))
 
 
-@pytest.mark.parametrize("action", ["truncate", "flip"])
+@pytest.mark.parametrize("action", ["truncate", "flip", "delete"])
 def test_a_chunk_damaged_during_a_fit(undisturbed, tmp_path, action):
     """Named with store, chunk and rows; once it is restored the run goes on."""
     _damage_during_a_fit(undisturbed, tmp_path, action, executor=Serial())
 
 
-@pytest.mark.parametrize("action", ["truncate", "flip"])
+@pytest.mark.parametrize("action", ["truncate", "flip", "delete"])
 def test_a_chunk_damaged_during_a_fit_on_a_cluster(streaming, undisturbed, tmp_path, action):
     """The same from a worker, at once: no step is begun again for it."""
     with faulty(streaming, tmp_path / "workers") as counts:
         _damage_during_a_fit(undisturbed, tmp_path, action, client=streaming)
         assert [written(counts, step) for step in (1, 2, 4)] == [SEGMENTS] * 3
         assert SEGMENTS <= written(counts, 3) <= 2 * SEGMENTS - 1
-        # what cannot be decoded does not get there: as often as if nothing had happened
-        assert faults.count(counts, "block-read", segment=17) == PASSES + 1
+        # what cannot be decoded does not get there: as often as if nothing had happened; what is
+        # missing reads as zeros and does
+        read = PASSES + 1 + (action == "delete")
+        assert faults.count(counts, "block-read", segment=17) == read
 
 
 def _damage_during_a_fit(undisturbed, tmp_path, action, **runner):
@@ -211,10 +223,46 @@ def _damage_during_a_fit(undisturbed, tmp_path, action, **runner):
     assert str(V) in message
     assert "170" in message
     assert "179" in message
+    assert "c/17/0" in message
     assert len(dnmf.open(out).history) == 2
     chunk.write_bytes(whole)
     result = dnmf.resume(out, **runner)
     assert_undisturbed(result, undisturbed)
+
+
+@pytest.mark.parametrize("name", ["data", "indices", "indptr"])
+def test_a_chunk_of_csr_that_is_deleted_during_a_fit(tmp_path, name):
+    """It reads as zeros; it is named, and once it is restored the run goes on."""
+    X = sp.csr_array(np.random.default_rng(0).poisson(1.0, (240, 30)).astype("f4"))
+    group = zarr.create_group(str(tmp_path / "V.zarr"))
+    group.attrs.update({"encoding-type": "csr_matrix", "shape": [240, 30]})
+    for part in ("data", "indices", "indptr"):
+        group.create_array(part, data=getattr(X, part), chunks=(200,))
+    chunk = tmp_path / "V.zarr" / name / "c" / "1"
+    options = {**OPTIONS, "block_size": 10 * 256, "executor": Serial()}
+    expected = dnmf.fit(tmp_path / "V.zarr", **options)
+
+    def delete(event):
+        if isinstance(event, Committed) and event.kind == "pass" and event.rows[0]["pass"] == 2:
+            os.rename(chunk, tmp_path / "chunk")
+
+    with pytest.raises(CorruptDataError, match=f"missing.*{name}/c/1|{name}/c/1.*missing"):
+        dnmf.fit(tmp_path / "V.zarr", out=tmp_path / "out", on_event=delete, **options)
+    os.rename(tmp_path / "chunk", chunk)
+    result = dnmf.resume(tmp_path / "out", executor=Serial())
+    np.testing.assert_array_equal(result.W[:], expected.W[:])
+
+
+def test_a_kept_segment_of_which_a_chunk_is_missing(undisturbed, tmp_path):
+    """Read by a loader, which is asked for it later."""
+    V, out = tmp_path / "V.zarr", tmp_path / "out"
+    shutil.copytree(undisturbed.V, V)
+    dnmf.fit(V, out=out, executor=Serial(), **OPTIONS)
+    (V / "c" / "17" / "0").unlink()
+    context = Context.open(str(out))
+    loaded = Loader(context)(17)
+    with pytest.raises(CorruptDataError, match="missing now: c/17/0"):
+        next(read_segment(context, 17, np.zeros(SEGMENTS, np.uint64), loaded))
 
 
 def test_data_that_changed_since_the_scan_are_refused(undisturbed, tmp_path):
@@ -223,8 +271,6 @@ def test_data_that_changed_since_the_scan_are_refused(undisturbed, tmp_path):
     stop = Fault("record-committed", "interrupt", {"index": 2})
     with faults.active(tmp_path / "f", [stop]), pytest.raises(KeyboardInterrupt):
         dnmf.fit(V, out=out, executor=Serial(), **OPTIONS)
-    import zarr
-
     zarr.open_array(V, mode="r+")[93, 7] += 1
     with pytest.raises(CorruptDataError, match=r"rows 90 to 99 .* changed since the scan"):
         dnmf.resume(out, executor=Serial())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 
 import dnmf
 from dnmf.errors import MissingDependencyError, OptionError
-from dnmf.plots.canvas import bare_figure
-from dnmf.plots.fit import plot_rows, shares
+from dnmf.plots.canvas import bare_figure, thin_ticks
+from dnmf.plots.fit import plot_kkt, plot_rows, plot_W, shares
 
 V = np.random.default_rng(0).gamma(0.5, size=(60, 12))
 
@@ -95,3 +96,53 @@ def test_what_was_not_measured_is_not_drawn() -> None:
     study = dnmf.fit_many(V, [2, 3], 1, holdout=None, max_passes=5)
     with pytest.raises(OptionError, match="left nothing out"):
         study.plot_held_out(axes())
+
+
+def test_ticks_are_whole_components_and_passes() -> None:
+    one = dnmf.fit(V, 1, seed=0, max_passes=1)
+    for name, axis in (("share", "x"), ("H", "y"), ("objective", "x"), ("kkt", "x")):
+        ax = getattr(one, f"plot_{name}")(axes())
+        ax.figure.canvas.draw()
+        ticks = ax.get_xticks() if axis == "x" else ax.get_yticks()
+        assert len(ticks) > 0
+        assert all(tick == round(tick) for tick in ticks), (name, ticks)
+
+
+def test_weights_within_a_decade_are_drawn_on_a_linear_axis() -> None:
+    rng = np.random.default_rng(0)
+    near = SimpleNamespace(W=rng.uniform(1, 3, size=(50, 2)))
+    assert plot_W(near, axes()).get_yscale() == "linear"
+    assert plot_W(SimpleNamespace(W=np.zeros((5, 2))), axes()).get_yscale() == "linear"
+    far = plot_W(SimpleNamespace(W=rng.uniform(0, 3, size=(50, 2)) ** 4), axes())
+    assert far.get_yscale() == "symlog"
+    assert "log" in far.get_ylabel()
+
+
+def test_an_exact_fit_says_that_its_gap_is_zero() -> None:
+    rows = [{"pass": 1, "accepted": True, "kkt_W": 0.0, "kkt_H": 0.0}]
+    ax = plot_kkt(SimpleNamespace(history=rows), axes())
+    assert "0 after every pass" in ax.texts[0].get_text()
+    ax.figure.canvas.draw()
+    assert "no pass" in plot_kkt(SimpleNamespace(history=[]), axes()).texts[0].get_text()
+
+
+def test_many_k_have_ticks_that_can_be_read() -> None:
+    ax = axes()
+    thin_ticks(ax, list(range(2, 102)))
+    assert [tick.get_text() for tick in ax.get_xticklabels()][:3] == ["2", "7", "12"]
+    assert len(ax.get_xticks()) == 20
+
+
+def test_what_does_not_fit_the_result_is_said(fit: Any) -> None:
+    with pytest.raises(OptionError, match="2 names, but V has 12 columns"):
+        fit.plot_H(axes(), ["a", "b"])
+    with pytest.raises(OptionError, match="2 names, but V has 12 columns"):
+        fit.plot_features(0, axes(), ["a", "b"])
+    with pytest.raises(OptionError, match="give a list"):
+        fit.plot_features(0, axes(), "abcdefghijkl")
+    for component in (3, -1, "x", 0.5):
+        with pytest.raises(OptionError, match="there are components 0 to 2"):
+            fit.plot_features(component, axes())
+    for shape in ("3x4", 12, (3, 4, 1), (3.0, 4.0)):
+        with pytest.raises(OptionError, match="give rows and columns of pixels"):
+            fit.plot_images(shape, bare_figure(4, 3))

@@ -7,17 +7,21 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import dnmf
 from dnmf.cli.main import cli
 from dnmf.errors import MissingDependencyError, OptionError, OutputExistsError
 from dnmf.executors.serial import Serial
+from dnmf.reporting import figures
+from dnmf.reporting import fit as fit_page
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -155,12 +159,57 @@ def test_what_cannot_be_drawn_is_refused(made: Path, monkeypatch: Any) -> None:
         dnmf.report(made / "fit", made / "x.html", shape=(4, 4))
     with pytest.raises(OptionError, match="3 names, but V has 12"):
         dnmf.report(made / "fit", made / "x.html", names=["a", "b", "c"])
+    with pytest.raises(OptionError, match="shape is '2x6'; give rows and columns"):
+        dnmf.report(made / "fit", made / "x.html", shape="2x6")
+    with pytest.raises(OptionError, match="run is 5; give a result, a study, or the path"):
+        dnmf.report(5, made / "x.html")
     with pytest.raises(OptionError, match="no models of k = 9"):
         dnmf.report(made / "study", made / "x.html", k=9)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r"dnmf\[plot\]"):
         dnmf.report(made / "fit", made / "x.html")
     assert not (made / "x.html").exists()
+
+
+WORDS = ["G", "temperature", "precipitation", "internationalization of representations"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("k", [1, 5, 8])
+def test_every_text_lies_within_its_figure(monkeypatch: Any, k: int, word: str) -> None:
+    """Drawn as pixels, since only then the sizes of texts are known."""
+    outside, narrow, drawn = [], [], []
+
+    def look(figure: Any, title: str) -> str:
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        width, height = figure.get_size_inches()
+        ends = figure.get_tightbbox(canvas.get_renderer())  # of all that shows, in inches
+        if ends.x0 < -0.01 or ends.x1 > width + 0.01:
+            outside.append((title, "x", ends.x0, ends.x1, width))
+        if ends.y0 < -0.01 or ends.y1 > height + 0.01:
+            outside.append((title, "y", ends.y0, ends.y1, height))
+        for ax in figure.axes:
+            wide = ax.get_window_extent().width / figure.dpi
+            if ax.axison and title == "Top features" and wide < 1:
+                narrow.append((title, wide))
+            drawn.append(ax)
+        return "<svg/>"
+
+    monkeypatch.setattr(figures, "as_svg", look)
+    rng = np.random.default_rng(0)
+    fit = SimpleNamespace(H=rng.gamma(0.5, size=(k, 64)), k=k)
+    fit_page._heat(fit, None)
+    fit_page._features(fit, [f"{word}{c}" for c in range(64)])
+    assert drawn
+    assert outside == narrow == []
+
+
+def test_the_last_pass_never_lowers_the_objective_by_less_than_nothing() -> None:
+    rows = [{"pass": n, "accepted": True, "objective": x} for n, x in ((1, 1.0), (2, 1 + 1e-9))]
+    config = {"max_passes": 5}
+    fit = SimpleNamespace(history=rows, passes=2, config=config, stop_reason="converged")
+    assert "lowered the objective by 0 of itself" in fit_page._objective(fit).reading
 
 
 def test_names_with_dollars_are_no_formulas(tmp_path: Path) -> None:
