@@ -88,7 +88,8 @@ class FitConfig:
     max_passes : int
         Most reads of V after the scan.
     max_time : float or None
-        Seconds after which no further pass starts. Does not change any pass.
+        Seconds after which no further pass starts, but the first one over V, which follows at
+        once where the fit is on its sample. Does not change any pass otherwise.
     dtype : str or None
         ``"float32"`` or ``"float64"`` to compute in; None chooses by the data.
     block_size : int
