@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.context import Context, cached_work, refs
-from dnmf.fitting.factors import read_H
+from dnmf.fitting.factors import read_H, start_row
 from dnmf.fitting.holdout import fold_of_model
 from dnmf.fitting.memory import share_to_race
 from dnmf.fitting.objective import loss_of, tall_and_wide
@@ -102,9 +102,11 @@ class RaceWork:
         all_sums = self.context.store.get(refs([self.scan["columns"]])[0])
         # of the sample; with weights of what was observed
         sums = start_profile(all_sums) if config.weights else all_sums[2]
+        drawn = 1 if config.weights else sum(self.scan["sample_rows"])
 
         def draw(stream: int, count: int) -> np.ndarray:
-            H = random_H(seed, stream, count, 0, sums, self.context.plan.dtype)
+            row = start_row(self.context.plan, sums, drawn, count)
+            H = random_H(seed, stream, count, 0, row, self.context.plan.dtype)
             return H if columns is None else np.ascontiguousarray(H[:, columns])
 
         if config.tempered:  # rows that are held are put back by every fit
