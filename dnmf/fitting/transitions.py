@@ -12,6 +12,7 @@ from dnmf.fitting.state import ModelState, Pair, PassResult, advance
 from dnmf.fitting.validate import (
     check_entries,
     check_largest,
+    check_objective,
     check_positive,
     check_scan,
     check_weights,
@@ -100,6 +101,8 @@ def _after_pass(
     for position, model in enumerate(step.models):
         before = ModelState.from_json(models[model])
         found = _pass_result(position, results)
+        if before.pair is None:
+            check_objective(plan, found.pair.objective)
         after, accepted = advance(before, found, config, plan.dtype)
         models[model] = after.to_json()
         rows.append(

@@ -9,7 +9,14 @@ from dnmf.config import FitConfig
 from dnmf.errors import CorruptDataError, InputError
 from dnmf.fitting.plan import Plan
 
-__all__ = ["check_entries", "check_largest", "check_positive", "check_scan", "check_weights"]
+__all__ = [
+    "check_entries",
+    "check_largest",
+    "check_objective",
+    "check_positive",
+    "check_scan",
+    "check_weights",
+]
 
 SAFE = {"float32": (1e-15, 1e15), "float64": (1e-140, 1e140)}
 """Range of the largest entry in which sums of products of V with itself stay finite."""
@@ -102,6 +109,30 @@ def check_largest(plan: Plan, largest: float, low: float = 0.0) -> None:
             f"the largest entry of V is {largest:g}; in {plan.dtype} it must {limits}. Scale V by "
             f"a constant, or compute in float64 (dtype)"
         )
+
+
+def check_objective(plan: Plan, objective: float) -> None:
+    """Refuse a first pass that has no objective: no later one could be compared with it.
+
+    Raises
+    ------
+    InputError
+        What it was computed in, the penalties, and what to do.
+    """
+    if not math.isnan(objective):
+        return
+    alpha_W, alpha_H = plan.config.alphas
+    penalties = ""
+    if plan.config.penalized:
+        penalties = (
+            f", or other penalties: alpha_W = {alpha_W:g} and alpha_H = {alpha_H:g}; where one "
+            f"of them is 0, its factor grows without end"
+        )
+    raise InputError(
+        f"the objective of the first pass is NaN: products of W and H left the range of "
+        f"{plan.dtype}. Compute in float64 (dtype), or scale V or the given start by a "
+        f"constant{penalties}"
+    )
 
 
 def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
