@@ -22,6 +22,7 @@ from dnmf.fitting.search import Fitted, search
 from dnmf.fitting.start import put_start
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.temper import temper
+from dnmf.fitting.validate import SAFE
 from dnmf.fitting.work import InProcess, Step
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H
 from dnmf.init.random import random_H
@@ -96,7 +97,8 @@ class RaceWork:
         config = self.context.plan.config
         spec = config.models[model]
         fit = partial(self._fit, rows)
-        if config.init in NNDSVD:
+        usable = _usable(rows, self.context.plan.dtype)
+        if config.init in NNDSVD and usable:
             return fit(self._singular(spec, rows), PASSES, TOL)
         seed = spec.seed + (start << 32)  # whichever models share the reads
         all_sums = self.context.store.get(refs([self.scan["columns"]])[0])
@@ -109,6 +111,8 @@ class RaceWork:
             H = random_H(seed, stream, count, 0, row, self.context.plan.dtype)
             return H if columns is None else np.ascontiguousarray(H[:, columns])
 
+        if not usable:  # V is, but these few rows tell nothing of it
+            return Fitted(0.0, draw(0, spec.k), np.zeros((spec.k, spec.k)), None, 0)
         if config.tempered:  # rows that are held are put back by every fit
             assert config.beta is not None
             return temper(fit, draw, spec.k, config.beta, TOL, DEAR_PASSES)
@@ -184,6 +188,15 @@ class RaceWork:
 
     def finish(self, piece: int, reduced: Any, small: Any) -> Any:
         return reduced
+
+
+def _usable(rows: Matrix, dtype: str) -> bool:
+    """Whether the rows hold more than zeros and entries whose products vanish."""
+    data, weights = rows if isinstance(rows, np.ndarray) else rows.data, np.zeros(0)
+    if isinstance(rows, WeightedCSR):
+        data, weights = data[rows.weights > 0], rows.weights
+    low = SAFE[dtype][0]
+    return bool(np.max(data, initial=0.0) >= low and np.max(weights, initial=low) >= low)
 
 
 def _source(rows: Matrix) -> Source:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dnmf.fitting.context import Context
-from dnmf.fitting.schedule import first_phase, phase_after_race, phase_config
+from dnmf.fitting.schedule import first_phase, phase_after_race, phase_config, start_notes
 from dnmf.fitting.state import ModelState, Pair, PassResult, advance
 from dnmf.fitting.validate import (
     check_entries,
@@ -62,7 +62,7 @@ def _after_scan(
 ) -> Record:
     plan = context.plan
     scan = {**results[0], **results[1], "seconds": cost["seconds"], "fixed_H": plan.fixed_H}
-    notes = check_scan(plan, scan)
+    notes = [*check_scan(plan, scan), *start_notes(context, scan)]
     scan["resident"] = plan.sample >= 1
     starts = scan.pop("start_H")
     models = [ModelState(pair=None, plain=H, warm=plan.start_W).to_json() for H in starts]
