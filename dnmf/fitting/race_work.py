@@ -22,7 +22,7 @@ from dnmf.fitting.search import Fitted, search
 from dnmf.fitting.start import put_start
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.temper import temper
-from dnmf.fitting.validate import SAFE
+from dnmf.fitting.validate import safe_range
 from dnmf.fitting.work import InProcess, Step
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H
 from dnmf.init.random import random_H
@@ -97,7 +97,7 @@ class RaceWork:
         config = self.context.plan.config
         spec = config.models[model]
         fit = partial(self._fit, rows)
-        usable = _usable(rows, self.context.plan.dtype)
+        usable = _usable(rows, safe_range(config, self.context.plan.dtype)[0])
         if config.init in NNDSVD and usable:
             return fit(self._singular(spec, rows), PASSES, TOL)
         seed = spec.seed + (start << 32)  # whichever models share the reads
@@ -190,12 +190,11 @@ class RaceWork:
         return reduced
 
 
-def _usable(rows: Matrix, dtype: str) -> bool:
+def _usable(rows: Matrix, low: float) -> bool:
     """Whether the rows hold more than zeros and entries whose products vanish."""
     data, weights = rows if isinstance(rows, np.ndarray) else rows.data, np.zeros(0)
     if isinstance(rows, WeightedCSR):
         data, weights = data[rows.weights > 0], rows.weights
-    low = SAFE[dtype][0]
     return bool(np.max(data, initial=0.0) >= low and np.max(weights, initial=low) >= low)
 
 

@@ -9,7 +9,7 @@ from dnmf.fitting.context import Context
 from dnmf.fitting.memory import RACE_BYTES, RACE_ROWS
 from dnmf.fitting.race_work import race_share
 from dnmf.fitting.state import ModelState
-from dnmf.fitting.validate import SAFE
+from dnmf.fitting.validate import safe_range
 from dnmf.fitting.work import Step
 from dnmf.init.nndsvd import NNDSVD
 from dnmf.losses.base import rounding_unit
@@ -40,7 +40,7 @@ def _tells(context: Context, scan: dict[str, Any]) -> bool:
     Of a sparse V it may not; a fit of it would leave an H of zeros.
     """
     plan = context.plan
-    low = 0.0 if plan.config.weights else SAFE[plan.dtype][0] ** 2
+    low = 0.0 if plan.config.weights else safe_range(plan.config, plan.dtype)[0] ** 2
     return bool(plan.sample and sum(scan["sample_rows"]) and scan["sample_sumsq"] > low)
 
 
