@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 import dnmf
+from dnmf.errors import OptionError
 from dnmf.fitting import memory
 from dnmf.fitting.events import Committed, Notice
 from dnmf.fitting.rowsets import _numbers
@@ -87,3 +88,15 @@ def test_starts_that_are_not_made_are_told(monkeypatch):
     assert any("n_init = 8 has no effect" in n and "search on 150 rows" in n for n in notes)
     for options in ({}, {"n_init": 1}):
         assert not any("no effect" in note for note in _notes(V, **options)[0])
+
+
+def test_a_sample_of_no_bytes_is_none():
+    """As the frozen options have it; of other sizes 0 is refused."""
+    V = planted_poisson().dense
+    none = dnmf.fit(V, 3, seed=0, max_passes=3, sample_bytes=0)
+    np.testing.assert_array_equal(none.H, dnmf.fit(V, 3, seed=0, max_passes=3, sample=0).H)
+    for value, options in ((-1, {}), (0, {"n_init": 4})):
+        with pytest.raises(OptionError, match="sample_bytes"):
+            dnmf.fit(V, 3, sample_bytes=value, **options)
+    with pytest.raises(OptionError, match="block_size is 0; it must be at least one byte"):
+        dnmf.fit(V, 3, block_size=0)
