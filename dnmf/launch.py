@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -218,6 +219,9 @@ def go_on(
     context = _reopen(store, planned, data, executor, found)
     if context is None:
         return _opened(planned, store)
+    if config is not None:  # how strict to be is this process's choice, as max_time is
+        asked = planned.config.replace(strict_bits=config.strict_bits)
+        context = replace(context, plan=replace(context.plan, config=asked))
     check_memory(planned, offered(executor, planned, context.source))
     executor.check()
     locked = RunLock(store.path) if store.path else nullcontext()

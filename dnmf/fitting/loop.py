@@ -103,9 +103,9 @@ class _Run:
         rows = record[kept][len(before[kept]) :]
         kind = "sample" if step.kind == "pass" and step.rows != "all" else step.kind
         self.listen(Committed(kind, rows, plan.config.max_passes))
-        self._check_numeric(record, before)
+        self.check_numeric(record, before)
 
-    def _check_numeric(self, record: dict[str, Any], before: dict[str, Any]) -> None:
+    def check_numeric(self, record: dict[str, Any], before: dict[str, Any]) -> None:
         """Tell, or refuse, that tasks rounded differently."""
         now = record["state"]["numeric"]
         if len(now) < 2 or len(before["state"]["numeric"]) > 1:
@@ -147,6 +147,7 @@ def run(
     process = _Run(context, executor, listen, max_time, uuid.uuid4().hex[:8])
     latest = context.store.latest()
     record = transitions.nothing() if latest is None else latest[1]
+    process.check_numeric(record, transitions.nothing())  # what was refused is, when resumed, too
     while True:
         record = _end_by_time(process, record)
         step = next_step(context, record, process.attempt)
