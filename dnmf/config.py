@@ -24,8 +24,9 @@ def parse_bytes(value: str | int | float, name: str = "size") -> int:
     Raises
     ------
     OptionError
-        The value is not a positive size.
+        The value is not a positive size; that of the sample may be 0, which is none.
     """
+    least, bound = (0, "0 or more") if name == "sample_bytes" else (1, "at least one byte")
     text = str(value).strip().lower().replace(" ", "").replace("_", "")
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit = text[len(digits) :]
@@ -33,8 +34,8 @@ def parse_bytes(value: str | int | float, name: str = "size") -> int:
         size = float(digits) * _UNITS[unit]
     except (ValueError, KeyError):
         raise OptionError(f"{name} is {value!r}; give bytes, as in 600MB or 2GiB") from None
-    if not (1 <= size < 2**62):
-        raise OptionError(f"{name} is {value!r}; it must be at least one byte")
+    if not (least <= size < 2**62):
+        raise OptionError(f"{name} is {value!r}; it must be {bound}")
     return int(size)
 
 
@@ -88,7 +89,8 @@ class FitConfig:
     max_passes : int
         Most reads of V after the scan.
     max_time : float or None
-        Seconds after which no further pass starts. Does not change any pass.
+        Seconds after which no further pass starts, but the first one over V, which follows at
+        once where the fit is on its sample. Does not change any pass otherwise.
     dtype : str or None
         ``"float32"`` or ``"float64"`` to compute in; None chooses by the data.
     block_size : int

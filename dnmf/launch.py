@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -236,6 +237,9 @@ def go_on(
     context = _reopen(store, planned, data, executor, found)
     if context is None:
         return _opened(planned, store)
+    if config is not None:  # how strict to be is this process's choice, as max_time is
+        asked = planned.config.replace(strict_bits=config.strict_bits)
+        context = replace(context, plan=replace(context.plan, config=asked))
     check_memory(planned, offered(executor, planned, context.source))
     executor.check()
     mine = context.store

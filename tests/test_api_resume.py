@@ -322,6 +322,17 @@ def test_processes_that_round_differently_are_told_or_refused(tmp_path, stored, 
         dnmf.fit(stored, 4, out=tmp_path / "out", strict_bits=True, **options)
 
 
+def test_a_resumed_run_is_as_strict_as_it_is_asked_to_be(tmp_path, stored, monkeypatch):
+    run = tmp_path / "run"
+    interrupted(stored, run, number=2)
+    monkeypatch.setattr(pass_work, "numeric_fingerprint", lambda: {"digest": "of another"})
+    for _ in range(2):  # nor is it, once refused, finished by asking again
+        with pytest.raises(VersionMismatchError, match=r"of another.*or drop strict_bits"):
+            dnmf.fit(stored, 4, out=run, resume=True, strict_bits=True, **OPTIONS)
+    fit = dnmf.fit(stored, 4, out=run, resume=True, **OPTIONS)
+    assert fit.details["mixed_numeric"]
+
+
 def test_what_is_to_be_resumed_is_not_overwritten_too(stored, tmp_path):
     run = tmp_path / "run"
     interrupted(stored, run)

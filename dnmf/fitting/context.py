@@ -278,16 +278,16 @@ def _cast(raw: Matrix, dtype: str, missing: str | None) -> Matrix:
 
     Where NaN is missing, the observed entries of a dense block, zeros too, as a sparse one.
     """
-    if isinstance(raw, WeightedCSR):
-        return raw.astype(dtype)
-    if missing == "nan" and isinstance(raw, np.ndarray):
-        observed = ~np.isnan(raw)
-        counts = np.count_nonzero(observed, axis=1)
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        columns = np.broadcast_to(np.arange(raw.shape[1], dtype=np.int32), raw.shape)[observed]
-        data = raw[observed].astype(dtype, copy=False)
-        return sp.csr_array((data, columns, starts), shape=raw.shape)
     with np.errstate(over="ignore"):  # what becomes infinite is refused with its row and column
+        if isinstance(raw, WeightedCSR):
+            return raw.astype(dtype)
+        if missing == "nan" and isinstance(raw, np.ndarray):
+            observed = ~np.isnan(raw)
+            counts = np.count_nonzero(observed, axis=1)
+            starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+            columns = np.broadcast_to(np.arange(raw.shape[1], dtype=np.int32), raw.shape)[observed]
+            data = raw[observed].astype(dtype, copy=False)
+            return sp.csr_array((data, columns, starts), shape=raw.shape)
         if isinstance(raw, np.ndarray):
             return np.ascontiguousarray(raw, dtype=dtype)
         if raw.data.dtype == dtype:

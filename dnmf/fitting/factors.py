@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from dnmf.fitting.context import refs
+from dnmf.fitting.objective import tall_and_wide
+from dnmf.fitting.plan import Plan
 from dnmf.fitting.state import ModelState, Pair
 from dnmf.losses.base import Loss, Penalties
 from dnmf.runs.base import Reader
@@ -15,7 +17,7 @@ from dnmf.runs.base import Reader
 FEW_ENTRIES = 1 << 15
 """Entries of H that are rescaled at once."""
 
-__all__ = ["load_H", "load_rows", "normalize", "read_H"]
+__all__ = ["load_H", "load_rows", "normalize", "read_H", "start_row"]
 
 
 def read_H(store: Reader, pieces: list[list[str]]) -> np.ndarray:
@@ -110,6 +112,34 @@ def _balance(H: np.ndarray, pair: Pair | None, penalties: Penalties, held: int) 
             scale[j] = _least(rising, falling)
             H[j] = row / scale[j]
     return scale
+
+
+def start_row(plan: Plan, profile: np.ndarray, rows: int, k: int) -> np.ndarray:
+    """The row that random starts of k components vary, at the scale that penalties allow it.
+
+    Without them rows of H get unit norm. With them nobody rescales H before its first step, and
+    from one of the size of V's column sums W is about 1 / n: then W'V is below l1_H, and the
+    first H-step leaves nothing (a Kullback-Leibler fit of 300 x 40 ended 20% too high).
+
+    Parameters
+    ----------
+    profile : (d,) float64 array
+        Sums of the columns over so many ``rows``, or their means and 1.
+    rows, k : int
+
+    Returns
+    -------
+    (d,) float64 array
+        All entries of W and H being alike, k products of them are V's mean and the penalties,
+        as far as scales matter to them, are least.
+    """
+    mean = float(profile.mean()) / rows
+    if not (plan.config.penalized and mean > 0):
+        return profile
+    size, l1 = math.sqrt(mean / k), plan.config.l1_ratio
+    costs = [(alpha * l1 * size, alpha * (1 - l1) * size**2) for alpha in tall_and_wide(plan)]
+    share = _least(*costs) if all(sum(cost) > 0 for cost in costs) else 1.0
+    return np.asarray(profile * (size / share / (rows * mean)))
 
 
 def _least(rising: tuple[float, float], falling: tuple[float, float]) -> float:

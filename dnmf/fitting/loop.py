@@ -43,8 +43,17 @@ class _Run:
     context: Context
     executor: Runner
     listen: Listener
-    deadline: float | None
+    max_time: float | None
     attempt: str
+
+    def __post_init__(self) -> None:
+        config = self.context.plan.config
+        self.config = config.replace(max_time=self.max_time)  # this process's, not the plan's
+        self.deadline = None if self.max_time is None else time.monotonic() + self.max_time
+
+    def over(self) -> bool:
+        """Whether no further pass may start."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
 
     def execute(self, step: Step, record: dict[str, Any]) -> dict[str, Any]:
         """Run one step and build the record that commits it."""
@@ -55,6 +64,8 @@ class _Run:
         outcome = self.executor.run_step(work, self._progress(step, work, record))
         cost = {"seconds": time.perf_counter() - began, "retries": outcome.retries}
         new = transitions.AFTER[step.kind](self.context, step, record, outcome.results, cost)
+        if new["state"]["phase"] == "sample" and self.over():
+            new = transitions.leave_sample(new, self.max_time)
         who = [step.index, step.kind, socket.gethostname(), os.getpid(), self.attempt]
         executed = [*record.get("executed", []), who]
         retries = record.get("retries", 0) + outcome.retries  # also of the scan, which has no row
@@ -92,9 +103,9 @@ class _Run:
         rows = record[kept][len(before[kept]) :]
         kind = "sample" if step.kind == "pass" and step.rows != "all" else step.kind
         self.listen(Committed(kind, rows, plan.config.max_passes))
-        self._check_numeric(record, before)
+        self.check_numeric(record, before)
 
-    def _check_numeric(self, record: dict[str, Any], before: dict[str, Any]) -> None:
+    def check_numeric(self, record: dict[str, Any], before: dict[str, Any]) -> None:
         """Tell, or refuse, that tasks rounded differently."""
         now = record["state"]["numeric"]
         if len(now) < 2 or len(before["state"]["numeric"]) > 1:
@@ -121,17 +132,22 @@ def run(
     listen : callable
         Receives events.
     max_time : float, optional
-        Seconds from now after which no further pass starts.
+        Seconds from now after which no further pass starts but the first one over V of each model.
 
     Returns
     -------
     dict
         The last record, with the state, the history and why the fit stopped.
+
+    Raises
+    ------
+    OptionError
+        ``max_time`` is not a number above 0.
     """
+    process = _Run(context, executor, listen, max_time, uuid.uuid4().hex[:8])
     latest = context.store.latest()
     record = transitions.nothing() if latest is None else latest[1]
-    deadline = None if max_time is None else time.monotonic() + max_time
-    process = _Run(context, executor, listen, deadline, uuid.uuid4().hex[:8])
+    process.check_numeric(record, transitions.nothing())  # what was refused is, when resumed, too
     while True:
         record = _end_by_time(process, record)
         step = next_step(context, record, process.attempt)
@@ -148,18 +164,19 @@ def run(
 
 
 def _end_by_time(process: _Run, record: dict[str, Any]) -> dict[str, Any]:
-    """Give the models that are still active max_time as their reason, once it is over."""
+    """Give the models that are still active max_time as their reason, once it is over.
+
+    Not on the sample, whose pairs have rows of the sample only, and not before a model's first
+    pass over V: there would be no answer at all.
+    """
     models = record["state"]["models"]
-    if models is None or process.deadline is None or time.monotonic() < process.deadline:
+    if models is None or record["state"]["phase"] != "full" or not process.over():
         return record
     states = [ModelState.from_json(model) for model in models]
-    if any(state.pair is None for state in states):
-        return record  # at least one pass, or there is no answer at all
-    config = process.context.plan.config
     ended = [
         state
-        if state.stop_reason
-        else replace(state, stop_reason=stop_sentence("max_time", config, state.passes))
+        if state.stop_reason or state.pair is None
+        else replace(state, stop_reason=stop_sentence("max_time", process.config, state.passes))
         for state in states
     ]
     return {**record, "state": {**record["state"], "models": [s.to_json() for s in ended]}}

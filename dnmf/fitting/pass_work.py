@@ -277,8 +277,14 @@ class PassWork:
     def _revivals(
         self, position: int, stats: SmallStats, small: PassStats
     ) -> list[tuple[int, Candidate]]:
-        """Dead components that are tried again, each with the badly fitted row it is given."""
+        """Dead components that are tried again, each with the badly fitted row it is given.
+
+        None where H is penalised: a row of unit norm beside a W of zeros raises the objective, the
+        pass is rejected, and the fit ends as if rounding hid any further decrease.
+        """
         model: Model = self.batch().models[position]
+        if model.loss.penalties.l1_H or model.loss.penalties.l2_H:
+            return []
         tries = self.states[position].tries
         dead = model.loss.dead(stats, np.diag(model.factor.G), model.H.dtype)
         held = model.loss.fixed

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.context import Context, cached_work, refs
-from dnmf.fitting.factors import read_H
+from dnmf.fitting.factors import read_H, start_row
 from dnmf.fitting.holdout import fold_of_model
 from dnmf.fitting.memory import share_to_race
 from dnmf.fitting.objective import loss_of, tall_and_wide
@@ -22,6 +22,7 @@ from dnmf.fitting.search import Fitted, search
 from dnmf.fitting.start import put_start
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.temper import temper
+from dnmf.fitting.validate import safe_range
 from dnmf.fitting.work import InProcess, Step
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H
 from dnmf.init.random import random_H
@@ -96,17 +97,22 @@ class RaceWork:
         config = self.context.plan.config
         spec = config.models[model]
         fit = partial(self._fit, rows)
-        if config.init in NNDSVD:
+        usable = _usable(rows, safe_range(config, self.context.plan.dtype)[0])
+        if config.init in NNDSVD and usable:
             return fit(self._singular(spec, rows), PASSES, TOL)
         seed = spec.seed + (start << 32)  # whichever models share the reads
         all_sums = self.context.store.get(refs([self.scan["columns"]])[0])
         # of the sample; with weights of what was observed
         sums = start_profile(all_sums) if config.weights else all_sums[2]
+        drawn = 1 if config.weights else sum(self.scan["sample_rows"])
 
         def draw(stream: int, count: int) -> np.ndarray:
-            H = random_H(seed, stream, count, 0, sums, self.context.plan.dtype)
+            row = start_row(self.context.plan, sums, drawn, count)
+            H = random_H(seed, stream, count, 0, row, self.context.plan.dtype)
             return H if columns is None else np.ascontiguousarray(H[:, columns])
 
+        if not usable:  # V is, but these few rows tell nothing of it
+            return Fitted(0.0, draw(0, spec.k), np.zeros((spec.k, spec.k)), None, 0)
         if config.tempered:  # rows that are held are put back by every fit
             assert config.beta is not None
             return temper(fit, draw, spec.k, config.beta, TOL, DEAR_PASSES)
@@ -182,6 +188,14 @@ class RaceWork:
 
     def finish(self, piece: int, reduced: Any, small: Any) -> Any:
         return reduced
+
+
+def _usable(rows: Matrix, low: float) -> bool:
+    """Whether the rows hold more than zeros and entries whose products vanish."""
+    data, weights = rows if isinstance(rows, np.ndarray) else rows.data, np.zeros(0)
+    if isinstance(rows, WeightedCSR):
+        data, weights = data[rows.weights > 0], rows.weights
+    return bool(np.max(data, initial=0.0) >= low and np.max(weights, initial=low) >= low)
 
 
 def _source(rows: Matrix) -> Source:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.fitting.context import Context, Loaded, Loader, cached_work, read_segment
-from dnmf.fitting.factors import read_H
+from dnmf.fitting.factors import read_H, start_row
 from dnmf.fitting.fingerprint import digest
 from dnmf.fitting.rowsets import draw, join_rows, matrix_bytes, moved, put_rows, start_profile
 from dnmf.fitting.work import Step
@@ -162,7 +162,8 @@ class ScanWork:
             ref = self.context.store.put("columns", reduced)
             weighted = self.context.plan.config.weights
             profile = start_profile(reduced) if weighted else reduced[0]
-            starts = [self._start_H(m, profile) for m in self.step.models]
+            rows = 1 if weighted else self.context.plan.shape[0]
+            starts = [self._start_H(m, profile, rows) for m in self.step.models]
             zeros = int(np.sum(reduced[0] == 0))
             return {"columns": ref.to_json(), "zero_columns": zeros, "start_H": starts}
         checks = np.array(reduced.checksums, np.uint64)
@@ -170,14 +171,15 @@ class ScanWork:
         values = {key: value for key, value in vars(reduced).items() if key != "checksums"}
         return {**values, "checksums": ref.to_json(), "digest": digest(checks)}
 
-    def _start_H(self, model: int, column_sums: np.ndarray) -> list[list[str]]:
+    def _start_H(self, model: int, profile: np.ndarray, rows: int) -> list[list[str]]:
         """The H that the first pass starts from: given, or random and scaled to the data."""
         plan = self.context.plan
         if plan.start_H is not None:
             return plan.start_H
         spec = plan.config.models[model]
         with np.errstate(over="ignore", invalid="ignore"):  # such entries are refused, with names
-            H = random_H(spec.seed, 0, spec.k, 0, column_sums, plan.dtype)
+            row = start_row(plan, profile, rows, spec.k)
+            H = random_H(spec.seed, 0, spec.k, 0, row, plan.dtype)
         if plan.fixed_H is not None:
             H[: plan.config.fixed] = read_H(self.context.store, plan.fixed_H)
         return [self.context.store.put(f"plain/0/{model}", H).to_json()]

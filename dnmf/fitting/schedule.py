@@ -6,12 +6,22 @@ from typing import Any
 
 from dnmf.config import FitConfig
 from dnmf.fitting.context import Context
+from dnmf.fitting.memory import RACE_BYTES, RACE_ROWS
 from dnmf.fitting.race_work import race_share
 from dnmf.fitting.state import ModelState
+from dnmf.fitting.validate import safe_range
 from dnmf.fitting.work import Step
+from dnmf.init.nndsvd import NNDSVD
 from dnmf.losses.base import rounding_unit
 
-__all__ = ["first_phase", "next_step", "phase_after_race", "phase_config", "wants_residual"]
+__all__ = [
+    "first_phase",
+    "next_step",
+    "phase_after_race",
+    "phase_config",
+    "start_notes",
+    "wants_residual",
+]
 
 SAMPLE_TOL = 1e-3
 SAMPLE_PASSES = 30
@@ -19,10 +29,45 @@ SAMPLE_PASSES = 30
 
 def first_phase(context: Context, scan: dict[str, Any]) -> str:
     """Where a fit goes from the scan: ``"race"``, ``"sample"`` or ``"full"``."""
-    plan = context.plan
-    if not plan.sample or plan.config.init == "custom" or not sum(scan["sample_rows"]):
+    if context.plan.config.init == "custom" or not _tells(context, scan):
         return "full"
     return "race" if _racing(context, scan) else phase_after_race(context)
+
+
+def _tells(context: Context, scan: dict[str, Any]) -> bool:
+    """Whether the sample holds more than zeros, and entries whose products vanish.
+
+    Of a sparse V it may not; a fit of it would leave an H of zeros.
+    """
+    plan = context.plan
+    low = 0.0 if plan.config.weights else safe_range(plan.config, plan.dtype)[0] ** 2
+    return bool(plan.sample and sum(scan["sample_rows"]) and scan["sample_sumsq"] > low)
+
+
+def start_notes(context: Context, scan: dict[str, Any]) -> list[str]:
+    """Which of the starts that were asked for are not made, and why."""
+    plan, config = context.plan, context.plan.config
+    tells = _tells(context, scan)
+    racing = _racing(context, scan) if tells else ()
+    left = [spec.k for m, spec in enumerate(config.models) if m not in racing and spec.fold is None]
+    many = config.init == "random" and config.n_init > FitConfig.n_init
+    if not left or not (many or config.init in NNDSVD):
+        return []
+    if tells:
+        why = (
+            f"starts of k = {max(left)} search on {RACE_ROWS * max(left):,} rows of the sample, "
+            f"more than {RACE_BYTES >> 20} MiB hold. Compare several seeds instead (dnmf.fit_many)"
+        )
+    else:
+        rows = sum(scan["sample_rows"])
+        zeros = ", which are zero or next to it" if rows else ""
+        why = (
+            f"the sample has {rows:,} of {plan.shape[0]:,} rows{zeros}. Raise sample or "
+            f"sample_bytes"
+        )
+    if many:
+        return [f"n_init = {config.n_init} has no effect, one random start is made: {why}"]
+    return [f"init = {config.init!r} has no effect, the start is a random one: {why}"]
 
 
 def phase_after_race(context: Context) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -160,7 +161,8 @@ def advance(
     old, new = state.pair, found.pair
     passes = state.passes + 1
     tried = bool(state.beta or state.bold)
-    if old is not None and new.objective > old.objective + (0.0 if tried else unit):
+    fell = old is None or new.objective <= old.objective + (0.0 if tried else unit)
+    if not fell:  # NaN never falls
         rejected = replace(
             state,
             passes=passes,
@@ -171,7 +173,8 @@ def advance(
             bold=None,
         )
         if not tried:
-            rejected = replace(rejected, stop_reason=stop_sentence("rounding", config, passes))
+            why = "range" if math.isnan(new.objective) else "rounding"
+            rejected = replace(rejected, stop_reason=stop_sentence(why, config, passes))
         return _bounded(rejected, config), False
     decrease = None if old is None else max(old.objective - new.objective, 0.0)
     rho = rate(decrease, state.decrease)

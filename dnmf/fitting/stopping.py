@@ -19,7 +19,10 @@ _SENTENCES = {
     "rounding": "converged after {passes} passes: rounding hides any further decrease",
     "max_passes": "stopped after max_passes = {max_passes} passes, before tol = {tol:g} was met",
     "max_time": "stopped after max_time = {max_time:g} s and {passes} passes",
-    "transformed": "every row of W was solved at the given H",
+    "range": (
+        "stopped after {passes} passes: the last one left the range of numbers (its objective is "
+        "NaN), the one before is the result; compute in float64 (dtype), or scale V"
+    ),
 }
 
 

@@ -14,7 +14,7 @@ from dnmf.fitting.context import Context, cached_work, read_segment
 from dnmf.fitting.factors import normalize, read_H
 from dnmf.fitting.objective import loss_of
 from dnmf.fitting.rowsets import moved
-from dnmf.fitting.validate import SAFE
+from dnmf.fitting.validate import safe_range
 from dnmf.fitting.work import Step
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.measure import measure
@@ -97,7 +97,7 @@ class TransformWork:
         """Solve the rows of a segment from a cold start."""
         factor, scale = self._load()
         plan = self.context.plan
-        high = SAFE[plan.dtype][1]
+        high = safe_range(plan.config, plan.dtype)[1]
         stats = TransformStats(numeric=[numeric_fingerprint()["digest"]])
         columns = np.zeros((2, plan.shape[1]))
         pieces = []

@@ -7,18 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 from dnmf.fitting.context import Context
-from dnmf.fitting.schedule import first_phase, phase_after_race, phase_config
+from dnmf.fitting.schedule import first_phase, phase_after_race, phase_config, start_notes
 from dnmf.fitting.state import ModelState, Pair, PassResult, advance
 from dnmf.fitting.validate import (
     check_entries,
     check_largest,
+    check_objective,
     check_positive,
     check_scan,
     check_weights,
 )
 from dnmf.fitting.work import Step
 
-__all__ = ["AFTER", "names", "nothing", "passes", "reason"]
+__all__ = ["AFTER", "leave_sample", "names", "nothing", "passes", "reason"]
 
 Record = dict[str, Any]
 
@@ -61,7 +62,7 @@ def _after_scan(
 ) -> Record:
     plan = context.plan
     scan = {**results[0], **results[1], "seconds": cost["seconds"], "fixed_H": plan.fixed_H}
-    notes = check_scan(plan, scan)
+    notes = [*check_scan(plan, scan), *start_notes(context, scan)]
     scan["resident"] = plan.sample >= 1
     starts = scan.pop("start_H")
     models = [ModelState(pair=None, plain=H, warm=plan.start_W).to_json() for H in starts]
@@ -100,6 +101,8 @@ def _after_pass(
     for position, model in enumerate(step.models):
         before = ModelState.from_json(models[model])
         found = _pass_result(position, results)
+        if before.pair is None:
+            check_objective(plan, found.pair.objective)
         after, accepted = advance(before, found, config, plan.dtype)
         models[model] = after.to_json()
         rows.append(
@@ -119,16 +122,31 @@ def _after_pass(
         )
     numeric = sorted({*record["state"]["numeric"], *results[0]["numeric"]})
     if phase == "sample" and all(model["stop_reason"] for model in models):
-        models, phase = [_leave_sample(model) for model in models], "full"
+        models, phase = [_from_sample(model) for model in models], "full"
     state = {**record["state"], "models": models, "numeric": numeric, "phase": phase}
     kept = "history" if step.rows == "all" else "sample_history"
     return {**record, "state": state, kept: [*record[kept], *rows]}
 
 
-def _leave_sample(model: Record) -> Record:
-    """The start on all of V of a model that was fitted to the sample."""
-    weights = model["pair"]["W_sums"] if model["pair"] else None
+def _from_sample(model: Record) -> Record:
+    """The start on all of V of a model that was fitted to the sample, or to a part of it."""
+    weights = model["pair"]["W_sums"] if model["pair"] else model["weights"]
     return ModelState(pair=None, plain=model["plain"], weights=weights).to_json()
+
+
+def leave_sample(record: Record, max_time: float | None) -> Record:
+    """On to the first pass over V, because time is over: only that gives every row its W.
+
+    To be committed with the step before: workers read the state from its record.
+    """
+    models = [_from_sample(model) for model in record["state"]["models"]]
+    steps = {row["step"] for row in record["sample_history"] if "pass" in row}
+    note = (
+        f"max_time = {max_time:g} s was over on the sample, after {len(steps)} passes there: one "
+        f"pass over V gives every row its W, and ends the fit"
+    )
+    state = {**record["state"], "models": models, "phase": "full"}
+    return {**record, "state": state, "notes": [*record.get("notes", []), note]}
 
 
 def _held_out(small: dict[str, Any], size: float) -> dict[str, float]:

@@ -9,12 +9,36 @@ from dnmf.config import FitConfig
 from dnmf.errors import CorruptDataError, InputError
 from dnmf.fitting.plan import Plan
 
-__all__ = ["check_entries", "check_largest", "check_positive", "check_scan", "check_weights"]
+__all__ = [
+    "check_entries",
+    "check_largest",
+    "check_objective",
+    "check_positive",
+    "check_scan",
+    "check_weights",
+    "safe_range",
+]
 
 SAFE = {"float32": (1e-15, 1e15), "float64": (1e-140, 1e140)}
 """Range of the largest entry in which sums of products of V with itself stay finite."""
 
+POWERS = 140.0, 280.0
+"""Most digits of the largest entry to the power beta, which is squared, and to beta - 2."""
+
+ABOVE_FLOOR = 1e-90
+"""Other divergences take products below 1e-100 for it; the largest entry is to be far above."""
+
 SUSPICIOUS = 1e-3
+
+
+def safe_range(config: FitConfig, dtype: str) -> tuple[float, float]:
+    """Between what V's largest entry must lie, so that nothing computed from it leaves float64."""
+    low, high = SAFE[dtype]
+    if config.beta is None:
+        return low, high
+    digits = [d / abs(p) for d, p in zip(POWERS, (config.beta, config.beta - 2), strict=True) if p]
+    bound = 10.0 ** min(digits)
+    return max(low, ABOVE_FLOOR, 1 / bound), min(high, bound)
 
 
 def check_positive(plan: Plan, nonzeros: int) -> None:
@@ -95,13 +119,40 @@ def check_largest(plan: Plan, largest: float, low: float = 0.0) -> None:
     InputError
         Its largest entry, the limits, and what to do.
     """
-    high = SAFE[plan.dtype][1]
+    high = safe_range(plan.config, plan.dtype)[1]
     if not low <= largest <= high:
-        limits = f"lie between {low:g} and {high:g}" if low else f"be at most {high:g}"
+        limits = f"lie between {low:.3g} and {high:.3g}" if low else f"be at most {high:.3g}"
+        beta = plan.config.beta
+        where = plan.dtype if beta is None else f"{plan.dtype} with beta = {beta:g}"
+        wider = ", or compute in float64 (dtype)" if plan.dtype != "float64" else ""
         raise InputError(
-            f"the largest entry of V is {largest:g}; in {plan.dtype} it must {limits}. Scale V by "
-            f"a constant, or compute in float64 (dtype)"
+            f"the largest entry of V is {largest:g}; in {where} it must {limits}. Scale V by a "
+            f"constant{wider}"
         )
+
+
+def check_objective(plan: Plan, objective: float) -> None:
+    """Refuse a first pass that has no objective: no later one could be compared with it.
+
+    Raises
+    ------
+    InputError
+        What it was computed in, the penalties, and what to do.
+    """
+    if not math.isnan(objective):
+        return
+    alpha_W, alpha_H = plan.config.alphas
+    penalties = ""
+    if plan.config.penalized:
+        penalties = (
+            f", or other penalties: alpha_W = {alpha_W:g} and alpha_H = {alpha_H:g}; where one "
+            f"of them is 0, its factor grows without end"
+        )
+    raise InputError(
+        f"the objective of the first pass is NaN: products of W and H left the range of "
+        f"{plan.dtype}. Compute in float64 (dtype), or scale V or the given start by a "
+        f"constant{penalties}"
+    )
 
 
 def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
@@ -129,8 +180,8 @@ def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
         n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
         where = " where it has a weight" if plan.config.weights else ""
         raise InputError(f"V ({n} x {d}) has nothing but zeros{where}; there is nothing to fit")
+    check_largest(plan, scan["largest"], safe_range(plan.config, plan.dtype)[0])
     low, high = SAFE[plan.dtype]
-    check_largest(plan, scan["largest"], low)
     if plan.config.weights and not low <= scan["largest_weight"] <= high:
         raise InputError(
             f"the largest weight is {scan['largest_weight']:g}; in {plan.dtype} it must lie "

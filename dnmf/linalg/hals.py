@@ -101,7 +101,8 @@ def solve_rows(
     Parameters
     ----------
     W : (m, k) array, C-contiguous
-        The start; changed in place. Coordinates with ``G_jj == 0`` become 0.
+        The start; changed in place. Coordinates whose ``G_jj`` is 0 or denormal
+        become 0.
     C : (m, k) array
         Of the dtype of W, e.g. V H'.
     G : (k, k) array
@@ -167,14 +168,16 @@ def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual):  # type
 
 @kernel
 def _padded(G):  # type: ignore[no-untyped-def]
-    # the diagonal, its inverse (0 where it is 0), and G with rows of zeros to whole groups
+    # the diagonal, its inverse (0 where it is 0 or denormal: of those it is infinite), and G with
+    # rows of zeros to whole groups
     k = G.shape[0]
     size = (k + TOGETHER - 1) // TOGETHER * TOGETHER
     diagonal, inverse = np.zeros(size), np.zeros(size, G.dtype)
     padded = np.zeros((size, size), G.dtype)
+    smallest = np.finfo(G.dtype).tiny
     for j in range(k):
         diagonal[j] = G[j, j]
-        if G[j, j] > 0:
+        if G[j, j] >= smallest:
             inverse[j] = G.dtype.type(1) / G[j, j]
         for t in range(k):
             padded[j, t] = G[j, t]

@@ -39,6 +39,9 @@ def merge_costs(WtW: np.ndarray, HHt: np.ndarray) -> np.ndarray:
 def merge_components(H: np.ndarray, WtW: np.ndarray, k: int) -> np.ndarray:
     """Merge the pair that costs least until k components are left.
 
+    Which one that is does not depend on the scale of either factor: costs are products of four
+    norms, so both are first brought near 1, by powers of 2, which change no digit.
+
     Parameters
     ----------
     H : (more, d) array
@@ -50,7 +53,8 @@ def merge_components(H: np.ndarray, WtW: np.ndarray, k: int) -> np.ndarray:
     -------
     (k, d) array of the dtype of H
     """
-    rows, A = H.astype(np.float64), WtW.copy()
+    of_H, of_A = _exponent(H), _exponent(WtW)
+    rows, A = np.ldexp(H.astype(np.float64), -of_H), np.ldexp(WtW, -of_A)
     while len(rows) > k:
         G = gram(rows.T)
         cost = merge_costs(A, G)
@@ -66,7 +70,12 @@ def merge_components(H: np.ndarray, WtW: np.ndarray, k: int) -> np.ndarray:
             into[[i, j], i] = G[pair] @ mix / square
         rows, into = np.delete(rows, j, axis=0), np.delete(into, j, axis=1)
         A = into.T @ A @ into
-    return rows.astype(H.dtype)
+    return np.ldexp(rows, of_H).astype(H.dtype)
+
+
+def _exponent(X: np.ndarray) -> int:
+    """Of the power of 2 just above the largest entry; 0 where all is zero."""
+    return int(np.frexp(np.max(X, initial=0.0))[1])
 
 
 def _leading(A: np.ndarray, G: np.ndarray) -> np.ndarray:

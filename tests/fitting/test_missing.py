@@ -174,3 +174,18 @@ def test_a_pass_reads_every_chunk_once(tmp_path: Path) -> None:
 def test_impossible_combinations_are_refused(V: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         dnmf.fit(V, 2, **options)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_float32_cannot_hold_is_refused_without_a_warning(loss: str) -> None:
+    V = with_holes(planted())[0]
+    V[2, 3] = 1e300
+    for options in ({"missing": "nan"}, {"weights": np.ones(V.shape)}):
+        with pytest.raises(InputError, match=r"V\[2, 3\] is infinite .*computing in float32"):
+            dnmf.fit(
+                np.nan_to_num(V) if "weights" in options else V,
+                2,
+                loss=loss,
+                dtype="float32",
+                **options,
+            )

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnmf.config import FitConfig, ModelSpec
+from dnmf.errors import InputError
 from dnmf.fitting.state import EXACT, MOST_TRIES, ModelState, Pair, PassResult, advance
 from dnmf.fitting.stopping import SLOWEST, expected_decrease, rate, stop_sentence
+from dnmf.fitting.validate import check_objective
 from dnmf.losses.base import rounding_unit
 
 START = ModelState(pair=None, plain=[["plain/0", "x"]])
@@ -249,3 +254,26 @@ def test_sentences_have_their_numbers():
     assert "0.0001" in sentences["converged"]
     assert "max_passes = 7 passes" in sentences["max_passes"]
     assert sentences["max_time"] == "stopped after max_time = 2.5 s and 5 passes"
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_nan_is_never_a_decrease(beta):
+    """After an extrapolation the plain H is tried; else the fit ends with the pair it has."""
+    states = walk([9.0, 8.0])
+    before = replace(states[-1][0], beta=beta)
+    after, accepted = advance(before, found(math.nan, 3), config(), "float64")
+    assert not accepted
+    assert after.pair == before.pair
+    if beta:
+        assert after.stop_reason is None
+    else:
+        assert "its objective is NaN" in after.stop_reason
+        assert after.stop_reason.startswith("stopped after 3 passes")
+
+
+def test_a_first_pass_without_an_objective_is_refused():
+    plan = SimpleNamespace(dtype="float32", config=config(alpha_H=0.5))
+    check_objective(plan, 1.0)
+    check_objective(plan, math.inf)
+    with pytest.raises(InputError, match=r"is NaN: .*range of float32.*float64.*alpha_W = 0 and"):
+        check_objective(plan, math.nan)

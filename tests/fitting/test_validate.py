@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import zarr
 
+import dnmf
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.errors import CorruptDataError, InputError
 from dnmf.fitting.plan import make_plan
-from dnmf.fitting.validate import check_entries, check_scan
+from dnmf.fitting.validate import check_entries, check_scan, safe_range
 from dnmf.sources import open_source
 
 GOOD = {
@@ -147,3 +148,43 @@ def test_a_missing_chunk_among_many_rows_of_zeros_is_zeros():
 def test_missing_chunks_may_be_declared_to_be_zeros():
     plan = plan_of(missing_chunks="fill")
     assert len(check_scan(plan, lost(nonzeros=7000))) == 1
+
+
+@pytest.mark.parametrize(
+    ("beta", "low", "high"),
+    [
+        (None, 1e-140, 1e140),
+        (0.0, 1e-90, 1e140),
+        (0.5, 1e-90, 1e140),
+        (-1.0, 1e-90, 10 ** (280 / 3)),
+        (3.0, 10 ** (-140 / 3), 10 ** (140 / 3)),
+        (6.0, 10 ** (-140 / 6), 10 ** (140 / 6)),
+    ],
+)
+def test_powers_of_v_must_stay_in_float64(beta, low, high):
+    """Beyond these an objective overflowed, or products were all taken for the floor."""
+    how = {} if beta is None else {"loss": "beta", "beta": beta}
+    plan = plan_of(dtype="f8", **how)
+    np.testing.assert_allclose(safe_range(plan.config, plan.dtype), (low, high))
+    for largest in (low * 1.01, high / 1.01):
+        check_scan(plan, {**GOOD, "largest": largest, "nonzeros": 8000})
+    for largest in (low / 1.01, high * 1.01):
+        with pytest.raises(InputError) as refused:
+            check_scan(plan, {**GOOD, "largest": largest, "nonzeros": 8000})
+        assert f"the largest entry of V is {largest:g}; in float64" in str(refused.value)
+        assert f"it must lie between {low:.3g} and {high:.3g}. Scale V" in str(refused.value)
+        assert ("with beta" in str(refused.value)) == (beta is not None)
+
+
+@pytest.mark.parametrize(("beta", "exponent"), [(6, 70), (6, -70), (0.5, -290), (-1, 300)])
+def test_inside_that_range_scale_changes_nothing(beta, exponent):
+    rng = np.random.default_rng(0)
+    V = rng.gamma(0.5, size=(60, 3)) @ rng.gamma(0.5, size=(3, 20)) + 0.1
+    options = {"seed": 0, "beta": beta, "max_passes": 5, "n_init": 1, "sample": 0}
+    one = dnmf.fit(V, 3, **options)
+    other = dnmf.fit(V * 2.0**exponent, 3, **options)
+    assert other.objective == pytest.approx(one.objective * 2.0 ** (exponent * beta), rel=1e-6)
+    np.testing.assert_allclose(other.H, one.H, rtol=1e-6)
+    for too_far in (-500, 500):
+        with pytest.raises(InputError, match=r"largest entry of V .* with beta = .*Scale V"):
+            dnmf.fit(V * 2.0**too_far, 3, **options)

@@ -272,3 +272,14 @@ def test_rows_side_by_side_are_rows_one_by_one_bit_for_bit(dtype, k):
     np.testing.assert_allclose(found.residual_sumsq, np.sum(residual**2, axis=1), atol=atol)
     np.testing.assert_allclose(found.cross, np.sum(C.astype(float) * W), rtol=1e-9)
     np.testing.assert_allclose(found.sumsq, np.sum(W.astype(float) ** 2), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_denormal_diagonal_counts_as_zero(dtype):
+    """Its inverse is infinite: the coordinate became infinite, and its sums NaN."""
+    tiny = np.finfo(dtype).tiny
+    G = np.array([[2.0, 0.0], [0.0, tiny / 2**20]], dtype)
+    W, C = np.ones((3, 2), dtype), np.array([[4.0, 1.0], [0.0, 0.0], [2.0, 3.0]], dtype)
+    found = solve_rows(W, C, G, np.array([9.0, 1.0, 4.0]), tau=1e-2)
+    assert W.tolist() == [[2.0, 0.0], [0.0, 0.0], [1.0, 0.0]]
+    assert np.isfinite([found.cross, found.total, found.sumsq, found.kkt, found.gain]).all()

@@ -54,3 +54,13 @@ def test_zero_components_go_first() -> None:
 def _unit(H: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(H, axis=1, keepdims=True)
     return np.divide(H, norms, out=np.zeros_like(H, dtype=float), where=norms > 0)
+
+
+@pytest.mark.parametrize("of_H", [0, -200, 200])
+@pytest.mark.parametrize("of_W", [-400, -100, 300, 400])
+def test_scale_changes_no_digit(of_H: int, of_W: int) -> None:
+    """Costs of components of 1e-80 were all zero, and of 1e80 infinite: any pair was merged."""
+    H, W = gammas(0, 6, 20), gammas(1, 30, 6)
+    merged = merge_components(H, W.T @ W, 3)
+    other = merge_components(np.ldexp(H, of_H), np.ldexp(W.T @ W, 2 * of_W), 3)
+    np.testing.assert_array_equal(np.ldexp(other, -of_H), merged)
