@@ -97,7 +97,9 @@ def test_given_components_keep_their_order():
     free = dnmf.fit(X, 3, seed=0)
     H, W = np.ascontiguousarray(free.H[::-1]), np.ascontiguousarray(free.W[:, ::-1])
     for kind in (NMF, decomposition.NMF):
-        model = kind(3, init="custom", tol=0, max_iter=20)  # from an optimum scikit-learn may not end
+        model = kind(
+            3, init="custom", tol=0, max_iter=20
+        )  # from an optimum scikit-learn may not end
         model.fit_transform(X, W=W.copy(), H=H.copy())
         assert np.argmax(units(H) @ units(model.components_).T, axis=1).tolist() == [0, 1, 2]
     kept = dnmf.fit(X, init=H, seed=0, keep_order=True)
