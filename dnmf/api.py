@@ -100,7 +100,8 @@ def fit(
     max_passes : int, default 200
         Most reads of V after the scan. ``max_iter`` is another name.
     max_time : float, optional
-        Seconds after which no further pass starts.
+        Seconds after which no further pass starts, but the first one over V: on the sample it
+        follows at once, so that the result has every row.
     dtype : {"float32", "float64"}, optional
         To compute in; by default float32 for V of float32 and smaller types, else float64.
     block_size : int or str, default "32MiB"
@@ -155,7 +156,8 @@ def fit(
         Instead of ``client``. With neither, and no active client, this process works: on V in
         its memory with several threads, see ``dnmf.executors.threads.Threads``.
     on_event : callable, optional
-        Receives `dnmf.fitting.events`.
+        Receives `dnmf.fitting.events`. On a cluster `Progress` comes on the client's event loop:
+        do not ask the client for anything there. What it raises ends the fit.
     init_W : (n, k) array, optional
         Warm start of W for the first pass, with an array ``init``.
     keep_order : bool

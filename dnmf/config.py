@@ -18,15 +18,14 @@ _UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "": 1
 _UNITS |= {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-def parse_bytes(value: str | int | float, name: str = "size") -> int:
+def parse_bytes(value: str | int | float, name: str = "size", least: int = 1) -> int:
     """Turn ``"600MB"``, ``"2GiB"`` or a number of bytes into an int.
 
     Raises
     ------
     OptionError
-        The value is not a positive size; that of the sample may be 0, which is none.
+        The value is not a size, or below ``least``.
     """
-    least, bound = (0, "0 or more") if name == "sample_bytes" else (1, "at least one byte")
     text = str(value).strip().lower().replace(" ", "").replace("_", "")
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit = text[len(digits) :]
@@ -35,6 +34,7 @@ def parse_bytes(value: str | int | float, name: str = "size") -> int:
     except (ValueError, KeyError):
         raise OptionError(f"{name} is {value!r}; give bytes, as in 600MB or 2GiB") from None
     if not (least <= size < 2**62):
+        bound = "at least one byte" if least else "0 or more"
         raise OptionError(f"{name} is {value!r}; it must be {bound}")
     return int(size)
 

@@ -242,7 +242,8 @@ def fit_config(options: dict[str, Any], init: str) -> FitConfig:
             values[name] = values[name].item()
     for name in ("block_size", "max_block", "slab_size", "sample_bytes"):
         if name in values:
-            values[name] = parse_bytes(values[name], name)
+            least = 0 if name == "sample_bytes" else 1  # no sample
+            values[name] = parse_bytes(values[name], name, least)
     for name in ("max_passes", "segments", "fan_in", "n_init"):
         if name in values:
             values[name] = whole_number(values[name], name, 1)

@@ -16,6 +16,7 @@ from dnmf.errors import OptionError
 __all__ = [
     "DURATION",
     "SIZE",
+    "Size",
     "cluster_options",
     "debug_option",
     "layout_options",
@@ -27,14 +28,17 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Size(click.ParamType):
-    """Bytes: 600MB, 2GiB, 1000000."""
+class Size(click.ParamType):
+    """Bytes, of ``least`` or more: 600MB, 2GiB, 1000000."""
 
     name = "size"
 
+    def __init__(self, least: int = 1) -> None:
+        self._least = least
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return parse_bytes(value)
+            return parse_bytes(value, least=self._least)
         except OptionError as error:
             self.fail(str(error), param, ctx)
 
@@ -59,7 +63,7 @@ class _Duration(click.ParamType):
         return seconds
 
 
-SIZE = _Size()
+SIZE = Size()
 DURATION = _Duration()
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")

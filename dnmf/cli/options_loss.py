@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from dnmf.cli.options import SIZE
+from dnmf.cli.options import Size
 
 __all__ = ["loss_options", "read_rows", "start_options"]
 
@@ -90,7 +90,9 @@ _OPTIONS = (
         type=click.FloatRange(0, 1),
         help="Share of rows kept in memory to start from; 0: none [default: 0.2].",
     ),
-    click.option("--sample-bytes", type=SIZE, help="Most bytes of the sample [default: 1GiB]."),
+    click.option(
+        "--sample-bytes", type=Size(0), help="Most bytes of the sample; 0: none [default: 1GiB]."
+    ),
 )
 
 _OF_ONE_FIT = (

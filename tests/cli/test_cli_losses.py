@@ -114,6 +114,10 @@ def test_a_plan_takes_what_a_fit_takes(counts: str, tmp_path: Path) -> None:
     plain = plan_of(counts)
     for given in (["--loss", "0.5"], ["--loss", "kullback-leibler"], ["--sample", "0"]):
         assert plan_of(counts, *given) != plain
+    none = [
+        plan_of(counts, *given)["sample"] for given in (["--sample", "0"], ["--sample-bytes", "0"])
+    ]
+    assert none[0] == none[1] != plain["sample"]
     plan_of(counts, "--fixed-H", str(H), "--n-init", "1", "--init", "random", "--alpha-W", "0.1")
     both = ["--loss", "itakura-saito", "--missing", "nan"]
     planned = CliRunner().invoke(cli, ["plan", counts, "-k", "3", "--workers", "0", *both])

@@ -46,6 +46,7 @@ def test_missing_k_and_missing_out():
         ("--dtype", "float16", "float16"),
         ("--block-size", "big", "give bytes, as in 600MB or 2GiB"),
         ("--memory", "0", "at least one byte"),
+        ("--sample-bytes", "-1", "0 or more"),
         ("--memory", "1XB", "1XB"),
         ("--missing-chunks", "guess", "guess"),
         ("--workers", "-1", "-1"),
