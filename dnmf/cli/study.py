@@ -92,6 +92,12 @@ class _Numbers(click.ParamType):
 )
 @click.option("--max-time", type=DURATION, help="No pass starts after: 90, 15min, 2h.")
 @loss_options
+@click.option(
+    "--n-init",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Random starts of each model that race on the sample, besides --seeds [default: 1].",
+)
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and stop.")
 @overwrite
 @cluster_options
