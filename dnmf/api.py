@@ -100,8 +100,8 @@ def fit(
     max_passes : int, default 200
         Most reads of V after the scan. ``max_iter`` is another name.
     max_time : float, optional
-        Seconds after which no further pass starts, but the first one over V: on the sample it
-        follows at once, so that the result has every row.
+        Seconds after which no further pass over V starts but the first one, to which the passes
+        over the sample lead: what there is then is what an undisturbed fit has at that point.
     dtype : {"float32", "float64"}, optional
         To compute in; by default float32 for V of float32 and smaller types, else float64.
     block_size : int or str, default "32MiB"

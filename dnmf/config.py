@@ -89,8 +89,8 @@ class FitConfig:
     max_passes : int
         Most reads of V after the scan.
     max_time : float or None
-        Seconds after which no further pass starts, but the first one over V, which follows at
-        once where the fit is on its sample. Does not change any pass otherwise.
+        Seconds after which no further pass over V starts but the first one, to which the passes
+        over the sample lead. Does not change any pass.
     dtype : str or None
         ``"float32"`` or ``"float64"`` to compute in; None chooses by the data.
     block_size : int

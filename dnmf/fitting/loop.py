@@ -64,8 +64,6 @@ class _Run:
         outcome = self.executor.run_step(work, self._progress(step, work, record))
         cost = {"seconds": time.perf_counter() - began, "retries": outcome.retries}
         new = transitions.AFTER[step.kind](self.context, step, record, outcome.results, cost)
-        if new["state"]["phase"] == "sample" and self.over():
-            new = transitions.leave_sample(new, self.max_time)
         who = [step.index, step.kind, socket.gethostname(), os.getpid(), self.attempt]
         executed = [*record.get("executed", []), who]
         retries = record.get("retries", 0) + outcome.retries  # also of the scan, which has no row
@@ -132,7 +130,7 @@ def run(
     listen : callable
         Receives events.
     max_time : float, optional
-        Seconds from now after which no further pass starts but the first one over V of each model.
+        Seconds from now after which no further pass over V starts but the first one of each model.
 
     Returns
     -------
@@ -167,7 +165,8 @@ def _end_by_time(process: _Run, record: dict[str, Any]) -> dict[str, Any]:
     """Give the models that are still active max_time as their reason, once it is over.
 
     Not on the sample, whose pairs have rows of the sample only, and not before a model's first
-    pass over V: there would be no answer at all.
+    pass over V: there would be no answer at all. The sample's passes are not cut short, so that
+    what there is in the end is a prefix of the undisturbed fit.
     """
     models = record["state"]["models"]
     if models is None or record["state"]["phase"] != "full" or not process.over():

@@ -19,7 +19,7 @@ from dnmf.fitting.validate import (
 )
 from dnmf.fitting.work import Step
 
-__all__ = ["AFTER", "leave_sample", "names", "nothing", "passes", "reason"]
+__all__ = ["AFTER", "names", "nothing", "passes", "reason"]
 
 Record = dict[str, Any]
 
@@ -122,31 +122,16 @@ def _after_pass(
         )
     numeric = sorted({*record["state"]["numeric"], *results[0]["numeric"]})
     if phase == "sample" and all(model["stop_reason"] for model in models):
-        models, phase = [_from_sample(model) for model in models], "full"
+        models, phase = [_leave_sample(model) for model in models], "full"
     state = {**record["state"], "models": models, "numeric": numeric, "phase": phase}
     kept = "history" if step.rows == "all" else "sample_history"
     return {**record, "state": state, kept: [*record[kept], *rows]}
 
 
-def _from_sample(model: Record) -> Record:
-    """The start on all of V of a model that was fitted to the sample, or to a part of it."""
-    weights = model["pair"]["W_sums"] if model["pair"] else model["weights"]
+def _leave_sample(model: Record) -> Record:
+    """The start on all of V of a model that was fitted to the sample."""
+    weights = model["pair"]["W_sums"] if model["pair"] else None
     return ModelState(pair=None, plain=model["plain"], weights=weights).to_json()
-
-
-def leave_sample(record: Record, max_time: float | None) -> Record:
-    """On to the first pass over V, because time is over: only that gives every row its W.
-
-    To be committed with the step before: workers read the state from its record.
-    """
-    models = [_from_sample(model) for model in record["state"]["models"]]
-    steps = {row["step"] for row in record["sample_history"] if "pass" in row}
-    note = (
-        f"max_time = {max_time:g} s was over on the sample, after {len(steps)} passes there: one "
-        f"pass over V gives every row its W, and ends the fit"
-    )
-    state = {**record["state"], "models": models, "phase": "full"}
-    return {**record, "state": state, "notes": [*record.get("notes", []), note]}
 
 
 def _held_out(small: dict[str, Any], size: float) -> dict[str, float]:
