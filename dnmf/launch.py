@@ -31,7 +31,7 @@ from dnmf.fitting.work import Executor
 from dnmf.interop import as_source
 from dnmf.interop.staging import STAGED, WEIGHTS, stage
 from dnmf.runs.folder import FolderStore
-from dnmf.runs.layout import examine, local_path
+from dnmf.runs.layout import examine, local_path, resume_command
 from dnmf.runs.memory import MemoryStore
 from dnmf.runs.models import open_models
 from dnmf.runs.result import Result
@@ -248,7 +248,7 @@ def go_on(
         if mine.plan()["run_id"] != planned.run_id:
             raise RunLockedError(
                 f"{store.path} was overwritten by another process since this one read it; what is "
-                f"there now is left as it is. To go on with that: dnmf resume {store.path}"
+                f"there now is left as it is. To go on with that: {resume_command(store.path)}"
             )
         result = run_in_folder(context, executor, on_event or _ignore, max_time)
         return _without_staged(store, result)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnmf.cli.cluster import ClusterOptions
-from dnmf.cli.options import SIZE, debug_option, local_options
+from dnmf.cli.options import SIZE, debug_option, local_options, max_passes_option, seed_option
 from dnmf.errors import OptionError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -51,20 +51,8 @@ BLOCK_SIZE = 128 * 1024
     metavar="N",
     help=f"Number of components [default: {TOPICS}; with --large {COMPONENTS}].",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Of the random start, and of generated data.",
-)
-@click.option(
-    "--max-passes",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Most reads after the scan [default: 200].",
-)
+@seed_option("Of the random start, and of generated data.")
+@max_passes_option("Most reads after the scan")
 @local_options
 @debug_option
 def command(

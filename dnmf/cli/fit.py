@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from dnmf.cli.cluster import ClusterOptions
-from dnmf.cli.options import DURATION, cluster_options, debug_option, layout_options, overwrite
+from dnmf.cli.options import (
+    DURATION,
+    cluster_options,
+    debug_option,
+    layout_options,
+    max_passes_option,
+    overwrite,
+    seed_option,
+)
 from dnmf.cli.options_loss import loss_options, read_rows, start_options
 
 __all__ = ["command"]
@@ -24,25 +32,13 @@ Examples:
 @click.argument("v", metavar="V")
 @layout_options
 @click.option("--out", required=True, metavar="PATH", help="Where the run and its result live.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Of the random starts and of the sample.",
-)
+@seed_option("Of the random starts and of the sample.")
 @click.option(
     "--tol",
     type=click.FloatRange(min=0),
     help="Stop when this part of the objective is the most still to be gained [default: 1e-4].",
 )
-@click.option(
-    "--max-passes",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Most reads of V after the scan [default: 200].",
-)
+@max_passes_option("Most reads of V after the scan")
 @click.option("--max-time", type=DURATION, help="No pass starts after: 90, 15min, 2h.")
 @click.option(
     "--missing-chunks",

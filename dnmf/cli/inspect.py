@@ -80,9 +80,8 @@ def _is_fit(result: Result) -> bool:
 def _matrix(result: Result) -> str:
     shape = result.shape
     if shape is None and "layout" in result.details:  # of a transform, which holds no H
-        shape = result.details["layout"]["shape"][
-            :: -1 if result.details.get("axis") == "columns" else 1
-        ]
+        rows, columns = result.details["layout"]["shape"]
+        shape = (columns, rows) if result.details.get("axis") == "columns" else (rows, columns)
     size = f"{shape[0]:,} x {shape[1]:,}, " if shape else ""
     return f"{size}k = {result.n_components}"
 

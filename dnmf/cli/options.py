@@ -21,7 +21,9 @@ __all__ = [
     "debug_option",
     "layout_options",
     "local_options",
+    "max_passes_option",
     "overwrite",
+    "seed_option",
     "type_options",
 ]
 
@@ -82,6 +84,28 @@ debug_option = click.option(
     is_eager=True,
     callback=_set_debug,
 )
+
+
+def seed_option(text: str) -> Callable[[F], F]:
+    """``--seed``; ``text`` says of what."""
+    return click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        metavar="N",
+        default=0,
+        show_default=True,
+        help=text,
+    )
+
+
+def max_passes_option(text: str) -> Callable[[F], F]:
+    """``--max-passes``; ``text`` says of what."""
+    return click.option(
+        "--max-passes",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help=f"{text} [default: 200].",
+    )
 
 
 def layout_options(function: F) -> F:

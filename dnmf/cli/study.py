@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnmf.cli.cluster import ClusterOptions
-from dnmf.cli.options import DURATION, cluster_options, debug_option, overwrite, type_options
+from dnmf.cli.options import (
+    DURATION,
+    cluster_options,
+    debug_option,
+    max_passes_option,
+    overwrite,
+    type_options,
+)
 from dnmf.cli.options_loss import loss_options
 from dnmf.cli.text import bytes_text, columns, seconds_text
 
@@ -84,12 +91,7 @@ class _Numbers(click.ParamType):
 )
 @type_options
 @click.option("--tol", type=click.FloatRange(min=0), help="As for fit [default: 1e-4].")
-@click.option(
-    "--max-passes",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Most passes of each model [default: 200].",
-)
+@max_passes_option("Most passes of each model")
 @click.option("--max-time", type=DURATION, help="No pass starts after: 90, 15min, 2h.")
 @loss_options
 @click.option(

@@ -131,7 +131,8 @@ def called(client: Client) -> dict[str, Any]:
     """The workers of a cluster that has none yet, as soon as it has some; as `workers_of`.
 
     A task waits for one meanwhile: that is what lets an adaptive cluster start workers, which it
-    stops when it has nothing to do.
+    stops when it has nothing to do. Every question has the patience of `answer`, for a scheduler
+    that goes away meanwhile (``Client.wait_for_workers`` asks it without).
 
     Raises
     ------

@@ -21,6 +21,7 @@ from dnmf.fitting.publish_work import published
 from dnmf.fitting.work import Executor
 from dnmf.runs.creation import creation_done
 from dnmf.runs.folder import FolderStore
+from dnmf.runs.layout import resume_command
 from dnmf.runs.models import Models, open_models
 from dnmf.runs.result import Result
 
@@ -82,6 +83,7 @@ def discard_if_invalid(store: FolderStore) -> Iterator[None]:
 @contextmanager
 def _say_how_to_go_on(context: Context, threads: int) -> Iterator[None]:
     path = context.store.path
+    assert path is not None
     try:
         yield
     except ResumableError as error:
@@ -91,5 +93,5 @@ def _say_how_to_go_on(context: Context, threads: int) -> Iterator[None]:
             need = f". By the plan a worker needs {size / 1e6:,.0f} MB"
         raise type(error)(
             f"{error}{need}. All committed passes are safe in {path}; go on with: "
-            f"dnmf resume {path}"
+            f"{resume_command(path)}"
         ) from error

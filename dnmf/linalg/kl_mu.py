@@ -11,8 +11,8 @@ import numpy as np
 from dnmf.linalg.jit import kernel
 from dnmf.linalg.kl_row import divergence, em, kkt_of_row, start_row, widened
 from dnmf.linalg.logs import sum_of
-from dnmf.linalg.simd import LANES, fma, load, splat_at, store, store_totals, total
-from dnmf.linalg.tiles import fetch_ahead, width
+from dnmf.linalg.simd import LANES, fma, load, splat_at, store
+from dnmf.linalg.tiles import dot, fetch_ahead, four_dots, width
 
 __all__ = ["kl_mu"]
 
@@ -33,19 +33,9 @@ def _fit(wh, W, i, Ht, S, indices, a, size, again, vectors):  # type: ignore[no-
                 fetch_ahead(S, indices, q, kp, kp)
         c0, c1 = np.int64(indices[b]) * kp, np.int64(indices[b + 1]) * kp
         c2, c3 = np.int64(indices[b + 2]) * kp, np.int64(indices[b + 3]) * kp
-        w = load(W, i * kp)
-        x0, x1, x2, x3 = load(Ht, c0) * w, load(Ht, c1) * w, load(Ht, c2) * w, load(Ht, c3) * w
-        for u in range(LANES, kp, LANES):
-            w = load(W, i * kp + u)
-            x0, x1 = fma(load(Ht, c0 + u), w, x0), fma(load(Ht, c1 + u), w, x1)
-            x2, x3 = fma(load(Ht, c2 + u), w, x2), fma(load(Ht, c3 + u), w, x3)
-        store_totals(wh, p, x0, x1, x2, x3)
+        four_dots(wh, p, Ht, c0, c1, c2, c3, W, i * kp, kp)
     for p in range(whole, size):
-        c = np.int64(indices[a + p]) * kp
-        x = load(Ht, c) * load(W, i * kp)
-        for u in range(LANES, kp, LANES):
-            x = fma(load(Ht, c + u), load(W, i * kp + u), x)
-        wh[p] = total(x)
+        wh[p] = dot(Ht, np.int64(indices[a + p]) * kp, W, i * kp, kp)
 
 
 @kernel

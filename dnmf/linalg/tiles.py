@@ -20,9 +20,9 @@ from dnmf.linalg.simd import (
     total,
 )
 
-__all__ = ["MOST_VECTORS", "add_gram", "add_rows", "column_order", "dots", "fetch_ahead", "gather",
-           "packed_size", "padded", "padded_size", "padded_zeros", "rows_in_lines", "vectors_of",
-           "width"]  # fmt: skip
+__all__ = ["MOST_VECTORS", "add_gram", "add_rows", "column_order", "dot", "dots", "fetch_ahead",
+           "four_dots", "gather", "packed_size", "padded", "padded_size", "padded_zeros",
+           "rows_in_lines", "vectors_of", "width"]  # fmt: skip
 
 AHEAD = 16
 """Entries by which rows are asked for before their use; of 4, 8 and 32 none was better."""
@@ -116,24 +116,36 @@ def gather(A, X, rows, begin, size):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def dot(A, a, W, w, kp):  # type: ignore[no-untyped-def]
+    """Product of the rows that begin at ``a`` of A and ``w`` of W."""
+    x = load(A, a) * load(W, w)
+    for u in range(LANES, kp, LANES):
+        x = fma(load(A, a + u), load(W, w + u), x)
+    return total(x)
+
+
+@kernel
+def four_dots(out, p, A, a, b, c, d, W, w, kp):  # type: ignore[no-untyped-def]
+    """The same of four rows of A at once, to ``out`` from p on: each has the bits of `dot`."""
+    y = load(W, w)
+    x0, x1, x2, x3 = load(A, a) * y, load(A, b) * y, load(A, c) * y, load(A, d) * y
+    for u in range(LANES, kp, LANES):
+        y = load(W, w + u)
+        x0, x1 = fma(load(A, a + u), y, x0), fma(load(A, b + u), y, x1)
+        x2, x3 = fma(load(A, c + u), y, x2), fma(load(A, d + u), y, x3)
+    store_totals(out, p, x0, x1, x2, x3)
+
+
+@kernel
 def dots(out, A, o, size, W, i):  # type: ignore[no-untyped-def]
     """Products of rows of A with row i of W, at ``o`` of ``out`` too."""
     kp = A.shape[1]
     whole = o + size - size % 4
     for p in range(o, whole, 4):
-        w = load(W, i * kp)
-        b0, b1, b2, b3 = p * kp, (p + 1) * kp, (p + 2) * kp, (p + 3) * kp
-        x0, x1, x2, x3 = load(A, b0) * w, load(A, b1) * w, load(A, b2) * w, load(A, b3) * w
-        for u in range(LANES, kp, LANES):
-            w = load(W, i * kp + u)
-            x0, x1 = fma(load(A, b0 + u), w, x0), fma(load(A, b1 + u), w, x1)
-            x2, x3 = fma(load(A, b2 + u), w, x2), fma(load(A, b3 + u), w, x3)
-        store_totals(out, p, x0, x1, x2, x3)
+        a = p * kp
+        four_dots(out, p, A, a, a + kp, a + 2 * kp, a + 3 * kp, W, i * kp, kp)
     for p in range(whole, o + size):
-        x = load(A, p * kp) * load(W, i * kp)
-        for u in range(LANES, kp, LANES):
-            x = fma(load(A, p * kp + u), load(W, i * kp + u), x)
-        out[p] = total(x)
+        out[p] = dot(A, p * kp, W, i * kp, kp)
 
 
 @kernel

@@ -22,6 +22,7 @@ from dnmf.runs.layout import (
     examine,
     foreign_entries,
     read_records,
+    resume_command,
 )
 from dnmf.runs.lock import Holder, holder
 
@@ -243,7 +244,7 @@ def _worked_on(path: str, living: Holder) -> str:
 def _remedy(path: str, existing: Existing) -> str:
     replace = "replace it with overwrite=True (--overwrite)"
     if existing.kind == "run":
-        return f"Go on with it: dnmf resume {path}; or {replace}; or give another output path"
+        return f"Go on with it: {resume_command(path)}; or {replace}; or give another output path"
     if existing.replaceable:
         return f"Give another output path, or {replace}"
     return "Give another output path; dnmf deletes only what it made"

@@ -26,6 +26,7 @@ from dnmf.runs.layout import (
     local_path,
     read_plan,
     read_records,
+    resume_command,
 )
 from dnmf.runs.lock import RunLock
 from dnmf.runs.objects import open_fresh, read_object, write_object
@@ -179,7 +180,9 @@ class FolderStore:
         if self._creation is None:
             raise RunError(f"{self._path} was not made by this process; it is left as it is")
         if self._creation.done or (self._creation.is_there() and read_records(self._path)):
-            raise RunError(f"{self._path} has committed steps: go on with dnmf resume {self._path}")
+            raise RunError(
+                f"{self._path} has committed steps: go on with {resume_command(self._path)}"
+            )
         creation, self._creation = self._creation, None
         with suppress(RunLockedError):
             self._check_lock()
@@ -224,7 +227,7 @@ class FolderStore:
             if not made:
                 raise RunLockedError(
                     f"record {index} or a later one exists: another process went on with this "
-                    f"run. Let it end, or stop it and go on with dnmf resume {self._path}"
+                    f"run. Let it end, or stop it and go on with {resume_command(self._path)}"
                 )
         reach("record-committed", **details, path=path)
         if index == 0:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ __all__ = [
     "read_plan",
     "read_records",
     "record_history",
+    "resume_command",
 ]
 
 FORMAT = 1
@@ -107,6 +109,11 @@ def local_path(path: str | os.PathLike[str]) -> str:
             "a path without"
         )
     return found
+
+
+def resume_command(path: str) -> str:
+    """What one types to go on with a run."""
+    return f"dnmf resume {shlex.quote(path)}"
 
 
 def read_plan(path: str) -> dict[str, Any]:

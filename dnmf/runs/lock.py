@@ -21,7 +21,7 @@ from types import TracebackType
 
 from dnmf.errors import RunError, RunLockedError
 from dnmf.runs.files import TEMPORARY, create_file, new_id, storage
-from dnmf.runs.layout import LOCK, STATE
+from dnmf.runs.layout import LOCK, STATE, resume_command
 from dnmf.runs.records import decode, encode
 
 __all__ = ["HEARTBEAT", "LEASE", "Holder", "RunLock", "holder"]
@@ -154,7 +154,8 @@ class RunLock:
             text = f"{other} took it over, after {self._lease:g} seconds without a sign of life"
         raise RunLockedError(
             f"{self._run}: this process no longer works on the run: {text}. What is committed is "
-            f"safe: let the other process end, or stop it and go on with dnmf resume {self._run}"
+            f"safe: let the other process end, or stop it and go on with "
+            f"{resume_command(self._run)}"
         )
 
     def _take(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 from dnmf.cli.main import cli
 from dnmf.cli.study import _Numbers
+from dnmf.config import FitConfig
 from dnmf.testing.faults import Fault, active
 
 
@@ -102,8 +104,11 @@ def test_its_help_has_only_what_it_takes() -> None:
     assert "besides --seeds [default: 1]" in " ".join(words)
     fit = run("fit", "--help").output
     assert {"--n-init", "--fixed-H"} <= set(fit.split())
-    assert "[default: 1e-4]" in " ".join(fit.split())
-    assert "[default: 200]" in " ".join(fit.split())
+    defaults = re.findall(r"--(tol|max-passes) .*?\[default: (.*?)\]", " ".join(fit.split()))
+    assert {name: float(value) for name, value in defaults} == {
+        "tol": FitConfig.tol,
+        "max-passes": FitConfig.max_passes,
+    }
 
 
 def test_a_path_with_blanks_is_quoted(V: str, tmp_path: Path) -> None:

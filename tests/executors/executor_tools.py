@@ -217,6 +217,20 @@ def cluster_of(
         yield client
 
 
+def in_process(workers: int, **options: Any) -> Any:
+    """A cluster whose workers, of one thread each, are in this process."""
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=":0",
+        scheduler_kwargs={"dashboard": False},
+        **options,
+    )
+
+
 class Machines:
     """A scheduler and workers in processes of their own, as on several machines.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 import pytest
-from distributed import Client, LocalCluster
-from executor_tools import assert_undisturbed, fit, until
+from distributed import Client
+from executor_tools import assert_undisturbed, fit, in_process, until
 
 import dnmf
 from dnmf.errors import ClusterError
@@ -18,16 +18,7 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.cluster]
 @pytest.fixture
 def empty():
     """A client of a cluster that has no workers."""
-    with (
-        LocalCluster(
-            n_workers=0,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address=":0",
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with in_process(0) as cluster, Client(cluster, set_as_default=False) as client:
         yield client
 
 

@@ -101,14 +101,16 @@ def test_reads_that_fail_for_good_on_a_cluster(streaming, undisturbed, tmp_path)
 
 def test_reads_that_fail_for_good(undisturbed, tmp_path, monkeypatch):
     monkeypatch.setattr(work_module, "PAUSES", (0.0, 0.0, 0.0))
+    out = tmp_path / "my run"
     plan = [Fault("block-read", "transient", {"segment": 5}, times=10**6, after=2)]
     with (
         faults.active(tmp_path / "faults", plan) as counts,
-        pytest.raises(ResumableError, match=r"planned fault at block-read.*dnmf resume"),
+        pytest.raises(ResumableError, match="planned fault at block-read") as caught,
     ):
-        serially(undisturbed, tmp_path / "out")
+        serially(undisturbed, out)
+    assert str(caught.value).endswith(f"go on with: dnmf resume '{out}'")  # as it can be typed
     assert faults.struck(counts) == 4
-    assert_undisturbed(dnmf.resume(tmp_path / "out", executor=Serial()), undisturbed)
+    assert_undisturbed(dnmf.resume(out, executor=Serial()), undisturbed)
 
 
 @pytest.mark.parametrize(("action", "why"), [("enospc", "No space"), ("erofs", "Read-only")])

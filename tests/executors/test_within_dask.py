@@ -6,8 +6,8 @@ import asyncio
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster, get_client, worker_client
-from executor_tools import OPTIONS, PASSES, assert_undisturbed, fit
+from distributed import Client, get_client, worker_client
+from executor_tools import OPTIONS, PASSES, assert_undisturbed, fit, in_process
 
 import dnmf
 from dnmf.errors import OptionError
@@ -22,16 +22,7 @@ SMALL = {"seed": 1, "max_passes": 3}
 @pytest.fixture
 def one_thread():
     """A client of a cluster of one worker with one thread, in this process."""
-    with (
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address=":0",
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with in_process(1) as cluster, Client(cluster, set_as_default=False) as client:
         yield client
 
 
@@ -72,13 +63,7 @@ def test_on_the_event_loop_of_an_asynchronous_client(tmp_path):
 
     async def fits():
         async with (
-            LocalCluster(
-                n_workers=1,
-                processes=False,
-                asynchronous=True,
-                dashboard_address=":0",
-                scheduler_kwargs={"dashboard": False},
-            ) as cluster,
+            in_process(1, asynchronous=True) as cluster,
             Client(cluster, asynchronous=True) as client,
         ):
             out = tmp_path / "out"

@@ -7,7 +7,6 @@ import os
 import shutil
 from contextlib import suppress
 
-import numpy as np
 import pytest
 
 import dnmf
@@ -21,13 +20,6 @@ from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 
 OPTIONS = {"seed": 1, "max_passes": 2, "tol": 0, "executor": Serial()}
-
-
-@pytest.fixture
-def V(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "V.npy"
-    np.save(path, np.random.default_rng(0).random((100, 12)))
-    return path
 
 
 def make_run(path):

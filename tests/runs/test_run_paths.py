@@ -19,13 +19,6 @@ from dnmf.runs.folder import FolderStore
 OPTIONS = {"seed": 1, "max_passes": 3, "tol": 0, "sample": 0, "executor": Serial()}
 
 
-@pytest.fixture
-def V(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "V.npy"
-    np.save(path, np.random.default_rng(0).random((100, 12)))
-    return path
-
-
 def interrupt(event):
     if isinstance(event, Committed) and event.kind == "pass":
         raise KeyboardInterrupt
