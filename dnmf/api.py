@@ -175,7 +175,8 @@ def fit(
     MemoryPlanError
         The fit cannot run in the memory of a worker.
     ResumableError
-        The cluster is gone; the message says how to go on.
+        The cluster is gone, or the run's storage failed (a `StorageError`); the message says how
+        to go on.
     """
     arguments = dict(locals())  # before anything else is local
     options = merge_aliases({name: arguments[name] for name in OPTION_NAMES})

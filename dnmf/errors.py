@@ -19,6 +19,7 @@ __all__ = [
     "ResumableError",
     "RunError",
     "RunLockedError",
+    "StorageError",
     "TransientError",
     "VersionMismatchError",
     "WorkersDiedError",
@@ -82,6 +83,10 @@ class ResumableError(DnmfError):
     """The fit stopped before its end; its run folder holds all committed passes."""
 
     exit_code = 3
+
+
+class StorageError(RunError, ResumableError):
+    """A run could not be written or read any more: a full, read-only or lost storage."""
 
 
 class OutOfMemoryError(ResumableError):

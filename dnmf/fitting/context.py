@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.errors import CorruptDataError, InputError, RunError
 from dnmf.faultpoints import reach
@@ -170,7 +170,7 @@ def _matrix(arrays: tuple[np.ndarray, ...], d: int) -> Matrix:
     if len(arrays) == 4:
         data, indices, indptr, weights = arrays
         return WeightedCSR(data, weights, indices, indptr, d)
-    return sp.csr_array(arrays, shape=(arrays[2].size - 1, d), copy=False)
+    return scipy.sparse.csr_array(arrays, shape=(arrays[2].size - 1, d), copy=False)
 
 
 def read_segment(
@@ -287,13 +287,13 @@ def _cast(raw: Matrix, dtype: str, missing: str | None) -> Matrix:
             starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
             columns = np.broadcast_to(np.arange(raw.shape[1], dtype=np.int32), raw.shape)[observed]
             data = raw[observed].astype(dtype, copy=False)
-            return sp.csr_array((data, columns, starts), shape=raw.shape)
+            return scipy.sparse.csr_array((data, columns, starts), shape=raw.shape)
         if isinstance(raw, np.ndarray):
             return np.ascontiguousarray(raw, dtype=dtype)
         if raw.data.dtype == dtype:
             return raw
         data = raw.data.astype(dtype)
-    return sp.csr_array((data, raw.indices, raw.indptr), shape=raw.shape)
+    return scipy.sparse.csr_array((data, raw.indices, raw.indptr), shape=raw.shape)
 
 
 def _nbytes(raw: Matrix) -> int:

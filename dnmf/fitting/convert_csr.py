@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 import zarr
 
 from dnmf.config import MIB
@@ -238,7 +238,7 @@ class PartsWork:
     def _sparse(self, edges: list[int]) -> Iterator[tuple[np.ndarray, ...]]:
         starts = edges[:-1]
         for start, block in zip(starts, self.source.read_blocks(edges), strict=True):
-            assert isinstance(block, sp.csr_array)
+            assert isinstance(block, scipy.sparse.csr_array)
             data = np.empty(len(block.data), self.layout.dtype)
             cast_into(data, block.data, start, 0)
             indices = block.indices.astype(self.layout.index, copy=False)

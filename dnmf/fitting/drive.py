@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from dnmf.errors import DnmfError, OutOfMemoryError, ResumableError, WorkersDiedError
+from dnmf.errors import (
+    DnmfError,
+    OutOfMemoryError,
+    ResumableError,
+    RunError,
+    StorageError,
+    WorkersDiedError,
+)
 from dnmf.fitting.context import Context
 from dnmf.fitting.events import Listener
 from dnmf.fitting.loop import run
@@ -95,3 +102,7 @@ def _say_how_to_go_on(context: Context, threads: int) -> Iterator[None]:
             f"{error}{need}. All committed passes are safe in {path}; go on with: "
             f"{resume_command(path)}"
         ) from error
+    except RunError as error:
+        if not isinstance(error.__cause__, OSError) or context.store.latest() is None:
+            raise
+        raise StorageError(str(error)) from error.__cause__  # which says how to go on

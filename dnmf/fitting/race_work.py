@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.context import Context, cached_work, refs
@@ -203,5 +203,7 @@ def _source(rows: Matrix) -> Source:
     if not isinstance(rows, WeightedCSR):
         return open_source(rows)
     parts = rows.data, rows.weights
-    arrays = [sp.csr_array((x, rows.indices, rows.indptr), shape=rows.shape) for x in parts]
+    arrays = [
+        scipy.sparse.csr_array((x, rows.indices, rows.indptr), shape=rows.shape) for x in parts
+    ]
     return WeightedSource(SparseSource(arrays[0]), SparseSource(arrays[1]), "zeros")

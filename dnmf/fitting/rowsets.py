@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.fitting.context import Context, Loaded, read_segment, refs
 from dnmf.fitting.memory import GROUP_BYTES
@@ -106,7 +106,7 @@ def get_rows(store: RunStore, pieces: list[list[str]], d: int) -> Matrix:
         return arrays[0]
     if len(arrays) == 4:
         return WeightedCSR(arrays[0], arrays[3], arrays[1], arrays[2], d)
-    return sp.csr_array(tuple(arrays), shape=(arrays[2].size - 1, d))
+    return scipy.sparse.csr_array(tuple(arrays), shape=(arrays[2].size - 1, d))
 
 
 def sample_piece(context: Context, scan: dict[str, Any], segment: int) -> Matrix:
@@ -236,7 +236,7 @@ def join_rows(parts: list[Matrix]) -> Matrix:
         return np.concatenate(parts)
     if isinstance(parts[0], WeightedCSR):
         return WeightedCSR.joined(parts)
-    return sp.csr_array(sp.vstack(parts, format="csr"))
+    return scipy.sparse.csr_array(scipy.sparse.vstack(parts, format="csr"))
 
 
 def matrix_bytes(V: Matrix) -> int:

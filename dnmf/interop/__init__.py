@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.sources import open_source
 from dnmf.sources.base import Source
@@ -31,7 +31,7 @@ def as_source(V: Any, client: Any = None) -> Source:
     InputError
         It is not a two-dimensional real matrix that can be read; says what would be one.
     """
-    if isinstance(V, (str, np.ndarray)) or sp.issparse(V):  # also AnnData's views of them
+    if isinstance(V, (str, np.ndarray)) or scipy.sparse.issparse(V):  # also AnnData's views of them
         return open_source(V)
     if _is(V, "dask.array", "Array"):
         from dnmf.interop.dask_array import DaskArraySource

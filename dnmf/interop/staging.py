@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 import zarr
 
 from dnmf.config import MIB
@@ -146,7 +146,7 @@ def _stage_csr(source: Source, root: str) -> None:
     starts = [int(x) for x in source.block_starts(PART, source.dtype.itemsize, n)]
     parts = []
     for (start, _), block in zip(pairwise(starts), source.read_blocks(starts), strict=True):
-        assert isinstance(block, sp.csr_array)
+        assert isinstance(block, scipy.sparse.csr_array)
         with writing(root):
             parts.append(write_part(root, f"rows-{start}", block))
     with writing(root):

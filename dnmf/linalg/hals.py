@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dnmf.linalg.floats import tiny_of
 from dnmf.linalg.jit import inlined, kernel
 
 __all__ = ["ABREAST", "RowSolution", "cold_start", "solve_rows"]
@@ -174,7 +175,7 @@ def _padded(G):  # type: ignore[no-untyped-def]
     size = (k + TOGETHER - 1) // TOGETHER * TOGETHER
     diagonal, inverse = np.zeros(size), np.zeros(size, G.dtype)
     padded = np.zeros((size, size), G.dtype)
-    smallest = np.finfo(G.dtype).tiny
+    smallest = tiny_of(G)
     for j in range(k):
         diagonal[j] = G[j, j]
         if G[j, j] >= smallest:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dnmf.linalg.floats import eps_of, tiny_of
 from dnmf.linalg.jit import kernel
 from dnmf.linalg.kl_row import divergence, em, kkt_of_row, start_row, widened
 from dnmf.linalg.lanes import BOXED, GRADIENT, HIGHEST, INVERSE, LOWEST, X, descend
@@ -42,7 +43,7 @@ def _linear(W, i, h_rows, r, l2):  # type: ignore[no-untyped-def]
 @kernel
 def _logs(v, a, wh, o, size, logs):  # type: ignore[no-untyped-def]
     # v log(w h)
-    tiny = np.float64(np.finfo(wh.dtype).tiny)
+    tiny = tiny_of(wh)
     for p in range(size):
         logs[p] = np.float64(v[a + p]) * log(max(np.float64(wh[o + p]), tiny))
 
@@ -169,7 +170,7 @@ def _step_batch(  # type: ignore[no-untyped-def]
     going, boxed,
 ):  # fmt: skip
     # a step of the rows that go on; returns their number
-    eps = np.float64(np.finfo(W.dtype).eps)
+    eps = eps_of(W)
     taken = 0
     for i in range(first, last):
         r, a, o = i - first, np.int64(indptr[i]), np.int64(indptr[i] - indptr[first])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dnmf.linalg.floats import TINY
 from dnmf.linalg.jit import kernel
 from dnmf.linalg.kl import GROW, SHRINK
 from dnmf.linalg.lanes import BOXED, GRADIENT, HIGHEST, INVERSE, LOWEST, X, descend
@@ -212,7 +213,6 @@ def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, bold):  # type: ignor
         objective by at least; what the curvature step lowers the second-order model by.
     """
     kkt = gain = bold_gain = 0.0
-    tiny = np.finfo(np.float64).tiny
     for t in range(H.shape[0]):
         for c in range(H.shape[1]):
             h, S, w_sum = H[t, c], wide[t, c], w_sums[t, c]
@@ -229,7 +229,7 @@ def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, bold):  # type: ignor
                 kkt += (should - S) ** 2 / should
                 gain += w_sum * (h - x) + 0.5 * l2 * (h * h - x * x)
                 if S > 0.0 and x > 0.0:
-                    gain += S * log(max(x / h, tiny))
+                    gain += S * log(max(x / h, TINY))
     if wide.shape[0] > H.shape[0]:
         bold_gain = _bold_columns(wide, H, first, w_sums, l2, bold)
         if rescale:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dnmf.linalg.floats import TINY, tiny_of
 from dnmf.linalg.jit import inlined, kernel
 from dnmf.linalg.logs import log
 
@@ -45,15 +46,14 @@ def start_row(W, i, h_rows, r, mass, k):  # type: ignore[no-untyped-def]
 
 @inlined
 def _term(x, fit):  # type: ignore[no-untyped-def]
-    tiny = np.finfo(np.float64).tiny
-    return fit - x + x * log(max(x, tiny) / max(fit, tiny))
+    return fit - x + x * log(max(x, TINY) / max(fit, TINY))
 
 
 @kernel
 def divergence(v, weights, a, wh, o, logs, size):  # type: ignore[no-untyped-def]
     # v log(v / wh) - v + wh of a row's nonzeros; two loops, since one that asks for the weights of
     # each entry does not become vectors
-    least = np.float64(np.finfo(wh.dtype).tiny)
+    least = tiny_of(wh)
     if weights.size:
         for p in range(size):
             fit = max(np.float64(wh[o + p]), least) * np.float64(weights[a + p])

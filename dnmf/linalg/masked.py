@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dnmf.linalg.floats import eps_of
 from dnmf.linalg.jit import kernel
 from dnmf.linalg.tiles import add_gram, add_rows, dots, gather
 from dnmf.linalg.weighted import WeightedCSR
@@ -103,7 +104,7 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
             for u in range(t + 1):
                 G[t, u] = gram[t, u]
                 G[u, t] = gram[t, u]
-        floor = max(left, float(np.finfo(W.dtype).eps) * sumsq)
+        floor = max(left, eps_of(W) * sumsq)
         done, part = _descend(w, 0, c, G, l1, l2, floor, tau2, sweeps, g, k)
         taken += done
         kkt += part

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.linalg.jit import kernel
 from dnmf.linalg.measure_dense import measure_dense
@@ -15,7 +15,7 @@ from dnmf.linalg.weighted import WeightedCSR
 
 __all__ = ["BlockMeasure", "checksum", "measure"]
 
-Matrix: TypeAlias = "np.ndarray | sp.csr_array"
+Matrix: TypeAlias = "np.ndarray | scipy.sparse.csr_array"
 
 
 @dataclass

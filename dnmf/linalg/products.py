@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.linalg.csr_products import csr_add_VtW, csr_VHt
 from dnmf.linalg.jit import fused_kernel
@@ -15,7 +15,7 @@ from dnmf.linalg.tiles import padded_size, padded_zeros, vectors_of
 __all__ = ["TILE_ENTRIES", "add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual",
            "zero_WtV"]  # fmt: skip
 
-Matrix: TypeAlias = "np.ndarray | sp.csr_array"
+Matrix: TypeAlias = "np.ndarray | scipy.sparse.csr_array"
 TILE_ENTRIES = 1 << 18
 """Entries of W H that are made at once where residuals are computed, or one row."""
 

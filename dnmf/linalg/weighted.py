@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.linalg.jit import kernel
 
@@ -53,7 +53,9 @@ class WeightedCSR:
         return self._csr(self.data)
 
     def _csr(self, values: np.ndarray) -> Any:
-        return sp.csr_array((values, self.indices, self.indptr), shape=self.shape, copy=False)
+        return scipy.sparse.csr_array(
+            (values, self.indices, self.indptr), shape=self.shape, copy=False
+        )
 
     def astype(self, dtype: str) -> WeightedCSR:
         """The same in another dtype; what overflows becomes infinite, for the scan to refuse."""

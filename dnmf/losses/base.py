@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 __all__ = [
     "NO_PENALTIES",
@@ -21,7 +21,7 @@ __all__ = [
     "worst_row",
 ]
 
-Matrix: TypeAlias = "np.ndarray | sp.csr_array"
+Matrix: TypeAlias = "np.ndarray | scipy.sparse.csr_array"
 CANDIDATES = 4
 
 

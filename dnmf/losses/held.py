@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.linalg.hals import cold_start, solve_rows
 from dnmf.linalg.products import gram, residual_sumsq
@@ -239,12 +239,12 @@ def update_held_kl(
     return total
 
 
-def _entries(tile: sp.csr_array, keep: np.ndarray) -> sp.csr_array:
+def _entries(tile: scipy.sparse.csr_array, keep: np.ndarray) -> scipy.sparse.csr_array:
     """The same rows with some of the entries."""
     counts = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])
     parts = tile.data[keep], tile.indices[keep], counts[tile.indptr].astype(tile.indptr.dtype)
-    return sp.csr_array(parts, shape=tile.shape, copy=False)
+    return scipy.sparse.csr_array(parts, shape=tile.shape, copy=False)
 
 
-def _rows(tile: sp.csr_array, places: np.ndarray) -> sp.csr_array:
-    return tile if places.size == tile.shape[0] else sp.csr_array(tile[places])
+def _rows(tile: scipy.sparse.csr_array, places: np.ndarray) -> scipy.sparse.csr_array:
+    return tile if places.size == tile.shape[0] else scipy.sparse.csr_array(tile[places])

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.linalg.kl import kl_rows
 from dnmf.linalg.kl_columns import kl_columns, kl_H
@@ -168,7 +168,7 @@ class KullbackLeibler:
 
     def _tile(
         self,
-        tile: sp.csr_array,
+        tile: scipy.sparse.csr_array,
         W: np.ndarray,
         factor: Factor,
         part: SmallStats,
@@ -200,7 +200,7 @@ class KullbackLeibler:
 
     def _newton(
         self,
-        tile: sp.csr_array,
+        tile: scipy.sparse.csr_array,
         W: np.ndarray,
         factor: Factor,
         h_sums: np.ndarray,
@@ -310,12 +310,12 @@ class KullbackLeibler:
         return np.ascontiguousarray(mass / positive, H.dtype)
 
 
-def tiles(V: Matrix) -> Iterator[tuple[int, sp.csr_array]]:
+def tiles(V: Matrix) -> Iterator[tuple[int, scipy.sparse.csr_array]]:
     """First row and nonzeros of tiles of whole rows, of about TILE_ENTRIES entries."""
     if isinstance(V, np.ndarray):
         height = max(1, TILE_ENTRIES // V.shape[1])
         for a in range(0, V.shape[0], height):
-            yield a, sp.csr_array(V[a : a + height])
+            yield a, scipy.sparse.csr_array(V[a : a + height])
         return
     a, m = 0, V.shape[0]
     while a < m:
@@ -326,7 +326,7 @@ def tiles(V: Matrix) -> Iterator[tuple[int, sp.csr_array]]:
             yield a, V[a:b]
             a = b
             continue
-        tile = sp.csr_array(
+        tile = scipy.sparse.csr_array(
             (b - a, V.shape[1]), dtype=V.dtype
         )  # its constructor copies small parts
         tile.data, tile.indices = V.data[first:last], V.indices[first:last]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.linalg.beta import bounded_steps
 from dnmf.linalg.masked import (
@@ -37,7 +37,9 @@ BOLD_COLUMNS = 512
 
 
 def _observed(V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:
-    return observed_residual(sp.csr_array(V) if isinstance(V, np.ndarray) else V, row, w, H)
+    return observed_residual(
+        scipy.sparse.csr_array(V) if isinstance(V, np.ndarray) else V, row, w, H
+    )
 
 
 class MaskedFrobenius(Frobenius):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.losses.base import Factor, Loss, Matrix, SmallStats
 from dnmf.losses.held import MIXED, HeldStats
@@ -90,9 +90,9 @@ def update_speckled(
     return total
 
 
-def _observed(tile: np.ndarray, seen: np.ndarray) -> sp.csr_array:
+def _observed(tile: np.ndarray, seen: np.ndarray) -> scipy.sparse.csr_array:
     """Some entries of a dense tile, zeros among them too."""
     counts = np.count_nonzero(seen, axis=1)
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     columns = np.broadcast_to(np.arange(tile.shape[1], dtype=np.int32), tile.shape)[seen]
-    return sp.csr_array((tile[seen], columns, starts), shape=tile.shape, copy=False)
+    return scipy.sparse.csr_array((tile[seen], columns, starts), shape=tile.shape, copy=False)

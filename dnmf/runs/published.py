@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,13 @@ def create_arrays(
         ``""``, or a group inside such as ``"models/3"``.
     """
     folder = _group_folder(path, group)
-    _create(os.path.join(folder, "W"), "W", (n, k), (min(chunk_rows, n), k), dtype)
+    _create(folder, "W", (n, k), (min(chunk_rows, n), k), dtype)
     if d is not None:
         wide = chunk_columns or max(1, _CHUNK_BYTES // (k * np.dtype(dtype).itemsize))
-        _create(os.path.join(folder, "H"), "H", (k, d), (k, min(wide, d)), dtype)
+        _create(folder, "H", (k, d), (k, min(wide, d)), dtype)
+    with storage("create", folder):
+        names = "W" if d is None else "WH"
+        _sync([os.path.join(folder, name, "zarr.json") for name in names], folder)
 
 
 def _group_folder(path: str, group: str) -> str:
@@ -76,14 +80,17 @@ def _group_folder(path: str, group: str) -> str:
 
 
 def _create(
-    path: str, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype | str
-) -> None:
+    folder: str, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype | str
+) -> zarr.Array[Any]:
+    """An array of a result, open to write; not durable before `_sync`."""
+    path = os.path.join(folder, name)
     with storage("create", path):
         if os.path.exists(os.path.join(path, "zarr.json")):
-            there = zarr.open_array(path, mode="r")
-            if (there.shape, there.chunks, there.dtype) == (shape, chunks, np.dtype(dtype)):
-                return
-        zarr.create_array(
+            with suppress(ValueError):  # a power failure may have left it empty
+                there = _writable(path)
+                if (there.shape, there.chunks, there.dtype) == (shape, chunks, np.dtype(dtype)):
+                    return there
+        return zarr.create_array(
             path,
             shape=shape,
             chunks=chunks,
@@ -96,7 +103,6 @@ def _create(
             config={"write_empty_chunks": True},
             overwrite=True,
         )
-        _sync(os.path.join(path, "zarr.json"))
 
 
 def _writable(path: str) -> zarr.Array:
@@ -104,16 +110,22 @@ def _writable(path: str) -> zarr.Array:
     return zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
 
 
-def _sync(path: str) -> None:
-    """Make a file that Zarr wrote durable, and its name."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    folder = os.path.dirname(path)
-    sync_folder(folder)
-    sync_folder(os.path.dirname(folder))
+def _sync(files: Iterable[str], top: str) -> None:
+    """Make files that Zarr wrote durable, and their names and folders inside of ``top``.
+
+    Many at once: a folder is flushed once, and what one flush writes the next ones need not.
+    """
+    folders = {top}
+    for file in files:
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        inside = os.path.relpath(os.path.dirname(file), top).split(os.sep)
+        folders |= {os.path.join(top, *inside[:depth]) for depth in range(1, len(inside) + 1)}
+    for folder in sorted(folders, key=len, reverse=True):
+        sync_folder(folder)
 
 
 def write_W(path: str, start: int, rows: np.ndarray, *, group: str = "") -> None:
@@ -161,8 +173,8 @@ def _write(path: str, axis: int, start: int, part: np.ndarray) -> None:
             )
         where = (slice(start, stop), slice(None))
         array[where if axis == 0 else where[::-1]] = part
-        for index in range(start // chunk, -(-stop // chunk)):
-            _sync(_chunk_file(path, axis, index))
+        written = range(start // chunk, -(-stop // chunk))
+        _sync([_chunk_file(path, axis, index) for index in written], path)
     reach("array-written", kind=os.path.basename(path), start=start, path=path)
 
 
@@ -202,12 +214,11 @@ def finish(
     columns = _columns(history)
     factors = [(axis, name) for axis, name in enumerate("WH") if _there(folder, name)]
     endings = {name: _check_written(os.path.join(folder, name), axis) for axis, name in factors}
-    for name, column in columns.items():
-        _write_column(os.path.join(folder, name), column)
+    written = _write_columns(folder, columns)
     arrays = {
-        name: described(zarr.open_array(os.path.join(folder, name), mode="r"))
-        for name in (*endings, *columns)
+        name: described(zarr.open_array(os.path.join(folder, name), mode="r")) for name in endings
     }
+    arrays |= {name: described(array) for name, array in written.items()}
     own = {"format": RESULT_FORMAT, **finite(attributes), "history_columns": list(columns)}
     own = seal({**own, "arrays": arrays, "chunks": endings})
     if not group and os.path.isdir(os.path.join(path, STATE)):
@@ -240,13 +251,19 @@ def _columns(history: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return columns
 
 
-def _write_column(path: str, column: np.ndarray) -> None:
-    size = max(1, len(column))
-    _create(path, os.path.basename(path), column.shape, (size,), column.dtype)
-    if len(column):
-        with storage("write", path):
-            _writable(path)[:] = column
-            _sync(os.path.join(path, "c", "0"))
+def _write_columns(folder: str, columns: Mapping[str, np.ndarray]) -> dict[str, zarr.Array[Any]]:
+    found, files = {}, []
+    for name, column in columns.items():
+        size = max(1, len(column))
+        found[name] = _create(folder, name, column.shape, (size,), column.dtype)
+        files.append(os.path.join(folder, name, "zarr.json"))
+        if len(column):
+            with storage("write", os.path.join(folder, name)):
+                found[name][:] = column
+            files.append(os.path.join(folder, name, "c", "0"))
+    with storage("write", folder):
+        _sync(files, folder)
+    return found
 
 
 def _there(folder: str, name: str) -> bool:

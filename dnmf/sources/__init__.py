@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.errors import InputError
 from dnmf.sources.base import Block, Matrix, Source
@@ -78,7 +78,7 @@ def open_source(V: Any) -> Source:
         return _open_path(os.fspath(V))
     if isinstance(V, np.ndarray):
         return _open_array(V)
-    if sp.issparse(V):
+    if scipy.sparse.issparse(V):
         from dnmf.sources.array import SparseSource
 
         return SparseSource(V)

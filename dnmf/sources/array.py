@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.errors import InputError
 from dnmf.sources.base import Matrix, Source
@@ -124,7 +124,7 @@ class SparseSource:
 
     kind: ClassVar[str] = "sparse"
 
-    def __init__(self, V: sp.sparray | sp.spmatrix) -> None:
+    def __init__(self, V: scipy.sparse.sparray | scipy.sparse.spmatrix) -> None:
         where = f"the {type(V).__name__}"
         self._shape = check_shape(V.shape, where)
         self._dtype = native_dtype(V.dtype, where)
@@ -183,7 +183,7 @@ class SparseSource:
         for start, stop in pairwise(starts):
             yield self._block(int(start), int(stop))
 
-    def _block(self, start: int, stop: int) -> sp.csr_array:
+    def _block(self, start: int, stop: int) -> scipy.sparse.csr_array:
         offsets = self._indptr[start : stop + 1]
         span = slice(int(offsets[0]), int(offsets[-1]))
         data, indices = self._data[span].view(), self._indices[span].view()

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 __all__ = ["Block", "Matrix", "Source"]
 
-Matrix: TypeAlias = np.ndarray | sp.csr_array
+Matrix: TypeAlias = "np.ndarray | scipy.sparse.csr_array"
 """What one block holds: a C-contiguous array or a canonical CSR array (or a `WeightedCSR`)."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.errors import CorruptDataError, InputError
 
@@ -86,7 +86,7 @@ def csr_block(
     where: str,
     known: bool = False,
     names: tuple[str, str] = ("row", "column"),
-) -> sp.csr_array:
+) -> scipy.sparse.csr_array:
     """A canonical CSR block.
 
     Parameters
@@ -123,7 +123,7 @@ def csr_block(
     indptr = (offsets - offsets[0]).astype(kind, copy=False)
     narrow = indices.astype(kind, copy=False)
     values = data.astype(block_dtype(data.dtype), copy=False)
-    block = sp.csr_array((len(offsets) - 1, columns), dtype=values.dtype)
+    block = scipy.sparse.csr_array((len(offsets) - 1, columns), dtype=values.dtype)
     # Its constructor would copy arrays that are small parts of others.
     block.data, block.indices, block.indptr = values, narrow, indptr
     if known:
@@ -135,7 +135,7 @@ def csr_block(
     return block
 
 
-def sum_duplicates(block: sp.csr_array, start: int, where: str) -> None:
+def sum_duplicates(block: scipy.sparse.csr_array, start: int, where: str) -> None:
     """Sort the entries of each row and add those of one column, in place.
 
     Raises
@@ -158,7 +158,7 @@ def wide(stored: np.dtype) -> type[np.signedinteger | np.unsignedinteger]:
     return np.uint64 if stored.kind == "u" else np.int64
 
 
-def _has_duplicates(block: sp.csr_array) -> bool:
+def _has_duplicates(block: scipy.sparse.csr_array) -> bool:
     """Whether a row with sorted indices has one twice."""
     same = block.indices[1:] == block.indices[:-1]
     ends = block.indptr[1:-1]
@@ -166,7 +166,7 @@ def _has_duplicates(block: sp.csr_array) -> bool:
     return bool(same.any())
 
 
-def narrowed(block: sp.csr_array, stored: np.dtype, start: int, where: str) -> np.ndarray:
+def narrowed(block: scipy.sparse.csr_array, stored: np.dtype, start: int, where: str) -> np.ndarray:
     """The entries of a block of wide whole numbers in the dtype that they were stored in.
 
     Raises

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.config import MIB
 from dnmf.sources.csr import narrowed, wide
@@ -156,7 +156,7 @@ class _Bucket:
             if len(mine):
                 child.add(records[mine])
 
-    def sorted(self) -> Iterator[sp.csr_array]:
+    def sorted(self) -> Iterator[scipy.sparse.csr_array]:
         """The rows as canonical CSR, part by part; deletes the files."""
         if not self.children:
             size = self.path.stat().st_size if self.path.exists() else 0
@@ -178,7 +178,7 @@ class _Bucket:
                 self.add(records)
         self.path.unlink()
 
-    def _load(self) -> sp.csr_array:
+    def _load(self) -> scipy.sparse.csr_array:
         record = self.sorter.record
         found = np.fromfile(self.path, record) if self.path.exists() else np.empty(0, record)
         shape = (self.stop - self.start, self.sorter.shape[1])
@@ -186,7 +186,7 @@ class _Bucket:
         values, whole = found["value"], record["value"].kind in "iu"
         if whole:  # adding up entries of one place may need more room
             values = values.astype(wide(record["value"]))
-        part = sp.coo_array((values, where), shape=shape).tocsr()
+        part = scipy.sparse.coo_array((values, where), shape=shape).tocsr()
         part.sum_duplicates()
         if whole:
             part.data = narrowed(part, record["value"], self.start, self.sorter.name)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.errors import CorruptDataError, DnmfError, InputError, MemoryPlanError
 from dnmf.npy_header import read_header
@@ -208,7 +208,7 @@ def stage_columns(columns: Source, folder: str, memory: int, tell: Tell = tell_n
     sorter = TripletSorter(Path(folder), (n, d), columns.dtype, entries, memory, columns.describe())
     starts = columns.block_starts(16 * PIECE, columns.dtype.itemsize, d)
     for start, block in zip(starts.tolist(), columns.read_blocks(starts.tolist()), strict=False):
-        assert isinstance(block, sp.csr_array)
+        assert isinstance(block, scipy.sparse.csr_array)
         lengths = np.diff(block.indptr)
         sorter.add(block.indices, start + np.repeat(np.arange(len(lengths)), lengths), block.data)
         tell(start + len(lengths), d)
@@ -227,7 +227,7 @@ def _stage_whole(
             f"{4 * stored / 1e6:,.0f} MB, and {memory / 1e6:,.0f} MB may be used; give more "
             f"(--memory), or save it as csr"
         )
-    whole = sp.load_npz(file)
+    whole = scipy.sparse.load_npz(file)
     whole.data = whole.data.astype(block_dtype(native_dtype(whole.dtype, str(file))))
     found = as_csr(whole, str(file))
     for name in ("data", "indices", "indptr"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.config import MIB
 from dnmf.errors import CorruptDataError, InputError, MemoryPlanError
@@ -149,7 +149,7 @@ def _stage_coordinates(
     sorter = TripletSorter(folder, shape, header.dtype, expected, memory)
     size = f"{header.rows} {header.columns}"
     for parsed, done in _parsed_pieces(path, file, header, size, " {lines}"):
-        found = sp.coo_array(parsed)
+        found = scipy.sparse.coo_array(parsed)
         rows, columns = found.coords
         sorter.add(rows, columns, found.data)
         tell(done, header.entries)

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 import zarr
 
 from dnmf.errors import CorruptDataError, InputError
@@ -53,7 +53,7 @@ class Part:
     indptr: str
 
 
-def write_part(root: str, name: str, block: sp.csr_array) -> Part:
+def write_part(root: str, name: str, block: scipy.sparse.csr_array) -> Part:
     """Write consecutive rows of V as one group that nobody else writes."""
     attributes = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0"}
     group = zarr.create_group(
@@ -196,7 +196,7 @@ class StackedCSR:
         """See `Source.read_blocks`."""
         cuts = [int(start) for start in starts]
         known = set(cuts)
-        pieces: list[sp.csr_array] = []
+        pieces: list[scipy.sparse.csr_array] = []
         for number, lo, hi in self._pieces(cuts[0], cuts[-1]):
             above = int(self._rows[number])
             inner = [cut - above for cut in cuts if lo < cut - above < hi]
@@ -208,8 +208,8 @@ class StackedCSR:
                 if stop in ends:
                     yield _joined(pieces)
 
-    def _checked(self, block: Matrix, number: int) -> sp.csr_array:
-        assert isinstance(block, sp.csr_array)
+    def _checked(self, block: Matrix, number: int) -> scipy.sparse.csr_array:
+        assert isinstance(block, scipy.sparse.csr_array)
         if block.dtype == self.dtype:
             return block
         raise CorruptDataError(
@@ -222,7 +222,7 @@ class StackedCSR:
         for number, lo, hi in self._pieces(start, stop):
             part: Any = V[at : at + hi - lo]
             name = self._parts[number].name
-            found = self._open(number).unstored(lo, hi, sp.csr_array(part))
+            found = self._open(number).unstored(lo, hi, scipy.sparse.csr_array(part))
             names += [key if key.startswith(name) else f"{name}/{key}" for key in found]
             at += hi - lo
         return names
@@ -294,8 +294,12 @@ class StackedCSR:
         return self._offsets[row]
 
 
-def _joined(pieces: list[sp.csr_array]) -> sp.csr_array:
+def _joined(pieces: list[scipy.sparse.csr_array]) -> scipy.sparse.csr_array:
     """One block of the pieces, which are forgotten."""
     found = list(pieces)
     pieces.clear()
-    return found[0] if len(found) == 1 else sp.csr_array(sp.vstack(found, format="csr"))
+    return (
+        found[0]
+        if len(found) == 1
+        else scipy.sparse.csr_array(scipy.sparse.vstack(found, format="csr"))
+    )

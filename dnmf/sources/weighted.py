@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.errors import InputError, OptionError
 from dnmf.linalg.weighted import WeightedCSR, weigh
@@ -133,7 +133,7 @@ class WeightedSource:
         Weights that are not stored are 0, as Zarr leaves chunks of zeros out.
         """
         if self.V.is_sparse:  # the storage is asked: what was picked says nothing
-            return self.V.unstored(start, stop, sp.csr_array(V.shape, dtype=V.dtype))
+            return self.V.unstored(start, stop, scipy.sparse.csr_array(V.shape, dtype=V.dtype))
         names = self.V.unstored(start, stop, V.entries.toarray())
         if not names:
             return names

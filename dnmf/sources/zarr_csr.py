@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dnmf.errors import CorruptDataError
 from dnmf.sources.base import Matrix, Source
@@ -106,7 +106,7 @@ class ZarrCSR:
 
     def _block(
         self, start: int, part: np.ndarray, readers: tuple[ForwardReader, ...], final: bool
-    ) -> sp.csr_array:
+    ) -> scipy.sparse.csr_array:
         arrays, stop = self._arrays, start + len(part) - 1
         n, d = self.shape
         where = arrays.location.name
@@ -132,7 +132,7 @@ class ZarrCSR:
         return csr_block(data, indices, part, d, owned=True, start=start, where=where, names=names)
 
     def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
-        assert isinstance(V, sp.csr_array)
+        assert isinstance(V, scipy.sparse.csr_array)
         arrays = self._arrays
         region = ((self._offset(start), self._offset(stop)),)
         names = arrays.indptr.not_stored(((start, stop + 1),))

@@ -144,4 +144,5 @@ def test_what_is_published_is_flushed_before_it_is_said_to_be(undisturbed, tmp_p
         assert flushes, f"{path} was never flushed"
         end = last if path.relative_to(out).parts[0] in ("W", "H") else len(calls)
         assert flushes[-1] < end, path
-        assert flushed(calls, str(path.parent), flushes[-1], end), f"{path}: name"
+        for folder in path.relative_to(out).parents[:-1]:
+            assert flushed(calls, str(out / folder), flushes[-1], end), f"{path}: names in {folder}"

@@ -22,7 +22,7 @@ from executor_tools import (
 )
 
 import dnmf
-from dnmf.errors import CorruptDataError, ResumableError, RunError
+from dnmf.errors import CorruptDataError, ResumableError, RunError, StorageError
 from dnmf.executors.serial import Serial
 from dnmf.fitting import work as work_module
 from dnmf.fitting.context import Context, Loader, read_segment
@@ -132,7 +132,7 @@ def _refuse_then_resume(undisturbed, folder, what, action, why, **runner):
     point, match = FULL[what]
     out = folder / "out"
     with faults.active(folder / "workers", [Fault(point, action, match, times=10**6)]) as counts:
-        with pytest.raises(RunError, match=why) as caught:
+        with pytest.raises(StorageError, match=why) as caught:
             dnmf.fit(undisturbed.V, out=out, **runner, **OPTIONS)
         assert faults.struck(counts) == 1  # not tried again: that would not help
     assert str(out) in str(caught.value)

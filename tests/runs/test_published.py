@@ -159,6 +159,17 @@ def test_everything_may_happen_twice(path):
         finish(path, FACTS, HISTORY)
 
 
+@pytest.mark.parametrize("name", ["W", "H", "objective"])
+def test_metadata_that_a_power_failure_left_empty_are_written_again(path, name):
+    (Path(path) / name).mkdir()
+    (Path(path) / name / "zarr.json").touch()
+    write_factors(path)
+    finish(path, FACTS, HISTORY)
+    found = Result.open(path)
+    np.testing.assert_array_equal(found.W[:], W)
+    assert found.history[0]["objective"] == 3.0
+
+
 def test_a_part_that_was_not_written_is_found(path):
     create_arrays(path, 11, 7, 2, "f4", 4)
     write_W(path, 0, W[:4])
