@@ -124,13 +124,17 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say how many faults were injected, and how many cases of bad input were tried."""
+    """Say what tests measured, how many cases of bad input were tried and faults injected."""
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
-    cases = [
-        n for r in reports if r.when == "call" for name, n in r.user_properties if name == "cases"
-    ]
+    cases = 0
+    for report in (report for report in reports if report.when == "call"):
+        for name, value in report.user_properties:
+            if name == "cases":
+                cases += value
+            else:
+                terminalreporter.write_line(f"{name}: {value}")
     if cases:
-        terminalreporter.write_line(f"cases of damaged or bad input: {sum(cases)}")
+        terminalreporter.write_line(f"cases of damaged or bad input: {cases}")
     struck = +config.stash.get(STRUCK, Counter())
     if struck:
         each = ", ".join(f"{action} {times}" for action, times in struck.most_common())

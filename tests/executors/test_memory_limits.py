@@ -188,7 +188,7 @@ def test_a_worker_stays_below_what_the_plan_predicts(tmp_path, name, sample, rec
     above = (found["need"] - found["baseline"]) / (found["peak"] - found["before"])
     text = f"{name}, sample {sample}: predicted/measured {ratio:.2f}, above imports {above:.2f}"
     text += f", imports {found['before'] / MIB:.0f} MiB of {found['baseline'] / MIB:.0f}"
-    record_property("memory", text)
+    record_property("memory of a worker", text)
     assert found["peak"] <= found["need"], text
     assert ratio <= 1.5, text
     assert above <= 1.75, text
