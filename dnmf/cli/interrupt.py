@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from dnmf.errors import DnmfError, ResumableError, RunError
+from dnmf.runs.files import storage_failed
 
 __all__ = ["resumable"]
 
@@ -43,7 +44,7 @@ def resumable(path: str, arguments: str) -> Iterator[None]:
         ) from None
     except RunError as error:
         # A batch script that begins again what ended with 3 must hear of it, too.
-        if not isinstance(error.__cause__, OSError) or _done(path) is not False:
+        if not storage_failed(error) or _done(path) is not False:
             raise
         raise ResumableError(f"{error}:\n{again}") from error
 

@@ -27,6 +27,7 @@ from dnmf.fitting.publish import (
 from dnmf.fitting.publish_work import published
 from dnmf.fitting.work import Executor
 from dnmf.runs.creation import creation_done
+from dnmf.runs.files import storage_failed
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import resume_command
 from dnmf.runs.models import Models, open_models
@@ -103,6 +104,6 @@ def _say_how_to_go_on(context: Context, threads: int) -> Iterator[None]:
             f"{resume_command(path)}"
         ) from error
     except RunError as error:
-        if not isinstance(error.__cause__, OSError) or context.store.latest() is None:
+        if not storage_failed(error) or context.store.latest() is None:
             raise
         raise StorageError(str(error)) from error.__cause__  # which says how to go on

@@ -20,6 +20,7 @@ __all__ = [
     "new_id",
     "replace_file",
     "storage",
+    "storage_failed",
     "sync_folder",
 ]
 
@@ -41,6 +42,9 @@ _MAY_PASS = {
     errno.ENETUNREACH,
     errno.ECONNRESET,
 }
+_FAILED = {*_FULL, *_MAY_PASS, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
+"""What is said of the storage, not of what lies there, such as a folder in a file's place."""
+
 _REMEDIES = {
     errno.EROFS: "The file system is read-only: mount it for writing, or give another folder",
     errno.EACCES: "This user may not do that there: change the permissions, or give another folder",
@@ -73,6 +77,12 @@ def explained(error: OSError, doing: str, path: str, may_pass: bool = True) -> D
             return TransientError(message)
         return RunError(f"{message}. Committed steps are safe: go on with dnmf resume")
     return RunError(f"{message}. {_REMEDIES.get(error.errno or 0, 'Check the storage')}")
+
+
+def storage_failed(error: BaseException) -> bool:
+    """Whether a run ended by its storage, so that it goes on once that is mended."""
+    cause = error.__cause__
+    return isinstance(error, RunError) and isinstance(cause, OSError) and cause.errno in _FAILED
 
 
 def _free(path: str) -> str:

@@ -183,6 +183,18 @@ def test_a_damaged_object_is_refused_by_name_where_it_is_needed(
     assert "overwrite" in str(caught.value)
 
 
+def test_a_folder_in_place_of_a_file_is_damage_not_storage(undisturbed, tmp_path):
+    """A batch script that begins again what can be resumed would do so for ever."""
+    out = tmp_path / "out"
+    _interrupted(undisturbed, out, 3, tmp_path / "f")
+    victim = min(path for path in (out / ".dnmf" / "objects" / "rows").iterdir())
+    victim.unlink()
+    victim.mkdir()
+    with pytest.raises(RunError, match="Is a directory") as caught:
+        dnmf.resume(out, executor=Serial())
+    assert not isinstance(caught.value, ResumableError)
+
+
 def _damage(path, action):
     with faults.active(path.parent.parent / f"fault-{action}", [Fault("p", action)]):
         from dnmf.faultpoints import reach
