@@ -18,7 +18,12 @@ from dnmf.errors import DnmfError, InputError, OptionError, RunLockedError
 from dnmf.executors.serial import Serial
 from dnmf.executors.threads import Threads
 from dnmf.fitting.context import Context
-from dnmf.fitting.drive import discard_if_invalid, run_in_folder, run_in_memory
+from dnmf.fitting.drive import (
+    discard_if_invalid,
+    resumable_storage,
+    run_in_folder,
+    run_in_memory,
+)
 from dnmf.fitting.events import Listener, Planned
 from dnmf.fitting.fingerprint import fingerprint
 from dnmf.fitting.groups import grouped
@@ -115,7 +120,7 @@ def begin(
             store.discard()
             raise
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
-        with discard_if_invalid(store):
+        with discard_if_invalid(store), resumable_storage(store):
             context = Context(store, laid_out, oriented)
             result = run_in_folder(context, executor, listen, config.max_time)
             return _without_staged(store, result)
@@ -244,7 +249,7 @@ def go_on(
     executor.check()
     mine = context.store
     assert isinstance(mine, FolderStore)
-    with mine.locked():
+    with resumable_storage(mine), mine.locked():
         if mine.plan()["run_id"] != planned.run_id:
             raise RunLockedError(
                 f"{store.path} was overwritten by another process since this one read it; what is "

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from dnmf.errors import DnmfError, ResumableError, RunError
-from dnmf.runs.files import storage_failed
+from dnmf.errors import DnmfError, ResumableError, StorageError
 
 __all__ = ["resumable"]
 
@@ -37,26 +36,24 @@ def resumable(path: str, arguments: str) -> Iterator[None]:
         with _sigterm_as_interrupt():
             yield
     except KeyboardInterrupt:
-        if _done(path) is None:
+        if not _exists(path):
             raise
         raise ResumableError(
             f"interrupted; every committed pass is kept in {path}. Go on with:\n{again}"
         ) from None
-    except RunError as error:
-        # A batch script that begins again what ended with 3 must hear of it, too.
-        if not storage_failed(error) or _done(path) is not False:
-            raise
+    except StorageError as error:
         raise ResumableError(f"{error}:\n{again}") from error
 
 
-def _done(path: str) -> bool | None:
-    """Whether the run there is finished; None where there is none."""
+def _exists(path: str) -> bool:
+    """Whether there is a run, finished or not."""
     import dnmf
 
     try:
-        return bool(dnmf.open(path).done)
+        dnmf.open(path)
     except DnmfError:
-        return None
+        return False
+    return True
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import scipy
+from scipy.sparse import issparse
 
 from dnmf.errors import OptionError
 from dnmf.interop import objects
@@ -46,9 +46,7 @@ def content(X: Any) -> Any:
         There is no one matrix in it, or one in HDF5, which cannot be read in parallel.
     """
     inside = {"xarray": objects.from_xarray, "anndata": objects.from_anndata}
-    while not (
-        isinstance(X, np.ndarray) or scipy.sparse.issparse(X)
-    ):  # what is, may be a view by AnnData
+    while not (isinstance(X, np.ndarray) or issparse(X)):  # what is, may be a view by AnnData
         if module(X) == "h5py" and not hasattr(X, "shape"):
             objects.from_h5py(X)
         if module(X) not in inside:

@@ -33,7 +33,7 @@ from dnmf.runs.layout import resume_command
 from dnmf.runs.models import Models, open_models
 from dnmf.runs.result import Result
 
-__all__ = ["discard_if_invalid", "run_in_folder", "run_in_memory"]
+__all__ = ["discard_if_invalid", "resumable_storage", "run_in_folder", "run_in_memory"]
 
 
 def run_in_memory(
@@ -89,6 +89,24 @@ def discard_if_invalid(store: FolderStore) -> Iterator[None]:
 
 
 @contextmanager
+def resumable_storage(store: FolderStore) -> Iterator[None]:
+    """Tell what ends a run by its storage as a `StorageError`, once there is what can go on."""
+    try:
+        yield
+    except RunError as error:
+        if not storage_failed(error) or not _begun(store):
+            raise
+        raise StorageError(str(error)) from error.__cause__  # whose text says how to go on
+
+
+def _begun(store: FolderStore) -> bool:
+    try:
+        return store.latest() is not None
+    except DnmfError:  # the storage cannot even be read: what was told first stays
+        return False
+
+
+@contextmanager
 def _say_how_to_go_on(context: Context, threads: int) -> Iterator[None]:
     path = context.store.path
     assert path is not None
@@ -103,7 +121,3 @@ def _say_how_to_go_on(context: Context, threads: int) -> Iterator[None]:
             f"{error}{need}. All committed passes are safe in {path}; go on with: "
             f"{resume_command(path)}"
         ) from error
-    except RunError as error:
-        if not storage_failed(error) or context.store.latest() is None:
-            raise
-        raise StorageError(str(error)) from error.__cause__  # which says how to go on

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NoReturn
 import cloudpickle
 import dask.array as da
 import numpy as np
-import scipy
+import scipy.sparse as sp
 from dask import config, threaded
 from dask.base import get_scheduler
 from dask.optimization import cull
@@ -338,8 +338,8 @@ def _is_sparse(x: da.Array) -> bool:
             "the dask array is masked, and its mask would be lost; fill it "
             "(dask.array.ma.filled(x, 0)) if masked entries are zeros"
         )
-    if scipy.sparse.issparse(meta) or isinstance(meta, np.ndarray):
-        return bool(scipy.sparse.issparse(meta))
+    if sp.issparse(meta) or isinstance(meta, np.ndarray):
+        return bool(sp.issparse(meta))
     kind = f"{type(meta).__module__}.{type(meta).__qualname__}"
     raise InputError(
         f"the chunks of the dask array are {kind}; V needs NumPy arrays or scipy sparse matrices: "
@@ -350,7 +350,7 @@ def _is_sparse(x: da.Array) -> bool:
 def _stacked(parts: list[Matrix]) -> Matrix:
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
-    return scipy.sparse.csr_array(scipy.sparse.vstack(parts, format="csr"))
+    return sp.csr_array(sp.vstack(parts, format="csr"))
 
 
 def _locked(block: Matrix) -> Matrix:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy
+import scipy.sparse as sp
 
 from dnmf.errors import InputError
 from dnmf.sources.base import Matrix
@@ -46,11 +46,7 @@ class Band:
 def extent(chunk: Any) -> tuple[int, int, int]:
     """Rows, columns and stored entries of a chunk."""
     rows, columns = chunk.shape
-    return (
-        int(rows),
-        int(columns),
-        int(chunk.nnz if scipy.sparse.issparse(chunk) else rows * columns),
-    )
+    return int(rows), int(columns), int(chunk.nnz if sp.issparse(chunk) else rows * columns)
 
 
 def assemble(chunks: Sequence[Sequence[Any]], band: Band) -> Matrix:
@@ -76,9 +72,7 @@ def assemble(chunks: Sequence[Sequence[Any]], band: Band) -> Matrix:
 
 
 def _rows(chunk: Any, lo: int, hi: int, where: str) -> Any:
-    if (
-        scipy.sparse.issparse(chunk) and chunk.format != "csr"
-    ):  # before SciPy's code, which trusts indices
+    if sp.issparse(chunk) and chunk.format != "csr":  # before SciPy's code, which trusts indices
         chunk = as_csr(chunk, where)
     return chunk if (lo, hi) == (0, chunk.shape[0]) else chunk[lo:hi]
 
@@ -97,15 +91,10 @@ def _dense(chunks: list[list[Any]], band: Band) -> np.ndarray:
     return out
 
 
-def _sparse(chunks: list[list[Any]], band: Band) -> scipy.sparse.csr_array:
-    lines = [
-        [scipy.sparse.csr_array(as_csr(chunk, "the dask array")) for chunk in line]
-        for line in chunks
-    ]
-    rows = [
-        line[0] if len(line) == 1 else scipy.sparse.hstack(line, format="csr") for line in lines
-    ]
-    whole = rows[0] if len(rows) == 1 else scipy.sparse.vstack(rows, format="csr")
+def _sparse(chunks: list[list[Any]], band: Band) -> sp.csr_array:
+    lines = [[sp.csr_array(as_csr(chunk, "the dask array")) for chunk in line] for line in chunks]
+    rows = [line[0] if len(line) == 1 else sp.hstack(line, format="csr") for line in lines]
+    whole = rows[0] if len(rows) == 1 else sp.vstack(rows, format="csr")
     start, where = band.above + band.lo, "the dask array"
     offsets = check_offsets(whole.indptr, 0, whole.shape[0], len(whole.indices), where)
     owned = len(lines) > 1 or len(lines[0]) > 1
@@ -130,12 +119,8 @@ def _check(chunk: Any, shape: tuple[int, int], band: Band, where: str) -> None:
             f"a chunk with {where} of the dask array has shape {tuple(chunk.shape)}, but the "
             f"array says {shape}; give the right chunks= where it is made"
         )
-    if scipy.sparse.issparse(chunk) != band.sparse:
-        say = (
-            "scipy.sparse.csr_array((0, 0))"
-            if scipy.sparse.issparse(chunk)
-            else "numpy.empty((0, 0))"
-        )
+    if sp.issparse(chunk) != band.sparse:
+        say = "scipy.sparse.csr_array((0, 0))" if sp.issparse(chunk) else "numpy.empty((0, 0))"
         raise InputError(
             f"{where} of the dask array are a {type(chunk).__name__}, but the array's _meta says "
             f"{'sparse' if band.sparse else 'dense'}; tell dask: x.map_blocks(lambda b: b, "

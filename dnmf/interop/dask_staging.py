@@ -9,7 +9,7 @@ from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
-import scipy
+import scipy.sparse as sp
 from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
@@ -177,7 +177,7 @@ def _explained(error: Exception) -> Exception:
 def _write_part(root: str, chunks: list[list[Any]], band: Band) -> Part:
     """Runs on a worker: consecutive rows as a part, under a name that no other attempt has."""
     block = assemble(chunks, band)
-    assert isinstance(block, scipy.sparse.csr_array)
+    assert isinstance(block, sp.csr_array)
     _check_folder(root)
     row = band.above + band.lo
     with writing(root):

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import scipy
+import scipy.sparse as sp
 
 from dnmf.config import MIB
 from dnmf.errors import DnmfError
@@ -93,7 +93,7 @@ def _dense(V: np.ndarray, W: np.ndarray, H: np.ndarray) -> np.ndarray:
     return _relative(left, squares)
 
 
-def _sparse(V: scipy.sparse.csr_array, W: np.ndarray, H: np.ndarray) -> np.ndarray:
+def _sparse(V: sp.csr_array, W: np.ndarray, H: np.ndarray) -> np.ndarray:
     """At the stored entries one by one; all others are zero, so there w H counts by itself."""
     features = np.ascontiguousarray(H.T)
     rows = np.repeat(np.arange(V.shape[0]), np.diff(V.indptr))

@@ -60,13 +60,14 @@ def create_arrays(
         ``""``, or a group inside such as ``"models/3"``.
     """
     folder = _group_folder(path, group)
-    _create(folder, "W", (n, k), (min(chunk_rows, n), k), dtype)
+    shapes = {"W": ((n, k), (min(chunk_rows, n), k))}
     if d is not None:
         wide = chunk_columns or max(1, _CHUNK_BYTES // (k * np.dtype(dtype).itemsize))
-        _create(folder, "H", (k, d), (k, min(wide, d)), dtype)
+        shapes["H"] = (k, d), (k, min(wide, d))
+    for name, (shape, chunks) in shapes.items():
+        _create(folder, name, shape, chunks, dtype)
     with storage("create", folder):
-        names = "W" if d is None else "WH"
-        _sync([os.path.join(folder, name, "zarr.json") for name in names], folder)
+        _sync([os.path.join(folder, name, "zarr.json") for name in shapes], folder)
 
 
 def _group_folder(path: str, group: str) -> str:

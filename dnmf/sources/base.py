@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-import scipy
+import scipy  # which loads scipy.sparse where it is first used: a dense fit does not
 
 __all__ = ["Block", "Matrix", "Source"]
 

@@ -40,7 +40,7 @@ def test_help_imports_nothing_heavy(arguments):
 
 
 def test_a_dense_fit_imports_no_sparse_matrices_nor_linear_algebra_of_scipy(tmp_path):
-    """They are a fifth of such a fit's seconds, once its kernels are compiled."""
+    """It needs neither, once its kernels are compiled, and both are slow to import."""
     V = np.random.default_rng(0).uniform(size=(60, 20)).astype("f4")
     zarr.create_array(tmp_path / "V.zarr", data=V)
     given = [str(tmp_path / "V.zarr"), "-k", "3", "--workers", "0", "--overwrite"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 
@@ -27,6 +28,7 @@ from dnmf.executors.serial import Serial
 from dnmf.fitting import work as work_module
 from dnmf.fitting.context import Context, Loader, read_segment
 from dnmf.fitting.events import Committed
+from dnmf.runs import lock as lock_module
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 
@@ -187,12 +189,26 @@ def test_a_folder_in_place_of_a_file_is_damage_not_storage(undisturbed, tmp_path
     """A batch script that begins again what can be resumed would do so for ever."""
     out = tmp_path / "out"
     _interrupted(undisturbed, out, 3, tmp_path / "f")
-    victim = min(path for path in (out / ".dnmf" / "objects" / "rows").iterdir())
+    victim = min((out / ".dnmf" / "objects" / "rows").iterdir())
     victim.unlink()
     victim.mkdir()
     with pytest.raises(RunError, match="Is a directory") as caught:
         dnmf.resume(out, executor=Serial())
     assert not isinstance(caught.value, ResumableError)
+
+
+def test_a_full_disk_where_a_run_is_locked_again(undisturbed, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    _interrupted(undisturbed, out, 3, tmp_path / "f")
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lock_module, "create_file", full)
+        with pytest.raises(StorageError, match=r"cannot lock .*No space"):
+            dnmf.resume(out, executor=Serial())
+    assert_undisturbed(dnmf.resume(out, executor=Serial()), undisturbed)
 
 
 def _damage(path, action):
