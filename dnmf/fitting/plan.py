@@ -332,10 +332,11 @@ def _choose_axis(
 
 
 def _block_size(source: Source, config: FitConfig) -> int:
-    """Most bytes of a block."""
+    """Most bytes of a block, with some room, as blocks end with whole rows."""
     if config.loss == "frobenius":
         return config.block_size
-    return min(config.block_size, max(-(-source.nbytes // DEAR_BLOCKS), DEAR_BLOCK_BYTES))
+    share = -(-source.nbytes // DEAR_BLOCKS) + source.nbytes // (100 * DEAR_BLOCKS)
+    return min(config.block_size, max(share, DEAR_BLOCK_BYTES))
 
 
 def _cut(source: Source, config: FitConfig, dtype: np.dtype, block_size: int) -> list[int]:

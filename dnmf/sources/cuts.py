@@ -62,14 +62,19 @@ class RowCost:
     def even(self, rows: int, nonzeros: int, block_size: int) -> int:
         """Bytes of a block, so that as many blocks as are needed weigh about the same.
 
-        A little more than the mean, as blocks end with whole rows. Where blocks are many, a small
-        last one does not matter, and where they have few rows, as many fit as fit.
+        A little more than the mean, as blocks end with whole rows: where that is more than a block
+        may be, it takes one block more. Where blocks are many, a small last one does not matter,
+        and where they have few rows, as many fit as fit.
         """
         total = max(1, rows * self.per_row + nonzeros * self.per_nonzero)
-        blocks = -(-total // block_size)
-        if blocks > FEW_BLOCKS or rows < MANY_ROWS * blocks:
-            return block_size
-        return min(block_size, -(-total // blocks) + total // (50 * blocks))
+        fewest = -(-total // block_size)
+        for blocks in (fewest, fewest + 1):
+            if blocks > FEW_BLOCKS or rows < MANY_ROWS * blocks:
+                return block_size
+            size = -(-total // blocks) + total // (100 * blocks)
+            if size <= block_size:
+                return size
+        return block_size
 
 
 def cut_by_cost(

@@ -219,3 +219,14 @@ def test_a_small_matrix_of_a_dear_loss_is_several_tasks():
     assert dnmf.plan(V[:1500], 3, loss="kullback-leibler").plan.segments == 2
     assert dnmf.plan(V[:500], 3, loss="kullback-leibler").plan.segments == 1
     assert dnmf.plan(V, 3, loss="kullback-leibler", block_size="1MiB").plan.segments == 10
+
+
+def test_sparse_tasks_of_a_dear_loss_weigh_the_same(tmp_path):
+    """None has a few rows only, because each of the others ends with a whole one."""
+    rng = np.random.default_rng(0)
+    V = sp.random_array((6000, 400), density=0.5, rng=rng, format="csr", dtype="float32")
+    write_compressed(tmp_path / "V.zarr", V, 100_000)
+    for given in (V, tmp_path / "V.zarr"):
+        sizes = dnmf.plan(given, 3, loss="kullback-leibler").plan.segment_bytes
+        assert len(sizes) == 4
+        assert max(sizes) < 1.05 * min(sizes)

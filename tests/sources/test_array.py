@@ -178,6 +178,18 @@ def test_few_blocks_of_csr_weigh_about_the_same():
         assert max(sizes) < 1.15 * min(sizes)
 
 
+@pytest.mark.parametrize("blocks", [2, 3, 4, 5])
+def test_blocks_that_would_just_hold_all_rows_leave_no_crumbs(blocks):
+    """Each ends with a whole row, and what they lack together would be a block of a few rows."""
+    V = sp.random_array((3000, 50), density=0.2, rng=np.random.default_rng(0), format="csr")
+    source = open_source(V)
+    weight = 12 * V.nnz + 4 * 3000  # 8 + 4 bytes an entry, 4 more a row
+    starts = source.block_starts(-(-weight // blocks), 8, 10**6)
+    sizes = [source.block_bytes(a, b) for a, b in pairwise(starts)]
+    assert len(sizes) == blocks + 1
+    assert max(sizes) < 1.15 * min(sizes)
+
+
 def test_few_dense_blocks_have_about_as_many_rows():
     starts = open_source(np.zeros((1030, 4))).block_starts(1000 * 32, 8, 10**6)
     assert starts.tolist() == [0, 515, 1030]
