@@ -226,7 +226,7 @@ def test_sparse_tasks_of_a_dear_loss_weigh_the_same(tmp_path):
     rng = np.random.default_rng(0)
     V = sp.random_array((6000, 400), density=0.5, rng=rng, format="csr", dtype="float32")
     write_compressed(tmp_path / "V.zarr", V, 100_000)
-    for given in (V, tmp_path / "V.zarr"):
-        sizes = dnmf.plan(given, 3, loss="kullback-leibler").plan.segment_bytes
+    for source in (V, tmp_path / "V.zarr"):
+        sizes = dnmf.plan(source, 3, loss="kullback-leibler").plan.segment_bytes
         assert len(sizes) == 4
         assert max(sizes) < 1.05 * min(sizes)
