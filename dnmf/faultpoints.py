@@ -39,7 +39,7 @@ def reach(point: str, **details: Any) -> None:
 
 
 def matches(details: Mapping[str, Any], match: Mapping[str, Any]) -> bool:
-    """Whether all of ``match`` is in ``details``; strings may be patterns such as ``"W/3/*"``."""
+    """Whether all of ``match`` is in ``details``; strings may be patterns such as ``"3/W-*"``."""
     return all(
         name in details and fnmatchcase(str(details[name]), str(wanted))
         for name, wanted in match.items()

@@ -112,7 +112,7 @@ def _end(event):
         raise EndedError
 
 
-@pytest.mark.parametrize("what", ["plan.json", "records/*.json", "objects/*/*/*.npy"])
+@pytest.mark.parametrize("what", ["plan.json", "records/*.json", "objects/*/*.npy"])
 def test_files_of_a_run_that_are_pickles(tmp_path, trap, what):
     write_dense(tmp_path / "V.zarr", V, (10, 6))
     out = tmp_path / "out"

@@ -144,7 +144,7 @@ class PassWork:
         ]
 
     def _pieces(self, segment: int, Ws: list[np.ndarray], sums: Sums, bytes_read: int) -> list[Any]:
-        names = [[ref] for ref in self._put("W", f"{segment}", Ws, axis=1)]
+        names = [[ref] for ref in self._put("W", [segment], Ws, axis=1)]
         self._reach("segment-written", segment=segment)
         digest = numeric_fingerprint()["digest"]
         small = PassStats(sums.small, names, bytes_read, [digest], sums.held)
@@ -155,13 +155,12 @@ class PassWork:
         ]
         return [small, *(list(parts) for parts in zip(*slabs, strict=True))]
 
-    def _put(self, kind: str, where: str, arrays: list[np.ndarray], axis: int) -> list[Any]:
+    def _put(self, kind: str, where: list[int], arrays: list[np.ndarray], axis: int) -> list[Any]:
         """Store an array of every model, as one object where there are several; references."""
         store, step = self.context.store, self.step
         if len(arrays) == 1:
-            name = f"{kind}/{step.index}/{step.models[0]}{where and '-'}{where}"
-            return [store.put(name, arrays[0]).to_json()]
-        ref = store.put(f"{kind}/{step.index}/all-{where}", np.concatenate(arrays, axis=axis))
+            return [store.put(step.name(kind, step.models[0], *where), arrays[0]).to_json()]
+        ref = store.put(step.name(kind, "all", *where), np.concatenate(arrays, axis=axis))
         cuts = np.cumsum([0, *(array.shape[axis] for array in arrays)]).tolist()
         return [[*ref.to_json(), axis, a, b] for a, b in pairwise(cuts)]
 
@@ -189,7 +188,7 @@ class PassWork:
         if piece == 0:
             grams = [stats.WtW for stats in reduced.models]
             several = len(grams) > 1  # of different sizes: one after the other
-            WtW = self._put("WtW", "", [G.ravel() for G in grams] if several else grams, axis=0)
+            WtW = self._put("WtW", [], [G.ravel() for G in grams] if several else grams, axis=0)
             models = [
                 self._finish_small(i, stats, reduced) for i, stats in enumerate(reduced.models)
             ]
@@ -235,7 +234,7 @@ class PassWork:
         if len(bold) not in (0, len(found)):  # so that they lie in one object
             arrays["bold"] = [one["plain"] if one["bold"] is None else one["bold"] for one in found]
         stored: dict[str, list[Any]] = {
-            name: self._put(name, f"{slab}", parts, axis=0)
+            name: self._put(name, [slab], parts, axis=0)
             for name, parts in arrays.items()
             if name != "bold" or bold
         }

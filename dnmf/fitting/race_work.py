@@ -89,7 +89,7 @@ class RaceWork:
         H = found.H
         if fold is not None:
             H = fold.expand(H, open_rows(self.context, self.scan, "all").columns()[0])
-        ref = self.context.store.put(f"race/{model}-{start}", H)
+        ref = self.context.store.put(self.step.name("race", model, start), H)
         result = {"model": model, "start": start, "H": [ref.to_json()], "passes": found.passes}
         return [[{**result, "W_sums": found.W_sums, "objective": found.objective}]]
 

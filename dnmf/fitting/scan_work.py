@@ -129,7 +129,7 @@ class ScanWork:
                     measure(sampled[-1], columns[2], columns[3])
                 stats.sample_sumsq += float(found.row_sumsq[kept].sum())
             del block  # before the next one but one is read
-        ref = self.context.store.put(f"rows/{segment}", np.concatenate(rows, axis=1))
+        ref = self.context.store.put(self.step.name("rows", segment), np.concatenate(rows, axis=1))
         stats.rows = [ref.to_json()]
         if self.context.plan.sample:
             self._keep(segment, sampled, stats)
@@ -144,7 +144,7 @@ class ScanWork:
         stats.sample_bytes = sum(matrix_bytes(rows) for rows in sampled)
         if self.context.store.path is not None or self.context.source.persistent:
             joined = join_rows(sampled)
-            stats.sample = [put_rows(self.context.store, f"sample/{segment}", joined)]
+            stats.sample = [put_rows(self.context.store, self.step.name("sample", segment), joined)]
 
     def combine(self, piece: int, parts: Sequence[Any]) -> Any:
         if piece == 1:
@@ -159,7 +159,7 @@ class ScanWork:
 
     def finish(self, piece: int, reduced: Any, small: ScanStats) -> Any:
         if piece == 1:
-            ref = self.context.store.put("columns", reduced)
+            ref = self.context.store.put(self.step.name("columns"), reduced)
             weighted = self.context.plan.config.weights
             profile = start_profile(reduced) if weighted else reduced[0]
             rows = 1 if weighted else self.context.plan.shape[0]
@@ -167,7 +167,7 @@ class ScanWork:
             zeros = int(np.sum(reduced[0] == 0))
             return {"columns": ref.to_json(), "zero_columns": zeros, "start_H": starts}
         checks = np.array(reduced.checksums, np.uint64)
-        ref = self.context.store.put("checksums", checks)
+        ref = self.context.store.put(self.step.name("checksums"), checks)
         values = {key: value for key, value in vars(reduced).items() if key != "checksums"}
         return {**values, "checksums": ref.to_json(), "digest": digest(checks)}
 
@@ -182,7 +182,7 @@ class ScanWork:
             H = random_H(spec.seed, 0, spec.k, 0, row, plan.dtype)
         if plan.fixed_H is not None:
             H[: plan.config.fixed] = read_H(self.context.store, plan.fixed_H)
-        return [self.context.store.put(f"plain/0/{model}", H).to_json()]
+        return [self.context.store.put(self.step.name("plain", model), H).to_json()]
 
 
 def _with_nan(V: Any) -> np.ndarray:

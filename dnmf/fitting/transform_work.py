@@ -118,7 +118,7 @@ class TransformWork:
             stats.add(part)
             del block  # before the next one but one is read
         if not (stats.bad or stats.bad_weights or stats.largest > high):
-            ref = self.context.store.put(f"W/{self.step.index}/0-{segment}", np.concatenate(pieces))
+            ref = self.context.store.put(self.step.name("W", 0, segment), np.concatenate(pieces))
             stats.W = [ref.to_json()]
         return [stats]
 

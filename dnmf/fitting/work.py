@@ -70,6 +70,13 @@ class Step:
     rows: str = "all"
     residual: tuple[int, ...] = ()
 
+    def name(self, kind: str, *where: int | str) -> str:
+        """Of an object that this step stores.
+
+        All of them in one folder, whose names the commit makes durable with a single flush.
+        """
+        return f"{self.index}/{'-'.join([kind, *map(str, where)])}"
+
 
 class Work(Protocol):
     """One step of one run, ready to execute. Pure: the same call gives the same bits.

@@ -44,8 +44,10 @@ def _raw(array: np.ndarray) -> memoryview:
 
 
 def point_details(name: str, path: str) -> dict[str, Any]:
-    """What fault points say of an object: ``W/3/0-17`` is of kind W and segment 17."""
-    details: dict[str, Any] = {"kind": name.split("/")[0], "name": name, "path": path}
+    """What fault points say of an object: ``3/W-0-17`` is of kind W and segment 17."""
+    folder, _, last = name.rpartition("/")
+    kind = last.partition("-")[0] if folder.isdecimal() else name.partition("/")[0]
+    details: dict[str, Any] = {"kind": kind, "name": name, "path": path}
     number = re.search(r"(\d+)$", name)
     if number:
         details["segment"] = int(number[1])

@@ -37,7 +37,7 @@ class Fault:
         ``release``; ``"eat"`` takes 320 MiB of memory a second; ``"truncate"``, ``"flip"``
         (one bit) or ``"delete"`` harm the point's file.
     match : dict
-        Details of the point that must be so; strings may be patterns (``"W/3/*"``).
+        Details of the point that must be so; strings may be patterns (``"3/W-*"``).
     times : int
         How often it strikes, over all processes.
     after : int

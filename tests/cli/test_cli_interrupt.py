@@ -67,8 +67,8 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes_bit_for_bit(program, run, V, t
     [
         (0, "record-staged", {"index": 2}, "raise-oserror"),
         (0, "record-staged", {"index": 2}, "enospc"),
-        (0, "object-staged", {"name": "W/2/0-*"}, "enospc"),
-        pytest.param(1, "object-staged", {"name": "W/2/0-*"}, "enospc", marks=pytest.mark.cluster),
+        (0, "object-staged", {"name": "2/W-0-*"}, "enospc"),
+        pytest.param(1, "object-staged", {"name": "2/W-0-*"}, "enospc", marks=pytest.mark.cluster),
     ],
 )
 def test_what_cannot_be_written_ends_resumably(program, V, tmp_path, workers, point, match, action):

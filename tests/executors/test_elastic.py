@@ -151,7 +151,7 @@ def fit_serially(undisturbed, out, **options):
 @pytest.mark.parametrize("when", ["soon", "after its version was removed", "after the fit"])
 def test_a_worker_that_stalls_and_writes_late(undisturbed, tmp_path, when):
     """Stopped beyond the time to live, it is given up; then it goes on where it was."""
-    passes, name, out = 8, "W/2/0-5", tmp_path / "out"
+    passes, name, out = 8, "2/W-0-5", tmp_path / "out"
     reference = fit_serially(undisturbed, tmp_path / "serial", max_passes=passes)
     stop = Fault("object-staged", "stop", {"name": name})
     variables = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "2s"}
@@ -169,7 +169,7 @@ def test_a_worker_that_stalls_and_writes_late(undisturbed, tmp_path, when):
 
             def go_on():
                 """Of the version that it writes nothing is left, but for its temporary file."""
-                left = [path.name for path in (out / ".dnmf/objects/W/2").iterdir()]
+                left = [path.name for path in (out / ".dnmf/objects/2").iterdir()]
                 assert len(left) == 1
                 assert left[0].startswith(".tmp-")
                 os.kill(stalled(), signal.SIGCONT)
@@ -186,7 +186,7 @@ def test_a_worker_that_stalls_and_writes_late(undisturbed, tmp_path, when):
                         os.kill(stalled(), signal.SIGCONT)
                         until(lambda: stalled() in _pids(counts, "object-written", name=name))
                 if number == 5 and when == "after its version was removed":
-                    until(lambda: len(os.listdir(out / ".dnmf/objects/W/2")) == 1)
+                    until(lambda: len(os.listdir(out / ".dnmf/objects/2")) == 1)
                     go_on()
 
             result = fit(undisturbed.V, out, client, max_passes=passes, on_event=listen)

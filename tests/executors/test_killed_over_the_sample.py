@@ -126,7 +126,7 @@ POINTS = {
     "writing what raced": (Fault("object-staged", "kill", {"kind": "race"}), RACE),
     "drawing": (Fault("object-written", "kill", {"kind": "sample"}, after=3), None),
     "solved": (Fault("segment-solved", "kill", {"step": 3, "run": "*/out"}, after=3), 3),
-    "writing": (Fault("object-staged", "kill", {"name": "W/2/0-4"}), 2),
+    "writing": (Fault("object-staged", "kill", {"name": "2/W-0-4"}), 2),
     "written": (Fault("segment-written", "kill", {"step": 4, "run": "*/out"}), 4),
     "combine": (Fault("combine", "kill", {"step": 3, "run": "*/out", "piece": 1}, after=1), 3),
     "finish-small": (Fault("finish", "kill", {"step": 2, "run": "*/out", "piece": 0}), 2),

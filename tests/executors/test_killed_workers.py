@@ -33,7 +33,7 @@ POINTS = {
     "scan": (Fault("block-read", "kill", {"segment": 20}), None),
     "reading": (Fault("block-read", "kill", {"segment": 7}, after=1), 1),
     "solved": (Fault("segment-solved", "kill", {"step": 2, "segment": 11}), 2),
-    "writing": (Fault("object-staged", "kill", {"name": "W/2/0-5"}), 2),
+    "writing": (Fault("object-staged", "kill", {"name": "2/W-0-5"}), 2),
     "written": (Fault("segment-written", "kill", {"step": 2, "segment": 11}), 2),
     "combine": (Fault("combine", "kill", {"step": 3, "piece": 1}, after=4), 3),
     "finish-small": (Fault("finish", "kill", {"step": 2, "piece": 0}), 2),

@@ -35,9 +35,9 @@ from dnmf.testing.faults import Fault
 pytestmark = pytest.mark.timeout(120)
 
 FULL = {
-    "W": ("object-staged", {"name": "W/2/0-5"}),
-    "H": ("object-staged", {"name": "H/2/0-1"}),
-    "WtW": ("object-staged", {"name": "WtW/3/0"}),
+    "W": ("object-staged", {"name": "2/W-0-5"}),
+    "H": ("object-staged", {"name": "2/H-0-1"}),
+    "WtW": ("object-staged", {"name": "3/WtW-0"}),
     "record": ("record-staged", {"index": 2}),
     "result": ("array-writing", {"kind": "W"}),
 }
@@ -170,11 +170,9 @@ def test_a_damaged_object_is_refused_by_name_where_it_is_needed(
 ):
     out = tmp_path / "out"
     _interrupted(undisturbed, out, 3, tmp_path / "f")
-    objects = out / ".dnmf" / "objects" / kind
-    newest = (
-        max(objects.iterdir(), key=lambda p: p.stat().st_mtime_ns) if kind != "rows" else objects
-    )
-    victim = min(path for path in newest.iterdir() if path.is_file())
+    found = list((out / ".dnmf" / "objects").glob(f"*/{kind}-*"))
+    newest = max(int(path.parent.name) for path in found)  # step
+    victim = min(path for path in found if path.parent.name == str(newest))
     _damage(victim, action)
     if kind == "H":  # the next pass begins with the plain H, and replaces the pair
         assert_undisturbed(serially(undisturbed, out, resume=True), undisturbed)
@@ -189,7 +187,7 @@ def test_a_folder_in_place_of_a_file_is_damage_not_storage(undisturbed, tmp_path
     """A batch script that begins again what can be resumed would do so for ever."""
     out = tmp_path / "out"
     _interrupted(undisturbed, out, 3, tmp_path / "f")
-    victim = min((out / ".dnmf" / "objects" / "rows").iterdir())
+    victim = min((out / ".dnmf" / "objects" / "0").glob("rows-*"))
     victim.unlink()
     victim.mkdir()
     with pytest.raises(RunError, match="Is a directory") as caught:

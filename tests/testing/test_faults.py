@@ -28,12 +28,12 @@ def test_without_the_variable_a_point_costs_next_to_nothing(monkeypatch):
 def test_every_reach_is_counted_by_its_details(tmp_path):
     with faults.active(tmp_path / "f") as folder:
         for segment in (1, 2, 2):
-            reach("written", kind="W", segment=segment, name=f"W/3/0-{segment}")
+            reach("written", kind="W", segment=segment, name=f"3/W-0-{segment}")
         reach("other")
     reach("written", kind="W", segment=1)  # no longer active
     assert faults.count(folder, "written") == 3
     assert faults.count(folder, "written", segment=2) == 2
-    assert faults.count(folder, "written", name="W/3/*", kind="W") == 3
+    assert faults.count(folder, "written", name="3/W-*", kind="W") == 3
     assert faults.count(folder, "written", kind="H") == 0
     assert faults.count(folder, "written", absent="x") == 0
     assert [entry["segment"] for entry in faults.reached(folder, "written")] == [1, 2, 2]
