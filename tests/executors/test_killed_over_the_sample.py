@@ -56,7 +56,7 @@ class Sampled(NamedTuple):
 def what_ran(counts: str) -> dict[int | str, int]:
     """By step how many segments of W were stored, and how many starts' H."""
     ran: dict[int | str, int] = {
-        step: faults.count(counts, "object-written", name=f"W/{step}/*") for step in range(2, 8)
+        step: faults.count(counts, "object-written", name=f"{step}/W-*") for step in range(2, 8)
     }
     return {**ran, RACE: faults.count(counts, "object-written", kind="race")}
 
