@@ -17,7 +17,7 @@ from benchmarks import goals
 from benchmarks.clocks import Clock, median_ratio
 from benchmarks.clusters import TINY_LIMIT, cluster
 from benchmarks.figures import Figure
-from benchmarks.floors import cpu_of_pass
+from benchmarks.floors import cpu_of_pass, products_alone
 from benchmarks.pass_disk import WORKERS, measure_pass, pass_input
 from benchmarks.planted import PlantedPoisson
 from benchmarks.session import Session
@@ -27,6 +27,8 @@ from dnmf.fitting.memory import USABLE
 __all__ = ["run"]
 
 PASSES = 3
+SOME_ROWS = 64_000
+"""Of blocks whose products show what a second core is worth on this machine."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,17 @@ def _many_blocks(session: Session, size: _Size) -> Iterator[Figure]:
         two = stack.enter_context(cluster(WORKERS, memory=size.limit))
         plan = dnmf.plan(str(path), data.k, client=two, **options).plan
         alone, pair, shares = [], [], []
+        some = np.random.default_rng(0).random((min(data.n, SOME_ROWS), data.d), np.float32)
+        starts = [*range(0, len(some), size.block_rows), len(some)]
+        floors: dict[int, list[float]] = {1: [], WORKERS: []}
         for repetition in range(size.repetitions):
             session.tell(f"{plan.blocks:,} blocks, {repetition + 1} of {size.repetitions}")
             alone += _passes(path, data.k, one, out, options)[0]
             seconds, busy = _passes(path, data.k, two, out, options)
             pair += seconds
             shares.append(1 - busy / (WORKERS * sum(seconds)))
+            for threads, times in floors.items():
+                times.append(products_alone(some, starts, data.k, threads))
     session.drop(path)
     case = f"{plan.blocks:,} blocks in {plan.segments:,} segments"
     details = {"shape": [data.n, data.d], "k": data.k, "seconds_of_2": pair, "seconds_of_1": alone}
@@ -102,6 +109,9 @@ def _many_blocks(session: Session, size: _Size) -> Iterator[Figure]:
     efficiency = median_ratio(alone, pair) / WORKERS
     name = "seconds of 1 worker / (2 x seconds of 2 workers)"
     yield Figure("scale", case, name, efficiency, goal=goals.EFFICIENCY, details=details)
+    hardware = median_ratio(floors[1], floors[WORKERS]) / WORKERS
+    name = "the same of products alone, in threads"
+    yield Figure("scale", case, name, hardware, details={"seconds": list(floors.values())})
 
 
 def _passes(
