@@ -53,7 +53,7 @@ def fit(
     sample: float | None = None,
     sample_bytes: int | str | None = None,
     n_init: int | None = None,
-    loss: str | float = "frobenius",
+    loss: str | float | None = None,
     beta: float | None = None,
     solver: str | None = None,
     alpha_W: float = 0.0,
@@ -121,10 +121,10 @@ def fit(
         Random starts that search on a part of the sample, each beginning with half as many
         components again; the best goes on. With 1 a small V is fitted from one plain start, but for
         beta < 1, where one start searches too.
-    loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float
+    loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float, default "frobenius"
         The divergence, or beta of any other one, with scikit-learn's definitions.
     beta : float, optional
-        Instead of ``loss``.
+        Instead of ``loss``; with both, they must agree.
     solver : {"hals", "mu"}, optional
         By default the loss's own; "mu" is Lee and Seung's multiplicative rules.
     alpha_W, alpha_H, l1_ratio : float

@@ -171,16 +171,19 @@ def _start(value: Any, name: str, what: str) -> np.ndarray:
 BETAS = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
 
-def divergence(loss: str | float, beta: float | None) -> dict[str, Any]:
+def divergence(loss: str | float | None, beta: float | None) -> dict[str, Any]:
     """``loss`` and ``beta`` as the registry of losses knows them.
 
-    ``loss`` may be a number, which is beta; the betas that have a name get their loss.
+    ``loss`` may be a number, which is beta; the betas that have a name get their loss. Neither is
+    least squares.
 
     Raises
     ------
     OptionError
         The two name different divergences.
     """
+    if loss is None:
+        loss = "frobenius" if beta is None else "beta"
     if not isinstance(loss, str) and (isinstance(loss, bool) or not isinstance(loss, Real)):
         names = ", ".join(map(repr, BETAS))
         raise OptionError(f"loss is {loss!r}; it must be one of {names}, or a number, its beta")
@@ -197,7 +200,7 @@ def divergence(loss: str | float, beta: float | None) -> dict[str, Any]:
         return {"loss": loss, "beta": named if loss == "itakura-saito" else None}
     if isinstance(beta, bool) or not isinstance(beta, Real) or not math.isfinite(beta):
         raise OptionError(f"beta is {beta!r}; it must be one finite number")
-    if loss == "frobenius" or named is None:  # beta alone, with the default loss
+    if named is None:
         for name, number in BETAS.items():
             if number == beta:
                 return divergence(name, None)
@@ -250,7 +253,7 @@ def fit_config(options: dict[str, Any], init: str) -> FitConfig:
     values["weights"] = "weights" in values and values["weights"] is not False
     if "dtype" in values:
         values["dtype"] = dtype_name(values["dtype"])
-    values.update(divergence(values.get("loss", "frobenius"), values.get("beta")))
+    values.update(divergence(values.get("loss"), values.get("beta")))
     config = FitConfig(models=(model,), init=init, **values)
     _check_starts(config, values.get("n_init", 1))
     if config.keep_order and init != "custom":

@@ -20,15 +20,26 @@ COMBINATIONS: list[tuple[Any, dict[str, Any], tuple[str, str]]] = [
     (V, {"loss": "kullback-leibler", "solver": "hals"}, ("solver is 'hals'", "kullback-leibler")),
     (V, {"loss": "itakura-saito", "solver": "hals"}, ("solver is 'hals'", "itakura-saito")),
     (V, {"loss": "kullback-leibler", "beta": 2.0}, ("kullback-leibler", "beta is 2.0")),
+    (V, {"loss": "frobenius", "beta": 1}, ("frobenius", "beta is 1")),
     (V, {"loss": 0.5, "beta": 1.5}, ("loss is 0.5", "beta is 1.5")),
     (V, {"loss": "beta"}, ("loss is 'beta'", "beta was not given")),
     (SPARSE, {"loss": "itakura-saito"}, ("itakura-saito", "is sparse")),
     (SPARSE, {"loss": -0.5}, ("beta = -0.5", "is sparse")),
     (SPARSE, {"missing": "nan"}, ("missing is 'nan'", "is sparse")),
     (V, {"missing": "zeros"}, ("missing is 'zeros'", "is dense")),
-    (V, {"missing": "nan", "loss": 0.5}, ("missing entries", "'beta'")),
+    (V, {"missing": "nan", "loss": 0.5}, ("missing entries (missing=)", "beta = 0.5")),
     (V, {"missing": "nan", "solver": "mu"}, ("solver is 'mu'", "with missing entries")),
-    (V, {"weights": ONES, "loss": "itakura-saito"}, ("weights", "'itakura-saito'")),
+    (V, {"weights": ONES, "loss": "itakura-saito"}, ("(weights=)", "'itakura-saito'")),
+    (V, {"loss": 0.5, "solver": "hals"}, ("solver is 'hals'", "beta = 0.5")),
+    *(
+        (V, {**given, "loss": "kullback-leibler", "solver": "mu"}, ("'mu'", "with missing entries"))
+        for given in ({"missing": "nan"}, {"weights": ONES})
+    ),
+    (
+        SPARSE,
+        {"missing": "zeros", "loss": "kullback-leibler", "solver": "mu"},
+        ("'mu'", "with missing entries"),
+    ),
     (V, {"weights": ONES, "solver": "mu"}, ("solver is 'mu'", "or weights")),
     (V, {"weights": ONES, "missing": "zeros"}, ("missing is 'zeros'", "is dense")),
     (V, {"weights": ONES[:5]}, ("V is 40 x 10", "weights are 5 x 10")),

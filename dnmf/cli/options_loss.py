@@ -113,12 +113,16 @@ _OF_ONE_FIT = (
 
 
 def read_rows(path: str) -> Any:
-    """A small matrix in a .npy file or in Zarr as an array."""
+    """A small matrix, rows of H, in a .npy file or in Zarr as an array."""
     import numpy as np
 
+    from dnmf.errors import InputError
     from dnmf.sources import open_source
 
-    source = open_source(path)
+    try:
+        source = open_source(path)
+    except InputError as error:
+        raise InputError(f"--fixed-H: {error}") from error
     (block,) = source.read_blocks([0, source.shape[0]])
     return block if isinstance(block, np.ndarray) else block.toarray()
 

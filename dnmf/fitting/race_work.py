@@ -175,12 +175,12 @@ class RaceWork:
 
     def _singular(self, spec: ModelSpec, rows: Matrix) -> np.ndarray:
         """The start from the singular vectors, beside the rows that are held."""
-        exact = loss_of(self.context.plan, 1).extrapolates  # its steps can leave zero
         if isinstance(rows, WeightedCSR):
             rows = rows.entries
         config, held = self.context.plan.config, self._held()
         free = spec.k - config.fixed
-        H = nndsvd_H(rows, free, spec.seed, config.init, positive=not exact)
+        zeros = loss_of(self.context.plan, 1).leaves_zero(spec.k, rows.shape[1])
+        H = nndsvd_H(rows, free, spec.seed, config.init, positive=not zeros)
         return H if held is None else np.concatenate([held, H])
 
     def combine(self, piece: int, parts: Sequence[Any]) -> Any:

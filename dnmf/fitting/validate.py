@@ -83,12 +83,15 @@ def check_entries(plan: Plan, bad: int, first: tuple[int, int, float] | None) ->
     count = "it is the only such entry" if bad == 1 else f"{bad:,} entries are such"
     wide = plan.dtype == "float32" and plan.stored_dtype == "float64" and math.isinf(value)
     hint = " (computing in float32, whose largest number is 3.4e38)" if wide else ""
+    unobserved = what == "NaN" and not plan.sparse
+    other = ", or say that NaN is not observed with missing='nan' (--missing nan)"
     raise InputError(
         f"Negative values in data passed to NMF: V[{row}, {column}] is {value:g}; {count}. "
         f"Entries must be 0 or more: clip, shift or remove them first"
         if what == "negative"
         else f"V[{row}, {column}] is {what}{hint}; {count}. "
         f"Every entry must be finite: remove or impute such rows or columns first"
+        f"{other if unobserved else ''}"
     )
 
 
@@ -178,7 +181,8 @@ def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
         _check_unstored(plan, scan)
     if scan["largest"] == 0:
         n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
-        where = " where it has a weight" if plan.config.weights else ""
+        where = " where it is observed" if plan.config.missing else ""
+        where = " where it has a weight" if plan.config.weights else where
         raise InputError(f"V ({n} x {d}) has nothing but zeros{where}; there is nothing to fit")
     check_largest(plan, scan["largest"], safe_range(plan.config, plan.dtype)[0])
     low, high = SAFE[plan.dtype]

@@ -6,7 +6,15 @@ import numpy as np
 
 from dnmf.linalg.jit import kernel
 
-__all__ = ["bounded_steps", "divergence_rows", "exponent", "pair_products", "powers"]
+__all__ = [
+    "below_floor",
+    "bounded_steps",
+    "divergence_rows",
+    "exponent",
+    "floored",
+    "pair_products",
+    "powers",
+]
 
 FLOOR = 1e-100
 """Products W H below it count as it: their negative powers must stay finite."""
@@ -23,9 +31,18 @@ def exponent(beta: float) -> float:
     return 1.0 / (beta - 1.0) if beta > 2 else 1.0
 
 
+SMALL_BETA = 0.1
+"""Below it FLOOR to the power beta is not small beside other entries' powers."""
+
+
+def floored(Y: np.ndarray) -> np.ndarray:
+    """Y, raised to FLOOR in place."""
+    return np.maximum(Y, FLOOR, out=Y)
+
+
 def powers(Y: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray]:
     """Y^(beta - 2) and Y^(beta - 1); Y is raised to FLOOR in place."""
-    np.maximum(Y, FLOOR, out=Y)
+    floored(Y)
     if beta == 0:
         below = 1.0 / Y
         return below * below, below
@@ -37,14 +54,27 @@ def divergence_rows(V: np.ndarray, Y: np.ndarray, beta: float) -> np.ndarray:
     """Sum over each row of d(v | y), for beta other than 1; Y > 0.
 
     scikit-learn's definition: v/y - log(v/y) - 1 for beta = 0, else
-    (v^b + (b - 1) y^b - b v y^(b - 1)) / (b (b - 1)).
+    (v^b + (b - 1) y^b - b v y^(b - 1)) / (b (b - 1)). Where beta <= 0 it is infinite or not a
+    number at zeros of V, which are refused elsewhere.
     """
-    if beta == 0:
-        ratio = V / Y
-        return np.sum(ratio - np.log(ratio) - 1.0, axis=1)
-    low = np.power(Y, beta - 1.0)
-    terms = np.power(V, beta) + low * ((beta - 1.0) * Y - beta * V)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if beta == 0:
+            ratio = V / Y
+            return np.sum(ratio - np.log(ratio) - 1.0, axis=1)
+        low = np.power(Y, beta - 1.0)
+        terms = np.power(V, beta) + low * ((beta - 1.0) * Y - beta * V)
     return np.sum(terms, axis=1) / (beta * (beta - 1.0))
+
+
+def below_floor(V: np.ndarray, Y: np.ndarray, beta: float) -> np.ndarray | float:
+    """What `divergence_rows` of Y raised to FLOOR counts too much or too little at zeros of V.
+
+    Each row's sum of d(0 | y) - d(0 | FLOOR) = (y^beta - FLOOR^beta) / beta over y < FLOOR.
+    """
+    if not 0 < beta < SMALL_BETA:
+        return 0.0
+    powers_of = np.where((V == 0) & (Y < FLOOR), np.power(Y, beta) - FLOOR**beta, 0.0)
+    return np.asarray(np.sum(powers_of, axis=1) / beta)
 
 
 def pair_products(X: np.ndarray) -> np.ndarray:

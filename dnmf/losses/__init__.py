@@ -54,19 +54,19 @@ def get_loss(
     """
     if name not in LOSSES:
         raise OptionError(f"loss is {name!r}; it must be one of {', '.join(LOSSES)}")
+    called = name if beta is None or name != "beta" else f"{name} (beta = {beta:g})"
     if masked and name not in MASKED:
         raise OptionError(
-            f"missing entries and weights are known to the losses {' and '.join(MASKED)}, not to "
-            f"{name!r}"
+            f"missing entries (missing=) and weights (weights=) are known to the losses "
+            f"{' and '.join(map(repr, MASKED))}, not to {called!r}"
         )
     module, _, attribute = (MASKED if masked else LOSSES)[name].partition(":")
     made = getattr(import_module(module), attribute)
     if solver not in (None, *made.solvers):
+        others = " or ".join(map(repr, made.solvers)) or "its default solver alone"
         raise OptionError(
-            f"solver is {solver!r}, but loss {name!r}"
-            f"{' with missing entries or weights' if masked else ''} "
-            f"is minimised by "
-            f"{' or '.join(map(repr, made.solvers))}"
+            f"solver is {solver!r}, but loss {called!r}"
+            f"{' with missing entries or weights' if masked else ''} is minimised by {others}"
         )
     loss: Loss = made.make(penalties, solver, beta)
     loss.fixed = fixed

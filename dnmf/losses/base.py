@@ -294,6 +294,10 @@ class Loss(Protocol):
         """The objective at (W, H), penalties included."""
         ...
 
+    def leaves_zero(self, k: int, d: int) -> bool:
+        """Whether steps can move an entry of H (k x d) that is zero: a start may have some."""
+        ...
+
     def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
         """Components that contribute nothing."""
         ...

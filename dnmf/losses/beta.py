@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.linalg.beta import bounded_steps, divergence_rows, exponent, pair_products, powers
+from dnmf.linalg.beta import (
+    below_floor,
+    bounded_steps,
+    divergence_rows,
+    exponent,
+    floored,
+    pair_products,
+    powers,
+)
 from dnmf.linalg.products import gram, row_residual
 from dnmf.losses.base import (
     NO_PENALTIES,
@@ -34,6 +42,9 @@ COLD_STEPS = 20
 PATIENT_STEPS = 2000
 PATIENT_TAU = 1e-5
 FLOOR = float(np.finfo(np.float64).tiny)
+LEAST = {"float32": float(np.finfo(np.float32).tiny), "float64": 1e-150}
+"""Penalties drive entries to zero by factors, which would take thousands of steps through numbers
+whose products and quotients leave the range: what is less is zero."""
 
 
 class Beta:
@@ -118,9 +129,12 @@ class Beta:
         steps = 1 if self.classic else W_STEPS if W.any() else COLD_STEPS
         for a, tile in _tiles(V):
             b = a + tile.height
-            start_W = _started(W[a:b].astype(np.float64), rows[0, a:b], H)
+            given = W[a:b].astype(np.float64)
+            start_W = _started(given.copy(), rows[0, a:b], H)
             solved = self._solve(tile, start_W, H, steps, 0.0)
-            W[a:b] = solved
+            W[a:b] = self._no_worse(tile, solved, start_W, given, H)
+            if self.penalties:
+                _flush(W[a:b])
             of_rows[a:b] = self._statistics(tile, W[a:b].astype(np.float64), H, part, total)
             part.sweeps += steps * (b - a)
         part.WtW = gram(W)
@@ -152,6 +166,34 @@ class Beta:
                 break
         return W
 
+    def _no_worse(
+        self, tile: _Tile, W: np.ndarray, start_W: np.ndarray, given: np.ndarray, H: np.ndarray
+    ) -> np.ndarray:
+        """Rows of W, or those given where these were left for another start, and are better.
+
+        Zeros may be what penalties want, and steps from elsewhere do not come back to them.
+        """
+        moved = (start_W != given).any(axis=1) & (bool(self.penalties) | given.any(axis=1))
+        which = np.flatnonzero(moved)
+        if which.size:
+            found, before = (self._of_rows(tile, which, X[which], H) for X in (W, given))
+            worse = which[before < found]
+            W[worse] = given[worse]
+        return W
+
+    def _of_rows(self, tile: _Tile, which: np.ndarray, W: np.ndarray, H: np.ndarray) -> np.ndarray:
+        """The objective of some rows, with the penalty on W."""
+        penalties = self.penalties
+        total = np.sum(penalties.l1_W * W + 0.5 * penalties.l2_W * W * W, axis=1)
+        for c, V in tile.parts():
+            total += self._divergence(V[which], W @ H[:, c])
+        return total
+
+    def _divergence(self, V: np.ndarray, Y: np.ndarray) -> np.ndarray:
+        """Of each row; Y is raised in place."""
+        rest = below_floor(V, Y, self.beta)
+        return divergence_rows(V, floored(Y), self.beta) + rest
+
     def _statistics(
         self, tile: _Tile, W: np.ndarray, H: np.ndarray, part: SmallStats, total: np.ndarray
     ) -> np.ndarray:
@@ -162,6 +204,7 @@ class Beta:
         of_rows, some = np.zeros(len(W)), np.zeros(len(W), bool)
         for c, V in tile.parts():
             Y = W @ H[:, c]
+            of_rows += below_floor(V, Y, self.beta)
             low, high = powers(Y, self.beta)
             weighted = V * low
             total[:k, c] += W.T @ weighted
@@ -189,6 +232,10 @@ class Beta:
         penalty = self.penalties.of_W(stats.total, stats.sumsq) + factor.penalty
         return self.divergence(stats, sumsq, factor) + penalty
 
+    def leaves_zero(self, k: int, d: int) -> bool:
+        """See `Loss.leaves_zero`: steps multiply, or are bounded by what there is."""
+        return False
+
     def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
         """See `Loss.dead`: A_jj G_jj <= eps^2 max (squares: shares below eps)."""
         size = np.diag(stats.WtW) * G_diagonal
@@ -211,6 +258,8 @@ class Beta:
         gain = 0.5 * float(np.sum((below - above) * (old - new)))
         share = stats.sums * old.sum(axis=1)
         plain = np.ascontiguousarray(new, H.dtype)
+        if penalties:
+            _flush(plain[self.fixed :])
         if wide.shape[0] == 2 * k:
             return HStep(plain, kkt, gain, share)
         columns_first, slope, K = (
@@ -218,7 +267,10 @@ class Beta:
         )
         bold = np.empty_like(columns_first)
         bold_gain = bounded_steps(columns_first, self.fixed, slope, K, penalties.l2_H, bold)
-        return HStep(plain, kkt, gain, share, np.ascontiguousarray(bold.T, H.dtype), bold_gain)
+        bold = np.ascontiguousarray(bold.T, H.dtype)
+        if penalties:
+            _flush(bold[self.fixed :])
+        return HStep(plain, kkt, gain, share, bold, bold_gain)
 
     def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
         """See `Loss.solve`."""
@@ -229,8 +281,7 @@ class Beta:
             W = _started(np.zeros((tile.height, H.shape[0])), sums, H)
             W = self._solve(tile, W, H, PATIENT_STEPS, PATIENT_TAU).astype(factor.H.dtype)
             for c, part in tile.parts():
-                Y = np.maximum(W.astype(np.float64) @ H[:, c], FLOOR)
-                of_rows = divergence_rows(part, Y, self.beta)
+                of_rows = self._divergence(part, W.astype(np.float64) @ H[:, c])
                 total += float(of_rows[sums > 0].sum())
             pieces.append(W)
         return np.concatenate(pieces), total
@@ -240,12 +291,12 @@ class Beta:
     ) -> np.ndarray:
         """See `Loss.from_sample`: columns of zeros in the sample get the mean profile."""
         lost = ~H.any(axis=0) & (column_sums > 0)
-        if not lost.any():
+        if not lost.any() or not H.any():
             return H
-        mass = weights * H.sum(axis=1, dtype=np.float64)
+        sizes = np.where(weights > 0, H.sum(axis=1, dtype=np.float64), 0.0)
         part = column_sums[lost] / max(float(column_sums[~lost].sum()), FLOOR)
         H = H.copy()
-        H[:, lost] = _ratio(mass, weights)[:, None] * part
+        H[:, lost] = sizes[:, None] * part
         return H
 
 
@@ -263,6 +314,11 @@ class ItakuraSaito(Beta):
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """above / below, 0 where below is 0."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _flush(entries: np.ndarray) -> None:
+    """Make zeros of what is less than LEAST, in place."""
+    entries[entries < LEAST[entries.dtype.name]] = 0.0
 
 
 def _started(W: np.ndarray, row_sums: np.ndarray, H: np.ndarray) -> np.ndarray:

@@ -160,6 +160,10 @@ class Frobenius:
         value = 0.5 * (sumsq - 2.0 * stats.cross + float(np.sum(stats.WtW * factor.G)))
         return max(value, rounding_unit(sumsq, factor.H.dtype))
 
+    def leaves_zero(self, k: int, d: int) -> bool:
+        """See `Loss.leaves_zero`; multiplicative rules cannot."""
+        return self.extrapolates
+
     def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
         """See `Loss.dead`: A_jj G_jj <= eps max."""
         size = np.diag(stats.WtW) * G_diagonal

@@ -67,7 +67,7 @@ class KullbackLeibler:
     """
 
     name = "kullback-leibler"
-    solvers = ("mu",)
+    solvers: tuple[str, ...] = ("mu",)
     extrapolates = False
     residual_of = staticmethod(row_residual)
     masked = False
@@ -251,6 +251,10 @@ class KullbackLeibler:
         """See `Loss.objective`."""
         penalty = self.penalties.of_W(stats.total, stats.sumsq) + factor.penalty
         return self.divergence(stats, sumsq, factor) + penalty
+
+    def leaves_zero(self, k: int, d: int) -> bool:
+        """See `Loss.leaves_zero`: steps multiply, or are bounded by what there is."""
+        return False
 
     def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
         """See `Loss.dead`: A_jj G_jj <= eps^2 max (squares: shares below eps)."""

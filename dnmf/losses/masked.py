@@ -78,6 +78,10 @@ class MaskedFrobenius(Frobenius):
         fits = 8 * d * packed_size(k) <= CURVATURE_BYTES
         return k + (packed_size(k) if fits or packed_size(k) <= 2 * k else 2 * k)
 
+    def leaves_zero(self, k: int, d: int) -> bool:
+        """See `Loss.leaves_zero`: not without the columns' own Gram matrices."""
+        return self.statistic_rows(k, d) == k + packed_size(k)
+
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
         """See `Loss.scratch_bytes`: a tile's order and weights, and H' of a row's entries."""
         item, longest = dtype.itemsize, min(d, entries)
@@ -205,6 +209,7 @@ class MaskedKullbackLeibler(KullbackLeibler):
     """Kullback-Leibler over observed entries: sums of H by rows, of W by columns, are theirs."""
 
     masked = True
+    solvers = ()
     residual_of = staticmethod(_observed)
 
     def from_sample(

@@ -119,6 +119,11 @@ def test_a_plan_takes_what_a_fit_takes(counts: str, tmp_path: Path) -> None:
     ]
     assert none[0] == none[1] != plain["sample"]
     plan_of(counts, "--fixed-H", str(H), "--n-init", "1", "--init", "random", "--alpha-W", "0.1")
+    np.save(H, np.ones(20))
+    refused = CliRunner().invoke(cli, ["plan", counts, "-k", "3", "--fixed-H", str(H)])
+    assert refused.exit_code == 2
+    assert "--fixed-H: " in refused.output
+    assert "has 1 dimension" in refused.output
     both = ["--loss", "itakura-saito", "--missing", "nan"]
     planned = CliRunner().invoke(cli, ["plan", counts, "-k", "3", "--workers", "0", *both])
     fitted = run(counts, "-k", "3", "--out", str(tmp_path / "out"), *both)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sklearn.decomposition._nmf import _beta_divergence
 
 import dnmf
 from dnmf import NMF
+from dnmf.errors import InputError
 from dnmf.testing.layouts import write_compressed
 from dnmf.testing.problems import planted_poisson
 
@@ -60,6 +62,38 @@ def test_objective_is_scikit_learns(loss: Any, beta: float, penalties: dict[str,
     best = min(row["objective"] for row in model.history_)
     np.testing.assert_allclose(best, divergence + penalty(model, W), rtol=1e-6)
     np.testing.assert_allclose(model.reconstruction_err_, np.sqrt(2 * divergence), rtol=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.001, 0.005, 0.02])
+def test_zeros_of_a_small_beta(beta: float) -> None:
+    """d(0 | y) is y^beta / beta, far from 0 where y is 1e-100; it counted as that below too."""
+    V = counts(beta)
+    model = NMF(3, beta_loss=beta, solver="auto", random_state=0, max_iter=30, n_init=1)
+    W = model.fit_transform(V)
+    assert (V == 0).sum() > 100
+    divergence = _beta_divergence(V, W, model.components_, beta)
+    np.testing.assert_allclose(model.reconstruction_err_, np.sqrt(2 * divergence), rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["itakura-saito", -0.5])
+def test_infinite_divergences_are_told_without_warnings(loss: str | float) -> None:
+    V, H = counts("itakura-saito"), np.ones((2, 20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="entries of V are zero"):
+            dnmf.transform(V - 0.5, H, loss=loss)
+        H[:, 2] = 0
+        assert np.isfinite(np.asarray(dnmf.transform(V, H, loss=loss))).all()
+
+
+@pytest.mark.parametrize("init", ["nndsvd", "nndsvda", "nndsvdar"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_starts_by_name(init: str, sparse: bool) -> None:
+    V = counts("frobenius")
+    given = {"init": init, "random_state": 0, "tol": 1e-6, "max_iter": 200}
+    model = NMF(3, **given).fit(sp.csr_array(V) if sparse else V)
+    peer = decomposition.NMF(3, **given).fit(V)
+    assert model.reconstruction_err_ <= 1.005 * peer.reconstruction_err_
 
 
 @pytest.mark.parametrize("penalties", PENALTIES[:3], ids=str)

@@ -16,6 +16,7 @@ import dnmf
 from dnmf.fitting.events import Committed
 from dnmf.losses import LOSSES
 from dnmf.testing.counting import CountingStore
+from dnmf.testing.layouts import write_compressed
 from dnmf.testing.problems import planted_poisson
 
 pytestmark = pytest.mark.timeout(180)
@@ -59,6 +60,35 @@ def test_serial_and_cluster_agree_bit_by_bit(
     assert decisions(cluster.history) == decisions(serial.history)
     np.testing.assert_array_equal(np.asarray(cluster.W), np.asarray(serial.W))
     np.testing.assert_array_equal(np.asarray(cluster.H), np.asarray(serial.H))
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"loss": "frobenius", "solver": "mu"},
+        {"loss": "kullback-leibler", "init": "nndsvda", "sample": 0.5},
+        {"loss": "kullback-leibler", "fixed_H": np.ones((1, 30)), "normalize": None},
+        {"loss": "beta", "beta": 1.5, "alpha_W": 0.01, "l1_ratio": 1.0},
+        {"loss": "kullback-leibler", "solver": "mu", "normalize": "components"},
+    ],
+    ids=lambda case: "-".join(map(str, case)),
+)
+def test_serial_and_cluster_agree_on_sparse_data(
+    client: Any, counts: np.ndarray, case: dict[str, Any], tmp_path: Path
+) -> None:
+    V = counts.astype(np.float64)
+    V[V < 1] = 0
+    write_compressed(tmp_path / "V.zarr", sp.csr_array(V), 200)
+    options = {**OPTIONS, "slab_size": 8 * 4 * 80, "max_passes": 3, "block_size": 2000, **case}
+    fits = [
+        dnmf.fit(tmp_path / "V.zarr", out=tmp_path / name, client=where, **options)
+        for name, where in (("serial", None), ("cluster", client))
+    ]
+    assert decisions(fits[1].history) == decisions(fits[0].history)
+    assert len(fits[0].history) == 3
+    np.testing.assert_array_equal(np.asarray(fits[1].W), np.asarray(fits[0].W))
+    np.testing.assert_array_equal(np.asarray(fits[1].H), np.asarray(fits[0].H))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

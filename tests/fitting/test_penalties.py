@@ -87,6 +87,34 @@ def test_strong_penalties(
     assert max(found) <= 1.005 * other
 
 
+LITTLE_LEFT = [("itakura-saito", 0.1), (1.5, 30.0), (2.5, 1.0), (3.0, 3.0), (3.0, 30.0), (1.5, 1e4)]
+
+
+@pytest.mark.parametrize("solver", [None, "mu"])
+@pytest.mark.parametrize(("loss", "alpha"), LITTLE_LEFT)
+def test_rows_and_components_that_are_worth_nothing(
+    loss: str | float, alpha: float, solver: str | None
+) -> None:
+    """Rows of zeros began anew in every pass, which raised the objective and ended the fit.
+
+    And components shrank through numbers whose quotients left the range, which was refused.
+    """
+    rng = np.random.default_rng(0)
+    V = rng.poisson(3 * rng.gamma(0.5, size=(60, 4)) @ rng.gamma(0.5, size=(4, 20))) + 0.0
+    V += 0.5 * (loss == "itakura-saito")
+    for seed in range(2):
+        options: dict[str, Any] = {"alpha_W": alpha, "l1_ratio": 1.0, "solver": solver}
+        fit = dnmf.fit(V, 3, loss=loss, seed=seed, tol=1e-6, max_passes=40, **options)
+        assert fit.objective is not None
+        assert "rounding" not in str(fit.stop_reason)
+        if isinstance(loss, float):
+            nothing = np.sum(V**loss) / (loss * (loss - 1))
+            assert fit.objective <= nothing * (1 + 1e-12)
+            assert (fit.objective < 0.99 * nothing) == (alpha < 10)
+        assert np.isfinite(fit.W[:]).all()
+        assert np.isfinite(fit.H[:]).all()
+
+
 @pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
 @pytest.mark.parametrize("exponent", [-20, 20])
 def test_penalties_that_scale_with_v(loss: str, exponent: int) -> None:

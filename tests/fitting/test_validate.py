@@ -54,6 +54,7 @@ def test_entries_that_are_not_finite(value, what):
     assert f"V[7, 3] {what}; 1,234 entries are such" in text
     assert "remove or impute" in text
     assert "float32" not in text
+    assert ("missing='nan'" in text) == math.isnan(value)
 
 
 def test_negative_entries_in_the_words_of_scikit_learn():

@@ -19,6 +19,9 @@ class TestBeta(LossContract):
     degree = 0.5
     beta = 0.5
 
+    def loss(self):
+        return get_loss(self.kind, beta=self.beta)
+
     def definition(self, V, WH):
         b = self.beta
         return float(np.sum(V**b + (b - 1) * WH**b - b * V * WH ** (b - 1))) / (b * (b - 1))
@@ -35,7 +38,7 @@ class TestBeta(LossContract):
     def test_gain_is_what_the_new_H_gains(self, dtype):
         """the gain of the multiplicative step is an estimate; the bold step gains more"""
         V, W, H = self.make(dtype)
-        walk = Alternation(get_loss(self.kind), V)
+        walk = Alternation(self.loss(), V)
         for _ in range(3):
             turn = walk.turn(W, H)
             before = self._at(V, turn.W, turn.factor.H)
@@ -60,6 +63,20 @@ class TestItakuraSaito(TestBeta, LossContract):
         return float(np.sum(V / WH - np.log(V / WH) - 1))
 
     test_zero_rows_and_columns_stay_zero = None  # V > 0
+
+
+class TestBetaBetweenOneAndTwo(TestBeta, LossContract):
+    degree = beta = 1.5
+
+
+class TestBetaAboveTwo(TestBeta, LossContract):
+    degree = beta = 3.0
+
+
+class TestBetaBelowZero(TestItakuraSaito, LossContract):
+    kind = "beta"
+    degree = beta = -1.0
+    definition = TestBeta.definition
 
 
 @pytest.mark.parametrize("beta", [0.5, *slow(1.5, 3.0)])
