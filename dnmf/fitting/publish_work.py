@@ -50,8 +50,8 @@ def _tall_scale(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
     if (asked == "weights") == (plan.axis == "rows"):  # the tall factor is to have unit size
         sizes = norms if by_norm else np.array(pair.W_sums)
         return np.where(sizes > 0, sizes, 1.0)
-    H = read_H(store, pair.H).astype(np.float64)
-    sizes = np.linalg.norm(H, axis=1) if by_norm else H.sum(axis=1)
+    rows = (row.astype(np.float64) for row in read_H(store, pair.H))  # no second k x d
+    sizes = np.array([np.linalg.norm(row) if by_norm else row.sum() for row in rows])
     return 1.0 / np.where(sizes > 0, sizes, 1.0)
 
 
@@ -59,21 +59,24 @@ def _tall_rows(store: Reader, plan: Plan, pair: Pair, start: int, stop: int) -> 
     """Rows of the tall factor in the result's order and gauge."""
     order, scale = component_order(pair, plan.config.placed), _tall_scale(store, plan, pair)
     first = int(np.searchsorted(pair.W_starts, start, side="right")) - 1
-    parts = []
-    while first < len(pair.W) and pair.W_starts[first] < stop:
-        piece = store.get(refs([pair.W[first]])[0])
+    rows = np.empty((stop - start, len(order)), plan.dtype)
+    while first < len(pair.W) and pair.W_starts[first] < stop:  # one piece at a time in float64
         offset = pair.W_starts[first]
-        parts.append(piece[max(start - offset, 0) : stop - offset])
+        part = store.get(refs([pair.W[first]])[0])[max(start - offset, 0) : stop - offset, order]
+        above = max(offset - start, 0)
+        rows[above : above + len(part)] = part if (scale == 1).all() else part / scale[order]
         first += 1
-    rows = np.concatenate(parts)[:, order]
-    return rows if (scale == 1).all() else (rows / scale[order]).astype(rows.dtype)
+    return rows
 
 
 def _wide(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
     """The k x d factor in the result's order and gauge."""
     order, scale = component_order(pair, plan.config.placed), _tall_scale(store, plan, pair)
     H = read_H(store, pair.H)[order]
-    return H if (scale == 1).all() else (H * scale[order, None]).astype(H.dtype)
+    if not (scale == 1).all():
+        for row, by in zip(H, scale[order], strict=True):
+            row[:] = row * by
+    return H
 
 
 def assemble(store: Reader, plan: Plan, pair: Pair) -> tuple[np.ndarray, np.ndarray]:

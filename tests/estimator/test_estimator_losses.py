@@ -176,6 +176,23 @@ def test_mu_is_scikit_learns_mu(loss: str) -> None:
         np.testing.assert_allclose(model.components_, theirs[match], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("penalties", PENALTIES[1:3], ids=str)
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
+def test_mu_with_penalties_ends_where_scikit_learns_does(loss: Any, penalties: Any) -> None:
+    """Its steps differ: scale moves between W and H to where penalties are least."""
+    V, beta = counts(loss), dict(LOSSES)[loss]
+    ends = []
+    for make in (NMF, decomposition.NMF):
+        given = {"solver": "mu", "beta_loss": loss, "init": "random", "tol": 1e-7, **penalties}
+        models = [make(3, max_iter=500, random_state=seed, **given) for seed in range(5)]
+        values = []
+        for model in models:
+            W = model.fit_transform(V)
+            values.append(_beta_divergence(V, W, model.components_, beta) + penalty(model, W))
+        ends.append(min(values))
+    assert ends[0] <= 1.005 * ends[1]
+
+
 def test_dense_and_sparse_agree() -> None:
     for loss in ("kullback-leibler", 0.5):
         V = counts(loss)
@@ -228,8 +245,9 @@ def test_an_l1_penalty_makes_factors_sparse(loss: str) -> None:
 
 def test_zeros_are_refused_where_the_loss_is_infinite(tmp_path: Path) -> None:
     V = counts("frobenius")
-    with pytest.raises(ValueError, match=r"of the 1,200 entries of V are zero.*beta_loss <= 0"):
-        NMF(3, beta_loss="itakura-saito", solver="auto").fit(V)
+    for loss in ("itakura-saito", -0.5):
+        with pytest.raises(ValueError, match=r"of the 1,200 entries of V are zero.*beta_loss <= 0"):
+            NMF(3, beta_loss=loss, solver="auto").fit(V)
     zeros = np.count_nonzero(V == 0)
     text = rf"needs V > 0, but .* is sparse, and at least {zeros} of its 1,200 entries are zero"
     with pytest.raises(ValueError, match=text):

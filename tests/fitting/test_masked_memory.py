@@ -92,8 +92,32 @@ LONG = [
 
 @pytest.mark.parametrize(("loss", "kind"), [*SHORT, *slow(*LONG)])
 def test_a_quarter_of_the_data_is_enough_memory(tmp_path: Path, loss: Any, kind: str) -> None:
+    check_a_quarter(tmp_path, loss, kind, {})
+
+
+OPTIONS: list[tuple[Any, str, dict[str, Any]]] = [
+    ("frobenius", "plain", {"solver": "mu"}),
+    ("kullback-leibler", "plain", {"solver": "mu"}),
+    ("kullback-leibler", "sparse", {"alpha_W": 1e-3, "l1_ratio": 0.5, "normalize": "components"}),
+    ("frobenius", "sparse", {"alpha_W": 1e-3, "l1_ratio": 0.5}),
+    (1.5, "plain", {"alpha_W": 1e-3, "l1_ratio": 0.5}),
+    (3.0, "sparse", {}),
+    ("kullback-leibler", "sparse", {"alpha_W": 1e-3}),
+    ("kullback-leibler", "sparse", {"normalize": "components"}),
+    ("kullback-leibler", "sparse", {"normalize": "weights"}),
+    ("frobenius", "plain", {"normalize": "weights"}),
+]
+
+
+@pytest.mark.parametrize(("loss", "kind", "more"), [OPTIONS[0], *slow(*OPTIONS[1:])])
+def test_with_options_too(tmp_path: Path, loss: Any, kind: str, more: dict[str, Any]) -> None:
+    check_a_quarter(tmp_path, loss, kind, more)
+
+
+def check_a_quarter(tmp_path: Path, loss: Any, kind: str, more: dict[str, Any]) -> None:
+    """A plan of a quarter of the data is made, held to, and every chunk is read once per pass."""
     source, stores, options = sources(tmp_path, kind)
-    options |= divergence(loss, None)
+    options |= {**more, **divergence(loss, None)}
     options |= {"max_passes": 2, "tol": 0.0, "sample": 0.0}
     config = FitConfig(
         (ModelSpec(3, 0),), block_size=1 << (17 if kind == "nan" else 18), segments=6, **options

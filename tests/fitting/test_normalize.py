@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import zarr
 
 import dnmf
@@ -35,6 +36,29 @@ def test_one_factor_has_unit_size(loss: str, normalize: str, axis: str, tmp_path
     sizes = np.asarray(memory.H).T if normalize == "components" else np.asarray(memory.W)
     found = np.linalg.norm(sizes, axis=0) if loss == "frobenius" else sizes.sum(axis=0)
     np.testing.assert_allclose(found, 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        ("itakura-saito", {}),
+        (1.5, {}),
+        ("kullback-leibler", {"sparse": True}),
+        ("frobenius", {"sparse": True, "missing": "zeros"}),
+        ("kullback-leibler", {"alpha_W": 0.01, "l1_ratio": 0.5}),
+    ],
+)
+@pytest.mark.parametrize("normalize", ["components", "weights"])
+def test_whatever_the_loss(loss: Any, options: dict[str, Any], normalize: str) -> None:
+    V: Any = planted_poisson(60, 40, 3, dtype="float64").V + 0.5
+    given = {"loss": loss, "seed": 0, "max_passes": 5, **options}
+    if given.pop("sparse", False):
+        V = sp.csr_array(np.where(V > 1, V, 0))
+    plain, fit = (dnmf.fit(V, 3, normalize=n, **given) for n in (None, normalize))
+    factor = fit.H[:].T if normalize == "components" else fit.W[:]
+    sizes = np.linalg.norm(factor, axis=0) if loss == "frobenius" else factor.sum(axis=0)
+    np.testing.assert_allclose(sizes, 1, rtol=1e-12)
+    np.testing.assert_allclose(fit.W[:] @ fit.H[:], plain.W[:] @ plain.H[:], rtol=1e-10)
 
 
 def test_another_word_is_refused() -> None:
