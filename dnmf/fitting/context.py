@@ -271,9 +271,8 @@ def _ahead(blocks: Iterator[Matrix], count: int, last: Callable[[], None]) -> It
     ``last`` is called when the last one is about to be read.
     """
     if count < 2:  # nothing to read ahead
-        block = next(blocks)
         last()
-        yield block
+        yield from blocks  # no reference is held here
         return
     with ThreadPoolExecutor(1, thread_name_prefix="dnmf-read") as reader:
         pending = reader.submit(next, blocks)
