@@ -180,11 +180,12 @@ _coming = threading.local()
 @contextmanager
 def followed_by(find: Callable[[], int | None]) -> Iterator[None]:
     """While a leaf runs in this thread, ``find`` tells which segment comes after it, if any."""
+    outer = getattr(_coming, "find", None)  # a race's leaf runs fits of its own
     _coming.find = find
     try:
         yield
     finally:
-        del _coming.find
+        _coming.find = outer
 
 
 def coming_segment() -> int | None:
