@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import heapq
 import pickle
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import dask
@@ -245,7 +247,9 @@ def _next_leaf(name: str) -> int | None:
     From the worker's queue, which Dask does not document: where it looks different, nobody knows.
     """
     with suppress(Exception):
-        for task in list(get_worker().state.ready.peekn(2)):
+        # a copy: its own methods sort it in place
+        queue = list(get_worker().state.ready)
+        for task in heapq.nsmallest(2, queue, key=attrgetter("priority")):
             kept = bool(task.dependencies)  # in memory: it is not read
             if isinstance(task.key, tuple) and task.key[0] == f"dnmf-leaf-{name}" and not kept:
                 return int(task.key[1])

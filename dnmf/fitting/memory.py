@@ -206,7 +206,7 @@ def _pass_task(plan: Plan, item: int, sums: int, k: int, several: bool) -> int:
 
 
 def _publish_task(plan: Plan, item: int) -> int:
-    """A chunk of the tall factor: its pieces, joined, in order, and encoded."""
+    """A chunk of the tall factor: its rows in order, a piece beside them, and encoded."""
     return 4 * chunk_rows(plan) * plan.config.total_k * item
 
 

@@ -51,7 +51,8 @@ def _tall_scale(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
         sizes = norms if by_norm else np.array(pair.W_sums)
         return np.where(sizes > 0, sizes, 1.0)
     rows = (row.astype(np.float64) for row in read_H(store, pair.H))  # no second k x d
-    sizes = np.array([np.linalg.norm(row) if by_norm else row.sum() for row in rows])
+    # not the norm of a row, which is a product of BLAS: its bits depend on threads
+    sizes = np.array([np.sqrt(np.sum(row * row)) if by_norm else row.sum() for row in rows])
     return 1.0 / np.where(sizes > 0, sizes, 1.0)
 
 

@@ -67,7 +67,7 @@ def divergence_rows(V: np.ndarray, Y: np.ndarray, beta: float) -> np.ndarray:
 
 
 def below_floor(V: np.ndarray, Y: np.ndarray, beta: float) -> np.ndarray | float:
-    """What `divergence_rows` of Y raised to FLOOR counts too much or too little at zeros of V.
+    """What `divergence_rows` of Y raised to FLOOR counts too much at zeros of V, below 0.
 
     Each row's sum of d(0 | y) - d(0 | FLOOR) = (y^beta - FLOOR^beta) / beta over y < FLOOR.
     """

@@ -132,7 +132,7 @@ class Beta:
             given = W[a:b].astype(np.float64)
             start_W = _started(given.copy(), rows[0, a:b], H)
             solved = self._solve(tile, start_W, H, steps, 0.0)
-            W[a:b] = self._no_worse(tile, solved, start_W, given, H)
+            W[a:b] = self._no_worse(tile, solved, start_W, given, H, steps)
             if self.penalties:
                 _flush(W[a:b])
             of_rows[a:b] = self._statistics(tile, W[a:b].astype(np.float64), H, part, total)
@@ -167,26 +167,38 @@ class Beta:
         return W
 
     def _no_worse(
-        self, tile: _Tile, W: np.ndarray, start_W: np.ndarray, given: np.ndarray, H: np.ndarray
+        self,
+        tile: _Tile,
+        W: np.ndarray,
+        start_W: np.ndarray,
+        given: np.ndarray,
+        H: np.ndarray,
+        steps: int,
     ) -> np.ndarray:
-        """Rows of W, or those given where these were left for another start, and are better.
+        """Where another start than the given W came to something worse, steps from the given one.
 
-        Zeros may be what penalties want, and steps from elsewhere do not come back to them.
+        Zeros may be what penalties want, and multiplicative steps take long to come back to them.
         """
         moved = (start_W != given).any(axis=1) & (bool(self.penalties) | given.any(axis=1))
         which = np.flatnonzero(moved)
-        if which.size:
-            found, before = (self._of_rows(tile, which, X[which], H) for X in (W, given))
-            worse = which[before < found]
-            W[worse] = given[worse]
+        if not which.size:
+            return W
+        part, before, found = _Tile(tile.rows[which]), given[which], W[which]
+        fresh = ~before.any(axis=1)
+        if fresh.any() and steps < COLD_STEPS:  # as a row that never was anywhere
+            found[fresh] = self._solve(part, found, H, COLD_STEPS - steps, 0.0)[fresh]
+        worse = self._of_rows(part, before, H) < self._of_rows(part, found, H)
+        if worse.any():
+            found[worse] = self._solve(part, before, H, steps, 0.0)[worse]
+        W[which] = found
         return W
 
-    def _of_rows(self, tile: _Tile, which: np.ndarray, W: np.ndarray, H: np.ndarray) -> np.ndarray:
-        """The objective of some rows, with the penalty on W."""
+    def _of_rows(self, tile: _Tile, W: np.ndarray, H: np.ndarray) -> np.ndarray:
+        """The objective of each row, with the penalty on W."""
         penalties = self.penalties
         total = np.sum(penalties.l1_W * W + 0.5 * penalties.l2_W * W * W, axis=1)
         for c, V in tile.parts():
-            total += self._divergence(V[which], W @ H[:, c])
+            total += self._divergence(V, W @ H[:, c])
         return total
 
     def _divergence(self, V: np.ndarray, Y: np.ndarray) -> np.ndarray:

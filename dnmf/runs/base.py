@@ -18,7 +18,7 @@ class ObjectRef:
     Attributes
     ----------
     name : str
-        Relative to the run, e.g. ``W/3/0-17-a1b2c3``. Never reused, never overwritten.
+        Relative to the run, e.g. ``3/W-0-17-a1b2c3``. Never reused, never overwritten.
     checksum : str
         Of dtype, shape and bytes; a reader that finds another one refuses the object.
     part : (int, int, int) or None

@@ -242,8 +242,14 @@ class FolderStore:
         return any(isinstance(self._try_record(other), dict) for other in later)
 
     def _sync_names(self, names: Iterable[str]) -> None:
-        """Make the names of objects durable: they were written without."""
-        for folder in sorted({os.path.dirname(name) for name in names}):
+        """Make the names of objects, and of their folders, durable: they were written without."""
+        folders: set[str] = set()
+        for name in names:
+            folder = os.path.dirname(name)
+            while folder not in folders:
+                folders.add(folder)
+                folder = os.path.dirname(folder)  # at last that of all objects, ""
+        for folder in sorted(folders):
             sync_folder(os.path.join(self._objects, folder))
 
     def _link_record(self, index: int, path: str, data: bytes, details: dict[str, Any]) -> bool:

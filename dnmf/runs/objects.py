@@ -17,7 +17,7 @@ from dnmf.errors import RunError
 from dnmf.faultpoints import reach
 from dnmf.npy_header import read_array
 from dnmf.runs.base import ObjectRef
-from dnmf.runs.files import make_folder, new_id, replace_file, storage
+from dnmf.runs.files import new_id, replace_file, storage
 
 __all__ = ["check_name", "checksum", "point_details", "read_object", "write_object"]
 
@@ -99,10 +99,8 @@ def _make_folders(root: str, path: str) -> None:
     step = root
     for part in os.path.relpath(path, root).split(os.sep):
         step = os.path.join(step, part)
-        try:
-            make_folder(step)
-        except FileExistsError:
-            continue
+        with suppress(FileExistsError):
+            os.mkdir(step, 0o700)  # made durable with the names in it, see `write_object`
 
 
 def read_object(folder: str, ref: ObjectRef) -> np.ndarray:

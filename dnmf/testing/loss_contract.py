@@ -193,6 +193,7 @@ class LossContract:
     def test_is_registered_under_its_name(self) -> None:
         assert self.kind in LOSSES
         assert get_loss(self.kind).name == self.kind
+        assert isinstance(get_loss(self.kind).leaves_zero(2, 5), bool)
 
     @pytest.mark.parametrize("residual", [False, True])
     @pytest.mark.parametrize("dtype", ["float32", "float64"])

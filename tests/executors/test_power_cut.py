@@ -95,8 +95,11 @@ def test_folders_are_flushed_into_their_parents(undisturbed, tmp_path, calls):
     inside = [(when, path) for when, path in made if "/.dnmf" in path or path == str(out)]
     steps = {str(step) for step in range(STEPS - 1)}  # but for the one that publishes
     assert steps <= {os.path.basename(path) for _, path in inside}
+    links = [when for when, call in enumerate(calls) if call[0] == "link"]
     for when, path in inside:
-        assert flushed(calls, os.path.dirname(path), when, when + 5), path
+        of_step = os.path.basename(os.path.dirname(path)) == "objects"
+        before = min(at for at in links if at > when) if of_step else when + 5  # the record
+        assert flushed(calls, os.path.dirname(path), when, before), path
 
 
 def test_nothing_is_dropped_that_the_newest_durable_records_need(
