@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import heapq
 import pickle
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any
 
 import dask
@@ -30,7 +28,6 @@ from dnmf.fitting.work import (
     StepOutcome,
     Work,
     finish_with_retries,
-    followed_by,
     leaf_with_retries,
     memory_told,
     tree_levels,
@@ -232,28 +229,11 @@ def _leaf(
     fresh: bool = False,
 ) -> list[Any]:
     loaded, again = kept or (None, 0)
-    work = _load(payload)
-    with followed_by(lambda: _next_leaf(name)):
-        pieces, retries = leaf_with_retries(work, segment, loaded)
+    pieces, retries = leaf_with_retries(_load(payload), segment, loaded)
     retries += again if fresh else 0
     _give_back()
     get_worker().log_event(TOPIC, {"name": name, "segment": segment})
     return [(pieces[0], retries), *((piece, 0) for piece in pieces[1:])]
-
-
-def _next_leaf(name: str) -> int | None:
-    """The segment of this step that this worker begins next, if the scheduler sent it already.
-
-    From the worker's queue, which Dask does not document: where it looks different, nobody knows.
-    """
-    with suppress(Exception):
-        # a copy: its own methods sort it in place
-        queue = list(get_worker().state.ready)
-        for task in heapq.nsmallest(2, queue, key=attrgetter("priority")):
-            kept = bool(task.dependencies)  # in memory: it is not read
-            if isinstance(task.key, tuple) and task.key[0] == f"dnmf-leaf-{name}" and not kept:
-                return int(task.key[1])
-    return None
 
 
 def _give_back() -> None:

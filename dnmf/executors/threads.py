@@ -75,11 +75,6 @@ class Threads(Serial):
         text = f"{self._threads} threads of this process{suffix}"
         return Resources(1, self._threads, limit, text, serial=True)
 
-    @property
-    def side_by_side(self) -> int:
-        """See `InProcess`."""
-        return self._threads
-
     def _map(self, call: Callable[[int], Value], count: int) -> Generator[Value, None, None]:
         """Results in index order; at most one waits that no thread works on."""
         threads = min(self._threads, count)

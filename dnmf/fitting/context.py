@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,7 +18,7 @@ from dnmf.errors import CorruptDataError, InputError, RunError
 from dnmf.faultpoints import reach
 from dnmf.fitting.memory import predict_memory
 from dnmf.fitting.plan import Plan
-from dnmf.fitting.work import Step, coming_segment
+from dnmf.fitting.work import Step
 from dnmf.linalg.measure import checksum
 from dnmf.linalg.weighted import WeightedCSR
 from dnmf.runs.base import ObjectRef, RunStore
@@ -203,7 +203,7 @@ def read_segment(
         return
     known = checksums if segment in context.verified else None
     blocks = context.source.read_blocks(starts)
-    for position, raw in enumerate(_ahead(blocks, len(starts) - 1, partial(_expect, context))):
+    for position, raw in enumerate(_ahead(blocks, len(starts) - 1)):
         reach("block-read", segment=segment, block=first + position)
         check = checksum(raw) if known is None else int(known[first + position])
         _verify(context, segment, position, check, checksums, raw)
@@ -258,21 +258,10 @@ def _no_longer_stored(source: Source, start: int, stop: int, raw: Matrix | None)
     return source.unstored(start, stop, raw)
 
 
-def _expect(context: Context) -> None:
-    """Ask the source for the first block of the segment that comes next, while others compute."""
-    expect, segment = getattr(context.source, "expect", None), coming_segment()
-    if expect is not None and segment is not None and segment < context.plan.segments:
-        expect(*context.plan.segment_block_starts(segment)[:2])
-
-
-def _ahead(blocks: Iterator[Matrix], count: int, last: Callable[[], None]) -> Iterator[Matrix]:
-    """The same blocks, the next one being read by another thread.
-
-    ``last`` is called when the last one is about to be read.
-    """
+def _ahead(blocks: Iterator[Matrix], count: int) -> Iterator[Matrix]:
+    """The same blocks, the next one being read by another thread."""
     if count < 2:  # nothing to read ahead
-        last()
-        yield from blocks  # no reference is held here
+        yield from blocks
         return
     with ThreadPoolExecutor(1, thread_name_prefix="dnmf-read") as reader:
         pending = reader.submit(next, blocks)
@@ -280,8 +269,6 @@ def _ahead(blocks: Iterator[Matrix], count: int, last: Callable[[], None]) -> It
             block = pending.result()
             if position + 1 < count:
                 pending = reader.submit(next, blocks)
-            if position + 2 == count:
-                last()
             yield block
             del block
 

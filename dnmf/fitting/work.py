@@ -9,11 +9,11 @@ so the loop, the passes and their results exist once.
 from __future__ import annotations
 
 import platform
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from dnmf.config import Resources
@@ -28,9 +28,7 @@ __all__ = [
     "StepOutcome",
     "Work",
     "combine_tree",
-    "coming_segment",
     "finish_with_retries",
-    "followed_by",
     "leaf_with_retries",
     "memory_told",
     "tree_levels",
@@ -174,26 +172,6 @@ class Executor(Protocol):
         ...
 
 
-_coming = threading.local()
-
-
-@contextmanager
-def followed_by(find: Callable[[], int | None]) -> Iterator[None]:
-    """While a leaf runs in this thread, ``find`` tells which segment comes after it, if any."""
-    outer = getattr(_coming, "find", None)  # a race's leaf runs fits of its own
-    _coming.find = find
-    try:
-        yield
-    finally:
-        _coming.find = outer
-
-
-def coming_segment() -> int | None:
-    """The segment whose leaf comes after the one that runs in this thread, as far as is known."""
-    find = getattr(_coming, "find", None)
-    return None if find is None else find()
-
-
 def leaf_with_retries(work: Work, segment: int, loaded: Any = None) -> tuple[list[Piece], int]:
     """Run a leaf, tried again where a failure may pass; and how often again.
 
@@ -237,11 +215,6 @@ def memory_told() -> Iterator[None]:
 class InProcess:
     """Runs steps in this process, segments in index order: the reference for all executors."""
 
-    @property
-    def side_by_side(self) -> int:
-        """Leaves at once."""
-        return 1
-
     def kept(self) -> frozenset[int]:
         """None: every pass reads V."""
         return frozenset()
@@ -264,12 +237,7 @@ class InProcess:
             with memory_told():
                 return [work.combine(p, [part[p] for part in parts]) for p in range(work.pieces)]
 
-        def run_leaf(segment: int) -> tuple[list[Piece], int]:
-            coming = segment + self.side_by_side
-            with followed_by(lambda: coming if coming < work.segments else None):
-                return leaf_with_retries(work, segment)
-
-        with closing(self._map(run_leaf, work.segments)) as leaves:
+        with closing(self._map(partial(leaf_with_retries, work), work.segments)) as leaves:
 
             def leaf(segment: int) -> list[Piece]:
                 nonlocal retries

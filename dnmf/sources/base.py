@@ -52,11 +52,6 @@ class Source(Protocol):
         Decoded bytes of V (for CSR: data, indices and indptr).
     persistent : bool
         Whether ``spec()`` finds the same data from another process.
-
-    Notes
-    -----
-    It may have ``expect(start, stop)``, which is told of rows that will be read soon: a hint that
-    takes no memory of the process.
     """
 
     kind: ClassVar[str]

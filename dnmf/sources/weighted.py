@@ -91,13 +91,6 @@ class WeightedSource:
         """Bytes of the weights that must be decoded together."""
         return max(self.weights.block_bytes(a, b) for a, b in pairwise(_finest(self.weights)))
 
-    def expect(self, start: int, stop: int) -> None:
-        """Say that these rows will be read soon."""
-        for part in (self.V, self.weights):
-            expect = getattr(part, "expect", None)
-            if expect is not None:
-                expect(start, stop)
-
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
         """See `Source.block_starts`; where chunk-rows of both end, if such blocks fit."""
         size = max(1, block_size * itemsize // (2 * itemsize + INDEX_BYTES))

@@ -99,27 +99,13 @@ class ZarrCSR:
         offsets = ForwardReader(self._arrays.indptr)
         readers = (ForwardReader(self._arrays.data), ForwardReader(self._arrays.indices))
         before = offsets.take(first, first + 1, last + 1)
-        known = self._offsets.get(last)  # where it is, chunks are asked for before they are read
         for start, stop in pairwise(map(int, starts)):
             part = np.concatenate([before, offsets.take(start + 1, stop + 1, last + 1)])
             before = part[-1:]
-            end = known
-            if stop == last or (known is not None and known < part[-1]):  # it changed since
-                end = int(part[-1])
-            yield self._block(start, part, readers, end)
-
-    def expect(self, start: int, stop: int) -> None:
-        """Say that these rows will be read soon; for nothing where it is not known where they lie.
-
-        It is from `block_starts` on, or once they have been read.
-        """
-        a, b = self._offsets.get(start), self._offsets.get(stop)
-        if a is not None and b is not None and a < b:
-            for part in (self._arrays.data, self._arrays.indices):
-                part.expect(((a, b),))
+            yield self._block(start, part, readers, stop == last)
 
     def _block(
-        self, start: int, part: np.ndarray, readers: tuple[ForwardReader, ...], end: int | None
+        self, start: int, part: np.ndarray, readers: tuple[ForwardReader, ...], final: bool
     ) -> scipy.sparse.csr_array:
         arrays, stop = self._arrays, start + len(part) - 1
         n, d = self.shape
@@ -138,7 +124,7 @@ class ZarrCSR:
         a, b = int(part[0]), int(part[-1])
         self._offsets[start], self._offsets[stop] = a, b
         try:
-            data, indices = (reader.take(a, b, end) for reader in readers)
+            data, indices = (reader.take(a, b, b if final else None) for reader in readers)
         except CorruptDataError as error:
             raise CorruptDataError(
                 f"{error}. It is needed for {names[0]}s {start} to {stop - 1}"

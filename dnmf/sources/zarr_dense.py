@@ -107,10 +107,6 @@ class ZarrDense:
         for start, stop in pairwise(map(int, starts)):
             yield reader.take(start, stop, int(starts[-1]))
 
-    def expect(self, start: int, stop: int) -> None:
-        """Say that these rows will be read soon."""
-        self._stored.expect(self._region(start, stop))
-
     def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
         assert isinstance(V, np.ndarray)
         return self._stored.unstored(self._region(start, stop), V.T if self._axis else V)

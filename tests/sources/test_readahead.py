@@ -11,12 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import zarr
 
 from dnmf.sources import forward, open_source, stored
 from dnmf.sources.readahead import expect_files
-from dnmf.testing.layouts import write_compressed
 
 
 def resident(path: Path) -> float:
@@ -96,31 +94,3 @@ def test_small_chunks_and_other_stores_are_not_expected(tmp_path, asked):
     for source in (open_source(str(tmp_path / "V.zarr")), open_source(zarr.open(store))):
         assert len(list(source.read_blocks([0, 4, source.shape[0]]))) == 2
     assert asked == []
-
-
-def test_chunks_of_csr_are_expected_where_rows_are_known_to_lie(tmp_path, asked, monkeypatch):
-    """From a plan, or from a read before: a worker that reads for the first time does not know."""
-    monkeypatch.setattr(stored, "EXPECTED", 1)
-    V = sp.random_array((60, 30), density=0.5, rng=np.random.default_rng(0), format="csr")
-    path = tmp_path / "V.zarr"
-    write_compressed(path, V, 50)
-    starts = [0, 20, 40, 60]
-    source = open_source(str(path))
-    source.expect(20, 40)
-    blocks = list(source.read_blocks(starts))
-    asked[:] = [name for name in asked if "indptr" not in name]
-    assert asked == []
-    again = list(source.read_blocks(starts))
-    asked[:] = [name for name in asked if "indptr" not in name]
-    first, last = int(V.indptr[20]) // 50, int(V.indptr[60] - 1) // 50
-    wanted = {
-        str(path / name / "c" / str(i))
-        for name in ("data", "indices")
-        for i in range(first, last + 1)
-    }
-    assert set(asked) == wanted
-    for block, other in zip(blocks, again, strict=True):
-        assert (block != other).nnz == 0
-    asked.clear()
-    source.expect(0, 20)
-    assert len(asked) == 2 * (int(V.indptr[20] - 1) // 50 + 1)
