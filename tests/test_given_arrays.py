@@ -115,5 +115,5 @@ def test_weights_and_entries_must_stay_in_range_together():
 
 
 def test_weights_are_refused_for_what_the_loss_is_not_for_what_V_is():
-    with pytest.raises(OptionError, match="weights are known to the losses"):
+    with pytest.raises(OptionError, match=r"weights \(weights=\) are known to the losses"):
         dnmf.fit(X + 1, 2, weights=np.ones_like(X), loss="itakura-saito")
