@@ -166,7 +166,7 @@ def test_a_pass_reads_every_chunk_once(tmp_path: Path) -> None:
     [
         (sp.csr_array(np.eye(4)), {"missing": "nan"}, "missing is 'nan', but .* is sparse"),
         (np.eye(4), {"missing": "zeros"}, "missing is 'zeros' .* is dense"),
-        (np.eye(4) + 1, {"missing": "nan", "loss": 0.5}, "known to the losses frobenius and"),
+        (np.eye(4) + 1, {"missing": "nan", "loss": 0.5}, "known to the losses 'frobenius' and"),
         (np.eye(4), {"missing": "nan", "solver": "mu"}, "solver is 'mu', but .* with missing"),
         (np.eye(4), {"missing": "some"}, "missing is 'some'; it must be one of"),
     ],

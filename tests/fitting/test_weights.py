@@ -235,7 +235,7 @@ def test_entries_that_weigh_something_must_be_good() -> None:
             np.ones((4, 4)),
             {"loss": 0.5},
             OptionError,
-            "and weights are known.* not to 'beta'",
+            r"and weights .* are known.* not to 'beta .beta = 0.5",
         ),
         (np.eye(4), np.ones((4, 4)), {"solver": "mu"}, OptionError, "solver is 'mu'.*or weights"),
         (np.eye(4), [[1, 2]], {}, InputError, "is of type list"),
