@@ -60,12 +60,12 @@ def _tall_rows(store: Reader, plan: Plan, pair: Pair, start: int, stop: int) -> 
     """Rows of the tall factor in the result's order and gauge."""
     order, scale = component_order(pair, plan.config.placed), _tall_scale(store, plan, pair)
     first = int(np.searchsorted(pair.W_starts, start, side="right")) - 1
-    rows = np.empty((stop - start, len(order)), plan.dtype)
+    rows, plain = np.empty((stop - start, len(order)), plan.dtype), bool((scale == 1).all())
     while first < len(pair.W) and pair.W_starts[first] < stop:  # one piece at a time in float64
         offset = pair.W_starts[first]
         part = store.get(refs([pair.W[first]])[0])[max(start - offset, 0) : stop - offset, order]
         above = max(offset - start, 0)
-        rows[above : above + len(part)] = part if (scale == 1).all() else part / scale[order]
+        rows[above : above + len(part)] = part if plain else part / scale[order]
         first += 1
     return rows
 

@@ -19,6 +19,9 @@ __all__ = [
 FLOOR = 1e-100
 """Products W H below it count as it: their negative powers must stay finite."""
 
+SMALL_BETA = 0.1
+"""Below it FLOOR to the power beta is not small beside other entries' powers."""
+
 LOWEST = 0.01
 HIGHEST = 20.0
 SWEEPS = 100
@@ -29,10 +32,6 @@ def exponent(beta: float) -> float:
     if beta < 1:
         return 1.0 / (2.0 - beta)
     return 1.0 / (beta - 1.0) if beta > 2 else 1.0
-
-
-SMALL_BETA = 0.1
-"""Below it FLOOR to the power beta is not small beside other entries' powers."""
 
 
 def floored(Y: np.ndarray) -> np.ndarray:
@@ -67,14 +66,14 @@ def divergence_rows(V: np.ndarray, Y: np.ndarray, beta: float) -> np.ndarray:
 
 
 def below_floor(V: np.ndarray, Y: np.ndarray, beta: float) -> np.ndarray | float:
-    """What `divergence_rows` of Y raised to FLOOR counts too much at zeros of V, below 0.
+    """What `divergence_rows` of Y raised to FLOOR counts too much at zeros of V, as a number <= 0.
 
     Each row's sum of d(0 | y) - d(0 | FLOOR) = (y^beta - FLOOR^beta) / beta over y < FLOOR.
     """
     if not 0 < beta < SMALL_BETA:
         return 0.0
-    powers_of = np.where((V == 0) & (Y < FLOOR), np.power(Y, beta) - FLOOR**beta, 0.0)
-    return np.asarray(np.sum(powers_of, axis=1) / beta)
+    excess = np.where((V == 0) & (Y < FLOOR), np.power(Y, beta) - FLOOR**beta, 0.0)
+    return np.asarray(np.sum(excess, axis=1) / beta)
 
 
 def pair_products(X: np.ndarray) -> np.ndarray:

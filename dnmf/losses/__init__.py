@@ -7,7 +7,7 @@ from importlib import import_module
 from dnmf.errors import OptionError
 from dnmf.losses.base import NO_PENALTIES, Loss, Penalties
 
-__all__ = ["LOSSES", "Loss", "get_loss"]
+__all__ = ["LOSSES", "MASKED", "Loss", "get_loss"]
 
 MASKED: dict[str, str] = {
     "frobenius": "dnmf.losses.masked:MaskedFrobenius",

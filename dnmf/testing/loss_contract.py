@@ -5,12 +5,10 @@ Example::
     class TestMyLoss(LossContract):
         kind = "mine"
         degree = 1.0
-
         def definition(self, V, WH):
             return float(np.sum(V * np.log(V / WH) - V + WH))
 
-A loss is driven here as a pass drives it: `Alternation` solves W block by block at a fixed H,
-then H from the statistics, slab by slab.
+`Alternation` drives it as a pass does: W block by block at a fixed H, then H slab by slab.
 """
 
 from __future__ import annotations
@@ -193,7 +191,12 @@ class LossContract:
     def test_is_registered_under_its_name(self) -> None:
         assert self.kind in LOSSES
         assert get_loss(self.kind).name == self.kind
-        assert isinstance(get_loss(self.kind).leaves_zero(2, 5), bool)
+
+    def test_zeros_of_H_move_where_it_says_so(self) -> None:
+        V, W, H = self.make("float64")
+        H[0, :4] = 0
+        new = Alternation(self.loss(), self.wrapped(V)).turn(W, H).H
+        assert new[0, :4].any() == self.loss().leaves_zero(*H.shape)
 
     @pytest.mark.parametrize("residual", [False, True])
     @pytest.mark.parametrize("dtype", ["float32", "float64"])

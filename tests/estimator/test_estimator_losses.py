@@ -94,6 +94,11 @@ def test_starts_by_name(init: str, sparse: bool) -> None:
     model = NMF(3, **given).fit(sp.csr_array(V) if sparse else V)
     peer = decomposition.NMF(3, **given).fit(V)
     assert model.reconstruction_err_ <= 1.005 * peer.reconstruction_err_
+    firsts = [
+        NMF(3, **{**given, "init": name, "max_iter": 1}).fit(V).reconstruction_err_
+        for name in (init, "random")
+    ]
+    assert firsts[0] != pytest.approx(firsts[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("penalties", PENALTIES[:3], ids=str)

@@ -68,7 +68,7 @@ def test_serial_and_cluster_agree_bit_by_bit(
     [
         {"loss": "frobenius", "solver": "mu"},
         {"loss": "kullback-leibler", "init": "nndsvda", "sample": 0.5},
-        {"loss": "kullback-leibler", "fixed_H": np.ones((1, 30)), "normalize": None},
+        {"loss": "kullback-leibler", "fixed_H": np.ones((1, 30))},
         {"loss": "beta", "beta": 1.5, "alpha_W": 0.01, "l1_ratio": 1.0},
         {"loss": "kullback-leibler", "solver": "mu", "normalize": "components"},
     ],

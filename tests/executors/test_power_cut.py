@@ -93,8 +93,9 @@ def test_folders_are_flushed_into_their_parents(undisturbed, tmp_path, calls):
     calls = [call for call in calls if call[0] != "unlink"]  # drops run beside, in a thread
     made = [(when, call[1]) for when, call in enumerate(calls) if call[0] == "mkdir"]
     inside = [(when, path) for when, path in made if "/.dnmf" in path or path == str(out)]
-    steps = {str(step) for step in range(STEPS - 1)}  # but for the one that publishes
-    assert steps <= {os.path.basename(path) for _, path in inside}
+    wanted = {"out", ".dnmf", "objects", "records"}
+    wanted |= {str(step) for step in range(STEPS - 1)}  # but for the one that publishes
+    assert wanted <= {os.path.basename(path) for _, path in inside}
     links = [when for when, call in enumerate(calls) if call[0] == "link"]
     for when, path in inside:
         of_step = os.path.basename(os.path.dirname(path)) == "objects"

@@ -109,7 +109,7 @@ OPTIONS: list[tuple[Any, str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("loss", "kind", "more"), [OPTIONS[0], *slow(*OPTIONS[1:])])
+@pytest.mark.parametrize(("loss", "kind", "more"), [OPTIONS[0], OPTIONS[-1], *slow(*OPTIONS[1:-1])])
 def test_with_options_too(tmp_path: Path, loss: Any, kind: str, more: dict[str, Any]) -> None:
     check_a_quarter(tmp_path, loss, kind, more)
 
