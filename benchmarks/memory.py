@@ -73,6 +73,10 @@ def _measure(size: DiskSize, codec: str, path: Path, client: Any, out: Path) -> 
         goal=MEMORY_PREDICTION,
         details={"planned": planned, "grown": grown},
     )
+    planned, peak = need.total + kept, max(peaks.values())
+    details = {"planned": planned, "peak": peak}
+    name = "prediction / measured, imports included"
+    yield Figure("memory", case, name, planned / peak, details=details)
     troubled = troubles(client)
     counts = {"bytes spilled": spilled_bytes(client), **troubled, "workers lost": len(lost)}
     for name, count in counts.items():

@@ -56,12 +56,23 @@ def _accepted(fit):
     return [row["objective"] for row in fit.history if row["accepted"]]
 
 
-@given(st.data(), matrices(), st.integers(1, 9), st.sampled_from([0, 0.2]))
+def _sampled(V, part):
+    """The options of a fit with no sample, with all rows as such, and with about a third of them.
+
+    Below 20,000 rows only ``sample_bytes`` makes a part.
+    """
+    kinds = {"none": {"sample": 0}, "whole": {}, "part": {"sample_bytes": max(1, V.nbytes // 3)}}
+    return kinds[part]
+
+
+SAMPLES = ["none", "whole", "part"]
+
+
+@given(st.data(), matrices(), st.integers(1, 9), st.sampled_from(SAMPLES))
 @SLOW
-def test_the_objective_never_rises_and_is_that_of_w_and_h(data, V, k, sample):
-    fit = dnmf.fit(
-        data.draw(layouts(V)), k, seed=0, max_passes=12, tol=0, block_size=600, sample=sample
-    )
+def test_the_objective_never_rises_and_is_that_of_w_and_h(data, V, k, part):
+    options = {"max_passes": 12, "tol": 0, "block_size": 600, **_sampled(V, part)}
+    fit = dnmf.fit(data.draw(layouts(V)), k, seed=0, **options)
     W, H = np.asarray(fit.W), np.asarray(fit.H)
     assert W.shape == (V.shape[0], k)
     assert H.shape == (k, V.shape[1])
@@ -150,12 +161,13 @@ def test_a_start_given_goes_the_same_way_by_rows_and_by_columns():
 
 @pytest.mark.parametrize("power", [-30, 30])
 @pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("sample", [0, 0.2])
-def test_powers_of_two_scale_the_bits(power, sparse, sample):
+@pytest.mark.parametrize("part", SAMPLES)
+def test_powers_of_two_scale_the_bits(power, sparse, part):
     V = planted_poisson(dtype="float64").dense
     scale = 2.0**power
     fits = [
-        dnmf.fit(sp.csr_array(X) if sparse else X, 6, seed=0, sample=sample) for X in (V, V * scale)
+        dnmf.fit(sp.csr_array(X) if sparse else X, 6, seed=0, **_sampled(V, part))
+        for X in (V, V * scale)
     ]
     one, other = fits
     assert other.passes == one.passes
@@ -215,14 +227,15 @@ def test_zero_rows_and_columns_have_zero_factors(sparse):
     assert any("3 rows and 3 columns of zeros" in text for text in texts)
 
 
-@pytest.mark.parametrize("sample", [0, 0.2])
+@pytest.mark.parametrize("part", SAMPLES)
 @pytest.mark.parametrize("sparse", [False, True])
-def test_exact_rank_in_float32_does_not_cancel(sparse, sample):
+def test_exact_rank_in_float32_does_not_cancel(sparse, part):
     """|V|^2 - 2 <V H', W> + <W'W, H H'> is noise here, now and then below zero."""
     problem = exact_low_rank()
     V = sp.csr_array(problem.V) if sparse else problem.V
     for seed in range(3):
-        fit = dnmf.fit(V, problem.k + 1, seed=seed, tol=1e-6, sample=sample, max_passes=60)
+        options = {"tol": 1e-6, "max_passes": 60, **_sampled(problem.V, part)}
+        fit = dnmf.fit(V, problem.k + 1, seed=seed, **options)
         assert all(row["objective"] >= 0 for row in fit.history)
         wide = problem.V.astype(float) - fit.W.astype(float) @ fit.H.astype(float)
         true = 0.5 * float(np.sum(wide**2))

@@ -32,7 +32,7 @@ Examples:
 @click.argument("v", metavar="V")
 @layout_options
 @click.option("--out", required=True, metavar="PATH", help="Where the run and its result live.")
-@seed_option("Of the random starts and of the sample.")
+@seed_option("Of the random starts (the rows of the sample are the same for every seed).")
 @click.option(
     "--tol",
     type=click.FloatRange(min=0),

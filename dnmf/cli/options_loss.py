@@ -88,7 +88,7 @@ _OPTIONS = (
     click.option(
         "--sample",
         type=click.FloatRange(0, 1),
-        help="Share of rows kept in memory to start from; 0: none [default: 0.2].",
+        help="Share of rows that the scan keeps, to be fitted first; 0: none [default: 0.2].",
     ),
     click.option(
         "--sample-bytes", type=Size(0), help="Most bytes of the sample; 0: none [default: 1GiB]."

@@ -21,7 +21,7 @@ from dnmf.errors import ClusterError, OptionError
 from dnmf.executors.control_groups import memory_limit
 from dnmf.executors.ready import import_ahead
 
-__all__ = ["connect", "local_resources", "start_local"]
+__all__ = ["WORKER_ENVIRON", "connect", "local_resources", "start_local"]
 
 _READY = "dnmf.executors.ready"
 
@@ -29,7 +29,7 @@ _READY = "dnmf.executors.ready"
 # what is freed, up to 64 MiB: Dask's own setting gives every buffer back at once, and a pass over
 # chunks spent a quarter of its time on getting zeroed pages again (8 GB: 4.2 s instead of 3.15, for
 # 10 to 45 MB more per worker). With one arena this holds per process, not per thread.
-_ENVIRON = {
+WORKER_ENVIRON = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -83,7 +83,7 @@ def start_local(
     size = local_resources(workers, threads, memory)
     settings = {
         "distributed.worker.preload": [*dask_config.get("distributed.worker.preload"), _READY],
-        "distributed.nanny.pre-spawn-environ": dict(_ENVIRON),
+        "distributed.nanny.pre-spawn-environ": dict(WORKER_ENVIRON),
         "distributed.admin.tick.limit": "30s",
         # samples every stack 100 times a second and keeps the last thousand seconds of it
         "distributed.worker.profile.enabled": False,

@@ -10,7 +10,7 @@ import numpy as np
 
 from dnmf.fitting.plan import Plan
 
-__all__ = ["warnings"]
+__all__ = ["decoded_again", "warnings"]
 
 WORTH_SAYING = 0.5
 """Bytes decoded more than once in a pass, over V's, from which on it is said."""
@@ -21,8 +21,7 @@ FEW = 0.05
 
 def warnings(plan: Plan) -> list[str]:
     """Sentences with numbers and the remedy; none where V is stored well and a minimum exists."""
-    parts = [plan.source_metadata, plan.source_metadata.get("V") or {}]
-    texts = [_large_csr_chunks(plan, part) for part in parts]
+    texts = [_large_csr_chunks(plan, part) for part in _parts(plan)]
     return [text for text in (*texts, _one_penalty(plan)) if text]
 
 
@@ -40,21 +39,41 @@ def _one_penalty(plan: Plan) -> str:
     )
 
 
-def _large_csr_chunks(plan: Plan, metadata: Mapping[str, Any]) -> str:
-    """Chunks of CSR that several segments share are decoded by each of them."""
-    stored = [metadata.get(name) or {} for name in ("data", "indices")]
-    if plan.segments < 2 or "encoding" not in metadata:
-        return ""
+def decoded_again(plan: Plan) -> int:
+    """Bytes of the chunks of CSR that segments share, which each of them decodes, in every pass.
+
+    An upper estimate: a chunk in which each segment but the first one begins.
+    """
+    return sum(_shared(plan, part)[1] for part in _parts(plan))
+
+
+def _parts(plan: Plan) -> list[Mapping[str, Any]]:
+    """Metadata of V, or of V within weighted data."""
+    return [plan.source_metadata, plan.source_metadata.get("V") or {}]
+
+
+def _shared(plan: Plan, metadata: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Decoded bytes of the entries, of those that segments share, and of one chunk."""
     decoded = again = most = 0
-    for part in stored:
+    if plan.segments < 2 or "encoding" not in metadata:
+        return decoded, again, most
+    for name in ("data", "indices"):
+        part = metadata.get(name) or {}
         item, count = np.dtype(part["dtype"]).itemsize, part["shape"][0]
         chunk = min(part["chunks"][0], count)
         decoded += item * count
-        again += item * chunk * (plan.segments - 1)  # a chunk in which each of them begins
+        again += item * chunk * (plan.segments - 1)
         most += item * chunk
-    if again < WORTH_SAYING * decoded:
+    return decoded, again, most
+
+
+def _large_csr_chunks(plan: Plan, metadata: Mapping[str, Any]) -> str:
+    """Chunks of CSR that several segments share are decoded by each of them."""
+    decoded, again, most = _shared(plan, metadata)
+    if not again or again < WORTH_SAYING * decoded:
         return ""
-    count, chunk = stored[0]["shape"][0], stored[0]["chunks"][0]
+    stored = metadata["data"]
+    count, chunk = stored["shape"][0], stored["chunks"][0]
     return (
         f"chunks of {min(chunk, count):,} entries ({_mb(most)} decoded) are large beside a segment "
         f"of V ({_mb(max(plan.segment_bytes))}), and segments decode those that they share each "

@@ -24,6 +24,7 @@ from dnmf.fitting.state import ModelState
 from dnmf.fitting.stopping import stop_sentence
 from dnmf.fitting.transform_work import TransformWork
 from dnmf.fitting.work import Runner, Step, Work
+from dnmf.linalg.blas import roundings
 
 __all__ = ["WORKS", "run"]
 
@@ -106,7 +107,7 @@ class _Run:
     def check_numeric(self, record: dict[str, Any], before: dict[str, Any]) -> None:
         """Tell, or refuse, that tasks rounded differently."""
         now = record["state"]["numeric"]
-        if len(now) < 2 or len(before["state"]["numeric"]) > 1:
+        if len(roundings(now)) < 2 or len(roundings(before["state"]["numeric"])) > 1:
             return
         text = (
             f"tasks ran on processors or libraries that round differently ({', '.join(now)}): "

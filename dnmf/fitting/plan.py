@@ -285,6 +285,8 @@ def _check_missing(source: Source, config: FitConfig) -> None:
 def sample_share(config: FitConfig, n: int, nbytes: int, mode: str) -> float:
     """The share of rows in the sample: a function of the data's size and the options only.
 
+    A given H starts with passes over V: only a sample of every row, which they read, is of use.
+
     Parameters
     ----------
     n : int
@@ -294,7 +296,8 @@ def sample_share(config: FitConfig, n: int, nbytes: int, mode: str) -> float:
     """
     if mode != "fit" or not config.sample:
         return 0.0
-    return min(1.0, max(SAMPLE_ROWS / n, config.sample), config.sample_bytes / nbytes)
+    share = min(1.0, max(SAMPLE_ROWS / n, config.sample), config.sample_bytes / nbytes)
+    return 0.0 if config.init == "custom" and share < 1 else share
 
 
 def _choose_axis(

@@ -15,7 +15,7 @@ from dnmf.fitting.publish_work import assemble, component_order, published
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.transitions import reason
 from dnmf.fitting.versions import installed
-from dnmf.linalg.blas import numeric_fingerprint
+from dnmf.linalg.blas import numeric_fingerprint, roundings
 from dnmf.runs.models import facts_of_models
 from dnmf.runs.published import create_arrays, finish
 
@@ -157,7 +157,7 @@ def _shared(plan: Plan, record: Mapping[str, Any]) -> dict[str, Any]:
         },
         "memory_per_worker": predict_memory(plan, 1).total,
         "numeric": {**numeric_fingerprint(), "digests": record["state"]["numeric"]},
-        "mixed_numeric": len(record["state"]["numeric"]) > 1,
+        "mixed_numeric": len(roundings(record["state"]["numeric"])) > 1,
         "retries": record.get("retries", 0),  # a run that an earlier version began has none
         "versions": installed(),
     }

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dnmf.config import Resources
-from dnmf.fitting.advice import warnings
+from dnmf.fitting.advice import decoded_again, warnings
 from dnmf.fitting.memory import MemoryNeed, room, that_fit
 from dnmf.fitting.plan import Plan
 from dnmf.fitting.work import tree_levels
@@ -56,7 +56,10 @@ class PlanReport:
             segments = "all of V: passes read nothing after the scan"
         if not plan.sample:
             return f"{segments}; no sample"
-        rows = "every row" if plan.sample >= 1 else f"{plan.sample:.1%} of the rows"
+        if plan.sample >= 1:
+            instead = "" if kept == plan.segments else ", which passes read instead of V"
+            return f"{segments}; the sample holds every row{instead}"
+        rows = f"{plan.sample:.1%} of the rows"
         return f"{segments}; a sample of {rows} is fitted first, without reading V"
 
     def lines(self) -> list[tuple[str, str]]:
@@ -67,6 +70,8 @@ class PlanReport:
         limit = self.resources.memory_limit
         of = f" of {_size(limit)}" if limit else ""
         what = "columns" if plan.axis == "columns" else "rows"
+        again = decoded_again(plan)
+        shared = f"; up to {_size(again)} more of chunks that segments share" if again else ""
         return [
             ("data", plan.description),
             ("matrix", f"V {n:,} x {d:,}, k = {_models(plan)}, computing in {plan.dtype}"),
@@ -79,7 +84,7 @@ class PlanReport:
                 f"{plan.segments:,}, sums in {plan.slabs} slab(s), fan-in {plan.config.fan_in}",
             ),
             *self._batch(),
-            ("bytes per read", f"{_size(plan.bytes_per_read)} (the scan, and every pass)"),
+            ("bytes per read", f"{_size(plan.bytes_per_read)} (the scan, and every pass){shared}"),
             ("runs on", self.resources.description),
             ("kept in memory", self.kept),
             ("tasks per pass", f"{self.tasks:,}"),
@@ -126,6 +131,7 @@ class PlanReport:
             "fan_in": plan.config.fan_in,
             "block_starts": list(plan.block_starts),
             "bytes_per_read": plan.bytes_per_read,
+            "bytes_decoded_again": decoded_again(plan),
             "segments_kept": self.segments_kept,
             "sample": plan.sample,
             "groups": [list(group) for group in plan.groups],

@@ -45,13 +45,15 @@ def _tells(context: Context, scan: dict[str, Any]) -> bool:
 
 
 def start_notes(context: Context, scan: dict[str, Any]) -> list[str]:
-    """Which of the starts that were asked for are not made, and why."""
+    """Which of the starts that were asked for are not made, or why no sample is fitted first."""
     plan, config = context.plan, context.plan.config
     tells = _tells(context, scan)
     racing = _racing(context, scan) if tells else ()
     left = [spec.k for m, spec in enumerate(config.models) if m not in racing and spec.fold is None]
     many = config.init == "random" and config.n_init > FitConfig.n_init
-    if not left or not (many or config.init in NNDSVD):
+    asked = many or config.init in NNDSVD
+    useless = bool(plan.sample) and not tells and config.init != "custom"
+    if not left or not (asked or useless):
         return []
     if tells:
         why = (
@@ -65,6 +67,8 @@ def start_notes(context: Context, scan: dict[str, Any]) -> list[str]:
             f"the sample has {rows:,} of {plan.shape[0]:,} rows{zeros}. Raise sample or "
             f"sample_bytes"
         )
+    if not asked:
+        return [f"passes go over V from the start, none over the sample: {why}"]
     if many:
         return [f"n_init = {config.n_init} has no effect, one random start is made: {why}"]
     return [f"init = {config.init!r} has no effect, the start is a random one: {why}"]

@@ -20,6 +20,7 @@ __all__ = [
     "limit_threads",
     "numeric_fingerprint",
     "one_thread",
+    "roundings",
 ]
 
 
@@ -160,7 +161,8 @@ def numeric_fingerprint() -> dict[str, Any]:
     -------
     dict
         Versions of the numerical packages, the kernels' architecture of NumPy's BLAS, the CPU
-        that numba compiles for, and ``digest``: of those and of the bits of a probe product.
+        that numba compiles for, and ``digest``: the architecture, and a hash of all of these and
+        of the bits of a probe product.
     """
     import numba
     import scipy
@@ -182,4 +184,9 @@ def numeric_fingerprint() -> dict[str, Any]:
         with one_thread():
             digest.update((probe @ probe.T).tobytes())
             digest.update((probe.T @ probe).tobytes())
-    return {**facts, "digest": digest.hexdigest()[:16]}
+    return {**facts, "digest": f"{'+'.join(facts['blas'])}-{digest.hexdigest()[:16]}"}
+
+
+def roundings(digests: Iterable[str]) -> set[str]:
+    """How many ways of rounding there are among tasks: their digests without the names."""
+    return {digest.rpartition("-")[2] for digest in digests}

@@ -8,7 +8,7 @@ from dnmf.linalg.floats import TINY
 from dnmf.linalg.jit import kernel
 from dnmf.linalg.kl import GROW, SHRINK
 from dnmf.linalg.lanes import BOXED, GRADIENT, HIGHEST, INVERSE, LOWEST, X, descend
-from dnmf.linalg.logs import log
+from dnmf.linalg.logs import log, sum_of
 from dnmf.linalg.simd import LANES
 from dnmf.linalg.tiles import add_gram, add_rows, gather, rows_in_lines
 
@@ -178,12 +178,23 @@ def _rescale(bold, first, w_sums, columns):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _em(h, S, w_sum, l2):  # type: ignore[no-untyped-def]
-    if w_sum <= 0.0 and l2 <= 0.0:
-        return h
-    if l2 > 0.0:
-        return 2.0 * S / (w_sum + np.sqrt(w_sum * w_sum + 4.0 * l2 * S)) if S > 0.0 else 0.0
-    return S / w_sum
+def _em_row(wide, H, t, w_sums, l2, columns, em, kkts, gains):  # type: ignore[no-untyped-def]
+    # component t; no branch but by l2, so that the loops become vectors
+    for c in range(H.shape[1]):
+        h, w_sum = H[t, c], w_sums[t, c]
+        S = wide[t, c] if h > 0.0 else 0.0  # where h is 0, S is
+        if l2 > 0.0:
+            x = 2.0 * S / (w_sum + np.sqrt(w_sum * w_sum + 4.0 * l2 * S)) if S > 0.0 else 0.0
+        else:
+            x = S / w_sum if w_sum > 0.0 else h
+        em[t, c] = x if columns[c] > 0.0 else 0.0  # nothing was seen, or nothing but zeros
+    for c in range(H.shape[1]):
+        h, S, w_sum, x = H[t, c], wide[t, c], w_sums[t, c], em[t, c]
+        should = h * (w_sum + l2 * h)
+        kkts[c] = (should - S) * (should - S) / should if should > 0.0 else 0.0
+        lost = w_sum * (h - x) + 0.5 * l2 * (h * h - x * x)
+        won = S * log(max(x / h, TINY)) if S > 0.0 and x > 0.0 else 0.0
+        gains[c] = lost + won if should > 0.0 else 0.0
 
 
 @kernel
@@ -213,23 +224,16 @@ def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, bold):  # type: ignor
         objective by at least; what the curvature step lowers the second-order model by.
     """
     kkt = gain = bold_gain = 0.0
+    slab = H.shape[1]
+    kkts, gains = np.empty(slab), np.empty(slab)
     for t in range(H.shape[0]):
-        for c in range(H.shape[1]):
-            h, S, w_sum = H[t, c], wide[t, c], w_sums[t, c]
-            if t < first:
-                em[t, c] = h
-                continue
-            # where h is 0, S is
-            x = _em(h, S if h > 0.0 else 0.0, w_sum, l2)
-            if columns[c] <= 0.0:  # nothing was seen, or nothing but zeros
-                x = 0.0
-            em[t, c] = x
-            should = h * (w_sum + l2 * h)
-            if should > 0.0:
-                kkt += (should - S) ** 2 / should
-                gain += w_sum * (h - x) + 0.5 * l2 * (h * h - x * x)
-                if S > 0.0 and x > 0.0:
-                    gain += S * log(max(x / h, TINY))
+        if t < first:
+            for c in range(slab):
+                em[t, c] = H[t, c]
+            continue
+        _em_row(wide, H, t, w_sums, l2, columns, em, kkts, gains)
+        kkt += sum_of(kkts, slab)
+        gain += sum_of(gains, slab)
     if wide.shape[0] > H.shape[0]:
         bold_gain = _bold_columns(wide, H, first, w_sums, l2, bold)
         if rescale:

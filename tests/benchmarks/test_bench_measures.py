@@ -168,3 +168,20 @@ def test_skipped_peers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "installed", lambda package: None)
     assert "pip install '.[bench]'" in SYSTEMS["gensim"].absent
     assert not SYSTEMS["cd"].absent
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(120)
+def test_what_is_spilled_is_counted() -> None:
+    """The goal is none: a counter that never counts would say so too."""
+    from benchmarks.clusters import spilled_bytes
+    from dnmf.executors.local import start_local
+
+    def spill(dask_worker: Any) -> int:
+        return int(dask_worker.data.evict())
+
+    with start_local(1, 1, 2 << 30) as client:
+        assert spilled_bytes(client) == 0
+        held = client.scatter(np.random.default_rng(0).random(1 << 17))
+        client.run(spill)
+        assert spilled_bytes(client) >= held.result().nbytes

@@ -26,7 +26,7 @@ CASES: list[dict[str, Any]] = [
     {"loss": "frobenius", "solver": "mu"},
     {"loss": "kullback-leibler"},
     {"loss": "kullback-leibler", "solver": "mu", "alpha_W": 0.01},
-    {"loss": "kullback-leibler", "sample": 0.5},
+    {"loss": "kullback-leibler", "sample": 0.5, "sample_bytes": 240 * 30 * 4 // 2},
     {"loss": "itakura-saito"},
     {"loss": "beta", "beta": 0.5},
 ]
@@ -67,7 +67,12 @@ def test_serial_and_cluster_agree_bit_by_bit(
     "case",
     [
         {"loss": "frobenius", "solver": "mu"},
-        {"loss": "kullback-leibler", "init": "nndsvda", "sample": 0.5},
+        {
+            "loss": "kullback-leibler",
+            "init": "nndsvda",
+            "sample": 0.5,
+            "sample_bytes": 240 * 30 * 6,
+        },
         {"loss": "kullback-leibler", "fixed_H": np.ones((1, 30))},
         {"loss": "beta", "beta": 1.5, "alpha_W": 0.01, "l1_ratio": 1.0},
         {"loss": "kullback-leibler", "solver": "mu", "normalize": "components"},

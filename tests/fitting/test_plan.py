@@ -204,6 +204,8 @@ def test_csr_blocks_follow_the_nonzeros():
         (10**6, 10**9, {"sample": 0.5}, 0.5),
         (10**6, 10**9, {"sample": 0}, 0.0),
         (1000, 10**6, {"sample_bytes": 10**5}, 0.1),
+        (100_000, 10**8, {"init": "custom"}, 0.0),  # passes over V begin at once
+        (1000, 10**6, {"init": "custom"}, 1.0),  # and read it, once
     ],
 )
 def test_the_sample_is_a_share_of_the_rows(n, nbytes, options, share):

@@ -70,6 +70,9 @@ def test_a_sample_of_zeros_is_not_fitted(monkeypatch):
     small = {"sample_bytes": V.nbytes // 5}
     notes, fit = _notes(V, 2, **small)
     assert not any("has no effect" in note for note in notes)
+    (note,) = [note for note in notes if "passes go over V from the start" in note]
+    assert "none over the sample: the sample has" in note
+    assert "which are zero or next to it. Raise sample or sample_bytes" in note
     assert fit.relative_error < 0.5
     for options in ({"init": "nndsvd"}, {"n_init": 5}):
         notes, other = _notes(V, 2, **small, **options)
@@ -86,8 +89,9 @@ def test_starts_that_are_not_made_are_told(monkeypatch):
     V = np.random.default_rng(0).random((24, 50))
     notes, _ = _notes(V, n_init=8)
     assert any("n_init = 8 has no effect" in n and "search on 150 rows" in n for n in notes)
-    for options in ({}, {"n_init": 1}):
-        assert not any("no effect" in note for note in _notes(V, **options)[0])
+    for options in ({}, {"n_init": 1}, {"sample": 0}):
+        notes, _ = _notes(V, **options)
+        assert not any("no effect" in note or "from the start" in note for note in notes)
 
 
 def test_a_sample_of_no_bytes_is_none():

@@ -11,7 +11,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from dnmf import blas_env
-from dnmf.linalg.blas import allowed_threads, numeric_fingerprint, one_thread
+from dnmf.linalg.blas import allowed_threads, numeric_fingerprint, one_thread, roundings
 
 
 def _blas_threads() -> set[int]:
@@ -53,8 +53,16 @@ def test_whoever_ends_first_leaves_the_others_their_one_thread():
 def test_the_fingerprint_says_what_it_is_made_of():
     found = numeric_fingerprint()
     assert {"numpy", "scipy", "numba", "machine", "blas", "numba_cpu", "digest"} <= set(found)
-    assert len(found["digest"]) == 16
+    kernels, _, rest = found["digest"].rpartition("-")
+    assert kernels == "+".join(found["blas"]), "what every task leaves in the result names its own"
+    assert len(rest) == 16
     assert found == numeric_fingerprint()
+
+
+def test_how_tasks_rounded_is_told_apart_from_the_names():
+    """A run that an earlier version began has hashes alone."""
+    assert roundings(["ab", "Haswell-ab"]) == {"ab"}
+    assert len(roundings(["Haswell-ab", "Haswell-cd"])) == 2
 
 
 ASK = "from dnmf.linalg.blas import numeric_fingerprint as f; print(f()['digest'])"
