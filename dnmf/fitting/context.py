@@ -75,8 +75,8 @@ class Context:
             source = transposed
         return cls(store, plan, source)
 
-    def record(self, index: int) -> dict[str, Any]:
-        return self.store.record(index)
+    def state(self, index: int) -> dict[str, Any]:
+        return self.store.state(index)
 
 
 _works: OrderedDict[tuple[Any, ...], Any] = OrderedDict()

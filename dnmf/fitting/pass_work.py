@@ -14,6 +14,7 @@ from dnmf.faultpoints import reach
 from dnmf.fitting.batch import Batch, Model, Sums
 from dnmf.fitting.context import Context, Loaded, Loader, cached_work
 from dnmf.fitting.factors import load_rows
+from dnmf.fitting.h_step import Each, update_H
 from dnmf.fitting.rowsets import open_rows
 from dnmf.fitting.state import MOST_TRIES, ModelState
 from dnmf.fitting.work import Step
@@ -61,19 +62,21 @@ class PassWork:
     For least squares these are W'V, r = k.
     """
 
+    in_parts = True
+
     def __init__(self, context: Context, step: Step) -> None:
         self.context = context
         self.step = step
         plan = context.plan
         self.fan_in = plan.config.fan_in
         self.pieces = 1 + plan.slabs
-        record = context.record(step.index - 1)
-        self.states = [ModelState.from_json(record["state"]["models"][m]) for m in step.models]
-        self.rows = open_rows(context, record["state"]["scan"], step.rows)
+        state = context.state(step.index - 1)
+        self.states = [ModelState.from_json(state["models"][m]) for m in step.models]
+        self.rows = open_rows(context, state["scan"], step.rows)
         self.segments = len(self.rows.starts) - 1
         self.column_sums = self.rows.columns()[0]
         self.total = float(self.column_sums.sum())
-        self.unit = _unit(record["state"]["scan"], plan.config.weights)
+        self.unit = _unit(state["scan"], plan.config.weights)
         self._lock = threading.Lock()
         self._batch: Batch | None = None
 
@@ -183,7 +186,7 @@ class PassWork:
                 total_slab += slab
         return sums
 
-    def finish(self, piece: int, reduced: Any, small: PassStats) -> Any:
+    def finish(self, piece: int, reduced: Any, small: PassStats, each: Each = map) -> Any:
         self._reach("finish", piece=piece)
         if piece == 0:
             grams = [stats.WtW for stats in reduced.models]
@@ -195,7 +198,7 @@ class PassWork:
             models = [{**found, "WtW": ref} for found, ref in zip(models, WtW, strict=True)]
             values = {"bytes_read": reduced.bytes_read, "numeric": reduced.numeric}
             return {"models": models, "W": reduced.W, "starts": self.rows.starts, **values}
-        return self._finish_slab(piece - 1, reduced, small)
+        return self._finish_slab(piece - 1, reduced, small, each)
 
     def _sizes(self, position: int, small: PassStats) -> tuple[float, float]:
         """|V|^2, and what scales as the loss does, of the part that a model sees."""
@@ -225,10 +228,17 @@ class PassWork:
             "held": None if held is None else [held.error, held.scale, held.entries],
         }
 
-    def _finish_slab(self, slab: int, reduced: list[np.ndarray], small: PassStats) -> list[Any]:
+    def _finish_slab(
+        self, slab: int, reduced: list[np.ndarray], small: PassStats, each: Each
+    ) -> list[Any]:
         """The H-step of one slab; stores the old H, the new one, and W'V."""
         a, b = self.context.plan.slab_starts[slab : slab + 2]
-        found = [self._slab_of(i, a, b, WtV, small) for i, WtV in enumerate(reduced)]
+        if len(reduced) == 1:
+            found = [self._slab_of(0, a, b, reduced[0], small, each)]
+        else:
+            found = list(
+                each(lambda i: self._slab_of(i, a, b, reduced[i], small, map), range(len(reduced)))
+            )
         arrays = {name: [one[name] for one in found] for name in ("H", "plain", "bold", "WtV")}
         bold = [i for i, array in enumerate(arrays["bold"]) if array is not None]
         if len(bold) not in (0, len(found)):  # so that they lie in one object
@@ -248,7 +258,7 @@ class PassWork:
         ]
 
     def _slab_of(
-        self, position: int, a: int, b: int, WtV: np.ndarray, small: PassStats
+        self, position: int, a: int, b: int, WtV: np.ndarray, small: PassStats, each: Each
     ) -> dict[str, Any]:
         """The H-step of one model."""
         model, stats = self.batch().models[position], small.models[position]
@@ -257,7 +267,7 @@ class PassWork:
         if model.fold is not None and model.loss.name == "kullback-leibler":
             # responsibilities sum to 1: the sums of the columns over the rows that are seen
             columns = np.stack([WtV[: model.k].sum(axis=0), columns[1]])
-        step = model.loss.update_H(WtV, stats, old, columns)
+        step = update_H(model.loss, WtV, stats, old, columns, each)
         revivals = self._revivals(position, stats, small)
         for j, candidate in revivals:
             norm = float(np.linalg.norm(candidate.direction.astype(np.float64)))

@@ -99,7 +99,7 @@ class PublishWork:
         self.rows = chunk_rows(plan)
         self.segments = -(-plan.shape[0] // self.rows)
         self.fan_in = 64
-        models = context.record(step.index - 1)["state"]["models"]
+        models = context.state(step.index - 1)["models"]
         self.models: list[tuple[str, Pair]] = []
         for m, group in published(plan):
             pair = ModelState.from_json(models[m]).pair

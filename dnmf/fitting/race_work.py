@@ -61,7 +61,7 @@ class RaceWork:
         self.context = context
         self.step = step
         config = context.plan.config
-        state = context.record(step.index - 1)["state"]
+        state = context.state(step.index - 1)
         starts = config.n_init if config.init == "random" else 1
         self.starts = [(m, start) for m in step.models for start in range(starts)]
         self.segments = len(self.starts)

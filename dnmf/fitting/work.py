@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -183,8 +183,16 @@ def leaf_with_retries(work: Work, segment: int, loaded: Any = None) -> tuple[lis
     return with_retries(lambda: keeping.leaf(segment, loaded))
 
 
-def finish_with_retries(work: Work, piece: int, reduced: Piece, small: Piece) -> tuple[Any, int]:
-    """The same for the end of a piece: what it stores has names of its own each time."""
+def finish_with_retries(
+    work: Work, piece: int, reduced: Piece, small: Piece, each: Callable[..., Any] = map
+) -> tuple[Any, int]:
+    """The same for the end of a piece: what it stores has names of its own each time.
+
+    ``each`` is where a work whose ends come in parts runs them; it says so by ``in_parts``.
+    """
+    if getattr(work, "in_parts", False):
+        parted: Any = work
+        return with_retries(lambda: parted.finish(piece, reduced, small, each))
     return with_retries(lambda: work.finish(piece, reduced, small))
 
 
@@ -249,12 +257,16 @@ class InProcess:
             reduced = combine_tree(work.fan_in, work.segments, leaf, combine)
 
         def end(piece: int) -> tuple[Any, int]:
-            return finish_with_retries(work, piece, reduced[piece], reduced[0])
+            return finish_with_retries(work, piece, reduced[piece], reduced[0], self._each)
 
         with closing(self._map(end, work.pieces)) as ends:
             results = list(ends)
         retries += sum(again for _, again in results)
         return StepOutcome([result for result, _ in results], retries)
+
+    def _each(self, call: Callable[[Any], Value], items: Sequence[Any]) -> Iterable[Value]:
+        """``map``: a part of the end of a piece after the other."""
+        return map(call, items)
 
     def _map(self, call: Callable[[int], Value], count: int) -> Generator[Value, None, None]:
         """``call(0)``, ``call(1)`` and so on, in this order."""

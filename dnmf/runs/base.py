@@ -125,6 +125,10 @@ class RunStore(Protocol):
         """One committed record."""
         ...
 
+    def state(self, index: int) -> dict[str, Any]:
+        """What steps need of it: its ``"state"``, without the history that grows with each."""
+        ...
+
     def latest(self) -> tuple[int, dict[str, Any]] | None:
         """Index and content of the highest valid record, or None before the first."""
         ...

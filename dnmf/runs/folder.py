@@ -285,6 +285,10 @@ class FolderStore:
             raise RunError(f"{self._record_path(index)}: {found}")
         return found
 
+    def state(self, index: int) -> dict[str, Any]:
+        found: dict[str, Any] = self.record(index)["state"]
+        return found
+
     def latest(self) -> tuple[int, dict[str, Any]] | None:
         self.damaged = []
         for index in reversed(read_records(self._path)):

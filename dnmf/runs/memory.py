@@ -14,6 +14,9 @@ from dnmf.runs.records import rounded_trip
 
 __all__ = ["MemoryStore"]
 
+LOGS = ("history", "sample_history", "executed")
+"""Lists of a record that steps append to and never change otherwise."""
+
 
 class MemoryStore:
     """A RunStore of dictionaries, for fits in this process without a run folder.
@@ -26,6 +29,7 @@ class MemoryStore:
         self._records: dict[int, dict[str, Any]] = {}
         self._plan: dict[str, Any] | None = None
         self._attempts = itertools.count()
+        self._entries: dict[int, tuple[Any, Any]] = {}  # of logs: what was given, and its copy
 
     def __reduce__(self) -> NoReturn:
         raise RunError(
@@ -61,15 +65,38 @@ class MemoryStore:
 
     def commit(self, index: int, record: Mapping[str, Any], fresh: Iterable[str] = ()) -> None:
         # setdefault decides between threads; what is kept shares nothing with the caller.
-        mine = rounded_trip(record)
+        logs = {key: record[key] for key in LOGS if type(record.get(key)) is list}
+        mine = rounded_trip({key: value for key, value in record.items() if key not in logs})
+        mine |= {key: self._log(entries) for key, entries in logs.items()}
         if self._records.setdefault(index, mine) is not mine:
             raise RunLockedError(f"record {index} exists: something else went on with this run")
 
     def record(self, index: int) -> dict[str, Any]:
+        return rounded_trip(self._kept(index))
+
+    def state(self, index: int) -> dict[str, Any]:
+        return rounded_trip(self._kept(index)["state"])
+
+    def _kept(self, index: int) -> dict[str, Any]:
         try:
-            return rounded_trip(self._records[index])
+            return self._records[index]
         except KeyError:
             raise RunError(f"this run has no record {index}") from None
+
+    def _log(self, entries: list[Any]) -> list[Any]:
+        """Copies of the entries of a list that steps append to; each is copied once.
+
+        Copying all of a history in every pass would cost the square of their number.
+        """
+        copies = []
+        for entry in entries:
+            given, copy = self._entries.get(id(entry), (None, None))
+            if given is not entry or given is None:
+                (copy,) = rounded_trip({"": [entry]})[""]
+                if type(entry) in (dict, list):  # others are no dearer than the look
+                    self._entries[id(entry)] = entry, copy
+            copies.append(copy)
+        return copies
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
         if not self._records:

@@ -21,6 +21,7 @@ import pytest
 
 import dnmf
 from dnmf.executors.serial import Serial
+from dnmf.fitting.h_step import parts_of
 from dnmf.fitting.work import Executor
 from dnmf.testing.problems import planted_poisson
 from dnmf.testing.works import ERRORS, Failure, SumWork, TreeWork
@@ -116,5 +117,24 @@ class ExecutorContract:
         assert np.array_equal(mine.W[:], reference.W[:])
         assert np.array_equal(mine.H[:], reference.H[:])
         assert len(mine.history) == len(reference.history) > 0
+        for ours, theirs in zip(mine.history, reference.history, strict=True):
+            assert {key: ours[key] for key in DECISIONS} == {key: theirs[key] for key in DECISIONS}
+
+    def test_an_h_step_in_parts_has_the_bits_of_the_reference(
+        self, executor: Executor, tmp_path: Path
+    ) -> None:
+        """Of a V so wide that its slab is taken apart, wherever the parts run."""
+        k, d = 4, 80_000
+        assert len(parts_of(k, d)) == 4
+        V = np.random.default_rng(0).gamma(0.3, size=(30, d)).astype(np.float32)
+        np.save(tmp_path / "V.npy", V)
+        options: dict[str, Any] = {"k": k, "seed": 1, "tol": 0, "max_passes": 2, "sample": 0}
+        mine, reference = (
+            dnmf.fit(tmp_path / "V.npy", out=tmp_path / name, executor=runner, **options)
+            for name, runner in (("mine", executor), ("reference", Serial()))
+        )
+        assert reference.details["layout"]["slabs"] == 1
+        assert np.array_equal(mine.W[:], reference.W[:])
+        assert np.array_equal(mine.H[:], reference.H[:])
         for ours, theirs in zip(mine.history, reference.history, strict=True):
             assert {key: ours[key] for key in DECISIONS} == {key: theirs[key] for key in DECISIONS}

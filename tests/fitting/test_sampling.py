@@ -71,7 +71,7 @@ def _rows_of_sample(V, where, **options):
     with pytest.raises(_ScannedError):
         dnmf.fit(V, 3, seed=0, out=where, executor=Serial(), on_event=stop, **options)
     context = Context.open(str(where))
-    rows = open_rows(context, context.record(0)["state"]["scan"], "sample")
+    rows = open_rows(context, context.state(0)["scan"], "sample")
     groups = range(len(rows.starts) - 1)
     blocks = [block for group in groups for block, _ in rows.blocks(group, None)]
     sums = np.concatenate([block.V.sum(axis=1, dtype=np.float64) for block in blocks])

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dnmf.errors import RunError, RunLockedError
+from dnmf.runs import memory
 from dnmf.runs.base import ObjectRef
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.memory import MemoryStore
+from dnmf.runs.records import rounded_trip
 
 ARRAYS = hnp.arrays(
     st.sampled_from(["f2", "f4", "f8", "i1", "i8", "u4", "?", ">f4", "<i2"]),
@@ -92,6 +94,48 @@ def test_records_are_created_only_if_absent(store):
     assert store.record(0) == {"by": "first"}
     with pytest.raises(RunError, match="1"):
         store.record(1)
+
+
+def test_steps_get_the_state_without_the_history(store):
+    content = {"state": {"scan": {"sums": [1.5, (2, 3)]}, "models": None}, "history": [{"a": 1}]}
+    store.commit(0, content)
+    expected = {"scan": {"sums": [1.5, [2, 3]]}, "models": None}
+    assert store.state(0) == store.record(0)["state"] == expected
+    store.state(0)["scan"]["sums"].append(4)
+    assert store.state(0)["scan"]["sums"] == [1.5, [2, 3]]
+    with pytest.raises(RunError, match="1"):
+        store.state(1)
+
+
+def test_a_history_that_grows(store):
+    """Each record has all of it so far, shared with nothing that was given or read."""
+    history, executed = [], []
+    for i in range(5):
+        history = [*history, {"pass": i, "x": np.float64(i), "nested": (i,)}]
+        executed = [*executed, [i, "pass"]]
+        store.commit(i, {"history": history, "executed": executed, "i": i})
+        store.record(i)["history"][0]["pass"] = -1
+        found = store.record(i)
+        assert found["history"] == [{"pass": j, "x": j, "nested": [j]} for j in range(i + 1)]
+        assert found["executed"] == [[j, "pass"] for j in range(i + 1)]
+    assert store.record(2)["history"] == found["history"][:3]
+
+
+def test_in_memory_a_history_is_copied_once(monkeypatch):
+    """All of it in every pass would cost the square of their number: 77% of 500 passes did."""
+    store, copied = MemoryStore(), []
+
+    def counted(content):
+        copied.append(content)
+        return rounded_trip(content)
+
+    monkeypatch.setattr(memory, "rounded_trip", counted)
+    history = []
+    for i in range(50):
+        history = [*history, {"pass": i}]
+        store.commit(i, {"history": history, "state": {}})
+    assert sum({"pass": 0} in content.get("", []) for content in copied) == 1
+    assert len(copied) == 2 * 50
 
 
 def test_changing_a_read_record_changes_nothing(store):

@@ -1,0 +1,71 @@
+"""The H-step in parts is that of the whole slab, wherever the parts run."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from dnmf.executors.threads import in_threads
+from dnmf.fitting import h_step
+from dnmf.fitting.h_step import parts_of, update_H
+from dnmf.losses import get_loss
+from dnmf.losses.base import Penalties, SmallStats
+
+K, D = 3, 100
+
+LOSSES = {
+    "frobenius": ({}, K),
+    "lee-seung": ({"solver": "mu"}, K),
+    "masked": ({"masked": True}, K + K * (K + 1) // 2),
+    "kullback-leibler": ({"solver": "mu"}, K),
+    "curvature": ({}, K + K * (K + 1) // 2),
+    "beta": ({"beta": 1.5}, 2 * K),
+}
+NAMES = {"lee-seung": "frobenius", "masked": "frobenius", "curvature": "kullback-leibler"}
+
+
+def _problem(kind):
+    options, rows = LOSSES[kind]
+    loss = get_loss(NAMES.get(kind, kind), penalties=Penalties(l1_H=0.1, l2_H=0.05), **options)
+    rng = np.random.default_rng(0)
+    W, H = rng.random((50, K)), rng.random((K, D)).astype(np.float32)
+    V = W @ rng.random((K, D))
+    stats = SmallStats(W.T @ W, W.sum(axis=0))
+    wide = W.T @ V if rows <= K or kind == "masked" else rng.random((rows, D)) * 10
+    if kind == "masked":  # a Gram matrix for each column, its lower triangle packed by rows
+        packed = (W.T @ W)[np.tril_indices(K)]
+        wide = np.concatenate([wide, packed[:, None] * rng.uniform(0.5, 1, D)])
+    return loss, wide, stats, H, np.stack([V.sum(axis=0), (V**2).sum(axis=0)])
+
+
+def test_parts_cover_the_slab_whatever_runs_them():
+    for k, width in ((1, 1), (3, 10**6), (50, 30_000), (200_000, 3)):
+        cuts = parts_of(k, width)
+        assert (cuts[0], cuts[-1]) == (0, width)
+        assert all(0 < b - a <= max(1, h_step.PART // (8 * k)) for a, b in pairwise(cuts))
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_parts_are_those_of_the_whole(monkeypatch, kind):
+    problem = _problem(kind)
+    whole = update_H(*problem, map)
+    monkeypatch.setattr(h_step, "PART", 8 * K * 30)
+    parts, elsewhere = update_H(*problem, map), update_H(*problem, partial(in_threads, 3))
+    for name in ("H", "kkt", "gain", "share", "bold", "bold_gain"):
+        one, other, third = (getattr(step, name) for step in (whole, parts, elsewhere))
+        if one is None:
+            assert other is None
+            continue
+        np.testing.assert_allclose(other, one, rtol=1e-6)
+        np.testing.assert_array_equal(third, other)
+    assert (whole.bold is not None) == (kind == "curvature")
+
+
+def test_parts_run_side_by_side():
+    """Two that wait for each other end only so."""
+    met = threading.Barrier(2, timeout=20)
+    assert list(in_threads(2, lambda i: met.wait() * 0 + i, [3, 4])) == [3, 4]
