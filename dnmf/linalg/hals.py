@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dnmf.linalg.floats import tiny_of
-from dnmf.linalg.jit import inlined, kernel
+from dnmf.linalg.jit import inlined, kernel, unlocked
 
 __all__ = ["ABREAST", "RowSolution", "cold_start", "solve_rows"]
 
@@ -120,9 +120,8 @@ def solve_rows(
     residual = np.empty(W.shape[0], np.float64)
     eps = float(np.finfo(W.dtype).eps)
     one = W.dtype.type
-    found = _hals_rows(
-        W, C, np.ascontiguousarray(G), row_sumsq, tau * tau, eps, one(l1), max_sweeps, residual
-    )
+    given = unlocked(C), np.ascontiguousarray(G), unlocked(row_sumsq)
+    found = _hals_rows(W, *given, tau * tau, eps, one(l1), max_sweeps, residual)
     return RowSolution(residual, *found)
 
 

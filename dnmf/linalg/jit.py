@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["fused_kernel", "inlined", "kernel"]
+__all__ = ["fused_kernel", "inlined", "kernel", "offsets", "unlocked"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,6 +26,7 @@ def _use_writable_cache() -> None:
 
 _use_writable_cache()
 
+import numpy as np  # noqa: E402
 from numba import njit, types  # noqa: E402
 from numba.core.runtime import rtsys  # noqa: E402
 
@@ -115,3 +116,28 @@ def fused_kernel(function: Function) -> Function:
     """
     options = {"nogil": True, "cache": True, "error_model": "numpy"}
     return _cached(njit(**options, fastmath={"contract", "reassoc"})(function))
+
+
+class _Unlocked:
+    """The memory of an array, which it keeps alive, as one that may be written."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+
+
+def unlocked(array: np.ndarray) -> np.ndarray:
+    """The same memory with the type of an array that may be written, for kernels that only read it.
+
+    To numba an array that is locked has another type, for which it compiles everything once more:
+    what lies in memory would share no code with what comes from storage or from Dask.
+    """
+    if array.flags.writeable:
+        return array
+    return np.asarray(_Unlocked(array))
+
+
+def offsets(indptr: np.ndarray) -> np.ndarray:
+    """The indptr of CSR as int64, whatever the indices have: one type for kernels."""
+    return unlocked(np.asarray(indptr, np.int64))

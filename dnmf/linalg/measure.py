@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import scipy
 
-from dnmf.linalg.jit import kernel
+from dnmf.linalg.jit import kernel, offsets, unlocked
 from dnmf.linalg.measure_dense import measure_dense
 from dnmf.linalg.weighted import WeightedCSR
 
@@ -59,11 +59,12 @@ def measure(V: Matrix, column_sums: np.ndarray, column_sumsq: np.ndarray) -> Blo
         return _measured_weights(V, row_sums, row_sumsq, column_sums, column_sumsq)
     if isinstance(V, np.ndarray):
         nonzeros, bad, row, column, largest = measure_dense(
-            V, row_sums, row_sumsq, column_sums, column_sumsq
+            unlocked(V), row_sums, row_sumsq, column_sums, column_sumsq
         )
     else:
+        csr = unlocked(V.data), unlocked(V.indices), offsets(V.indptr)
         nonzeros, bad, row, column, largest = _measure_csr(
-            V.data, V.indices, V.indptr, row_sums, row_sumsq, column_sums, column_sumsq
+            *csr, row_sums, row_sumsq, column_sums, column_sumsq
         )
     first = None
     if bad:
@@ -85,7 +86,7 @@ def _measured_weights(
 ) -> BlockMeasure:
     sums = row_sums, row_sumsq, column_sums, column_sumsq
     nonzeros, largest, heaviest, bad, at, bad_weights, weight_at = _measure_weighted(
-        V.data, V.weights, V.indices, V.indptr, *sums
+        *map(unlocked, (V.data, V.weights, V.indices)), offsets(V.indptr), *sums
     )
     first = _place(V, V.data, int(at)) if bad else None
     first_weight = _place(V, V.weights, int(weight_at)) if bad_weights else None

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy
 
+from dnmf.linalg.jit import offsets, unlocked
 from dnmf.linalg.kl import kl_rows
 from dnmf.linalg.kl_columns import kl_columns, kl_H
 from dnmf.linalg.kl_mu import kl_mu
@@ -319,21 +320,25 @@ def tiles(V: Matrix) -> Iterator[tuple[int, scipy.sparse.csr_array]]:
     if isinstance(V, np.ndarray):
         height = max(1, TILE_ENTRIES // V.shape[1])
         for a in range(0, V.shape[0], height):
-            yield a, scipy.sparse.csr_array(V[a : a + height])
+            tile = scipy.sparse.csr_array(V[a : a + height])
+            tile.indptr = offsets(tile.indptr)
+            yield a, tile
         return
     a, m = 0, V.shape[0]
     while a < m:
         b = int(np.searchsorted(V.indptr, V.indptr[a] + TILE_ENTRIES, side="right")) - 1
         b = min(max(b, a + 1), m)
         first, last = V.indptr[a], V.indptr[b]
+        indptr = offsets(V.indptr[a : b + 1] - first)
+        data, indices = unlocked(V.data[first:last]), unlocked(V.indices[first:last])
         if isinstance(V, WeightedCSR):
-            yield a, V[a:b]
+            weights = unlocked(V.weights[first:last])
+            yield a, WeightedCSR(data, weights, indices, indptr, V.shape[1])
             a = b
             continue
         tile = scipy.sparse.csr_array(
             (b - a, V.shape[1]), dtype=V.dtype
         )  # its constructor copies small parts
-        tile.data, tile.indices = V.data[first:last], V.indices[first:last]
-        tile.indptr = V.indptr[a : b + 1] - first
+        tile.data, tile.indices, tile.indptr = data, indices, indptr
         yield a, tile
         a = b
