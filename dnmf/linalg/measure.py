@@ -85,8 +85,9 @@ def _measured_weights(
     column_sumsq: np.ndarray,
 ) -> BlockMeasure:
     sums = row_sums, row_sumsq, column_sums, column_sumsq
+    entries = unlocked(V.data), unlocked(V.weights), unlocked(V.indices)
     nonzeros, largest, heaviest, bad, at, bad_weights, weight_at = _measure_weighted(
-        *map(unlocked, (V.data, V.weights, V.indices)), offsets(V.indptr), *sums
+        *entries, offsets(V.indptr), *sums
     )
     first = _place(V, V.data, int(at)) if bad else None
     first_weight = _place(V, V.weights, int(weight_at)) if bad_weights else None

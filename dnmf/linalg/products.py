@@ -62,7 +62,7 @@ def add_WtV(V: Matrix, W: np.ndarray, total: np.ndarray) -> None:
     csr_add_VtW(*_arrays(V), unlocked(W), total.T, vectors_of(k))
 
 
-def _arrays(V: scipy.sparse.csr_array) -> tuple[np.ndarray, ...]:
+def _arrays(V: scipy.sparse.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of a CSR block, for kernels."""
     return unlocked(V.data), unlocked(V.indices), offsets(V.indptr)
 
