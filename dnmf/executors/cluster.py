@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import dask
@@ -22,7 +22,7 @@ from dnmf.executors.choose import holds_a_thread
 from dnmf.executors.news import TOPIC, LeafNews, listening
 from dnmf.executors.probe import probe_workers
 from dnmf.executors.residency import Residency
-from dnmf.executors.threads import in_threads
+from dnmf.executors.threads import Threads
 from dnmf.executors.versions import compare_versions
 from dnmf.executors.watch import PASSING, Watch, called, workers_of
 from dnmf.fitting.work import (
@@ -283,6 +283,6 @@ def _finish(
     payload: bytes, piece: int, reduced: tuple[Any, int], small: tuple[Any, int]
 ) -> tuple[Any, int]:
     # every leaf is done by now: what threads the worker has wait for the end
-    each = partial(in_threads, get_worker().state.nthreads)
-    end, retries = finish_with_retries(_load(payload), piece, reduced[0], small[0], each)
+    threads = Threads(get_worker().state.nthreads)
+    end, retries = finish_with_retries(_load(payload), piece, reduced[0], small[0], threads.each)
     return end, reduced[1] + retries

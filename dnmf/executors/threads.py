@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dnmf.config import Resources
 from dnmf.errors import OptionError
@@ -15,18 +15,9 @@ from dnmf.fitting.memory import predict_memory
 from dnmf.fitting.plan import Plan
 from dnmf.linalg.blas import allowed_threads, limit_this_thread
 
-__all__ = ["Threads", "in_threads"]
+__all__ = ["Threads"]
 
 Value = TypeVar("Value")
-
-
-def in_threads(threads: int, call: Callable[[Any], Value], items: Sequence[Any]) -> Iterable[Value]:
-    """``map`` with so many threads, each with one thread of BLAS."""
-    threads = min(threads, len(items))
-    if threads <= 1:
-        return map(call, items)
-    with ThreadPoolExecutor(threads, "dnmf-part", initializer=limit_this_thread) as pool:
-        return list(pool.map(call, items))
 
 
 SHARE = 0.5
@@ -84,9 +75,6 @@ class Threads(Serial):
         suffix = "" if limit is None else f", {limit / 1e9:.1f} GB"
         text = f"{self._threads} threads of this process{suffix}"
         return Resources(1, self._threads, limit, text, serial=True)
-
-    def _each(self, call: Callable[[Any], Value], items: Sequence[Any]) -> Iterable[Value]:
-        return in_threads(self._threads, call, items)
 
     def _map(self, call: Callable[[int], Value], count: int) -> Generator[Value, None, None]:
         """Results in index order; at most one waits that no thread works on."""

@@ -58,7 +58,7 @@ def _shared(plan: Plan, metadata: Mapping[str, Any]) -> tuple[int, int, int]:
     if plan.segments < 2 or "encoding" not in metadata:
         return decoded, again, most
     for name in ("data", "indices"):
-        part = metadata.get(name) or {}
+        part = metadata[name]
         item, count = np.dtype(part["dtype"]).itemsize, part["shape"][0]
         chunk = min(part["chunks"][0], count)
         decoded += item * count

@@ -257,16 +257,16 @@ class InProcess:
             reduced = combine_tree(work.fan_in, work.segments, leaf, combine)
 
         def end(piece: int) -> tuple[Any, int]:
-            return finish_with_retries(work, piece, reduced[piece], reduced[0], self._each)
+            return finish_with_retries(work, piece, reduced[piece], reduced[0], self.each)
 
         with closing(self._map(end, work.pieces)) as ends:
             results = list(ends)
         retries += sum(again for _, again in results)
         return StepOutcome([result for result, _ in results], retries)
 
-    def _each(self, call: Callable[[Any], Value], items: Sequence[Any]) -> Iterable[Value]:
-        """``map``: a part of the end of a piece after the other."""
-        return map(call, items)
+    def each(self, call: Callable[[Any], Value], items: Sequence[Any]) -> Iterable[Value]:
+        """``map``, on what threads there are: for the parts of the end of a piece."""
+        return self._map(lambda index: call(items[index]), len(items))
 
     def _map(self, call: Callable[[int], Value], count: int) -> Generator[Value, None, None]:
         """``call(0)``, ``call(1)`` and so on, in this order."""

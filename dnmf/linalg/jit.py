@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["fused_kernel", "inlined", "kernel", "offsets", "unlocked"]
+__all__ = ["csr_arrays", "fused_kernel", "inlined", "kernel", "offsets", "unlocked"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -141,3 +141,8 @@ def unlocked(array: np.ndarray) -> np.ndarray:
 def offsets(indptr: np.ndarray) -> np.ndarray:
     """The indptr of CSR as int64, whatever the indices have: one type for kernels."""
     return unlocked(np.asarray(indptr, np.int64))
+
+
+def csr_arrays(V: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """data, indices and indptr of a block, for kernels that only read them."""
+    return unlocked(V.data), unlocked(V.indices), offsets(V.indptr)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import scipy
 
-from dnmf.linalg.jit import kernel, offsets, unlocked
+from dnmf.linalg.jit import csr_arrays, kernel, unlocked
 from dnmf.linalg.measure_dense import measure_dense
 from dnmf.linalg.weighted import WeightedCSR
 
@@ -62,9 +62,8 @@ def measure(V: Matrix, column_sums: np.ndarray, column_sumsq: np.ndarray) -> Blo
             unlocked(V), row_sums, row_sumsq, column_sums, column_sumsq
         )
     else:
-        csr = unlocked(V.data), unlocked(V.indices), offsets(V.indptr)
         nonzeros, bad, row, column, largest = _measure_csr(
-            *csr, row_sums, row_sumsq, column_sums, column_sumsq
+            *csr_arrays(V), row_sums, row_sumsq, column_sums, column_sumsq
         )
     first = None
     if bad:
@@ -85,9 +84,9 @@ def _measured_weights(
     column_sumsq: np.ndarray,
 ) -> BlockMeasure:
     sums = row_sums, row_sumsq, column_sums, column_sumsq
-    entries = unlocked(V.data), unlocked(V.weights), unlocked(V.indices)
+    data, indices, indptr = csr_arrays(V)
     nonzeros, largest, heaviest, bad, at, bad_weights, weight_at = _measure_weighted(
-        *entries, offsets(V.indptr), *sums
+        data, unlocked(V.weights), indices, indptr, *sums
     )
     first = _place(V, V.data, int(at)) if bad else None
     first_weight = _place(V, V.weights, int(weight_at)) if bad_weights else None

@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 
 from dnmf.linalg.csr_products import csr_add_VtW, csr_VHt
-from dnmf.linalg.jit import fused_kernel, offsets, unlocked
+from dnmf.linalg.jit import csr_arrays, fused_kernel, unlocked
 from dnmf.linalg.tiles import padded_size, padded_zeros, vectors_of
 
 __all__ = ["TILE_ENTRIES", "add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual",
@@ -39,7 +39,7 @@ def product_VHt(V: Matrix, H: np.ndarray, Ht: np.ndarray | None) -> np.ndarray:
         return V @ H.T
     assert Ht is not None
     out = np.empty((V.shape[0], H.shape[0]), H.dtype)
-    csr_VHt(*_arrays(V), unlocked(Ht), out, vectors_of(H.shape[0]))
+    csr_VHt(*csr_arrays(V), unlocked(Ht), out, vectors_of(H.shape[0]))
     return out
 
 
@@ -59,12 +59,7 @@ def add_WtV(V: Matrix, W: np.ndarray, total: np.ndarray) -> None:
     k = W.shape[1]
     if total.strides[1] < padded_size(k) * total.itemsize:
         raise ValueError("W' V of a sparse block is added to an array from zero_WtV")
-    csr_add_VtW(*_arrays(V), unlocked(W), total.T, vectors_of(k))
-
-
-def _arrays(V: scipy.sparse.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of a CSR block, for kernels."""
-    return unlocked(V.data), unlocked(V.indices), offsets(V.indptr)
+    csr_add_VtW(*csr_arrays(V), unlocked(W), total.T, vectors_of(k))
 
 
 def gram(X: np.ndarray) -> np.ndarray:
@@ -91,7 +86,7 @@ def residual_sumsq(
     """
     if not isinstance(V, np.ndarray):
         assert Ht is not None
-        return float(_csr_residual(*_arrays(V), unlocked(W), unlocked(Ht), G))
+        return float(_csr_residual(*csr_arrays(V), unlocked(W), unlocked(Ht), G))
     total, height = 0.0, max(1, TILE_ENTRIES // V.shape[1])
     for start in range(0, V.shape[0], height):
         rows = slice(start, start + height)

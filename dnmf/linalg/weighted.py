@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from dnmf.linalg.jit import kernel, offsets, unlocked
+from dnmf.linalg.jit import csr_arrays, kernel
 
 __all__ = ["WeightedCSR", "column_counts", "weigh"]
 
@@ -123,9 +123,7 @@ def _by_sparse(V: Any, weights: Any, missing: str | None) -> WeightedCSR:
     if isinstance(V, np.ndarray):
         data, keep = V[_rows(weights), weights.indices], weights.data != 0
     else:
-        places = _look_up(
-            *(x for of in (V, weights) for x in (unlocked(of.indices), offsets(of.indptr)))
-        )
+        places = _look_up(*csr_arrays(V)[1:], *csr_arrays(weights)[1:])
         data = np.zeros(places.size, V.data.dtype)
         data[places >= 0] = V.data[places[places >= 0]]
         keep = weights.data != 0

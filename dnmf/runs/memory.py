@@ -90,12 +90,9 @@ class MemoryStore:
         """
         copies = []
         for entry in entries:
-            given, copy = self._entries.get(id(entry), (None, None))
-            if given is not entry or given is None:
-                (copy,) = rounded_trip({"": [entry]})[""]
-                if type(entry) in (dict, list):  # others are no dearer than the look
-                    self._entries[id(entry)] = entry, copy
-            copies.append(copy)
+            if id(entry) not in self._entries:  # both live as long as this store: the id is its own
+                self._entries[id(entry)] = entry, rounded_trip({"": entry})[""]
+            copies.append(self._entries[id(entry)][1])
         return copies
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:

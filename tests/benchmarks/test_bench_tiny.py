@@ -77,6 +77,7 @@ def test_memory(bench: Any) -> None:
     assert len(share["details"]["peaks"]) == 2
     assert max(share["details"]["baselines"]) <= max(share["details"]["peaks"])
     assert ran.line("out of core, zstd", "prediction / measured")["details"]["planned"] > 0
+    assert ran.line("out of core, zstd", "prediction / measured, imports included")["value"] > 0
     for trouble in ("bytes spilled", "paused", "restarted", "workers lost"):
         assert ran.line("out of core, zstd", trouble)["value"] == 0
 

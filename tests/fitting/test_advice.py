@@ -43,6 +43,10 @@ def test_the_numbers_are_what_is_read(tmp_path):
     dnmf.fit(zarr.open_group(store, mode="r"), executor=Serial(), max_passes=3, tol=0, **LAYOUT)
     reads = store.chunk_reads()
     assert reads["data/c/0"] == reads["indices/c/0"] == 4 * 10  # the scan and three passes
+    report = dnmf.plan(zarr.open_group(store, mode="r"), **LAYOUT)
+    assert report.to_json()["bytes_decoded_again"] == 9 * ENTRIES * (4 + 4)
+    line = dict(report.lines())["bytes per read"]
+    assert line.endswith("; up to 1.4 MB more of chunks that segments share")
 
 
 def test_usual_chunks_are_nothing_to_warn_of(tmp_path):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from dnmf.executors.threads import in_threads
+import dnmf
+from dnmf.executors.threads import Threads
 from dnmf.fitting import h_step
 from dnmf.fitting.h_step import parts_of, update_H
 from dnmf.losses import get_loss
 from dnmf.losses.base import Penalties, SmallStats
+from dnmf.losses.frobenius import Frobenius
 
 K, D = 3, 100
 
@@ -54,7 +55,7 @@ def test_parts_are_those_of_the_whole(monkeypatch, kind):
     problem = _problem(kind)
     whole = update_H(*problem, map)
     monkeypatch.setattr(h_step, "PART", 8 * K * 30)
-    parts, elsewhere = update_H(*problem, map), update_H(*problem, partial(in_threads, 3))
+    parts, elsewhere = update_H(*problem, map), update_H(*problem, Threads(3).each)
     for name in ("H", "kkt", "gain", "share", "bold", "bold_gain"):
         one, other, third = (getattr(step, name) for step in (whole, parts, elsewhere))
         if one is None:
@@ -65,7 +66,16 @@ def test_parts_are_those_of_the_whole(monkeypatch, kind):
     assert (whole.bold is not None) == (kind == "curvature")
 
 
-def test_parts_run_side_by_side():
+def test_parts_run_side_by_side_in_a_fit(monkeypatch):
     """Two that wait for each other end only so."""
-    met = threading.Barrier(2, timeout=20)
-    assert list(in_threads(2, lambda i: met.wait() * 0 + i, [3, 4])) == [3, 4]
+    met, update = threading.Barrier(2, timeout=20), Frobenius.update_H
+
+    def waiting(*given):
+        met.wait()
+        return update(*given)
+
+    monkeypatch.setattr(Frobenius, "update_H", waiting)
+    monkeypatch.setattr(h_step, "PART", 8 * K * D // 2)
+    V = np.random.default_rng(0).random((20, D))
+    options = {"seed": 0, "sample": 0, "max_passes": 2, "tol": 0}
+    assert dnmf.fit(V, K, executor=Threads(2), **options).passes == 2

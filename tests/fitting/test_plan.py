@@ -232,3 +232,17 @@ def test_sparse_tasks_of_a_dear_loss_weigh_the_same(tmp_path):
         sizes = dnmf.plan(source, 3, loss="kullback-leibler").plan.segment_bytes
         assert len(sizes) == 4
         assert max(sizes) < 1.05 * min(sizes)
+
+
+def test_the_plan_says_what_the_sample_is_for():
+    V = np.ones((1000, 50), np.float32)
+    part = {"sample_bytes": V.nbytes // 4}
+    cases = [
+        ({}, "the sample holds every row, which passes read instead of V"),
+        (part, "a sample of 25.0% of the rows is fitted first, without reading V"),
+        ({"sample": 0}, "no sample"),
+        ({**part, "init": np.ones((3, 50))}, "no sample"),  # passes over V begin at once
+    ]
+    for options, said in cases:
+        kept = dict(dnmf.plan(V, 3, **options).lines())["kept in memory"]
+        assert kept == f"no segment of V; {said}"

@@ -26,22 +26,27 @@ compiler = "numba.typed.typeddict" in sys.modules
 print(json.dumps([found, hits, compiler]))
 """
 COMPILE = """
-import sys
+import sys, tempfile
 import numpy as np, scipy.sparse as sp, zarr
 from dnmf.testing.layouts import write_compressed, write_dense
 from numba.core.types import unliteral
 import dnmf
+from dnmf.executors.serial import Serial
 V = np.random.default_rng(0).poisson(1.0, (60, 20)).astype("float32")
 sparse = sp.csr_array(V)
-# blocks of what lies in memory are locked, those from storage are not; the run's own arrays are
+# some blocks are locked: views of what is given, and a sample that a run keeps in its folder
 stored = write_compressed(zarr.storage.MemoryStore(), sparse, 100)
 dense = write_dense(zarr.storage.MemoryStore(), V, (20, 20))
+def fit(matrix, **options):
+    with tempfile.TemporaryDirectory() as folder:
+        for out in (None, folder + "/fit"):
+            dnmf.fit(matrix, 3, seed=0, max_passes=2, out=out, executor=Serial(), **options)
 for loss, solver in ("kullback-leibler", None), ("kullback-leibler", "mu"), ("frobenius", None):
     for matrix in (V, dense, sparse, stored):
-        dnmf.fit(matrix, 3, loss=loss, solver=solver, seed=0, max_passes=2)
+        fit(matrix, loss=loss, solver=solver)
     if solver is None:
         for matrix in (sparse, stored):
-            dnmf.fit(matrix, 3, loss=loss, missing="zeros", seed=0, max_passes=2)
+            fit(matrix, loss=loss, missing="zeros")
 kernels = 0
 for name, module in list(sys.modules.items()):
     if name.startswith("dnmf.linalg."):
@@ -49,7 +54,7 @@ for name, module in list(sys.modules.items()):
             signatures = getattr(kernel, "signatures", ())
             kernels += bool(signatures)
             # nor for arrays that are locked, whose type is another
-            kinds = [str(tuple(map(unliteral, types))) for types in signatures]
+            kinds = [" ".join(str(unliteral(kind)) for kind in types) for types in signatures]
             shared = {kind.replace("readonly ", "") for kind in kinds}
             if len(shared) < len(signatures):
                 print(name, kernel.__name__, *signatures, sep="\\n    ")

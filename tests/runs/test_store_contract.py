@@ -134,7 +134,7 @@ def test_in_memory_a_history_is_copied_once(monkeypatch):
     for i in range(50):
         history = [*history, {"pass": i}]
         store.commit(i, {"history": history, "state": {}})
-    assert sum({"pass": 0} in content.get("", []) for content in copied) == 1
+    assert sum(content.get("") == {"pass": 0} for content in copied) == 1
     assert len(copied) == 2 * 50
 
 
