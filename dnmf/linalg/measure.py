@@ -120,7 +120,7 @@ def checksum(V: Matrix) -> int:
         words = flat[: flat.size // 8 * 8].view(np.uint64)
         tail = np.zeros(1, np.uint64)
         tail.view(np.uint8)[: flat.size % 8] = flat[words.size * 8 :]
-        value = np.uint64(_mix(words, tail[0], value, np.uint64(flat.size)))
+        value = np.uint64(_mix(unlocked(words), tail[0], value, np.uint64(flat.size)))
     return int(value)
 
 
