@@ -12,7 +12,7 @@ from threading import Lock
 from time import perf_counter
 from typing import Any
 
-from dnmf.fitting.events import Committed, Event, Planned
+from dnmf.steps.events import Committed, Event, Planned
 
 __all__ = ["Clock", "StepTime", "median_ratio", "stopwatch"]
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from dnmf.executors.local import WORKER_ENVIRON
-from dnmf.fitting.pass_work import W_TAU
-from dnmf.fitting.plan import Plan
+from dnmf.fitting.kinds.passes import W_TAU
 from dnmf.interop import as_source
 from dnmf.linalg.blas import one_thread
 from dnmf.losses import get_loss
+from dnmf.planning.plan import Plan
 
 __all__ = ["CpuTime", "PassInput", "cpu_of_pass", "products_alone"]
 

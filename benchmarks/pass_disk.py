@@ -19,7 +19,7 @@ from benchmarks.goals import DISK_PASS
 from benchmarks.planted import PlantedPoisson
 from benchmarks.session import Session
 from benchmarks.stores import CODECS, can_drop, drop_cache, read_raw, write_dense
-from dnmf.executors.serial import Serial
+from dnmf.steps.serial import Serial
 
 __all__ = [
     "CHUNKS",

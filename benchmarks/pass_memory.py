@@ -20,9 +20,9 @@ from benchmarks.goals import memory_pass
 from benchmarks.planted import PlantedPoisson
 from benchmarks.session import Session
 from benchmarks.stores import write_dense
-from dnmf.executors.serial import Serial
 from dnmf.executors.threads import Threads
-from dnmf.fitting.work import Executor
+from dnmf.steps.serial import Serial
+from dnmf.steps.work import Executor
 
 __all__ = ["run"]
 

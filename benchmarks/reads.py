@@ -18,8 +18,8 @@ from benchmarks.figures import Figure
 from benchmarks.problems import Problem, planted_problems, real_problems
 from benchmarks.references import converged_runs, load_reference, missing, store
 from benchmarks.session import Session
-from dnmf.executors.serial import Serial
-from dnmf.fitting.advice import decoded_again
+from dnmf.planning.advice import decoded_again
+from dnmf.steps.serial import Serial
 
 __all__ = ["Course", "first_below", "parallel", "reference", "run"]
 

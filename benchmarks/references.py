@@ -15,7 +15,7 @@ import scipy.sparse as sp
 import dnmf
 from benchmarks import machine
 from dnmf.errors import OptionError
-from dnmf.executors.serial import Serial
+from dnmf.steps.serial import Serial
 
 __all__ = [
     "REFERENCES",

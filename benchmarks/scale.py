@@ -22,7 +22,7 @@ from benchmarks.pass_disk import WORKERS, measure_pass, pass_input
 from benchmarks.planted import PlantedPoisson
 from benchmarks.session import Session
 from benchmarks.stores import read_raw, write_dense
-from dnmf.fitting.memory import USABLE
+from dnmf.planning.memory import USABLE
 
 __all__ = ["run"]
 

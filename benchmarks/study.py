@@ -19,8 +19,8 @@ from benchmarks.figures import Figure
 from benchmarks.planted import PlantedPoisson
 from benchmarks.session import Session
 from benchmarks.stores import write_dense
-from dnmf.executors.serial import Serial
 from dnmf.linalg.blas import one_thread
+from dnmf.steps.serial import Serial
 
 __all__ = ["run"]
 

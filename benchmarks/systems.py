@@ -17,7 +17,7 @@ import dnmf
 from benchmarks import machine
 from benchmarks.clocks import Clock
 from benchmarks.clusters import TINY_LIMIT, cluster
-from dnmf.executors.serial import Serial
+from dnmf.steps.serial import Serial
 
 __all__ = [
     "SYSTEMS",

@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "NMF": "dnmf.estimator",
-    "Result": "dnmf.runs.result",
+    "Result": "dnmf.results.result",
     "Study": "dnmf.study.study",
     "compare": "dnmf.study.matching",
     "convert": "dnmf.api",

@@ -8,14 +8,9 @@ from typing import Any
 import numpy as np
 
 from dnmf.config import FitConfig, Resources
-from dnmf.conversion import convert
+from dnmf.conversion.entry import convert
 from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
-from dnmf.fitting.events import Listener
-from dnmf.fitting.memory import check_memory
-from dnmf.fitting.plan import make_plan
-from dnmf.fitting.report import PlanReport
-from dnmf.fitting.work import Executor
 from dnmf.launch import begin, go_on, matrix, offered, planned_run, to_resume
 from dnmf.options import (
     OPTION_NAMES,
@@ -25,8 +20,13 @@ from dnmf.options import (
     given_W,
     merge_aliases,
 )
-from dnmf.runs.models import Models, is_batch
-from dnmf.runs.result import Result
+from dnmf.planning.memory import check_memory
+from dnmf.planning.plan import make_plan
+from dnmf.planning.report import PlanReport
+from dnmf.results.models import Models, is_batch
+from dnmf.results.result import Result
+from dnmf.steps.events import Listener
+from dnmf.steps.work import Executor
 from dnmf.study.study import Study
 
 __all__ = ["choose_executor", "convert", "fit", "open", "plan", "resume", "transform"]
@@ -156,7 +156,7 @@ def fit(
         Instead of ``client``. With neither, and no active client, this process works: on V in
         its memory with several threads, see ``dnmf.executors.threads.Threads``.
     on_event : callable, optional
-        Receives `dnmf.fitting.events`. On a cluster `Progress` comes on the client's event loop:
+        Receives `dnmf.steps.events`. On a cluster `Progress` comes on the client's event loop:
         do not ask the client for anything there. What it raises ends the fit.
     init_W : (n, k) array, optional
         Warm start of W for the first pass, with an array ``init``.

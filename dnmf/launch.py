@@ -15,35 +15,35 @@ import numpy as np
 
 from dnmf.config import FitConfig, Resources
 from dnmf.errors import DnmfError, InputError, OptionError, RunLockedError
-from dnmf.executors.serial import Serial
 from dnmf.executors.threads import Threads
-from dnmf.fitting.context import Context
+from dnmf.fitting.data.context import Context
 from dnmf.fitting.drive import (
     discard_if_invalid,
     resumable_storage,
     run_in_folder,
     run_in_memory,
 )
-from dnmf.fitting.events import Listener, Planned
-from dnmf.fitting.fingerprint import fingerprint
-from dnmf.fitting.groups import grouped
-from dnmf.fitting.memory import MemoryNeed, check_memory
-from dnmf.fitting.plan import Plan, make_plan
-from dnmf.fitting.report import PlanReport
-from dnmf.fitting.start import other_starts, put_start
-from dnmf.fitting.versions import check_same
-from dnmf.fitting.work import Executor
+from dnmf.fitting.starts.given import other_starts, put_start
 from dnmf.interop import as_source
 from dnmf.interop.staging import STAGED, WEIGHTS, stage
+from dnmf.planning.fingerprint import fingerprint
+from dnmf.planning.groups import grouped
+from dnmf.planning.memory import MemoryNeed, check_memory
+from dnmf.planning.plan import Plan, make_plan
+from dnmf.planning.report import PlanReport
+from dnmf.planning.versions import check_same
+from dnmf.results.models import open_models
+from dnmf.results.result import Result
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import examine, local_path, resume_command
 from dnmf.runs.memory import MemoryStore
-from dnmf.runs.models import open_models
-from dnmf.runs.result import Result
 from dnmf.sources import from_spec
 from dnmf.sources.array import ArraySource, SparseSource
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
+from dnmf.steps.events import Listener, Planned
+from dnmf.steps.serial import Serial
+from dnmf.steps.work import Executor
 
 __all__ = ["begin", "go_on", "matrix", "offered", "planned_run", "to_resume"]
 

@@ -18,8 +18,8 @@ from corpus_layouts import CONVERTED, LAYOUTS, SPARSE, stored
 
 import dnmf
 from dnmf.errors import DnmfError
-from dnmf.executors.serial import Serial
-from dnmf.fitting.events import Committed
+from dnmf.steps.events import Committed
+from dnmf.steps.serial import Serial
 from dnmf.testing.damage import damage, damage_arrays
 
 OPTIONS: dict[str, Any] = {

@@ -15,8 +15,8 @@ from scipy.optimize import nnls
 import dnmf
 from dnmf.config import MIB, FitConfig, Resources
 from dnmf.errors import InputError, MemoryPlanError, OptionError, RunError
-from dnmf.executors.serial import Serial
-from dnmf.fitting.events import Committed, Planned, Progress, Stopped
+from dnmf.steps.events import Committed, Planned, Progress, Stopped
+from dnmf.steps.serial import Serial
 from dnmf.testing.layouts import write_compressed, write_dense
 from dnmf.testing.problems import planted_poisson
 

@@ -17,8 +17,8 @@ from dnmf.errors import (
     OutputExistsError,
     VersionMismatchError,
 )
-from dnmf.fitting import pass_work
-from dnmf.fitting.events import Committed, Notice, Progress
+from dnmf.fitting.kinds import passes as pass_work
+from dnmf.steps.events import Committed, Notice, Progress
 from dnmf.testing.layouts import write_dense
 from dnmf.testing.problems import planted_poisson
 

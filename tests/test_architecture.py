@@ -65,7 +65,7 @@ def test_contracts_name_everything_that_they_hold_for(contract: str, free: set[s
 WITHOUT_DASK = """
 import importlib, pkgutil, sys
 sys.modules["dask"] = sys.modules["distributed"] = None
-names = ["dnmf.executors.serial"]
+names = ["dnmf.steps.serial"]
 for package in ("fitting", "losses", "init", "sources", "runs", "linalg"):
     package = importlib.import_module("dnmf." + package)
     names += [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]

@@ -20,7 +20,7 @@ from dnmf.errors import (
     OutputExistsError,
     RunError,
 )
-from dnmf.executors.serial import Serial
+from dnmf.steps.serial import Serial
 from dnmf.testing.layouts import write_compressed, write_dense
 from dnmf.testing.problems import planted_poisson
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import dnmf
 from dnmf.errors import DnmfError
-from dnmf.executors.serial import Serial
+from dnmf.steps.serial import Serial
 
 COMMON = {
     "deadline": None,

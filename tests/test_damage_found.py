@@ -16,7 +16,7 @@ from corpus_tools import fitted
 
 import dnmf
 from dnmf.errors import CorruptDataError, InputError, MemoryPlanError, RunError
-from dnmf.executors.serial import Serial
+from dnmf.steps.serial import Serial
 
 
 @pytest.fixture

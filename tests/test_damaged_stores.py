@@ -14,7 +14,7 @@ from corpus_tools import (
     of_a_run,
 )
 
-from dnmf.fitting import work
+from dnmf.steps import work
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -15,8 +15,8 @@ import scipy.sparse as sp
 
 import dnmf
 from dnmf.errors import CorruptDataError, DnmfError, InputError, RunError
-from dnmf.executors.serial import Serial
-from dnmf.fitting.events import Committed
+from dnmf.steps.events import Committed
+from dnmf.steps.serial import Serial
 from dnmf.testing.layouts import write_compressed, write_dense
 from dnmf.testing.problems import planted_poisson
 

@@ -138,9 +138,9 @@ def test_links_lead_somewhere(name: str) -> None:
 
 def test_contributing_skeletons_have_what_the_protocols_ask_for() -> None:
     """They run as they stand, and a loss, a source and an executor lack no method."""
-    from dnmf.fitting.work import Executor
     from dnmf.losses.base import Loss
     from dnmf.sources.base import Source
+    from dnmf.steps.work import Executor
 
     text = (ROOT / "CONTRIBUTING.md").read_text()
     skeletons = [block.code for block in _blocks(text) if block.language == "python"]

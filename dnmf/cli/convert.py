@@ -11,7 +11,7 @@ from dnmf.cli.options import debug_option, local_options, overwrite
 from dnmf.cli.text import bytes_text
 
 if TYPE_CHECKING:
-    from dnmf.fitting.convert import Converted
+    from dnmf.conversion.job import Converted
 
 __all__ = ["command"]
 

@@ -18,7 +18,7 @@ from dnmf.errors import OptionError, OutputExistsError
 
 if TYPE_CHECKING:
     from dnmf.cli.demo_planted import Planted
-    from dnmf.fitting.events import Listener
+    from dnmf.steps.events import Listener
 
 __all__ = ["command"]
 
@@ -159,7 +159,7 @@ def _large(planted: Planted, out: Path, cluster: ClusterOptions, max_passes: int
 def _generate(planted: Planted, client: Any, listen: Listener) -> float:
     """Write V; the relative error that the planted factors leave."""
     from dnmf.cli.demo_planted import generate
-    from dnmf.fitting.events import Progress
+    from dnmf.steps.events import Progress
 
     squares = residual = 0.0
     for done, (part, rest) in enumerate(generate(planted, client), start=1):

@@ -11,7 +11,7 @@ import click
 from dnmf.cli.options import debug_option
 
 if TYPE_CHECKING:
-    from dnmf.runs.result import Result
+    from dnmf.results.result import Result
 
 __all__ = ["command"]
 

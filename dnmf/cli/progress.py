@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dnmf.cli.text import bytes_text, columns, number_text, seconds_text
-from dnmf.fitting.events import Committed, Event, Listener, Notice, Planned, Progress
+from dnmf.steps.events import Committed, Event, Listener, Notice, Planned, Progress
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dnmf.cli.text import bytes_text, columns, number_text, seconds_text
 
 if TYPE_CHECKING:
-    from dnmf.runs.result import Result
+    from dnmf.results.result import Result
 
 __all__ = ["bytes_read", "history_table", "quality", "snippet", "summary"]
 

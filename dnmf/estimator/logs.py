@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dnmf.fitting.events import Committed, Event, Listener, Notice, Planned, Stopped
+from dnmf.steps.events import Committed, Event, Listener, Notice, Planned, Stopped
 
 __all__ = ["shown"]
 

@@ -31,11 +31,11 @@ from dnmf.estimator.parameters import (
     solver_of,
     start_of,
 )
-from dnmf.executors.serial import Serial
 from dnmf.executors.threads import Threads
 from dnmf.interop import as_source
 from dnmf.interop.objects import as_dask
-from dnmf.runs.result import Result
+from dnmf.results.result import Result
+from dnmf.steps.serial import Serial
 
 __all__ = ["NMF"]
 

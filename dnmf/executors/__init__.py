@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["EXECUTORS"]
 
 EXECUTORS: dict[str, str] = {
-    "serial": "dnmf.executors.serial:Serial",
+    "serial": "dnmf.steps.serial:Serial",
     "threads": "dnmf.executors.threads:Threads",
     "cluster": "dnmf.executors.cluster:Cluster",
 }

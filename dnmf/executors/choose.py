@@ -7,7 +7,7 @@ from typing import Any
 
 from dnmf.errors import OptionError
 from dnmf.executors.threads import Threads
-from dnmf.fitting.work import Executor
+from dnmf.steps.work import Executor
 
 __all__ = ["choose_executor", "holds_a_thread"]
 

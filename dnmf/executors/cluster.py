@@ -25,7 +25,8 @@ from dnmf.executors.residency import Residency
 from dnmf.executors.threads import Threads
 from dnmf.executors.versions import compare_versions
 from dnmf.executors.watch import PASSING, Watch, called, workers_of
-from dnmf.fitting.work import (
+from dnmf.linalg.blas import limit_threads
+from dnmf.steps.work import (
     StepOutcome,
     Work,
     finish_with_retries,
@@ -33,7 +34,6 @@ from dnmf.fitting.work import (
     memory_told,
     tree_levels,
 )
-from dnmf.linalg.blas import limit_threads
 
 __all__ = ["Cluster"]
 

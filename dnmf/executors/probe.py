@@ -14,12 +14,12 @@ from distributed import Client
 
 from dnmf.errors import CorruptDataError, DnmfError, InputError, OutOfMemoryError, RunError
 from dnmf.executors.watch import answer
-from dnmf.fitting.context import Context
-from dnmf.fitting.plan import Plan
-from dnmf.fitting.work import with_retries
+from dnmf.fitting.data.context import Context
+from dnmf.planning.plan import Plan
 from dnmf.runs.base import ObjectRef
 from dnmf.runs.folder import FolderStore
 from dnmf.sources.held import HeldSource
+from dnmf.steps.work import with_retries
 
 __all__ = ["probe_workers"]
 

@@ -14,9 +14,9 @@ from typing import Any
 from distributed import Client, Future
 
 from dnmf.executors.watch import workers_of
-from dnmf.fitting.memory import room, that_fit
-from dnmf.fitting.work import Work, with_retries
 from dnmf.linalg.blas import limit_threads
+from dnmf.planning.memory import room, that_fit
+from dnmf.steps.work import Work, with_retries
 
 __all__ = ["Residency"]
 

@@ -10,10 +10,10 @@ from typing import TypeVar
 from dnmf.config import Resources
 from dnmf.errors import OptionError
 from dnmf.executors.control_groups import free_memory
-from dnmf.executors.serial import Serial
-from dnmf.fitting.memory import predict_memory
-from dnmf.fitting.plan import Plan
 from dnmf.linalg.blas import allowed_threads, limit_this_thread
+from dnmf.planning.memory import predict_memory
+from dnmf.planning.plan import Plan
+from dnmf.steps.serial import Serial
 
 __all__ = ["Threads"]
 

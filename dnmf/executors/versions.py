@@ -9,7 +9,7 @@ from distributed import Client
 
 from dnmf.errors import VersionMismatchError
 from dnmf.executors.watch import answer
-from dnmf.fitting.versions import PACKAGES
+from dnmf.planning.versions import PACKAGES
 
 __all__ = ["compare_versions", "package_versions"]
 

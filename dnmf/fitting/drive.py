@@ -14,24 +14,24 @@ from dnmf.errors import (
     StorageError,
     WorkersDiedError,
 )
-from dnmf.fitting.context import Context
-from dnmf.fitting.events import Listener
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.kinds.publish import published
 from dnmf.fitting.loop import run
-from dnmf.fitting.memory import predict_memory
 from dnmf.fitting.publish import (
     batch_summary,
     finish_publication,
     memory_arrays,
     summary,
 )
-from dnmf.fitting.publish_work import published
-from dnmf.fitting.work import Executor
+from dnmf.planning.memory import predict_memory
+from dnmf.results.models import Models, open_models
+from dnmf.results.result import Result
 from dnmf.runs.creation import creation_done
 from dnmf.runs.files import storage_failed
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import resume_command
-from dnmf.runs.models import Models, open_models
-from dnmf.runs.result import Result
+from dnmf.steps.events import Listener
+from dnmf.steps.work import Executor
 
 __all__ = ["discard_if_invalid", "resumable_storage", "run_in_folder", "run_in_memory"]
 

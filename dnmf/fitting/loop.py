@@ -12,19 +12,19 @@ from typing import Any
 
 from dnmf.errors import VersionMismatchError
 from dnmf.fitting import transitions
-from dnmf.fitting.context import Context
-from dnmf.fitting.events import Committed, Listener, Notice, Progress, Stopped
-from dnmf.fitting.pass_work import PassWork
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.kinds.passes import PassWork
+from dnmf.fitting.kinds.publish import PublishWork
+from dnmf.fitting.kinds.race import RaceWork
+from dnmf.fitting.kinds.scan import ScanWork
+from dnmf.fitting.kinds.transform import TransformWork
 from dnmf.fitting.publish import prepare_publication
-from dnmf.fitting.publish_work import PublishWork
-from dnmf.fitting.race_work import RaceWork
-from dnmf.fitting.scan_work import ScanWork
 from dnmf.fitting.schedule import next_step
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.stopping import stop_sentence
-from dnmf.fitting.transform_work import TransformWork
-from dnmf.fitting.work import Runner, Step, Work
 from dnmf.linalg.blas import roundings
+from dnmf.steps.events import Committed, Listener, Notice, Progress, Stopped
+from dnmf.steps.work import Runner, Step, Work
 
 __all__ = ["WORKS", "run"]
 

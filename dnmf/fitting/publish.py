@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.fitting.context import Context
-from dnmf.fitting.memory import predict_memory
-from dnmf.fitting.plan import Plan, chunk_rows
-from dnmf.fitting.publish_work import assemble, component_order, published
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.kinds.publish import assemble, component_order, published
 from dnmf.fitting.state import ModelState
 from dnmf.fitting.transitions import reason
-from dnmf.fitting.versions import installed
 from dnmf.linalg.blas import numeric_fingerprint, roundings
-from dnmf.runs.models import facts_of_models
-from dnmf.runs.published import create_arrays, finish
+from dnmf.planning.memory import predict_memory
+from dnmf.planning.plan import Plan, chunk_rows
+from dnmf.planning.versions import installed
+from dnmf.results.models import facts_of_models
+from dnmf.results.published import create_arrays, finish
 
 __all__ = ["batch_summary", "finish_publication", "memory_arrays", "prepare_publication", "summary"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from dnmf.config import FitConfig
-from dnmf.fitting.context import Context
-from dnmf.fitting.memory import RACE_BYTES, RACE_ROWS
-from dnmf.fitting.race_work import race_share
+from dnmf.fitting.checks import safe_range
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.kinds.race import race_share
 from dnmf.fitting.state import ModelState
-from dnmf.fitting.validate import safe_range
-from dnmf.fitting.work import Step
 from dnmf.init.nndsvd import NNDSVD
 from dnmf.losses.base import rounding_unit
+from dnmf.planning.memory import RACE_BYTES, RACE_ROWS
+from dnmf.steps.work import Step
 
 __all__ = [
     "first_phase",

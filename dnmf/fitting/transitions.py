@@ -6,10 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from dnmf.fitting.context import Context
-from dnmf.fitting.schedule import first_phase, phase_after_race, phase_config, start_notes
-from dnmf.fitting.state import ModelState, Pair, PassResult, advance
-from dnmf.fitting.validate import (
+from dnmf.fitting.checks import (
     check_entries,
     check_largest,
     check_objective,
@@ -17,7 +14,10 @@ from dnmf.fitting.validate import (
     check_scan,
     check_weights,
 )
-from dnmf.fitting.work import Step
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.schedule import first_phase, phase_after_race, phase_config, start_notes
+from dnmf.fitting.state import ModelState, Pair, PassResult, advance
+from dnmf.steps.work import Step
 
 __all__ = ["AFTER", "names", "nothing", "passes", "reason"]
 

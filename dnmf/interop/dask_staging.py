@@ -14,6 +14,7 @@ from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
 from dnmf.config import Resources
+from dnmf.conversion.target import open_target, writing
 from dnmf.errors import (
     ClusterError,
     DnmfError,
@@ -24,12 +25,11 @@ from dnmf.errors import (
 )
 from dnmf.executors.watch import PASSING, Watch
 from dnmf.faultpoints import reach
-from dnmf.fitting.convert_target import open_target, writing
-from dnmf.fitting.memory import BASELINE, USABLE
 from dnmf.interop.dask_array import DaskArraySource
 from dnmf.interop.dask_blocks import Band, assemble
 from dnmf.interop.grid import DenseGrid, dense_grid
 from dnmf.interop.staging import check_room, create_dense
+from dnmf.planning.memory import BASELINE, USABLE
 from dnmf.runs.files import new_id
 from dnmf.sources.checks import size_text
 from dnmf.sources.stacked import Part, write_list, write_part

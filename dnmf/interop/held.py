@@ -9,13 +9,13 @@ from typing import Any
 from dnmf.config import FitConfig
 from dnmf.errors import MemoryPlanError
 from dnmf.executors.cluster import Cluster
-from dnmf.fitting.memory import predict_memory
-from dnmf.fitting.plan import make_plan
-from dnmf.fitting.work import Executor
 from dnmf.interop.dask_array import DaskArraySource
 from dnmf.interop.staging import stage
+from dnmf.planning.memory import predict_memory
+from dnmf.planning.plan import make_plan
 from dnmf.runs.folder import FolderStore
 from dnmf.sources.base import Source
+from dnmf.steps.work import Executor
 
 __all__ = ["HeldDaskArray", "hold", "hold_or_stage"]
 

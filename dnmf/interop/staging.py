@@ -13,9 +13,8 @@ import scipy
 import zarr
 
 from dnmf.config import MIB
+from dnmf.conversion.target import open_target, writing
 from dnmf.errors import RunError
-from dnmf.fitting.convert_target import open_target, writing
-from dnmf.fitting.work import Executor
 from dnmf.interop.grid import DenseGrid, dense_grid
 from dnmf.runs.files import TEMPORARY, make_folder, new_id, sync_folder
 from dnmf.runs.folder import FolderStore
@@ -23,6 +22,7 @@ from dnmf.sources import from_spec
 from dnmf.sources.base import Source
 from dnmf.sources.checks import size_text
 from dnmf.sources.stacked import write_list, write_part
+from dnmf.steps.work import Executor
 
 __all__ = ["STAGED", "WEIGHTS", "create_dense", "stage"]
 

@@ -15,8 +15,8 @@ from dnmf.reporting.figures import Panel
 from dnmf.reporting.fit import fit_facts, fit_panels
 from dnmf.reporting.rows import row_errors
 from dnmf.reporting.study import study_facts, study_panels
-from dnmf.runs.models import is_batch
-from dnmf.runs.result import Result
+from dnmf.results.models import is_batch
+from dnmf.results.result import Result
 from dnmf.study.study import Study
 
 __all__ = ["report"]

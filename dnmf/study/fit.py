@@ -9,13 +9,13 @@ from typing import Any
 from dnmf.config import FitConfig, ModelSpec, Resources, whole_number
 from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
-from dnmf.fitting.events import Listener
-from dnmf.fitting.groups import grouped
-from dnmf.fitting.plan import make_plan
-from dnmf.fitting.report import PlanReport
-from dnmf.fitting.work import Executor
 from dnmf.launch import begin, go_on, matrix, offered, to_resume
 from dnmf.options import OPTION_NAMES, fit_config
+from dnmf.planning.groups import grouped
+from dnmf.planning.plan import make_plan
+from dnmf.planning.report import PlanReport
+from dnmf.steps.events import Listener
+from dnmf.steps.work import Executor
 from dnmf.study.study import Study
 
 __all__ = ["SEEDS", "fit_many", "plan_many", "study_config"]

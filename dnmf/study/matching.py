@@ -106,7 +106,7 @@ def compare(a: Any, b: Any, *, threshold: float = PARTNER) -> Comparison:
 
 def _components(model: Any) -> np.ndarray:
     if isinstance(model, (str, os.PathLike)):
-        from dnmf.runs.result import Result
+        from dnmf.results.result import Result
 
         model = Result.open(model)
     H = np.asarray(model.H if hasattr(model, "H") else model)

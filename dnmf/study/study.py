@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import OptionError, RunError
-from dnmf.runs.models import Models, open_models
-from dnmf.runs.result import Result
+from dnmf.results.models import Models, open_models
+from dnmf.results.result import Result
 from dnmf.study.held import HeldOut, empty_folds, held_out_by_k
 from dnmf.study.recommend import Recommendation, recommend
 from dnmf.study.stability import Stability, stability

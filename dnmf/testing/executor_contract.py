@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 import dnmf
-from dnmf.executors.serial import Serial
-from dnmf.fitting.h_step import parts_of
-from dnmf.fitting.work import Executor
+from dnmf.fitting.models.h_step import parts_of
+from dnmf.steps.serial import Serial
+from dnmf.steps.work import Executor
 from dnmf.testing.problems import planted_poisson
 from dnmf.testing.works import ERRORS, Failure, SumWork, TreeWork
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import InputError, RunError, TransientError
-from dnmf.fitting.work import tree_levels
+from dnmf.steps.work import tree_levels
 
 __all__ = ["ERRORS", "Failure", "SumWork", "TreeWork"]
 

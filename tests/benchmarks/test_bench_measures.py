@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 import dnmf
-from dnmf.executors.serial import Serial
+from dnmf.steps.serial import Serial
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from dnmf.cli.progress import ProgressState, _Live, listener
 from dnmf.cli.text import bytes_text, columns, number_text, seconds_text
-from dnmf.fitting.events import Committed, Notice, Planned, Progress, Stopped
+from dnmf.steps.events import Committed, Notice, Planned, Progress, Stopped
 
 
 class Clock:

@@ -18,7 +18,7 @@ from executor_tools import (
 )
 
 import dnmf
-from dnmf.executors.serial import Serial
+from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 
 

@@ -18,7 +18,7 @@ from executor_tools import (
 )
 
 from dnmf.executors.watch import workers_of
-from dnmf.fitting.events import Committed
+from dnmf.steps.events import Committed
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 

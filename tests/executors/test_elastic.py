@@ -25,9 +25,9 @@ from executor_tools import (
 )
 
 import dnmf
-from dnmf.executors.serial import Serial
 from dnmf.executors.watch import workers_of
-from dnmf.fitting.events import Committed
+from dnmf.steps.events import Committed
+from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 

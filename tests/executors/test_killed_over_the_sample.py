@@ -23,8 +23,8 @@ from executor_tools import (
 )
 
 import dnmf
-from dnmf.executors.serial import Serial
-from dnmf.fitting import rowsets
+from dnmf.fitting.data import rows as rowsets
+from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 
@@ -71,7 +71,7 @@ def _small_groups() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Any]:
     """2 processes of 2 threads with small groups, also those that nannies start."""
-    small = f"from dnmf.fitting import rowsets\nrowsets.GROUP_BYTES = {GROUP}\n"
+    small = f"from dnmf.fitting.data import rows as rowsets\nrowsets.GROUP_BYTES = {GROUP}\n"
     with cluster_of(2, 2, memory_limit=0, preload=small) as client:
         yield client
 

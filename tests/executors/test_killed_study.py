@@ -12,7 +12,7 @@ import pytest
 from executor_tools import OPTIONS, PASSES, SEGMENTS, decisions, faulty, written
 
 import dnmf
-from dnmf.executors.serial import Serial
+from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 

@@ -12,8 +12,8 @@ from executor_tools import faulty, fit
 import dnmf
 from dnmf.cli.memory_use import resident
 from dnmf.executors.local import start_local
-from dnmf.executors.serial import Serial
-from dnmf.fitting.events import Committed
+from dnmf.steps.events import Committed
+from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.layouts import write_dense
 from dnmf.testing.problems import planted_poisson

@@ -13,8 +13,8 @@ from executor_tools import OPTIONS, decisions
 from marks import slow
 
 import dnmf
-from dnmf.fitting.events import Committed
 from dnmf.losses import LOSSES
+from dnmf.steps.events import Committed
 from dnmf.testing.counting import CountingStore
 from dnmf.testing.layouts import write_compressed
 from dnmf.testing.problems import planted_poisson

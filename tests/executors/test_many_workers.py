@@ -17,8 +17,8 @@ import numpy as np
 from distributed import Client, LocalCluster
 from dnmf.executors.watch import workers_of
 import dnmf
-from dnmf.executors.serial import Serial
-from dnmf.fitting.events import Committed, Progress
+from dnmf.steps.serial import Serial
+from dnmf.steps.events import Committed, Progress
 from dnmf.testing.problems import planted_poisson
 
 folder, workers, segments, passes = sys.argv[1], *map(int, sys.argv[2:])

@@ -13,7 +13,7 @@ from executor_tools import OPTIONS, decisions
 from marks import slow
 
 import dnmf
-from dnmf.fitting.events import Committed
+from dnmf.steps.events import Committed
 from dnmf.testing.layouts import write_compressed
 from dnmf.testing.problems import planted_poisson
 

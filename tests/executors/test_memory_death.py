@@ -10,7 +10,7 @@ from executor_tools import OPTIONS, assert_undisturbed, cluster_of, faulty, fit
 
 import dnmf
 from dnmf.errors import OutOfMemoryError, WorkersDiedError
-from dnmf.executors.serial import Serial
+from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 

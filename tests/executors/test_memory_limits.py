@@ -21,7 +21,7 @@ from dnmf.config import MIB
 from dnmf.errors import OutOfMemoryError
 from dnmf.executors.local import start_local
 from dnmf.executors.watch import workers_of
-from dnmf.fitting.memory import USABLE
+from dnmf.planning.memory import USABLE
 from dnmf.testing.layouts import write_compressed
 
 pytestmark = [

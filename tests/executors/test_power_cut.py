@@ -10,8 +10,8 @@ import pytest
 from executor_tools import OPTIONS, STEPS, assert_undisturbed
 
 import dnmf
-from dnmf.executors.serial import Serial
 from dnmf.fitting.transitions import names
+from dnmf.steps.serial import Serial
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 

@@ -10,8 +10,8 @@ from executor_tools import OPTIONS, assert_undisturbed, faulty, fit, write_V
 
 import dnmf
 from dnmf.errors import CorruptDataError, InputError, RunError
-from dnmf.executors.serial import Serial
 from dnmf.executors.watch import workers_of
+from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 

@@ -13,8 +13,8 @@ import zarr
 import dnmf
 from dnmf.executors.cluster import Cluster
 from dnmf.executors.local import local_resources, start_local
-from dnmf.executors.serial import Serial
-from dnmf.fitting.memory import KEPT, UNEVEN
+from dnmf.planning.memory import KEPT, UNEVEN
+from dnmf.steps.serial import Serial
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.cluster]
 

@@ -22,8 +22,8 @@ from executor_tools import (
 
 import dnmf
 from dnmf.errors import OptionError, RunLockedError
-from dnmf.executors.serial import Serial
-from dnmf.fitting.events import Progress
+from dnmf.steps.events import Progress
+from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 

@@ -24,11 +24,11 @@ from executor_tools import (
 
 import dnmf
 from dnmf.errors import CorruptDataError, ResumableError, RunError, StorageError
-from dnmf.executors.serial import Serial
-from dnmf.fitting import work as work_module
-from dnmf.fitting.context import Context, Loader, read_segment
-from dnmf.fitting.events import Committed
+from dnmf.fitting.data.context import Context, Loader, read_segment
 from dnmf.runs import lock as lock_module
+from dnmf.steps import work as work_module
+from dnmf.steps.events import Committed
+from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 

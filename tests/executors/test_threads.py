@@ -15,12 +15,12 @@ import dnmf
 from dnmf.errors import OptionError
 from dnmf.executors import threads
 from dnmf.executors.choose import choose_executor
-from dnmf.executors.serial import Serial
 from dnmf.executors.threads import Threads
-from dnmf.fitting.events import Committed
-from dnmf.fitting.memory import predict_memory
 from dnmf.linalg import blas
 from dnmf.linalg.blas import allowed_threads, one_thread
+from dnmf.planning.memory import predict_memory
+from dnmf.steps.events import Committed
+from dnmf.steps.serial import Serial
 from dnmf.testing.executor_contract import ExecutorContract
 from dnmf.testing.problems import planted_poisson
 from dnmf.testing.works import TreeWork

@@ -10,11 +10,11 @@ from executor_tools import OPTIONS, Machines, assert_undisturbed, connected, fit
 
 import dnmf
 from dnmf.errors import VersionMismatchError
-from dnmf.executors.serial import Serial
 from dnmf.executors.versions import compare_versions, package_versions
 from dnmf.executors.watch import workers_of
-from dnmf.fitting import plan as plan_module
-from dnmf.fitting.versions import PACKAGES, installed
+from dnmf.planning import plan as plan_module
+from dnmf.planning.versions import PACKAGES, installed
+from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 

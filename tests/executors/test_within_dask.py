@@ -11,7 +11,7 @@ from executor_tools import OPTIONS, PASSES, assert_undisturbed, fit, in_process
 
 import dnmf
 from dnmf.errors import OptionError
-from dnmf.fitting.events import Committed, Progress
+from dnmf.steps.events import Committed, Progress
 from dnmf.testing.problems import planted_poisson
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.cluster]

@@ -12,10 +12,10 @@ from marks import slow
 from test_memory import _measured
 
 from dnmf.config import MIB
-from dnmf.fitting.context import Context
-from dnmf.fitting.memory import BASELINE, predict_memory
-from dnmf.fitting.plan import make_plan
+from dnmf.fitting.data.context import Context
 from dnmf.losses import kullback_leibler
+from dnmf.planning.memory import BASELINE, predict_memory
+from dnmf.planning.plan import make_plan
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import open_source
 from dnmf.study.fit import study_config

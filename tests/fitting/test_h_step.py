@@ -10,8 +10,8 @@ import pytest
 
 import dnmf
 from dnmf.executors.threads import Threads
-from dnmf.fitting import h_step
-from dnmf.fitting.h_step import parts_of, update_H
+from dnmf.fitting.models import h_step
+from dnmf.fitting.models.h_step import parts_of, update_H
 from dnmf.losses import get_loss
 from dnmf.losses.base import Penalties, SmallStats
 from dnmf.losses.frobenius import Frobenius

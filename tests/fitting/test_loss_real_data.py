@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from marks import slow
 
 import dnmf
-from dnmf.fitting.events import Event
+from dnmf.steps.events import Event
 
 BRCA21 = {2: 3787.43, 3: 2051.57, 4: 1566.62, 5: 1299.35, 6: 1094.90}
 """KL(V, W H) at the best of 20 starts of public tools (the data's README)."""

@@ -13,11 +13,11 @@ from marks import slow
 from test_memory import ATTEMPTS, _measured
 
 from dnmf.config import FitConfig, ModelSpec, Resources
-from dnmf.fitting.context import Context
-from dnmf.fitting.memory import BASELINE, USABLE, check_memory, predict_memory
-from dnmf.fitting.plan import make_plan
+from dnmf.fitting.data.context import Context
 from dnmf.losses import beta, kullback_leibler, masked
 from dnmf.options import divergence
+from dnmf.planning.memory import BASELINE, USABLE, check_memory, predict_memory
+from dnmf.planning.plan import make_plan
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import open_source
 from dnmf.sources.base import Source

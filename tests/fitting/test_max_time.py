@@ -14,7 +14,7 @@ import dnmf
 from dnmf.cli.main import cli
 from dnmf.errors import OptionError
 from dnmf.fitting import loop
-from dnmf.fitting.events import Committed
+from dnmf.steps.events import Committed
 from dnmf.testing.layouts import write_dense
 from dnmf.testing.problems import planted_poisson
 

@@ -11,8 +11,9 @@ import pytest
 
 import dnmf
 from dnmf.config import FitConfig, ModelSpec
-from dnmf.fitting import batch, race_work
-from dnmf.fitting.factors import start_row
+from dnmf.fitting.kinds import race as race_work
+from dnmf.fitting.models import batch
+from dnmf.fitting.models.factors import start_row
 from dnmf.losses import Loss
 from dnmf.testing.problems import planted_poisson
 

@@ -8,9 +8,9 @@ import scipy.sparse as sp
 
 import dnmf
 from dnmf.errors import OptionError
-from dnmf.fitting import memory
-from dnmf.fitting.events import Committed, Notice
-from dnmf.fitting.rowsets import _numbers
+from dnmf.fitting.data.rows import _numbers
+from dnmf.planning import memory
+from dnmf.steps.events import Committed, Notice
 from dnmf.testing.problems import planted_poisson
 
 

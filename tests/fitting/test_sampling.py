@@ -11,10 +11,10 @@ import scipy.stats
 import zarr
 
 import dnmf
-from dnmf.executors.serial import Serial
-from dnmf.fitting.context import Context
-from dnmf.fitting.events import Committed
-from dnmf.fitting.rowsets import draw, open_rows
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.data.rows import draw, open_rows
+from dnmf.steps.events import Committed
+from dnmf.steps.serial import Serial
 from dnmf.testing.layouts import write_dense
 from dnmf.testing.problems import planted_poisson
 

@@ -7,9 +7,9 @@ import pytest
 import scipy.sparse as sp
 
 import dnmf
-from dnmf.executors.serial import Serial
-from dnmf.fitting.search import Fitted, search
-from dnmf.fitting.temper import temper
+from dnmf.fitting.starts.search import Fitted, search
+from dnmf.fitting.starts.temper import temper
+from dnmf.steps.serial import Serial
 from dnmf.testing.problems import planted_poisson
 
 

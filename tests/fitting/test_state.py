@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.errors import InputError
+from dnmf.fitting.checks import check_objective
 from dnmf.fitting.state import EXACT, MOST_TRIES, ModelState, Pair, PassResult, advance
 from dnmf.fitting.stopping import SLOWEST, expected_decrease, rate, stop_sentence
-from dnmf.fitting.validate import check_objective
 from dnmf.losses.base import rounding_unit
 
 START = ModelState(pair=None, plain=[["plain/0", "x"]])

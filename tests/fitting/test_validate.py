@@ -11,8 +11,8 @@ import zarr
 import dnmf
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.errors import CorruptDataError, InputError
-from dnmf.fitting.plan import make_plan
-from dnmf.fitting.validate import check_entries, check_scan, safe_range
+from dnmf.fitting.checks import check_entries, check_scan, safe_range
+from dnmf.planning.plan import make_plan
 from dnmf.sources import open_source
 
 GOOD = {

@@ -6,9 +6,9 @@ import numpy as np
 import zarr
 
 import dnmf
-from dnmf.executors.serial import Serial
-from dnmf.fitting import context
+from dnmf.fitting.data import context
 from dnmf.linalg.measure import checksum
+from dnmf.steps.serial import Serial
 
 OPTIONS = {"executor": Serial(), "sample": 0, "block_size": 12_000, "max_passes": 6, "tol": 0}
 

@@ -13,7 +13,7 @@ import zarr
 import dnmf
 from dnmf.config import Resources
 from dnmf.errors import CorruptDataError, InputError, OptionError
-from dnmf.fitting.memory import predict_memory
+from dnmf.planning.memory import predict_memory
 from dnmf.sources import open_source
 from dnmf.sources.weighted import WeightedSource
 from dnmf.testing.counting import CountingStore

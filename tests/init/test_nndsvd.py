@@ -12,8 +12,8 @@ import zarr
 
 import dnmf
 from dnmf.errors import OptionError
-from dnmf.executors.serial import Serial
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H, singular_vectors
+from dnmf.steps.serial import Serial
 from dnmf.testing.counting import CountingStore
 from dnmf.testing.problems import planted_poisson
 

@@ -19,10 +19,10 @@ from marks import slow
 import dnmf
 from dnmf.errors import InputError
 from dnmf.executors.cluster import Cluster
-from dnmf.executors.serial import Serial
-from dnmf.fitting.events import Committed, Planned
 from dnmf.interop import as_source
 from dnmf.sources import from_spec
+from dnmf.steps.events import Committed, Planned
+from dnmf.steps.serial import Serial
 from dnmf.testing.problems import planted_poisson
 
 if TYPE_CHECKING:

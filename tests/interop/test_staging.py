@@ -22,13 +22,13 @@ from zarr.storage import MemoryStore
 from dnmf.config import MIB, Resources
 from dnmf.errors import ClusterError, InputError, MemoryPlanError, RunError
 from dnmf.executors.cluster import Cluster
-from dnmf.executors.serial import Serial
 from dnmf.interop import as_source, dask_staging, staging
 from dnmf.interop.dask_array import DaskArraySource
 from dnmf.interop.grid import dense_grid
 from dnmf.interop.staging import stage
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import Source, from_spec
+from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 from dnmf.testing.layouts import write_dense

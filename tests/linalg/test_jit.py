@@ -31,7 +31,7 @@ import numpy as np, scipy.sparse as sp, zarr
 from dnmf.testing.layouts import write_compressed, write_dense
 from numba.core.types import unliteral
 import dnmf
-from dnmf.executors.serial import Serial
+from dnmf.steps.serial import Serial
 V = np.random.default_rng(0).poisson(1.0, (60, 20)).astype("float32")
 sparse = sp.csr_array(V)
 # some blocks are locked: views of what is given, and a sample that a run keeps in its folder

@@ -19,9 +19,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import dnmf
 from dnmf.cli.main import cli
 from dnmf.errors import MissingDependencyError, OptionError, OutputExistsError
-from dnmf.executors.serial import Serial
 from dnmf.reporting import figures
 from dnmf.reporting import fit as fit_page
+from dnmf.steps.serial import Serial
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 

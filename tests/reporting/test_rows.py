@@ -12,9 +12,9 @@ import scipy.sparse as sp
 import zarr
 
 import dnmf
-from dnmf.executors.serial import Serial
 from dnmf.reporting import rows
 from dnmf.reporting.rows import row_errors
+from dnmf.steps.serial import Serial
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import pytest
 
 import dnmf
 from dnmf.errors import RunError, RunLockedError
-from dnmf.executors.serial import Serial
 from dnmf.runs import creation as creation_module
 from dnmf.runs.creation import Creation, prepare_folder
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.lock import RunLock
+from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 

@@ -12,9 +12,9 @@ import zarr
 
 import dnmf
 from dnmf.errors import DnmfError, OptionError, OutputExistsError, RunError, RunLockedError
-from dnmf.executors.serial import Serial
-from dnmf.fitting.events import Committed
 from dnmf.runs.folder import FolderStore
+from dnmf.steps.events import Committed
+from dnmf.steps.serial import Serial
 
 OPTIONS = {"seed": 1, "max_passes": 3, "tol": 0, "sample": 0, "executor": Serial()}
 

@@ -11,11 +11,11 @@ import pytest
 import dnmf
 from dnmf import launch
 from dnmf.errors import RunError, RunLockedError
-from dnmf.executors.serial import Serial
-from dnmf.fitting.events import Committed, Planned, Progress
 from dnmf.runs import lock as lock_module
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.lock import RunLock
+from dnmf.steps.events import Committed, Planned, Progress
+from dnmf.steps.serial import Serial
 
 OPTIONS = {"seed": 1, "tol": 0, "max_passes": 6, "sample": 0, "segments": 2, "block_size": 4096}
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from dnmf.conversion.files import stage
 from dnmf.errors import CorruptDataError
 from dnmf.sources import open_source
-from dnmf.sources.files import stage
 from dnmf.sources.formats import as_csr
 from dnmf.testing.source_contract import as_dense, read
 

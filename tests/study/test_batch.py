@@ -13,10 +13,10 @@ from scipy import sparse
 import dnmf
 from dnmf.config import Resources
 from dnmf.errors import MemoryPlanError, OptionError
-from dnmf.executors.serial import Serial
-from dnmf.fitting import batch
-from dnmf.fitting.memory import predict_memory
-from dnmf.runs.models import is_batch
+from dnmf.fitting.models import batch
+from dnmf.planning.memory import predict_memory
+from dnmf.results.models import is_batch
+from dnmf.steps.serial import Serial
 from dnmf.study.fit import study_config
 
 LAYOUT = {"block_size": "64kB", "segments": 24, "slab_size": "6kB"}

@@ -10,10 +10,10 @@ from scipy.optimize import nnls
 
 import dnmf
 from dnmf.config import FitConfig, ModelSpec
-from dnmf.fitting.holdout import fold_of_model
-from dnmf.fitting.plan import make_plan
+from dnmf.fitting.models.holdout import fold_of_model
 from dnmf.linalg import folds
 from dnmf.linalg.folds import COLUMNS, ROWS, fold_of, speckled
+from dnmf.planning.plan import make_plan
 from dnmf.sources import open_source
 
 
@@ -156,7 +156,7 @@ def test_a_study_does_not_depend_on_workers(client, tmp_path, holdout: str) -> N
     zarr.create_array(str(tmp_path / "V.zarr"), data=planted().astype("f4"), chunks=(10, 40))
     options = {"folds": 2, "block_size": "1kB", "segments": 24, "sample": 0.0, "slab_size": "2kB"}
     options |= {"max_passes": 3, "tol": 0, "holdout": holdout}
-    from dnmf.executors.serial import Serial
+    from dnmf.steps.serial import Serial
 
     ran = [
         dnmf.fit_many(str(tmp_path / "V.zarr"), [2, 3], 2, out=tmp_path / name, **where, **options)

@@ -11,8 +11,8 @@ import pytest
 import zarr
 
 import dnmf
-from dnmf.executors.serial import Serial
-from dnmf.fitting.events import Committed, Progress
+from dnmf.steps.events import Committed, Progress
+from dnmf.steps.serial import Serial
 
 OPTIONS: dict[str, Any] = {
     "folds": 2,

@@ -37,7 +37,7 @@ def test_a_planted_number_is_found_out_of_core(tmp_path: Path) -> None:
     """Poisson data 100,000 x 500 of 8 components, among 2 to 14."""
     import zarr
 
-    from dnmf.executors.serial import Serial
+    from dnmf.steps.serial import Serial
 
     rng = np.random.default_rng(0)
     H = rng.gamma(0.4, size=(8, 500))

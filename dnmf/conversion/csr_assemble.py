@@ -1,0 +1,125 @@
+"""The second step of writing CSR: whole chunks of the target, gathered from the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+
+from dnmf.conversion.csr_parts import ARRAYS, ENTRIES, MOST_TASKS, TASK_BYTES, CsrLayout, Part
+from dnmf.conversion.target import open_target, writing
+
+__all__ = ["AssembleWork", "create_csr"]
+
+
+def create_csr(path: str, layout: CsrLayout, entries: int) -> None:
+    """Make the empty group, laid out as AnnData does."""
+    group = zarr.create_group(
+        path,
+        attributes={
+            "encoding-type": "csr_matrix",
+            "encoding-version": "0.1.0",
+            "shape": list(layout.shape),
+        },
+    )
+    lengths = (entries, entries, layout.shape[0] + 1)
+    dtypes = (layout.dtype, layout.index, np.dtype(np.int64))
+    for name, length, dtype in zip(ARRAYS, lengths, dtypes, strict=True):
+        chunks = (max(1, min(length, layout.entries)),)
+        group.create_array(name, shape=(length,), chunks=chunks, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class AssembleWork:
+    """The second step: every task gathers whole chunks of the target from the parts.
+
+    Nothing is reduced.
+
+    Attributes
+    ----------
+    parts_path, path : str
+        The temporary group, and the target's.
+    layout : CsrLayout
+    parts : list of Part
+        In the order of their rows.
+    """
+
+    parts_path: str
+    path: str
+    layout: CsrLayout
+    parts: list[Part]
+    pieces: int = 1
+    fan_in: int = 16
+
+    @property
+    def entries(self) -> int:
+        """Stored entries."""
+        return sum(part.entries for part in self.parts)
+
+    def _chunks(self) -> int:
+        """Chunks along the longer of data and indptr."""
+        longest = max(self.entries, self.layout.shape[0] + 1)
+        return max(1, -(-longest // self.layout.entries))
+
+    def _chunks_per_task(self) -> int:
+        most = -(-self._chunks() // MOST_TASKS)
+        return max(1, most, TASK_BYTES // (self.layout.entries * self.layout.per_entry))
+
+    @property
+    def segments(self) -> int:
+        return -(-self._chunks() // self._chunks_per_task())
+
+    def leaf(self, segment: int) -> list[Any]:
+        """Write some chunks of each of the three arrays."""
+        chunk, per_task = self.layout.entries, self._chunks_per_task()
+        step = chunk * max(1, ENTRIES // chunk)  # small chunks are written many at a time
+        with writing(self.path):
+            for name in ARRAYS:
+                target = open_target(f"{self.path}/{name}")
+                starts, base = self._offsets(name)
+                stop = min(target.shape[0], (segment + 1) * per_task * chunk)
+                for at in range(segment * per_task * chunk, stop, step):
+                    values = np.empty(min(step, stop - at), target.dtype)
+                    self._gather(name, starts, base, at, values)
+                    target[at : at + len(values)] = values
+        return [0]
+
+    def _offsets(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Where every part begins in the target array, and what is added to its values."""
+        entries = np.cumsum([0, *(part.entries for part in self.parts)])
+        if name != "indptr":
+            return entries, np.zeros(len(entries), np.int64)
+        return np.cumsum([0, *(part.rows for part in self.parts)]), entries
+
+    def _gather(
+        self, name: str, starts: np.ndarray, base: np.ndarray, at: int, out: np.ndarray
+    ) -> None:
+        """Copy the stretch of the target that begins at ``at``.
+
+        A part's local indptr has one entry more than it has rows: the first of each is the last
+        of the part before it, and only the very first is written.
+        """
+        extra = 1 if name == "indptr" else 0
+        if extra and at == 0:
+            out[0] = 0
+        lowest, stop = max(at, extra), at + len(out)
+        first = int(np.searchsorted(starts, lowest - extra, side="right")) - 1
+        for number in range(first, len(self.parts)):
+            begin = max(lowest, int(starts[number]) + extra)
+            end = min(stop, int(starts[number + 1]) + extra)
+            if begin >= stop:
+                break
+            if begin < end:
+                path = f"{self.parts_path}/{self.parts[number].name}-{name}"
+                local = slice(begin - int(starts[number]), end - int(starts[number]))
+                stored: Any = zarr.open_array(path, mode="r")[local]
+                out[begin - at : end - at] = stored + base[number] if extra else stored
+
+    def combine(self, piece: int, parts: Sequence[int]) -> int:
+        return 0
+
+    def finish(self, piece: int, reduced: int, small: int) -> int:
+        return reduced

@@ -1,0 +1,255 @@
+"""Matrix Market files (``.mtx``, ``.mtx.gz``, ``.mtx.bz2``) to ``.npy`` files, piece by piece.
+
+SciPy's reader parses every piece of some megabytes as if it were a file of its own, so a file
+may be far larger than memory.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import scipy
+
+from dnmf.config import MIB
+from dnmf.conversion.external_sort import Tell, TripletSorter, tell_nobody
+from dnmf.errors import CorruptDataError, InputError, MemoryPlanError
+
+__all__ = ["Header", "read_header", "stage_matrix_market"]
+
+PIECE = 16 * MIB
+"""Bytes of text that are parsed at once; parsed triplets take up to 24 bytes per 6 of text."""
+
+_TEXT = bytes(range(32, 127)) + b"\t\r\n"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first lines of a Matrix Market file say.
+
+    Attributes
+    ----------
+    rows, columns : int
+    entries : int
+        Lines of the body.
+    format : str
+        ``"coordinate"`` or ``"array"``.
+    field, symmetry : str
+        As in the file.
+    lines : int
+        Lines of the header.
+    """
+
+    rows: int
+    columns: int
+    entries: int
+    format: str
+    field: str
+    symmetry: str
+    lines: int = 0
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What SciPy reads the field as."""
+        names = {"integer": "int64", "unsigned-integer": "uint64"}
+        return np.dtype(names.get(self.field, "float64"))
+
+
+def _open(path: Path) -> BinaryIO:
+    opener: Any = {".gz": gzip.open, ".bz2": bz2.open}.get(path.suffix.lower(), open)
+    file: BinaryIO = opener(path, "rb")
+    return file
+
+
+def read_header(path: Path) -> Header:
+    """Shape and kind of a Matrix Market file.
+
+    Raises
+    ------
+    InputError
+        It is not a Matrix Market file of real numbers.
+    """
+    with _open(path) as file:
+        return _read_header(path, file)
+
+
+def _read_header(path: Path, file: BinaryIO) -> Header:
+    """The header, and ``file`` at the first line of the body."""
+    from io import BytesIO
+
+    from scipy.io import mminfo
+
+    try:
+        kept = [file.readline(MIB)]
+        lines = 1
+        while kept[0].startswith(b"%%MatrixMarket") and (line := file.readline(MIB)):
+            lines += 1
+            if line.strip() and not line.startswith(b"%"):
+                kept.append(line)
+                break
+        rows, columns, entries, layout, field, symmetry = mminfo(BytesIO(b"".join(kept)))
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path} is not a Matrix Market file: {error}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorruptDataError(f"{path} cannot be read: {error}") from None
+    if field == "complex" or symmetry == "hermitian":
+        raise InputError(f"{path} holds complex numbers; V must be real")
+    return Header(rows, columns, entries, layout, field, symmetry, lines)
+
+
+def stage_matrix_market(path: Path, folder: Path, memory: int, tell: Tell = tell_nobody) -> Header:
+    """Write a Matrix Market file's matrix as ``.npy`` files.
+
+    Parameters
+    ----------
+    path : Path
+    folder : Path
+        Gets ``data.npy``, ``indices.npy`` and ``indptr.npy`` of canonical CSR for coordinate
+        files, ``dense.npy`` (column by column) for array files.
+    memory : int
+        Bytes to work in. Only an array file that is symmetric must fit as a whole.
+    tell : callable
+        Called with the lines of the body done so far, and how many there are.
+
+    Raises
+    ------
+    InputError, CorruptDataError
+        A line is not what the header announces (names the line), or lines are missing.
+    MemoryPlanError
+        A symmetric array file does not fit.
+    """
+    with _open(path) as file:
+        header = _read_header(path, file)
+        if header.format == "coordinate":
+            _stage_coordinates(path, file, header, folder, memory, tell)
+        elif header.symmetry == "general":
+            _stage_columns(path, file, header, folder, tell)
+        else:
+            _stage_symmetric(path, header, folder, memory)
+    return header
+
+
+def _stage_coordinates(
+    path: Path,
+    file: BinaryIO,
+    header: Header,
+    folder: Path,
+    memory: int,
+    tell: Tell,
+) -> None:
+    expected = header.entries * (1 if header.symmetry == "general" else 2)
+    shape = (header.rows, header.columns)
+    sorter = TripletSorter(folder, shape, header.dtype, expected, memory)
+    size = f"{header.rows} {header.columns}"
+    for parsed, done in _parsed_pieces(path, file, header, size, " {lines}"):
+        found = scipy.sparse.coo_array(parsed)
+        rows, columns = found.coords
+        sorter.add(rows, columns, found.data)
+        tell(done, header.entries)
+    sorter.finish()
+
+
+def _stage_columns(path: Path, file: BinaryIO, header: Header, folder: Path, tell: Tell) -> None:
+    shape = (header.rows, header.columns)
+    stored = np.lib.format.open_memmap(
+        folder / "dense.npy", mode="w+", dtype=header.dtype, shape=shape, fortran_order=True
+    )
+    flat = stored.reshape(-1, order="F")
+    before = 0
+    for parsed, done in _parsed_pieces(path, file, header, "{lines} 1", ""):
+        flat[before:done] = parsed[:, 0]
+        before = done
+        tell(done, header.entries)
+    stored.flush()
+
+
+def _stage_symmetric(path: Path, header: Header, folder: Path, memory: int) -> None:
+    from scipy.io import mmread
+
+    need = 3 * 8 * header.rows * header.columns
+    if need > memory:
+        raise MemoryPlanError(
+            f"{path} is a symmetric array file, which is read as a whole: that needs "
+            f"{need / 1e6:,.0f} MB, and {memory / 1e6:,.0f} MB may be used; give more (--memory), "
+            f"or write it as a general array or a coordinate file"
+        )
+    try:
+        with _open(path) as file:
+            for _ in range(header.lines):
+                file.readline()
+            _check_text(path, file.read(), header.lines + 1)
+        np.save(folder / "dense.npy", mmread(path))
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path} is not a Matrix Market file: {error}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorruptDataError(f"{path} cannot be read: {error}") from None
+
+
+def _parsed_pieces(
+    path: Path, file: BinaryIO, header: Header, size: str, size_end: str
+) -> Iterator[tuple[Any, int]]:
+    """What SciPy makes of every piece of the body, and the lines up to its end."""
+    banner = f"%%MatrixMarket matrix {header.format} {header.field} {header.symmetry}\n"
+    done = 0
+    for piece, text_lines in _pieces(path, file):
+        lines = text_lines
+        first = header.lines + done + 1
+        if done + lines > header.entries:
+            raise InputError(
+                f"{path} has more than the {header.entries:,} entries that its header announces"
+            )
+        head = banner + (size + size_end).format(lines=lines) + "\n"
+        parsed = _parse(path, head.encode() + piece, first)
+        done += lines
+        yield parsed, done
+    if done < header.entries:
+        raise CorruptDataError(
+            f"{path} ends after {done:,} of the {header.entries:,} entries that its header "
+            f"announces; it is truncated"
+        )
+
+
+def _pieces(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Whole lines of the body, without blank ones, and how many they are."""
+    try:
+        while piece := file.read(PIECE):
+            piece += file.readline()
+            if not piece.endswith(b"\n"):
+                piece += b"\n"
+            if re.search(rb"\n[ \t\r]*\n", b"\n" + piece):
+                kept = [line for line in piece.split(b"\n") if line.strip()]
+                piece = b"\n".join([*kept, b""])
+            if piece.strip():
+                yield piece, piece.count(b"\n")
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorruptDataError(f"{path} cannot be read to its end: {error}") from None
+
+
+def _check_text(path: Path, text: bytes, first: int) -> None:
+    """Refuse what is no text: SciPy's parser reads beyond its memory at NUL."""
+    strange = text.translate(None, _TEXT)
+    if strange:
+        line = first + text[: text.index(strange[:1])].count(b"\n")
+        raise InputError(f"{path}, line {line:,}: byte {strange[0]} is no part of a number")
+
+
+def _parse(path: Path, text: bytes, first: int) -> Any:
+    from io import BytesIO
+
+    from scipy.io import mmread
+
+    _check_text(path, text, first - 2)
+    try:
+        return mmread(BytesIO(text))
+    except (ValueError, OverflowError) as error:
+        told = re.match(r"Line (\d+): (.*)", str(error), re.DOTALL)
+        where, why = (first + int(told[1]) - 3, told[2]) if told else (first, str(error))
+        about = "line" if told else "after line"
+        raise InputError(f"{path}, {about} {where:,}: {why}") from None

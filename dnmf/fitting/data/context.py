@@ -1,0 +1,302 @@
+"""What every step needs in whichever process it runs: the run, the plan, the source."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import scipy
+
+from dnmf.errors import CorruptDataError, InputError, RunError
+from dnmf.faultpoints import reach
+from dnmf.linalg.measure import checksum
+from dnmf.linalg.weighted import WeightedCSR
+from dnmf.planning.memory import predict_memory
+from dnmf.planning.plan import Plan
+from dnmf.runs.base import ObjectRef, RunStore
+from dnmf.runs.folder import FolderStore
+from dnmf.sources import from_spec
+from dnmf.sources.array import ArraySource, SparseSource
+from dnmf.sources.base import Block, Matrix, Source
+from dnmf.sources.held import HeldSource
+from dnmf.steps.work import Step
+
+__all__ = ["Context", "Loaded", "Loader", "cached_work", "read_segment", "refs"]
+
+
+Loaded: TypeAlias = "list[tuple[tuple[np.ndarray, ...], int, int, int]]"
+"""A decoded segment as plain data: arrays of the block, first row, bytes read, checksum."""
+
+
+@dataclass
+class Context:
+    """One run as one process sees it.
+
+    Attributes
+    ----------
+    store : RunStore
+    plan : Plan
+    source : Source
+        Oriented as the plan says: its rows are the blocks' rows.
+    verified : set of int
+        Segments whose data, in this process's memory, were seen to be those of the scan.
+    """
+
+    store: RunStore
+    plan: Plan
+    source: Source
+    verified: set[int] = field(default_factory=set)
+
+    @classmethod
+    def open(cls, path: str) -> Context:
+        """Open a run from its folder alone, as a worker does."""
+        store = FolderStore(path)
+        plan = Plan.from_json(store.plan())
+        if plan.source is None:
+            raise RunError(f"{path}: its data were only in the memory of the process that began it")
+        held = plan.source["kind"] == "held"
+        source = HeldSource(plan.source) if held else from_spec(plan.source)
+        if json.loads(json.dumps(source.metadata())) != plan.source_metadata:
+            raise InputError(
+                f"{source.describe()} changed since the run began (then {plan.description}); "
+                f"restore it, or start again with overwrite"
+            )
+        if plan.axis == "columns":
+            transposed = source.transposed()
+            if transposed is None:
+                raise InputError(f"{source.describe()} can no longer be read by columns")
+            source = transposed
+        return cls(store, plan, source)
+
+    def state(self, index: int) -> dict[str, Any]:
+        return self.store.state(index)
+
+
+_works: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+_works_lock = threading.Lock()
+
+
+def cached_work(make: Any, path: str, run_id: str, step: Step) -> Any:
+    """The work of a step in this process, made once; two runs' last ones are kept."""
+    key = (make, path, run_id, step)
+    with _works_lock:
+        if key not in _works:
+            _works[key] = make(_opened(path, run_id), step)
+            for other in [other for other in _works if other[1] == path and other != key]:
+                del _works[other]  # the H of an earlier step
+            while len(_works) > 2:
+                _works.popitem(last=False)
+        _works.move_to_end(key)
+        return _works[key]
+
+
+def refs(values: list[list[str]]) -> list[ObjectRef]:
+    """References as records keep them."""
+    return [ObjectRef.from_json(value) for value in values]
+
+
+class Loader:
+    """Decodes whole segments, so that an executor may keep them where tasks run.
+
+    Whether a segment was kept changes what is read, never a bit of the result.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _cached_loader, (self.context.store.path, self.context.plan.run_id)
+
+    @property
+    def run_id(self) -> str:
+        return self.context.plan.run_id
+
+    def sizes(self) -> list[int]:
+        """Bytes of every segment in memory."""
+        return self.context.plan.memory_bytes
+
+    def need(self, threads: int) -> int:
+        """Bytes that a worker needs besides kept segments."""
+        return predict_memory(self.context.plan, threads).total
+
+    def graph(self, segment: int) -> tuple[dict[Any, Any], list[Any]] | None:
+        """A Dask graph and the keys of the segment's blocks, where V is a graph; else None."""
+        make = getattr(self.context.source, "block_graph", None)
+        starts = self.context.plan.segment_block_starts(segment)
+        return None if make is None else make(starts)
+
+    def __call__(self, segment: int, raw: list[Matrix] | None = None) -> Loaded:
+        """Read a segment once; or take its raw blocks, where they come from a graph."""
+        if raw is None:
+            found = list(read_segment(self.context, segment, None))
+        else:
+            plan, starts = self.context.plan, self.context.plan.segment_block_starts(segment)
+            dtype, missing = plan.dtype, plan.config.missing
+            found = [
+                (Block(_cast(block, dtype, missing), start), _nbytes(block), checksum(block))
+                for block, start in zip(raw, starts, strict=False)
+            ]
+        return [(_arrays(block.V), block.start, nbytes, check) for block, nbytes, check in found]
+
+
+def _cached_loader(path: str, run_id: str) -> Loader:
+    return Loader(_opened(path, run_id))
+
+
+@lru_cache(maxsize=2)  # steps follow each other in milliseconds where data are small
+def _opened(path: str, run_id: str) -> Context:
+    context = Context.open(path)
+    if context.plan.run_id != run_id:
+        raise RunError(f"{path} was replaced by another run; this one cannot go on")
+    return context
+
+
+def _arrays(V: Matrix) -> tuple[np.ndarray, ...]:
+    if isinstance(V, WeightedCSR):
+        return V.parts
+    return (V,) if isinstance(V, np.ndarray) else (V.data, V.indices, V.indptr)
+
+
+def _matrix(arrays: tuple[np.ndarray, ...], d: int) -> Matrix:
+    if len(arrays) == 1:
+        return arrays[0]
+    if len(arrays) == 4:
+        data, indices, indptr, weights = arrays
+        return WeightedCSR(data, weights, indices, indptr, d)
+    return scipy.sparse.csr_array(arrays, shape=(arrays[2].size - 1, d), copy=False)
+
+
+def read_segment(
+    context: Context, segment: int, checksums: np.ndarray | None, loaded: Loaded | None = None
+) -> Iterator[tuple[Block, int, int]]:
+    """Read a segment's blocks in order, one ahead of the caller.
+
+    Parameters
+    ----------
+    checksums : (blocks,) uint64 array or None
+        Of all blocks as the scan found them; a block that differs is refused.
+    loaded : list, optional
+        What a `Loader` read before; nothing is read then.
+
+    Yields
+    ------
+    block : Block
+        In the dtype that the fit computes in.
+    nbytes : int
+        Decoded bytes, as stored.
+    check : int
+        The block's checksum as stored.
+    """
+    starts = context.plan.segment_block_starts(segment)
+    first = context.plan.segment_blocks[segment]
+    if loaded is not None:
+        for position, (arrays, start, nbytes, check) in enumerate(loaded):
+            _verify(context, segment, position, check, checksums, None)
+            yield Block(_matrix(arrays, context.plan.shape[1]), start), nbytes, check
+        return
+    known = checksums if segment in context.verified else None
+    blocks = context.source.read_blocks(starts)
+    for position, raw in enumerate(_ahead(blocks, len(starts) - 1)):
+        reach("block-read", segment=segment, block=first + position)
+        check = checksum(raw) if known is None else int(known[first + position])
+        _verify(context, segment, position, check, checksums, raw)
+        nbytes = _nbytes(raw)
+        if isinstance(raw, WeightedCSR):  # what was picked from the bytes of both
+            nbytes = context.source.block_bytes(starts[position], starts[position + 1])
+        item = (
+            Block(_cast(raw, context.plan.dtype, context.plan.config.missing), starts[position]),
+            nbytes,
+            check,
+        )
+        del raw  # where the dtype differs, only the copy stays
+        yield item
+        del item
+    if checksums is not None and isinstance(context.source, (ArraySource, SparseSource)):
+        context.verified.add(segment)
+
+
+def _verify(
+    context: Context,
+    segment: int,
+    position: int,
+    check: int,
+    checksums: np.ndarray | None,
+    raw: Matrix | None,
+) -> None:
+    """Refuse a block that is not the one that the scan saw; ``raw`` is the block as read."""
+    if checksums is None:
+        return
+    if check == int(checksums[context.plan.segment_blocks[segment] + position]):
+        return
+    start, stop = context.plan.segment_block_starts(segment)[position : position + 2]
+    what = f"rows {start} to {stop - 1} of {context.source.describe()}"
+    names = _no_longer_stored(context.source, int(start), int(stop), raw)
+    if names:
+        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise CorruptDataError(
+            f"{len(names):,} chunk(s) of {what} that the scan read are missing now: {some}; "
+            f"restore them, then go on with dnmf resume"
+        )
+    raise CorruptDataError(
+        f"{what} changed since the scan; restore V and go on with dnmf resume, or start a new fit"
+    )
+
+
+def _no_longer_stored(source: Source, start: int, stop: int, raw: Matrix | None) -> list[str]:
+    """Chunks of a block that differs, as far as its source knows of chunks."""
+    if raw is None:  # decoded before, perhaps into another form
+        if isinstance(source, HeldSource) or hasattr(source, "block_graph"):
+            return []
+        raw = next(iter(source.read_blocks((start, stop))))
+    return source.unstored(start, stop, raw)
+
+
+def _ahead(blocks: Iterator[Matrix], count: int) -> Iterator[Matrix]:
+    """The same blocks, the next one being read by another thread."""
+    if count < 2:  # nothing to read ahead
+        yield from blocks
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="dnmf-read") as reader:
+        pending = reader.submit(next, blocks)
+        for position in range(count):
+            block = pending.result()
+            if position + 1 < count:
+                pending = reader.submit(next, blocks)
+            yield block
+            del block
+
+
+def _cast(raw: Matrix, dtype: str, missing: str | None) -> Matrix:
+    """The block in the dtype to compute in; a copy only where the dtype differs.
+
+    Where NaN is missing, the observed entries of a dense block, zeros too, as a sparse one.
+    """
+    with np.errstate(over="ignore"):  # what becomes infinite is refused with its row and column
+        if isinstance(raw, WeightedCSR):
+            return raw.astype(dtype)
+        if missing == "nan" and isinstance(raw, np.ndarray):
+            observed = ~np.isnan(raw)
+            counts = np.count_nonzero(observed, axis=1)
+            starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+            columns = np.broadcast_to(np.arange(raw.shape[1], dtype=np.int32), raw.shape)[observed]
+            data = raw[observed].astype(dtype, copy=False)
+            return scipy.sparse.csr_array((data, columns, starts), shape=raw.shape)
+        if isinstance(raw, np.ndarray):
+            return np.ascontiguousarray(raw, dtype=dtype)
+        if raw.data.dtype == dtype:
+            return raw
+        data = raw.data.astype(dtype)
+    return scipy.sparse.csr_array((data, raw.indices, raw.indptr), shape=raw.shape)
+
+
+def _nbytes(raw: Matrix) -> int:
+    if isinstance(raw, np.ndarray):
+        return raw.nbytes
+    return int(raw.data.nbytes + raw.indices.nbytes + raw.indptr.nbytes)

@@ -1,0 +1,192 @@
+"""The first read: is V a finite, non-negative matrix, and what are its sums?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dnmf.fitting.data.context import Context, Loaded, Loader, cached_work, read_segment
+from dnmf.fitting.data.rows import draw, join_rows, matrix_bytes, moved, put_rows, start_profile
+from dnmf.fitting.models.factors import read_H, start_row
+from dnmf.init.random import random_H
+from dnmf.linalg.blas import numeric_fingerprint
+from dnmf.linalg.measure import measure
+from dnmf.linalg.weighted import column_counts
+from dnmf.planning.fingerprint import digest
+from dnmf.steps.work import Step
+
+__all__ = ["ScanWork"]
+
+MOST_NAMES = 20
+SUMMED = (
+    *("bytes_read", "nonzeros", "zero_rows", "total", "sumsq", "bad", "unstored", "checksums"),
+    *("rows", "sample", "sample_rows", "sample_bytes", "sample_sumsq", "bad_weights"),
+)
+
+
+@dataclass
+class ScanStats:
+    """The small sums of a scan; ``add`` in index order."""
+
+    bytes_read: int = 0
+    nonzeros: int = 0
+    zero_rows: int = 0
+    total: float = 0.0
+    sumsq: float = 0.0
+    largest: float = 0.0
+    bad: int = 0
+    first_bad: tuple[int, int, float] | None = None
+    unstored: int = 0
+    unstored_names: list[str] = field(default_factory=list)
+    checksums: list[int] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    sample: list[list[list[str]]] = field(default_factory=list)
+    sample_rows: list[int] = field(default_factory=list)
+    sample_bytes: int = 0
+    sample_sumsq: float = 0.0
+    numeric: list[str] = field(default_factory=list)
+    bad_weights: int = 0
+    first_bad_weight: tuple[int, int, float] | None = None
+    largest_weight: float = 0.0
+
+    def add(self, other: ScanStats) -> None:
+        for name in SUMMED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.largest = max(self.largest, other.largest)
+        self.largest_weight = max(self.largest_weight, other.largest_weight)
+        self.first_bad = self.first_bad or other.first_bad
+        self.first_bad_weight = self.first_bad_weight or other.first_bad_weight
+        self.unstored_names = (self.unstored_names + other.unstored_names)[:MOST_NAMES]
+        self.numeric = sorted({*self.numeric, *other.numeric})
+
+
+class ScanWork:
+    """Piece 0: `ScanStats`; piece 1: sums and sums of squares of the columns.
+
+    With a sample two more rows are the sample's; with weights the last two are `column_counts`.
+    """
+
+    pieces = 2
+
+    def __init__(self, context: Context, step: Step) -> None:
+        self.context = context
+        self.step = step
+        self.segments = context.plan.segments
+        self.fan_in = context.plan.config.fan_in
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = self.context.store.path
+        return cached_work, (ScanWork, path, self.context.plan.run_id, self.step)
+
+    @property
+    def loader(self) -> Loader:
+        return Loader(self.context)
+
+    def leaf(self, segment: int, loaded: Loaded | None = None) -> list[Any]:
+        """Measure the blocks of a segment; its rows' sums are stored, (2, rows)."""
+        stats = ScanStats(numeric=[numeric_fingerprint()["digest"]])
+        weighted = self.context.plan.config.weights
+        height = (4 if self.context.plan.sample else 2) + 2 * weighted
+        columns = np.zeros((height, self.context.plan.shape[1]))
+        rows, sampled = [], []
+        for block, nbytes, check in read_segment(self.context, segment, None, loaded):
+            sums = np.zeros((2, columns.shape[1]))
+            found = measure(block.V, *sums)
+            columns[:2] += sums
+            part = ScanStats(
+                nbytes,
+                found.nonzeros,
+                int(np.count_nonzero(found.row_sums == 0)),
+                float(found.row_sums.sum()),
+                float(found.row_sumsq.sum()),
+                found.largest,
+                found.bad,
+                checksums=[check],
+                bad_weights=found.bad_weights,
+                largest_weight=found.largest_weight,
+            )
+            part.first_bad = moved(found.first_bad, block.start)
+            part.first_bad_weight = moved(found.first_bad_weight, block.start)
+            if weighted:
+                columns[-2:] += column_counts(block.V)
+            stop = block.start + block.V.shape[0]
+            missing = self.context.plan.config.missing == "nan" and not weighted
+            decoded = _with_nan(block.V) if missing else block.V
+            names = self.context.source.unstored(block.start, stop, decoded)
+            part.unstored, part.unstored_names = len(names), names[:MOST_NAMES]
+            stats.add(part)
+            rows.append(np.stack([found.row_sums, found.row_sumsq]))
+            if self.context.plan.sample and not (found.bad or found.bad_weights):
+                kept = np.flatnonzero(draw(self.context, block.start, stop))
+                if kept.size == stop - block.start:  # it was measured
+                    sampled.append(block.V)
+                    columns[2:4] += sums
+                else:
+                    sampled.append(block.V[kept])
+                    measure(sampled[-1], columns[2], columns[3])
+                stats.sample_sumsq += float(found.row_sumsq[kept].sum())
+            del block  # before the next one but one is read
+        ref = self.context.store.put(self.step.name("rows", segment), np.concatenate(rows, axis=1))
+        stats.rows = [ref.to_json()]
+        if self.context.plan.sample:
+            self._keep(segment, sampled, stats)
+        return [stats, columns]
+
+    def _keep(self, segment: int, sampled: list[Any], stats: ScanStats) -> None:
+        """Store the segment's part of the sample, unless V is in this process's memory anyway."""
+        stats.sample_rows = [sum(rows.shape[0] for rows in sampled)]
+        stats.sample = [[]]
+        if not sum(stats.sample_rows):
+            return
+        stats.sample_bytes = sum(matrix_bytes(rows) for rows in sampled)
+        if self.context.store.path is not None or self.context.source.persistent:
+            joined = join_rows(sampled)
+            stats.sample = [put_rows(self.context.store, self.step.name("sample", segment), joined)]
+
+    def combine(self, piece: int, parts: Sequence[Any]) -> Any:
+        if piece == 1:
+            total = parts[0].copy()
+            for part in parts[1:]:
+                total += part
+            return total
+        first = ScanStats()
+        for part in parts:
+            first.add(part)
+        return first
+
+    def finish(self, piece: int, reduced: Any, small: ScanStats) -> Any:
+        if piece == 1:
+            ref = self.context.store.put(self.step.name("columns"), reduced)
+            weighted = self.context.plan.config.weights
+            profile = start_profile(reduced) if weighted else reduced[0]
+            rows = 1 if weighted else self.context.plan.shape[0]
+            starts = [self._start_H(m, profile, rows) for m in self.step.models]
+            zeros = int(np.sum(reduced[0] == 0))
+            return {"columns": ref.to_json(), "zero_columns": zeros, "start_H": starts}
+        checks = np.array(reduced.checksums, np.uint64)
+        ref = self.context.store.put(self.step.name("checksums"), checks)
+        values = {key: value for key, value in vars(reduced).items() if key != "checksums"}
+        return {**values, "checksums": ref.to_json(), "digest": digest(checks)}
+
+    def _start_H(self, model: int, profile: np.ndarray, rows: int) -> list[list[str]]:
+        """The H that the first pass starts from: given, or random and scaled to the data."""
+        plan = self.context.plan
+        if plan.start_H is not None:
+            return plan.start_H
+        spec = plan.config.models[model]
+        with np.errstate(over="ignore", invalid="ignore"):  # such entries are refused, with names
+            row = start_row(plan, profile, rows, spec.k)
+            H = random_H(spec.seed, 0, spec.k, 0, row, plan.dtype)
+        if plan.fixed_H is not None:
+            H[: plan.config.fixed] = read_H(self.context.store, plan.fixed_H)
+        return [self.context.store.put(self.step.name("plain", model), H).to_json()]
+
+
+def _with_nan(V: Any) -> np.ndarray:
+    """A block as it was decoded, before the entries that are missing were left out."""
+    dense = np.full(V.shape, np.nan, V.dtype)
+    dense[np.repeat(np.arange(V.shape[0]), np.diff(V.indptr)), V.indices] = V.data
+    return dense

@@ -1,0 +1,136 @@
+"""W of new rows at a given H: one read, every row solved to convergence."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dnmf.fitting.checks import safe_range
+from dnmf.fitting.data.context import Context, cached_work, read_segment
+from dnmf.fitting.data.rows import moved
+from dnmf.fitting.models.factors import normalize, read_H
+from dnmf.fitting.models.objective import loss_of
+from dnmf.linalg.blas import numeric_fingerprint
+from dnmf.linalg.measure import measure
+from dnmf.losses.base import Factor
+from dnmf.steps.work import Step
+
+__all__ = ["TransformWork"]
+
+SUMMED = (
+    "bytes_read",
+    "total",
+    "sumsq",
+    "nonzeros",
+    "rows",
+    "divergence",
+    "penalty",
+    "bad",
+    "bad_weights",
+)
+
+
+@dataclass
+class TransformStats:
+    """Sums over rows; ``add`` in index order."""
+
+    bytes_read: int = 0
+    total: float = 0.0
+    sumsq: float = 0.0
+    nonzeros: int = 0
+    rows: int = 0
+    divergence: float = 0.0
+    penalty: float = 0.0
+    bad: int = 0
+    first_bad: tuple[int, int, float] | None = None
+    W: list[list[str]] = field(default_factory=list)
+    numeric: list[str] = field(default_factory=list)
+    bad_weights: int = 0
+    first_bad_weight: tuple[int, int, float] | None = None
+    largest: float = 0.0
+
+    def add(self, other: TransformStats) -> None:
+        for name in SUMMED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.largest = max(self.largest, other.largest)
+        self.first_bad = self.first_bad or other.first_bad
+        self.first_bad_weight = self.first_bad_weight or other.first_bad_weight
+        self.W = self.W + other.W
+        self.numeric = sorted({*self.numeric, *other.numeric})
+
+
+class TransformWork:
+    """Piece 0: `TransformStats`; W is stored by segments."""
+
+    pieces = 1
+
+    def __init__(self, context: Context, step: Step) -> None:
+        self.context = context
+        self.step = step
+        self.segments = context.plan.segments
+        self.fan_in = context.plan.config.fan_in
+        self._lock = threading.Lock()
+        self._loaded: tuple[Factor, np.ndarray] | None = None
+        self.loss = loss_of(context.plan, context.plan.shape[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = self.context.store.path
+        return cached_work, (TransformWork, path, self.context.plan.run_id, self.step)
+
+    def _load(self) -> tuple[Factor, np.ndarray]:
+        """H with rows of unit norm, and what they had: products of any H then stay in range."""
+        with self._lock:
+            if self._loaded is None:
+                plan = self.context.plan
+                assert plan.start_H is not None
+                H = read_H(self.context.store, plan.start_H).astype(plan.dtype)
+                scale = normalize(H) if self.loss.gauge_free else np.ones(H.shape[0])
+                self._loaded = self.loss.prepare(H, plan.sparse), scale
+            return self._loaded
+
+    def leaf(self, segment: int) -> list[Any]:
+        """Solve the rows of a segment from a cold start."""
+        factor, scale = self._load()
+        plan = self.context.plan
+        high = safe_range(plan.config, plan.dtype)[1]
+        stats = TransformStats(numeric=[numeric_fingerprint()["digest"]])
+        columns = np.zeros((2, plan.shape[1]))
+        pieces = []
+        for block, nbytes, _ in read_segment(self.context, segment, None):
+            found = measure(block.V, columns[0], columns[1])
+            sums = float(found.row_sums.sum()), float(found.row_sumsq.sum())
+            part = TransformStats(nbytes, *sums, found.nonzeros, block.V.shape[0], bad=found.bad)
+            part.bad_weights, part.largest = found.bad_weights, found.largest
+            if found.first_bad or found.first_bad_weight:
+                part.first_bad = moved(found.first_bad, block.start)
+                part.first_bad_weight = moved(found.first_bad_weight, block.start)
+            elif found.largest <= high:  # else products of V leave the dtype's range: it is refused
+                rows = np.stack([found.row_sums, found.row_sumsq])
+                W, part.divergence = self.loss.solve(block.V, factor, rows)
+                wide = W.astype(np.float64)
+                part.penalty = self.loss.penalties.of_W(float(wide.sum()), float(np.sum(wide**2)))
+                pieces.append((W / scale).astype(W.dtype))
+            stats.add(part)
+            del block  # before the next one but one is read
+        if not (stats.bad or stats.bad_weights or stats.largest > high):
+            ref = self.context.store.put(self.step.name("W", 0, segment), np.concatenate(pieces))
+            stats.W = [ref.to_json()]
+        return [stats]
+
+    def combine(self, piece: int, parts: Sequence[Any]) -> Any:
+        total = TransformStats()
+        for part in parts:
+            total.add(part)
+        return total
+
+    def finish(self, piece: int, reduced: TransformStats, small: Any) -> Any:
+        entries = reduced.rows * self.context.plan.shape[1]
+        size = self.loss.size(reduced.total, reduced.sumsq, entries) if reduced.total else 0.0
+        relative = math.sqrt(2 * reduced.divergence / size) if size else 0.0
+        objective = reduced.divergence + reduced.penalty
+        return {**vars(reduced), "objective": objective, "relative_error": relative}

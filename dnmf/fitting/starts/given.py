@@ -1,0 +1,131 @@
+"""Given starts of H and W, put where every worker finds them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dnmf.errors import OptionError
+from dnmf.fitting.checks import SAFE
+from dnmf.planning.plan import Plan
+from dnmf.runs.base import ObjectRef, RunStore
+from dnmf.runs.objects import checksum
+
+__all__ = ["other_starts", "put_start"]
+
+
+class _Checksums:
+    """Keeps nothing of what is put but its checksum."""
+
+    def put(self, name: str, array: np.ndarray) -> ObjectRef:
+        return ObjectRef(name, checksum(array))
+
+
+def other_starts(
+    plan: Plan, H: np.ndarray | None, W: np.ndarray | None, fixed: np.ndarray | None
+) -> list[str]:
+    """Which of the given arrays are not those that a run in a folder was begun with."""
+    store: Any = _Checksums()
+    bare = replace(plan, start_H=None, start_W=None, fixed_H=None)
+    made = put_start(store, bare, H, W, fixed)
+    pairs = {
+        "init": (made.start_H, plan.start_H),
+        "init_W": (made.start_W, plan.start_W),
+        "fixed_H": (made.fixed_H, plan.fixed_H),
+    }
+    return [name for name, (one, other) in pairs.items() if _sums(one) != _sums(other)]
+
+
+def _sums(refs: list[list[str]] | None) -> list[str]:
+    return [check for _, check in refs or []]
+
+
+def put_start(
+    store: RunStore,
+    plan: Plan,
+    H: np.ndarray | None,
+    W: np.ndarray | None = None,
+    fixed: np.ndarray | None = None,
+) -> Plan:
+    """Store a given H (k x d) and W (n x k) of V, and the rows of H that are held (r x d).
+
+    Returns the plan that refers to them.
+
+    Raises
+    ------
+    OptionError
+        A shape does not fit V.
+    """
+    if fixed is not None:
+        plan = _put_fixed(store, plan, fixed)
+    if H is None:
+        return plan
+    n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
+    k = plan.config.models[0].k
+    if H.shape != (k, d):
+        raise OptionError(f"H is {_size(H)}, but V has {d} columns: H must be {k} x {d}")
+    if W is not None and W.shape != (n, k):
+        raise OptionError(f"W is {_size(W)}, but V has {n} rows: W must be {n} x {k}")
+    if plan.axis == "columns":
+        if W is None:
+            raise OptionError(
+                "V is read by columns, where the fit starts from W: give init_W besides init, or "
+                "rewrite V in smaller chunks (dnmf convert IN OUT --chunks ROWS,COLUMNS)"
+            )
+        H, W = W.T, H.T
+    if fixed is not None:
+        H = np.concatenate([fixed, H[len(fixed) :]])
+    wide = store.put("start/H", _computable(H, plan.dtype, "H")).to_json()
+    tall = None
+    if W is not None:
+        W = _computable(W, plan.dtype, "W")
+        tall = [
+            store.put(f"start/W-{s}", np.ascontiguousarray(W[a:b])).to_json()
+            for s, (a, b) in enumerate(pairwise(plan.row_starts))
+        ]
+    return replace(plan, start_H=[wide], start_W=tall)
+
+
+def _put_fixed(store: RunStore, plan: Plan, fixed: np.ndarray) -> Plan:
+    d = plan.shape[1 if plan.axis == "rows" else 0]
+    if fixed.shape[1] != d:
+        raise OptionError(f"fixed_H is {_size(fixed)}, but V has {d} columns")
+    if plan.axis == "columns":
+        raise OptionError(
+            "V is read by columns, where rows of H cannot be held (fixed_H): rewrite V in smaller "
+            "chunks (dnmf convert IN OUT --chunks ROWS,COLUMNS)"
+        )
+    ref = store.put("start/fixed", _computable(fixed, plan.dtype, "fixed_H"))
+    return replace(plan, fixed_H=[ref.to_json()])
+
+
+def _computable(given: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    """The array in the dtype of the fit, in which none of it may get lost.
+
+    Rows of H are scaled to unit norm before anything is computed from them, held ones are not:
+    products of these must stay in range too.
+
+    Raises
+    ------
+    OptionError
+        The largest entry of a row (of W: of all of it) is too large or too small.
+    """
+    limits = np.finfo(dtype)
+    low, high = SAFE[dtype] if name == "fixed_H" else (float(limits.tiny), float(limits.max))
+    peaks = np.atleast_1d(np.max(given, axis=None if name == "W" else 1, initial=0.0))
+    wrong = peaks[(peaks > high) | ((peaks > 0) & (peaks < low))]
+    if wrong.size:
+        where = "all" if name == "W" else "a row"
+        raise OptionError(
+            f"{name} has {wrong[0]:g} as largest entry of {where}; in {dtype} "
+            f"that must lie between {low:.2g} and {high:.2g}. Scale it by a constant, or compute "
+            f"in float64 (dtype)"
+        )
+    return np.ascontiguousarray(given, dtype)
+
+
+def _size(X: np.ndarray) -> str:
+    return " x ".join(map(str, X.shape))

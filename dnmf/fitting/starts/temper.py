@@ -1,0 +1,82 @@
+"""Past the local optima of divergences that are not convex: cool beta, shake, cool again.
+
+Below beta = 1 the divergence is concave in the product where that is large next to V, at zeros of
+V everywhere and with infinite slope at 0: each zero that W H has met is a place that no small
+step leaves. Plain random starts of counts with 29% zeros end 3 to 12% above the best known at
+beta = 0.5. A larger beta has fewer such places, so a start goes through one first
+(tempering, Bertin, Fevotte and Badeau 2009). What is found is then mixed with a random start,
+which lifts its zeros, and goes through it again, until that has won nothing twice in a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from dnmf.fitting.starts.search import GAIN, Draw, Fitted, as_large
+
+__all__ = ["temper"]
+
+WARMTH = 0.4
+"""How far the larger beta is from the divergence's own, of the way to 1 (Kullback-Leibler).
+
+Three betas in between took twice the passes for the same ends.
+"""
+
+FIRST_PASSES = 8
+"""Passes at the larger beta from the random start."""
+
+AGAIN_PASSES = 5
+"""The same after each shake."""
+
+COLD_PASSES = 8
+"""Most passes of the divergence itself after each shake."""
+
+SHAKE = 0.5
+"""How much of a random start is mixed in."""
+
+SHAKES = 5
+FAILURES = 2
+
+
+class FitAt(Protocol):
+    """Fit from a given H at a given beta; a tolerance of 0 means exactly so many passes."""
+
+    def __call__(self, H: np.ndarray, passes: int, tol: float, beta: float) -> Fitted: ...
+
+
+def temper(fit: FitAt, draw: Draw, k: int, beta: float, tol: float, passes: int) -> Fitted:
+    """The best fit at ``beta`` < 1 that one random start leads to.
+
+    Parameters
+    ----------
+    fit : callable
+    draw : callable
+        Stream 0 is the start, each other one a shake.
+    k : int
+    beta : float
+    tol : float
+        When the passes at ``beta`` stop.
+    passes : int
+        Most of those after the random start.
+    """
+    best = _cooled(fit, draw(0, k), beta, FIRST_PASSES, passes, tol)
+    failures = 0
+    for shake in range(1, SHAKES + 1):
+        shaken = best.H + best.H.dtype.type(SHAKE) * as_large(draw(shake, k), best.H)
+        found = _cooled(fit, shaken, beta, AGAIN_PASSES, COLD_PASSES, tol)
+        gain = best.objective - found.objective
+        best = replace(found if gain > 0 else best, passes=best.passes + found.passes)
+        failures = 0 if gain > GAIN * abs(best.objective) else failures + 1
+        if failures == FAILURES:
+            break
+    return best
+
+
+def _cooled(fit: FitAt, H: np.ndarray, beta: float, warm: int, passes: int, tol: float) -> Fitted:
+    """Passes at a larger beta, then at ``beta``."""
+    first = fit(H, warm, 0.0, beta + WARMTH * (1.0 - beta))
+    found = fit(first.H, passes, tol, beta)
+    return replace(found, passes=first.passes + found.passes)

@@ -1,0 +1,93 @@
+"""What would make reading cheaper, or an answer mean more, seen from a plan alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import log10
+from typing import Any
+
+import numpy as np
+
+from dnmf.planning.plan import Plan
+
+__all__ = ["decoded_again", "warnings"]
+
+WORTH_SAYING = 0.5
+"""Bytes decoded more than once in a pass, over V's, from which on it is said."""
+
+FEW = 0.05
+"""The same with the chunks that are advised."""
+
+
+def warnings(plan: Plan) -> list[str]:
+    """Sentences with numbers and the remedy; none where V is stored well and a minimum exists."""
+    texts = [_large_csr_chunks(plan, part) for part in _parts(plan)]
+    return [text for text in (*texts, _one_penalty(plan)) if text]
+
+
+def _one_penalty(plan: Plan) -> str:
+    """A penalty of one factor alone can be escaped from."""
+    of = dict(zip(("alpha_W", "alpha_H"), plan.config.alphas, strict=True))
+    less, more = sorted(of, key=lambda name: of[name])
+    if plan.mode == "transform" or of[less] > 0 or of[more] == 0:
+        return ""
+    small, large = more[-1], less[-1]
+    return (
+        f"{more} is {of[more]:g} and {less} is 0: {small} can shrink while {large} grows with the "
+        f"same product, so that the penalty goes to 0 and there is no minimum; the fit ends where "
+        f"a pass gains little, or at max_passes. Penalise both"
+    )
+
+
+def decoded_again(plan: Plan) -> int:
+    """Bytes of the chunks of CSR that segments share, which each of them decodes, in every pass.
+
+    An upper estimate: a chunk in which each segment but the first one begins.
+    """
+    return sum(_shared(plan, part)[1] for part in _parts(plan))
+
+
+def _parts(plan: Plan) -> list[Mapping[str, Any]]:
+    """Metadata of V, or of V within weighted data."""
+    return [plan.source_metadata, plan.source_metadata.get("V") or {}]
+
+
+def _shared(plan: Plan, metadata: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Decoded bytes of the entries, of those that segments share, and of one chunk."""
+    decoded = again = most = 0
+    if plan.segments < 2 or "encoding" not in metadata:
+        return decoded, again, most
+    for name in ("data", "indices"):
+        part = metadata[name]
+        item, count = np.dtype(part["dtype"]).itemsize, part["shape"][0]
+        chunk = min(part["chunks"][0], count)
+        decoded += item * count
+        again += item * chunk * (plan.segments - 1)
+        most += item * chunk
+    return decoded, again, most
+
+
+def _large_csr_chunks(plan: Plan, metadata: Mapping[str, Any]) -> str:
+    """Chunks of CSR that several segments share are decoded by each of them."""
+    decoded, again, most = _shared(plan, metadata)
+    if not again or again < WORTH_SAYING * decoded:
+        return ""
+    stored = metadata["data"]
+    count, chunk = stored["shape"][0], stored["chunks"][0]
+    return (
+        f"chunks of {min(chunk, count):,} entries ({_mb(most)} decoded) are large beside a segment "
+        f"of V ({_mb(max(plan.segment_bytes))}), and segments decode those that they share each "
+        f"for itself: {_mb(decoded + again)} in every pass instead of {_mb(decoded)}. Smaller ones "
+        f"are read once: dnmf convert IN OUT --to csr --chunks {_smaller(count, plan.segments)}"
+    )
+
+
+def _smaller(entries: int, segments: int) -> int:
+    """A round number of entries per chunk with which little is decoded twice."""
+    wanted = max(1.0, FEW * entries / (segments - 1))
+    unit = 10 ** int(log10(wanted))
+    return int(wanted / unit) * unit
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,.0f} bytes"

@@ -1,0 +1,33 @@
+"""The data's fingerprint: what a scan records, and what data that are given again must have."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from dnmf.linalg.measure import checksum
+from dnmf.planning.plan import Plan
+from dnmf.sources.base import Source
+
+__all__ = ["digest", "fingerprint"]
+
+
+def digest(checksums: np.ndarray) -> str:
+    """Of the checksums of all blocks in order."""
+    return hashlib.sha256(checksums.tobytes()).hexdigest()[:32]
+
+
+def fingerprint(plan: Plan, source: Source) -> str:
+    """The same of a matrix of V's shape, cut into the blocks of a plan; reads all of it once.
+
+    Parameters
+    ----------
+    plan : Plan
+    source : Source
+        Of V as given, not oriented as the plan reads it.
+    """
+    oriented = source if plan.axis == "rows" else source.transposed()
+    assert oriented is not None, "V was read by columns before"
+    checks = [checksum(block) for block in oriented.read_blocks(plan.block_starts)]
+    return digest(np.array(checks, np.uint64))

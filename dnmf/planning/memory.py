@@ -1,0 +1,370 @@
+"""Memory as a quantity: what one worker will need at its peak, before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from dnmf.config import MIB, FitConfig, ModelSpec, Resources
+from dnmf.errors import MemoryPlanError
+from dnmf.init.nndsvd import NNDSVD
+from dnmf.linalg.tiles import padded_size
+from dnmf.losses import Loss
+from dnmf.planning.plan import Plan, chunk_rows, loss_shape
+
+__all__ = [
+    "BASELINE",
+    "MemoryNeed",
+    "check_memory",
+    "predict_memory",
+    "room",
+    "that_fit",
+]
+
+BASELINE = 260 * MIB
+"""A worker process after its imports and compiled kernels, measured on Linux x86-64."""
+
+H_STEP_ARRAYS = 9
+"""Arrays of a slab's size, float64, that the H-step holds at once."""
+
+GROUP_BYTES = 32 * MIB
+"""Bytes of the sample that one task goes over, besides one segment's piece."""
+
+RACE_BYTES = 64 * MIB
+"""Most bytes of the rows on which starts race."""
+
+RACE_SHARE, RACE_ROWS, FEWEST_RACE_ROWS, FEWEST_RACE_BYTES = 0.1, 50, 20, 4 * MIB
+"""Share of the sample on which starts race, but at least so many rows per component and so on."""
+
+DEAR_ENTRIES = 16
+"""What an entry counts, zeros too, where it is raised to powers: as so many bytes."""
+
+SPECKLED_TILE = 40 * MIB
+"""A tile taken apart into entries that are seen and left out, with their random numbers."""
+
+UNEVEN_FOLDS = 1.2
+"""A block's rows fall into folds at random: so many times their mean, at most."""
+
+KEPT = 0.55
+"""Share of a worker's limit up to which it keeps segments: Dask spills from 0.6 on."""
+
+UNEVEN = 0.85
+"""Share of the room that is used: Dask does not place results evenly to the byte."""
+
+USABLE = 0.7
+"""Share of a worker's limit that may be planned: Dask begins to spill at 0.6 to 0.7."""
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Predicted peak of one worker process, in bytes.
+
+    Attributes
+    ----------
+    baseline : int
+        The process after its imports.
+    shared : int
+        H in the forms that all tasks of a process share.
+    per_task : int
+        Blocks (one decoded, one read ahead), W, V H' and sums of one running task.
+    reduction : int
+        Partial sums that wait on a worker to be added.
+    total : int
+    """
+
+    baseline: int
+    shared: int
+    per_task: int
+    reduction: int
+    total: int
+
+
+def predict_memory(plan: Plan, threads: int) -> MemoryNeed:
+    """Predict the peak of a worker that runs ``threads`` tasks at a time, if there are so many."""
+    models = plan.config.models
+    threads = min(threads, max(plan.segments, plan.config.n_init * len(models)))
+    groups = [tuple(models[m] for m in group) for group in plan.groups] or [models]
+    needs = [_predicted(plan, group, threads) for group in groups]
+    return max(needs, key=lambda need: need.total)
+
+
+def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> MemoryNeed:
+    """The same with these models in every pass."""
+    d, item = plan.shape[1], np.dtype(plan.dtype).itemsize
+    k = sum(model.k for model in models)
+    losses = [loss_shape(plan.config, model) for model in models]
+    kd, several = k * d, len(models) > 1
+    rows = sum(x.statistic_rows(model.k, d) for x, model in zip(losses, models, strict=True))
+    fitting = plan.mode != "transform"
+    beside = _padding(plan, models)
+    # a task of the sample may go over more rows than one of V
+    most = max(plan.largest_block[1], _sample_group(plan) / plan.growth)
+    sums = _sums(plan, losses, models, _entries(plan, most))
+    if plan.config.holdout == "speckled":
+        sums += SPECKLED_TILE
+    elif any(model.fold is not None for model in models):
+        sums += _held_out(plan, item)
+    wait = rows * d * 8 if fitting else 0  # one segment's sums, until they are added
+    tasks = [  # and what waits on the worker meanwhile
+        (_pass_task(plan, item, sums, k, several), _waiting(plan, plan.segments) * wait),
+        (_publish_task(plan, item), 0),
+    ]
+    if plan.sample:
+        groups = plan.segments if plan.sample >= 1 else _sample_groups(plan)
+        over_sample = _sample_task(plan, item, k, several) + sums
+        tasks += [(over_sample, _waiting(plan, groups) * wait)]
+        tasks += [(_scan_task(plan, item), 0), (_race_task(plan), 0)]
+    per_task, waiting = max(tasks, key=lambda one: threads * one[0] + one[1])
+    shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
+    shared += beside * d * item
+    if several:  # stacked, and without the columns that are left out
+        shared += 2 * kd * item
+    widest = max(b - a for a, b in pairwise(plan.slab_starts))
+    finish = (H_STEP_ARRAYS * k + 2 * (rows - k)) * widest * 8
+    last = wait + threads * (finish - per_task)  # when all is added nothing is read
+    reduction = max(waiting, last) if fitting else 0
+    total = BASELINE + shared + threads * per_task + reduction
+    return MemoryNeed(BASELINE, shared, per_task, reduction, total)
+
+
+def _entries(plan: Plan, nbytes: float) -> int:
+    """The most entries that so many bytes hold (of a sparse V with their columns)."""
+    return int(nbytes) // (np.dtype(plan.stored_dtype).itemsize + (4 if plan.sparse else 0))
+
+
+def _sums(plan: Plan, losses: list[Loss], models: tuple[ModelSpec, ...], entries: int) -> int:
+    """A segment's sums, with what a block adds to them, and what the losses work in."""
+    d, pairs = plan.shape[1], list(zip(losses, models, strict=True))
+    dtype = np.dtype(plan.dtype)
+    item = dtype.itemsize
+    rows = sum(x.statistic_rows(model.k, d) for x, model in pairs)
+    sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8
+    sums = sums if plan.mode != "transform" else 0
+    sums += max(x.scratch_bytes(model.k, d, entries, dtype, plan.sparse) for x, model in pairs)
+    return sums + _padding(plan, models) * d * item
+
+
+def _padding(plan: Plan, models: tuple[ModelSpec, ...]) -> int:
+    """Components that vectors are filled up with."""
+    return sum(padded_size(model.k) - model.k for model in models) if plan.sparse else 0
+
+
+def _held_out(plan: Plan, item: int) -> int:
+    """Columns of a block that are left out, and what rows that are left out have there, dense."""
+    rows, block, _ = plan.largest_block
+    folds, d = plan.config.folds, plan.shape[1]
+    columns = 4 * _converted(plan, block, item) if plan.sparse else rows * d * item
+    return int(UNEVEN_FOLDS * (columns / folds + rows * d * (item + 3 * 8) / folds**2))
+
+
+def _waiting(plan: Plan, leaves: int) -> int:
+    """Sums that wait to be added on one worker: all but one of every node on a way to the root."""
+    fan_in, nodes, levels = plan.config.fan_in, leaves, 0
+    while nodes > 1:
+        nodes, levels = -(-nodes // fan_in), levels + 1
+    return max(1, levels * (min(fan_in, leaves) - 1))
+
+
+def _one_block(plan: Plan, item: int, more: int) -> int:
+    """Where a segment is one block: it is read, converted, and then worked on with ``more``.
+
+    One after the other, but half of what reading took may linger while a block is converted.
+    """
+    _, block, overhead = plan.largest_block
+    if plan.stored_dtype == plan.dtype or plan.config.weights or plan.config.missing == "nan":
+        return _block_bytes(plan, item) - min(more, overhead) + more
+    used = _converted(plan, block, item)
+    return max(block + overhead, block + used + overhead // 2, used + more + overhead // 2)
+
+
+def _block_bytes(plan: Plan, item: int) -> int:
+    """The block in work, the one read ahead, and a copy where the dtype differs."""
+    _, block, overhead = plan.largest_block
+    ahead = 2 if plan.blocks > plan.segments else 1
+    same = plan.stored_dtype == plan.dtype
+    if plan.config.weights:  # what is picked from both is in the overhead
+        return ahead * block + overhead
+    if plan.config.missing == "nan":  # entries, columns, and which entries are observed
+        return ahead * block + overhead + _converted(plan, block, item + 4 + 9)
+    return ahead * block + overhead + (0 if same else _converted(plan, block, item))
+
+
+def _converted(plan: Plan, nbytes: int, item: int) -> int:
+    return nbytes * item // np.dtype(plan.stored_dtype).itemsize
+
+
+def _pass_task(plan: Plan, item: int, sums: int, k: int, several: bool) -> int:
+    """Blocks, V H' with the start of W, its sums, and W of a segment (old, new, as written)."""
+    rows, copies = plan.largest_block[0], 4 if several else 3
+    segment_rows = max(b - a for a, b in pairwise(plan.row_starts))
+    work, of_segment = rows * k * (copies * item + 8) + sums, copies * segment_rows * k * item
+    if plan.blocks == plan.segments:  # nothing is read meanwhile
+        return _one_block(plan, item, work) + of_segment
+    return _block_bytes(plan, item) + work + of_segment
+
+
+def _publish_task(plan: Plan, item: int) -> int:
+    """A chunk of the tall factor: its rows in order, a piece beside them, and encoded."""
+    return 4 * chunk_rows(plan) * plan.config.total_k * item
+
+
+def _scan_task(plan: Plan, item: int) -> int:
+    """Blocks, and a segment's part of the sample twice: its pieces, and joined to be written."""
+    kept, columns = int(max(plan.segment_bytes) * plan.growth * plan.sample), 4 * 8 * plan.shape[1]
+    if plan.blocks > plan.segments:
+        return _block_bytes(plan, item) + 2 * kept + columns
+    kept = 0 if plan.sample >= 1 else kept  # nothing is joined, and all rows are the block itself
+    return _one_block(plan, item, kept) + columns
+
+
+def _sample_task(plan: Plan, item: int, k: int, several: bool) -> int:
+    """A group of the sample's pieces, joined to blocks, and W of its rows.
+
+    A sample of all rows is read by passes over V, segment by segment.
+    """
+    kept, piece = _of_sample(plan)
+    if plan.sample >= 1:
+        tallest, copies = max(b - a for a, b in pairwise(plan.row_starts)), 4 if several else 3
+        return int(piece + tallest * k * (2 * copies * item + 8))
+    group, alone = _sample_group(plan), piece >= GROUP_BYTES  # nothing is joined
+    rows = plan.shape[0] * plan.sample * group / max(kept, 1)
+    return int((1 if alone else 2) * group + rows * k * (6 * item + 8))
+
+
+def _of_sample(plan: Plan) -> tuple[float, float]:
+    """Bytes, decoded, of the sample and of its largest piece, which is a segment's."""
+    share = plan.growth * plan.sample
+    return plan.bytes_per_read * share, max(plan.segment_bytes) * share
+
+
+def _sample_group(plan: Plan) -> float:
+    """Bytes, decoded, of the sample that one task goes over; 0 where passes go over V instead."""
+    if plan.sample >= 1:
+        return 0.0
+    kept, piece = _of_sample(plan)
+    return piece if piece >= GROUP_BYTES else min(kept, GROUP_BYTES + piece)
+
+
+def _sample_groups(plan: Plan) -> int:
+    """At most so many tasks share the sample."""
+    return min(plan.segments, int(_of_sample(plan)[0] / GROUP_BYTES) + 1)
+
+
+def _race_task(plan: Plan) -> int:
+    """A whole fit in memory: its rows twice while they are picked; then the H-step's arrays too.
+
+    A search begins with half as many components again, one model at a time, and where it is
+    tempered it takes the loss's own steps.
+    """
+    wide = [ModelSpec(model.k + model.k // 2, model.seed) for model in plan.config.models]
+    k = max(model.k for model in wide)
+    (kept, piece), rows = _of_sample(plan), plan.shape[0] * plan.sample
+    # the sample is drawn, so that its size is known but for some per cent
+    share = max(
+        share_to_race(plan.config, model.k, most * rows, plan.shape[1], most * kept)
+        for model in plan.config.models
+        for most in (0.9, 1.0, 1.1)
+    )
+    if not share:
+        return 0
+    of_H = (H_STEP_ARRAYS + 1) * 8 * k * plan.shape[1]  # with the H to go back to
+    nbytes = share * kept
+    plain = plan.config.loss == "frobenius" and not plan.sparse and not plan.config.masked
+    # what a pass over them takes besides: W and V H', or another order of the entries
+    config, entries = plan.config, _entries(plan, 1.1 * nbytes / plan.growth)
+    configs = [config, config.replace(solver=None)] if config.tempered else [config]
+    sums = [
+        _sums(plan, [loss_shape(asked, one)], (one,), entries) for asked in configs for one in wide
+    ]
+    fitting = (1.25 if plain else 1.75) * nbytes + of_H + max(sums)
+    apart = nbytes if len(plan.config.models) > 1 else 0  # each model's are picked from those
+    return int(max(2 * nbytes + piece, fitting) + apart)
+
+
+def share_to_race(config: FitConfig, k: int, rows: float, d: int, nbytes: float) -> float:
+    """Which share of the sample starts of k components race on; 0 where nothing is to be won.
+
+    A tenth of the sample's rows (2% of V's by default), at least 50 per component and 4 MiB: so
+    few bytes are quick to go over. Losses that raise entries to powers take more time for each.
+
+    Parameters
+    ----------
+    config : FitConfig
+    k, d : int
+    rows, nbytes : float
+        Of the sample.
+    """
+    if config.beta is not None:
+        nbytes = max(nbytes, DEAR_ENTRIES * rows * d)
+    share = max(RACE_SHARE, RACE_ROWS * k / max(rows, 1), FEWEST_RACE_BYTES / max(nbytes, 1))
+    if share >= 0.5:  # small data: the starts race on all of it
+        worth = config.n_init > 1 or config.tempered or config.init in NNDSVD
+        share = 1.0 if worth else 0.0
+    most = RACE_BYTES / max(nbytes, 1)
+    if most < share and most * rows < RACE_ROWS * k:  # rows are very long
+        few = max(2 * k, FEWEST_RACE_ROWS) / rows
+        return min(share, max(most, few)) if config.init in NNDSVD else 0.0
+    return min(share, most)
+
+
+def room(workers: list[tuple[int | None, int]], unit: int = 1) -> int:
+    """Bytes of decoded segments that workers together can keep besides what their tasks need.
+
+    Parameters
+    ----------
+    workers : list of (int or None, int)
+        Memory limit and predicted peak of each, in bytes.
+    unit : int
+        Bytes of the largest segment: each lies whole on one worker, not a part on each.
+    """
+    free = [int(UNEVEN * max(0.0, KEPT * limit - need)) for limit, need in workers if limit]
+    return sum(left - left % unit for left in free)
+
+
+def that_fit(sizes: list[int], left: int) -> int:
+    """How many of the first segments fit into ``left`` bytes."""
+    for segment, size in enumerate(sizes):
+        left -= size
+        if left < 0:
+            return segment
+    return len(sizes)
+
+
+def check_memory(plan: Plan, resources: Resources) -> MemoryNeed:
+    """Predict, and refuse what cannot fit.
+
+    Raises
+    ------
+    MemoryPlanError
+        With the parts of the prediction, the limit, and what to change.
+    """
+    need = predict_memory(plan, resources.threads)
+    limit = resources.memory_limit
+    if limit is None or need.total <= USABLE * limit:
+        return need
+    raise MemoryPlanError(
+        f"a worker would need {_mb(need.total)} (imports {_mb(need.baseline)}, "
+        f"H {_mb(need.shared)}, {resources.threads} task(s) of {_mb(need.per_task)}, "
+        f"sums {_mb(need.reduction)}), but may plan with "
+        f"{_mb(int(USABLE * limit))} ({USABLE:.0%} of its limit of {_mb(limit)}). "
+        f"{_remedy(plan, need, resources)}"
+    )
+
+
+def _remedy(plan: Plan, need: MemoryNeed, resources: Resources) -> str:
+    limit = int(need.total / USABLE) + 1
+    advice = [f"give each worker {_mb(limit)} (--memory)"]
+    if resources.threads > 1:
+        advice.append("use fewer threads per worker (--threads 1)")
+    rows, block, _ = plan.largest_block
+    if block > 8 * MIB and rows > 1:
+        advice.append(f"use smaller blocks than {_mb(block)} (--block-size, or dnmf convert)")
+    if need.reduction > need.per_task // 4:
+        advice.append("fewer components (k)")
+    return "Remedies: " + "; ".join(advice)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

@@ -1,0 +1,356 @@
+"""Blocks, segments and slabs: all that a run freezes before it reads anything."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from dnmf.config import MIB, FitConfig, ModelSpec
+from dnmf.errors import InputError, MemoryPlanError, OptionError, RunError
+from dnmf.losses import Loss, get_loss
+from dnmf.planning.versions import installed
+from dnmf.sources.base import Source
+from dnmf.sources.weighted import WeightedSource
+
+__all__ = ["PLAN_FORMAT", "Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan"]
+
+PLAN_FORMAT = 1
+SEGMENT_BYTES = 256 * MIB
+"""Of a segment, once there are ENOUGH_SEGMENTS; below that segments are smaller."""
+
+SMALL_SEGMENT_BYTES = 64 * MIB
+"""What is worth a task where data are small: it takes milliseconds to hand one out."""
+
+MOST_SEGMENTS, ENOUGH_SEGMENTS, FEWEST_SEGMENTS = 2000, 64, 32
+MOST_SLABS = 100_000
+SAMPLE_ROWS = 20_000
+CHUNK_BYTES = 16 * MIB
+BATCH_CHUNK_BYTES = 64 * MIB
+"""Bytes (float64) of a chunk of the tall factor in the result (of all models: a file each)."""
+
+DEAR_BLOCKS, DEAR_BLOCK_BYTES = 4, 2 * MIB
+"""Blocks that a small V has for losses which compute for long on few bytes, so that several tasks
+share the work; and what is still worth a block (each task adds statistics as large as H, or K)."""
+
+NARROWEST = 64
+"""Rows of fewer columns count as this many, so that W and V H' stay in proportion."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The layout of a run: a function of the data and the options, never of the cluster.
+
+    Attributes
+    ----------
+    run_id : str
+        Part of every task's key.
+    mode : str
+        ``"fit"`` or ``"transform"``.
+    axis : str
+        ``"rows"``: blocks are rows of V; ``"columns"``: blocks are columns of V, the fit runs
+        on V' and the factors swap at the surface.
+    shape : (int, int)
+        Of the matrix whose rows are cut into blocks (V' for ``"columns"``).
+    block_starts : tuple of int
+        First row of every block, then n.
+    segment_blocks : tuple of int
+        First block of every segment, then the number of blocks.
+    segment_bytes : tuple of int
+        Decoded bytes of every segment, as stored.
+    largest_block : (int, int, int)
+        Rows, decoded bytes and read overhead in bytes of the largest block.
+    slab_starts : tuple of int
+        First column of every slab of W'V and H, then d.
+    sample : float
+        Share of the rows that the scan keeps; 0 for none, 1 for all.
+    growth : float
+        Bytes of entries in the dtype to compute in over their bytes as stored.
+    start_H, start_W : list or None
+        References to the given H, and to the row pieces of the given W (one per segment).
+    groups : tuple of tuple of int
+        Models that share a read, where they are too many for one; empty: all share every read.
+    fixed_H : list or None
+        Reference to the rows of H that are held.
+    versions : dict
+        Of the packages that the run was begun with.
+    """
+
+    run_id: str
+    mode: str
+    source: dict[str, Any] | None
+    source_metadata: dict[str, Any]
+    description: str
+    axis: str
+    shape: tuple[int, int]
+    sparse: bool
+    stored_dtype: str
+    dtype: str
+    block_starts: tuple[int, ...]
+    segment_blocks: tuple[int, ...]
+    segment_bytes: tuple[int, ...]
+    largest_block: tuple[int, int, int]
+    slab_starts: tuple[int, ...]
+    config: FitConfig
+    sample: float = 0.0
+    start_H: list[list[str]] | None = None
+    start_W: list[list[str]] | None = None
+    groups: tuple[tuple[int, ...], ...] = ()
+    fixed_H: list[list[str]] | None = None
+    versions: dict[str, str] | None = None
+    growth: float = 1.0
+    format: int = PLAN_FORMAT
+
+    @property
+    def segments(self) -> int:
+        return len(self.segment_blocks) - 1
+
+    @property
+    def blocks(self) -> int:
+        return len(self.block_starts) - 1
+
+    @property
+    def slabs(self) -> int:
+        return len(self.slab_starts) - 1
+
+    @property
+    def bytes_per_read(self) -> int:
+        """Decoded bytes of V that one pass reads."""
+        return sum(self.segment_bytes)
+
+    @property
+    def memory_bytes(self) -> list[int]:
+        """Bytes of every segment once decoded, in the dtype to compute in."""
+        return [int(size * max(self.growth, 1.0)) for size in self.segment_bytes]
+
+    @property
+    def row_starts(self) -> list[int]:
+        """First row of every segment, then n."""
+        return [self.block_starts[b] for b in self.segment_blocks]
+
+    def segment_block_starts(self, segment: int) -> tuple[int, ...]:
+        """First row of every block of a segment, then its end."""
+        first, last = self.segment_blocks[segment], self.segment_blocks[segment + 1]
+        return self.block_starts[first : last + 1]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "config": self.config.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Plan:
+        value = dict(value)
+        if value.get("format") != PLAN_FORMAT:
+            raise RunError(
+                f"the run has plan format {value.get('format')!r}, this dnmf reads {PLAN_FORMAT}; "
+                f"go on with the dnmf that began it, or start again with overwrite"
+            )
+        for key in ("shape", "block_starts", "segment_blocks", "segment_bytes"):
+            value[key] = tuple(value[key])
+        for key in ("largest_block", "slab_starts"):
+            value[key] = tuple(value[key])
+        value["groups"] = tuple(tuple(group) for group in value["groups"])
+        return cls(**{**value, "config": FitConfig.from_json(value["config"])})
+
+
+def loss_shape(config: FitConfig, model: ModelSpec | None = None) -> Loss:
+    """The loss of these options (and of this model), for the sizes of its statistics."""
+    masked = config.masked if model is None else config.knows_missing(model)
+    return get_loss(config.loss, solver=config.solver, beta=config.beta, masked=masked)
+
+
+def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
+    """The dtype to compute in: float32 for anything that it holds exactly, else float64."""
+    if asked is not None:
+        return np.dtype(asked)
+    small = stored.kind == "f" and stored.itemsize <= 4
+    small = small or (stored.kind in "iu" and stored.itemsize <= 2) or stored.kind == "b"
+    return np.dtype("float32" if small else "float64")
+
+
+def _zeros(source: Source) -> str:
+    """How many entries are not stored, where the source knows; stored ones may be zero too."""
+    stored: int | None = getattr(source, "nonzeros", None)
+    if stored is None:
+        return ""
+    entries = source.shape[0] * source.shape[1]
+    return f", and at least {entries - stored:,} of its {entries:,} entries are zero"
+
+
+def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Plan, Source]:
+    """Lay out a run.
+
+    Returns
+    -------
+    plan : Plan
+    source : Source
+        ``source``, or its transpose where columns of V are the blocks.
+
+    Raises
+    ------
+    MemoryPlanError
+        Neither rows nor columns can be decoded within ``config.max_block``.
+    """
+    for model in config.models if config.masked else ():
+        loss_shape(config, model)  # refuses what the loss does not know, whatever V is
+    if config.needs_positive and source.is_sparse:
+        raise OptionError(
+            f"loss {config.loss!r} (beta = {config.beta:g}) needs V > 0, but {source.describe()} "
+            f"is sparse{_zeros(source)}: use a beta > 0, or give V dense with every entry positive"
+        )
+    _check_missing(source, config)
+    dtype = compute_dtype(source.dtype, config.dtype)
+    axis, oriented, starts = _choose_axis(source, config, dtype, mode)
+    n, d = oriented.shape
+    sizes = [oriented.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
+    total = sum(sizes)
+    wanted = config.segments or _segments(total)
+    cuts = list(range(len(sizes) + 1))
+    if isinstance(oriented, WeightedSource):
+        cuts = oriented.segment_cuts(starts)
+    count = min(len(cuts) - 1, wanted)
+    segment_blocks = [cuts[s * (len(cuts) - 1) // count] for s in range(count + 1)]
+    growth = _growth(oriented, config, dtype)
+    largest = int(np.argmax(sizes))
+    rows = max(b - a for a, b in itertools.pairwise(starts))
+    alone = count == len(sizes)
+    overhead = oriented.read_overhead(starts[largest], starts[largest + 1], alone)
+    rows_of_sums = sum(
+        loss_shape(config, model).statistic_rows(model.k, d) for model in config.models
+    )
+    slab = max(1, config.slab_size // (8 * rows_of_sums))
+    if d // slab > MOST_SLABS:
+        raise MemoryPlanError(
+            f"H has {d:,} columns, which would be {d // slab:,} slabs of {slab:,}; there may be "
+            f"{MOST_SLABS:,} at most. Give a larger slab_size, if V really is that wide"
+        )
+    plan = Plan(
+        run_id=uuid.uuid4().hex[:12],
+        mode=mode,
+        source=dict(source.spec()) if source.persistent else None,
+        source_metadata=dict(source.metadata()),
+        description=source.describe(),
+        axis=axis,
+        shape=(n, d),
+        sparse=oriented.is_sparse or config.masked,
+        stored_dtype=str(source.dtype),
+        dtype=dtype.name,
+        block_starts=tuple(starts),
+        segment_blocks=tuple(segment_blocks),
+        segment_bytes=tuple(sum(sizes[a:b]) for a, b in itertools.pairwise(segment_blocks)),
+        largest_block=(rows, sizes[largest], overhead),
+        slab_starts=(*range(0, d, slab), d),
+        config=config,
+        versions=installed(),
+        sample=sample_share(config, n, int(total * growth), mode),
+        growth=growth,
+    )
+    return plan, oriented
+
+
+def _segments(nbytes: int) -> int:
+    """How many segments these bytes are worth; blocks may allow fewer."""
+    small = min(ENOUGH_SEGMENTS, -(-nbytes // SMALL_SEGMENT_BYTES))
+    return min(MOST_SEGMENTS, max(FEWEST_SEGMENTS, small, -(-nbytes // SEGMENT_BYTES)))
+
+
+def _growth(source: Source, config: FitConfig, dtype: np.dtype) -> float:
+    """Bytes of entries in memory over their bytes as stored (an upper bound with weights)."""
+    item = dtype.itemsize
+    if isinstance(source, WeightedSource):
+        return (2 * item + 4) / source.stored_entry
+    dense_as_sparse = config.missing == "nan"
+    return (item + 4 * dense_as_sparse) / source.dtype.itemsize
+
+
+def _check_missing(source: Source, config: FitConfig) -> None:
+    """Refuse a way of saying what is missing that this V does not have."""
+    if isinstance(source, WeightedSource):
+        source = source.V
+    if config.missing == "nan" and source.is_sparse:
+        raise OptionError(
+            f"missing is 'nan', but {source.describe()} is sparse: what it does not store would be "
+            f"zeros; say missing='zeros' if those entries are unobserved"
+        )
+    if config.missing == "zeros" and not source.is_sparse:
+        raise OptionError(
+            f"missing is 'zeros' (what a sparse matrix does not store), but {source.describe()} is "
+            f"dense: mark unobserved entries with NaN and say missing='nan', or give V sparse"
+        )
+
+
+def sample_share(config: FitConfig, n: int, nbytes: int, mode: str) -> float:
+    """The share of rows in the sample: a function of the data's size and the options only.
+
+    A given H starts with passes over V: only a sample of every row, which they read, is of use.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    nbytes : int
+        Bytes of V in the dtype to compute in.
+    """
+    if mode != "fit" or not config.sample:
+        return 0.0
+    share = min(1.0, max(SAMPLE_ROWS / n, config.sample), config.sample_bytes / nbytes)
+    return 0.0 if config.init == "custom" and share < 1 else share
+
+
+def _choose_axis(
+    source: Source, config: FitConfig, dtype: np.dtype, mode: str
+) -> tuple[str, Source, list[int]]:
+    """Rows where a chunk-row fits, else columns where a chunk-column does (rule 8)."""
+    block_size = _block_size(source, config)
+    found = []
+    choices = [("rows", source)]
+    transposed = source.transposed()
+    if mode == "fit" and transposed is not None:  # a row of W at a fixed H needs its row of V
+        choices.append(("columns", transposed))
+    for axis, candidate in choices:
+        try:
+            starts = _cut(candidate, config, dtype, min(block_size, config.max_block))
+        except InputError:  # a layout that has no rows, such as CSC
+            if axis == choices[-1][0]:
+                raise
+            continue
+        most = max(candidate.block_bytes(a, b) for a, b in itertools.pairwise(starts))
+        if isinstance(candidate, WeightedSource):
+            most = max(most, candidate.tallest)
+        if most > config.max_block:
+            found.append((axis, most))
+        elif block_size > config.max_block:
+            return axis, candidate, _cut(candidate, config, dtype, block_size)
+        else:
+            return axis, candidate, starts
+    what = " and ".join(f"{size / MIB:,.0f} MiB by {axis}" for axis, size in found)
+    raise MemoryPlanError(
+        f"the smallest block that can be read takes {what}, more than max_block "
+        f"({config.max_block / MIB:,.0f} MiB). Rewrite V in smaller chunks "
+        f"(dnmf convert IN OUT --chunks ROWS,COLUMNS), or allow larger blocks with max_block"
+    )
+
+
+def _block_size(source: Source, config: FitConfig) -> int:
+    """Most bytes of a block, with some room, as blocks end with whole rows."""
+    if config.loss == "frobenius":
+        return config.block_size
+    share = -(-source.nbytes // DEAR_BLOCKS) + source.nbytes // (100 * DEAR_BLOCKS)
+    return min(config.block_size, max(share, DEAR_BLOCK_BYTES))
+
+
+def _cut(source: Source, config: FitConfig, dtype: np.dtype, block_size: int) -> list[int]:
+    max_rows = max(1, config.block_size // (dtype.itemsize * NARROWEST))
+    itemsize = max(dtype.itemsize, source.dtype.itemsize)
+    return [int(x) for x in source.block_starts(block_size, itemsize, max_rows)]
+
+
+def chunk_rows(plan: Plan) -> int:
+    """Rows of a chunk of the tall factor in the result."""
+    k = sum(model.k for model in plan.config.models)
+    most = CHUNK_BYTES if len(plan.config.models) == 1 else BATCH_CHUNK_BYTES
+    rows = max(1, most // (8 * k))
+    return min(plan.shape[0], rows)

@@ -1,0 +1,154 @@
+"""A plan for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dnmf.config import Resources
+from dnmf.planning.advice import decoded_again, warnings
+from dnmf.planning.memory import MemoryNeed, room, that_fit
+from dnmf.planning.plan import Plan
+from dnmf.steps.work import tree_levels
+
+__all__ = ["PlanReport"]
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What would run, on what, and what it needs.
+
+    Attributes
+    ----------
+    plan : Plan
+    resources : Resources
+    memory : MemoryNeed
+    """
+
+    plan: Plan
+    resources: Resources
+    memory: MemoryNeed
+
+    @property
+    def tasks(self) -> int:
+        """Tasks of one pass on a cluster."""
+        plan = self.plan
+        tree = sum(tree_levels(plan.segments, plan.config.fan_in))
+        if plan.slabs == 1:  # everything of a segment travels through one tree
+            return plan.segments + tree + 1
+        return plan.segments + (1 + plan.slabs) * (plan.segments + tree + 1)
+
+    @property
+    def segments_kept(self) -> int:
+        """Segments that stay decoded in the workers' memory."""
+        limit, count = self.resources.memory_limit, self.resources.workers
+        if self.resources.serial or self.plan.mode != "fit":
+            return 0
+        sizes = self.plan.memory_bytes
+        return that_fit(sizes, room([(limit, self.memory.total)] * count, max(sizes)))
+
+    @property
+    def kept(self) -> str:
+        """The same in words, with what the scan keeps of V as a sample."""
+        plan, kept = self.plan, self.segments_kept
+        segments = f"{kept:,} of {plan.segments:,} segments of V" if kept else "no segment of V"
+        if kept == plan.segments:
+            segments = "all of V: passes read nothing after the scan"
+        if not plan.sample:
+            return f"{segments}; no sample"
+        if plan.sample >= 1:
+            instead = "" if kept == plan.segments else ", which passes read instead of V"
+            return f"{segments}; the sample holds every row{instead}"
+        rows = f"{plan.sample:.1%} of the rows"
+        return f"{segments}; a sample of {rows} is fitted first, without reading V"
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Label and value, line by line."""
+        plan, need = self.plan, self.memory
+        n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
+        rows, block, _ = plan.largest_block
+        limit = self.resources.memory_limit
+        of = f" of {_size(limit)}" if limit else ""
+        what = "columns" if plan.axis == "columns" else "rows"
+        again = decoded_again(plan)
+        shared = f"; up to {_size(again)} more of chunks that segments share" if again else ""
+        return [
+            ("data", plan.description),
+            ("matrix", f"V {n:,} x {d:,}, k = {_models(plan)}, computing in {plan.dtype}"),
+            (
+                "blocks",
+                f"{plan.blocks:,} of at most {rows:,} {what} ({_size(block)}), by {plan.axis}",
+            ),
+            (
+                "segments",
+                f"{plan.segments:,}, sums in {plan.slabs} slab(s), fan-in {plan.config.fan_in}",
+            ),
+            *self._batch(),
+            ("bytes per read", f"{_size(plan.bytes_per_read)} (the scan, and every pass){shared}"),
+            ("runs on", self.resources.description),
+            ("kept in memory", self.kept),
+            ("tasks per pass", f"{self.tasks:,}"),
+            (
+                "memory per worker",
+                f"{_size(need.total)} predicted{of} (imports {_size(need.baseline)}, H "
+                f"{_size(need.shared)}, per task {_size(need.per_task)}, sums "
+                f"{_size(need.reduction)})",
+            ),
+            *(("warning", text) for text in warnings(plan)),
+        ]
+
+    def _batch(self) -> list[tuple[str, str]]:
+        """How models share reads, where there are several."""
+        plan, config = self.plan, self.plan.config
+        if not config.batch:
+            return []
+        whole = [model for model in config.models if model.fold is None]
+        folds = len(config.models) - len(whole)
+        text = f"{len(whole)} of all of V, {folds} that leave out a fold"
+        text += f"; {config.total_k:,} components in all"
+        count = max(len(plan.groups), 1)
+        reads = "all share every read"
+        if count > 1:
+            most = max(len(group) for group in plan.groups)
+            reads = (
+                f"in {count} groups of at most {most}, as memory allows: each pass is read "
+                f"{count} times, once for every group"
+            )
+        return [("models", text), ("reads", reads)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as data; bytes as numbers."""
+        plan = self.plan
+        return {
+            "data": plan.description,
+            "shape": list(plan.shape if plan.axis == "rows" else plan.shape[::-1]),
+            "k": [model.k for model in plan.config.models],
+            "dtype": plan.dtype,
+            "axis": plan.axis,
+            "blocks": plan.blocks,
+            "segments": plan.segments,
+            "slabs": plan.slabs,
+            "fan_in": plan.config.fan_in,
+            "block_starts": list(plan.block_starts),
+            "bytes_per_read": plan.bytes_per_read,
+            "bytes_decoded_again": decoded_again(plan),
+            "segments_kept": self.segments_kept,
+            "sample": plan.sample,
+            "groups": [list(group) for group in plan.groups],
+            "tasks_per_pass": self.tasks,
+            "resources": asdict(self.resources),
+            "memory": asdict(self.memory),
+            "warnings": warnings(plan),
+        }
+
+
+def _models(plan: Plan) -> str:
+    return ", ".join(str(k) for k in dict.fromkeys(model.k for model in plan.config.models))
+
+
+def _size(nbytes: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:,.0f} {unit}" if unit in ("bytes", "kB") else f"{nbytes:,.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:,.2f} TB"

@@ -1,0 +1,102 @@
+"""What a fit of many models gives back: a result of each, and what the left-out parts said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dnmf.results.opening import remote_attributes
+from dnmf.results.result import Result
+from dnmf.runs.folder import FolderStore
+from dnmf.runs.layout import (
+    STATE,
+    is_url,
+    local_path,
+    path_text,
+    published_attributes,
+    read_plan,
+)
+
+__all__ = ["Models", "facts_of_models", "is_batch", "open_models"]
+
+
+@dataclass(frozen=True)
+class Models:
+    """Models that shared the reads of one V.
+
+    Attributes
+    ----------
+    path : str or None
+        The run folder; None for results in memory.
+    done : bool
+    results : list of Result
+        Of the models that saw all of V, in the order of ``facts["models"]`` without folds.
+    facts : dict
+        JSON: ``models`` has for each model its k, seed, fold, objective, passes, why it stopped
+        and, with a fold, ``held_out``, its relative error on what it did not see.
+    """
+
+    path: str | None
+    done: bool
+    results: list[Result]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def facts_of_models(record: Mapping[str, Any], specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line per model: what it is, how far it is, and how well it does."""
+    states = record.get("state", {}).get("models") or [{}] * len(specs)
+    lines = []
+    for m, (spec, state) in enumerate(zip(specs, states, strict=True)):
+        rows = [row for row in record.get("history", []) if row["model"] == m]
+        accepted = [row for row in rows if row["accepted"]]
+        last = accepted[-1] if accepted else {}
+        lines.append(
+            {
+                "model": m,
+                **spec,
+                "objective": last.get("objective"),
+                "relative_error": last.get("relative_error"),
+                "held_out": last.get("held_out"),
+                "held_entries": last.get("held_entries"),
+                "passes": len(rows),
+                "stop_reason": state.get("stop_reason"),
+            }
+        )
+    return lines
+
+
+def is_batch(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a fit of many models, finished or not."""
+    text = path_text(path)
+    folder = text if is_url(text) else local_path(text)
+    attributes = _attributes(folder)
+    if attributes is not None:
+        return bool((attributes.get("config") or {}).get("batch"))
+    if not os.path.isdir(os.path.join(folder, STATE)):
+        return False
+    return bool(read_plan(folder).get("config", {}).get("batch"))
+
+
+def _attributes(where: str) -> dict[str, Any] | None:
+    """Of a finished result in a folder or at a URL."""
+    return remote_attributes(where) if is_url(where) else published_attributes(where)
+
+
+def open_models(path: str | os.PathLike[str]) -> Models:
+    """Open what `is_batch` knows, finished or as far as it is committed."""
+    text = path_text(path)
+    folder = text if is_url(text) else local_path(text)
+    attributes = _attributes(folder)
+    if attributes is not None:
+        facts = {name: value for name, value in attributes.items() if name != "history_columns"}
+        whole = [line["model"] for line in facts["models"] if line["fold"] is None]
+        return Models(folder, True, [Result.open(folder, m) for m in whole], facts)
+    store = FolderStore(folder)
+    plan, latest = store.plan(), store.latest()
+    record = {} if latest is None else latest[1]
+    lines = facts_of_models(record, plan["config"]["models"])
+    facts = {"models": lines, "config": plan["config"], "source": plan["description"]}
+    whole = [line["model"] for line in lines if line["fold"] is None]
+    return Models(folder, False, [Result.open(folder, m) for m in whole], facts)

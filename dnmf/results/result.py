@@ -1,0 +1,290 @@
+"""What a fit gives back: W, H and how they came about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dnmf.errors import RunError
+from dnmf.runs.records import finite
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Result:
+    """A factorization V ~ W H, finished or as far as it is committed.
+
+    Make one with ``dnmf.fit`` or ``dnmf.open``.
+
+    Attributes
+    ----------
+    path : str or None
+        The run folder; None for a result in memory.
+    done : bool
+        Whether the fit is complete (and published, where it has a folder).
+    stop_reason : str or None
+        The sentence; None while the fit runs.
+    objective, relative_error : float or None
+        Of the pair W, H; None before the first pass.
+    history : list of dict
+        One row per pass: ``pass``, ``objective``, ``relative_error``, ``kkt_W``, ``kkt_H``,
+        ``accepted``, ``bytes_read``, ``seconds``, ...
+    config : dict
+        The options.
+    fingerprint : str or None
+        Of the data.
+    versions : dict of str to str
+        Of the packages that computed it.
+    details : dict
+        What else the run says of itself, JSON.
+    """
+
+    path: str | None
+    done: bool
+    stop_reason: str | None
+    objective: float | None
+    relative_error: float | None
+    history: list[dict[str, Any]]
+    config: dict[str, Any]
+    fingerprint: str | None
+    versions: dict[str, str]
+    details: dict[str, Any] = field(default_factory=dict)
+    _factors: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], model: int = 0) -> Result:
+        """Open the result in a run folder, or the committed pair of a run in progress.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The run folder; a finished one may also be a URL that Zarr opens.
+        model : int
+            Which one, where the run fits several.
+
+        Raises
+        ------
+        RunError
+            There is no run of dnmf, it is damaged, or of another format.
+        """
+        from dnmf.results.opening import open_result
+
+        return open_result(path, model)
+
+    @classmethod
+    def in_memory(
+        cls,
+        W: Any,
+        H: Any,
+        *,
+        history: Sequence[Mapping[str, Any]] = (),
+        objective: float | None = None,
+        relative_error: float | None = None,
+        stop_reason: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        fingerprint: str | None = None,
+        versions: Mapping[str, str] | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Result:
+        """A finished result without a folder.
+
+        Parameters
+        ----------
+        W : (n, k) array
+        H : (k, d) array
+        """
+        return cls(
+            path=None,
+            done=True,
+            stop_reason=stop_reason,
+            objective=objective,
+            relative_error=relative_error,
+            history=[dict(row) for row in history],
+            config=dict(config or {}),
+            fingerprint=fingerprint,
+            versions=dict(versions or {}),
+            details=dict(details or {}),
+            _factors={"W": W, "H": H},
+        )
+
+    @property
+    def W(self) -> Any:
+        """The row factor (n, k): NumPy, a Zarr array, or rows read on demand (`RowPieces`)."""
+        return self._factor("W")
+
+    @property
+    def H(self) -> Any:
+        """The column factor (k, d): NumPy or a Zarr array."""
+        return self._factor("H")
+
+    def _factor(self, name: str) -> Any:
+        found = self._factors.get(name)
+        if found is None:
+            where = self.path or "the result"
+            reason = "it was not stored" if self.done else "no pass is committed yet: open it later"
+            raise RunError(f"{where} has no {name}: {reason}")
+        if callable(found):  # put together when first asked for
+            found = self._factors[name] = found()
+        return found
+
+    @property
+    def components_(self) -> np.ndarray:
+        """H as a NumPy array, under scikit-learn's name."""
+        return np.asarray(self.H)
+
+    @property
+    def n_components(self) -> int:
+        """Number of components."""
+        if "W" in self._factors:
+            return int(self.W.shape[1])
+        return int(self.details["k"])
+
+    @property
+    def k(self) -> int:
+        """Number of components."""
+        return self.n_components
+
+    @property
+    def passes(self) -> int:
+        """Passes over V, accepted or not, without the scan."""
+        return len(self.history)
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(n, d) of V, where known."""
+        shape = self.details.get("shape")
+        if shape is not None:
+            return int(shape[0]), int(shape[1])
+        if {"W", "H"} <= set(self._factors):
+            return int(self.W.shape[0]), int(self.H.shape[1])
+        return None
+
+    def plot_objective(self, ax: Any = None) -> Any:
+        """Draw the objective after every pass; returns the Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        """
+        from dnmf.plots.fit import plot_objective
+
+        return plot_objective(self, ax)
+
+    def plot_kkt(self, ax: Any = None) -> Any:
+        """Draw how far W and H are from optimal after every pass; returns the Axes.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        """
+        from dnmf.plots.fit import plot_kkt
+
+        return plot_kkt(self, ax)
+
+    def plot_H(self, ax: Any = None, names: Sequence[str] | None = None) -> Any:
+        """Draw H as a heat map; returns the Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        names : sequence of str, optional
+            Of the d columns of V; shown where there are at most 60.
+        """
+        from dnmf.plots.fit import plot_H
+
+        return plot_H(self, ax, names)
+
+    def plot_features(
+        self, component: int, ax: Any = None, names: Sequence[str] | None = None, top: int = 10
+    ) -> Any:
+        """Draw the largest entries of one row of H; returns the Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        component : int
+            Of the row, 0 to k - 1.
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        names : sequence of str, optional
+            Of the d columns of V.
+        top : int
+            How many entries.
+        """
+        from dnmf.plots.fit import plot_features
+
+        return plot_features(self, component, ax, names, top)
+
+    def plot_images(self, shape: tuple[int, int], figure: Any = None) -> np.ndarray:
+        """Draw rows of H as images; returns their Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Rows and columns of pixels, whose product is d.
+        figure : matplotlib.figure.Figure, optional
+            To draw on; by default a new one.
+        """
+        from dnmf.plots.canvas import new_figure
+        from dnmf.plots.fit import draw_images
+
+        return draw_images(self, shape, new_figure() if figure is None else figure)
+
+    def plot_W(self, ax: Any = None) -> Any:
+        """Draw how W is spread over rows, component by component; returns the Axes.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        """
+        from dnmf.plots.fit import plot_W
+
+        return plot_W(self, ax)
+
+    def plot_share(self, ax: Any = None) -> Any:
+        """Draw how much each component makes up; returns the Axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+        """
+        from dnmf.plots.fit import plot_share
+
+        return plot_share(self, ax)
+
+    def inspect(self) -> dict[str, Any]:
+        """All there is to know besides W and H, as JSON."""
+        facts = {
+            "path": self.path,
+            "done": self.done,
+            "stop_reason": self.stop_reason,
+            "shape": self.shape,
+            "n_components": self.n_components,
+            "objective": self.objective,
+            "relative_error": self.relative_error,
+            "passes": self.passes,
+            "history": self.history,
+            "config": self.config,
+            "fingerprint": self.fingerprint,
+            "versions": self.versions,
+        }
+        known: dict[str, Any] = finite({**self.details, **facts})
+        return known
+
+    def __repr__(self) -> str:
+        shape = self.shape
+        what = f"{shape[0]} x {shape[1]}, " if shape else ""
+        error = f", relative error {self.relative_error:.5g}" if self.relative_error else ""
+        state = "in progress" if not self.done else self.stop_reason or "done"
+        passes = f"{self.passes} pass" + ("" if self.passes == 1 else "es")
+        where = self.path or "in memory"
+        return f"<dnmf.Result {where}: {what}k={self.k}{error} after {passes}; {state}>"
