@@ -184,9 +184,9 @@ def _place(
         return WeightedSource(V, weights, config.missing)
     if source.kind != "dask":
         return stage(source, store, executor)
-    from dnmf.interop.held import hold_or_stage
+    from dnmf.interop.in_cluster import keep_or_stage
 
-    return hold_or_stage(source, config, mode, store, executor)
+    return keep_or_stage(source, config, mode, store, executor)
 
 
 def _lay_out(
@@ -293,7 +293,7 @@ def _reopen(
 ) -> Context | None:
     """The run's context, None if it is done; data, where given, must be what it was begun with."""
     kind = planned.source["kind"] if planned.source else None
-    if kind not in (None, "held"):
+    if kind not in (None, "in_cluster"):
         if source is not None and not _is_same(store, planned, source):
             raise _other_data(store, planned, source.describe())
         if source is not None:
@@ -304,10 +304,10 @@ def _reopen(
             f"{store.path}: its data ({planned.description}) were only in memory; pass the same "
             f"matrix again: dnmf.fit(V, ..., out=..., resume=True)"
         )
-    if kind == "held":
-        from dnmf.interop.held import hold
+    if kind == "in_cluster":
+        from dnmf.interop.in_cluster import keep_in_cluster
 
-        source = hold(source, executor)
+        source = keep_in_cluster(source, executor)
     again, oriented = make_plan(source, planned.config, planned.mode)
     if again.source_metadata != planned.source_metadata:
         raise _other_data(store, planned, again.description)

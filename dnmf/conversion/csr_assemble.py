@@ -43,21 +43,21 @@ class AssembleWork:
     parts_path, path : str
         The temporary group, and the target's.
     layout : CsrLayout
-    parts : list of Part
+    stored : list of Part
         In the order of their rows.
     """
 
     parts_path: str
     path: str
     layout: CsrLayout
-    parts: list[Part]
-    pieces: int = 1
+    stored: list[Part]
+    parts: int = 1
     fan_in: int = 16
 
     @property
     def entries(self) -> int:
         """Stored entries."""
-        return sum(part.entries for part in self.parts)
+        return sum(part.entries for part in self.stored)
 
     def _chunks(self) -> int:
         """Chunks along the longer of data and indptr."""
@@ -89,10 +89,10 @@ class AssembleWork:
 
     def _offsets(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Where every part begins in the target array, and what is added to its values."""
-        entries = np.cumsum([0, *(part.entries for part in self.parts)])
+        entries = np.cumsum([0, *(part.entries for part in self.stored)])
         if name != "indptr":
             return entries, np.zeros(len(entries), np.int64)
-        return np.cumsum([0, *(part.rows for part in self.parts)]), entries
+        return np.cumsum([0, *(part.rows for part in self.stored)]), entries
 
     def _gather(
         self, name: str, starts: np.ndarray, base: np.ndarray, at: int, out: np.ndarray
@@ -107,19 +107,19 @@ class AssembleWork:
             out[0] = 0
         lowest, stop = max(at, extra), at + len(out)
         first = int(np.searchsorted(starts, lowest - extra, side="right")) - 1
-        for number in range(first, len(self.parts)):
+        for number in range(first, len(self.stored)):
             begin = max(lowest, int(starts[number]) + extra)
             end = min(stop, int(starts[number + 1]) + extra)
             if begin >= stop:
                 break
             if begin < end:
-                path = f"{self.parts_path}/{self.parts[number].name}-{name}"
+                path = f"{self.parts_path}/{self.stored[number].name}-{name}"
                 local = slice(begin - int(starts[number]), end - int(starts[number]))
-                stored: Any = zarr.open_array(path, mode="r")[local]
-                out[begin - at : end - at] = stored + base[number] if extra else stored
+                values: Any = zarr.open_array(path, mode="r")[local]
+                out[begin - at : end - at] = values + base[number] if extra else values
 
-    def combine(self, piece: int, parts: Sequence[int]) -> int:
+    def combine(self, part: int, values: Sequence[int]) -> int:
         return 0
 
-    def finish(self, piece: int, reduced: int, small: int) -> int:
+    def finish(self, part: int, reduced: int, small: int) -> int:
         return reduced

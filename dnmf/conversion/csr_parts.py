@@ -181,7 +181,7 @@ def _fixed(source: Source, layout: CsrLayout, piece: int, part: int) -> int:
 
 @dataclass(frozen=True)
 class PartsWork:
-    """The first step: bands of rows to parts. The only piece lists the parts in order.
+    """The first step: bands of rows to parts. The only part lists the parts in order.
 
     Attributes
     ----------
@@ -199,7 +199,7 @@ class PartsWork:
     layout: CsrLayout
     bands: Bands
     piece: int
-    pieces: int = 1
+    parts: int = 1
     fan_in: int = 16
 
     @property
@@ -262,10 +262,10 @@ class PartsWork:
             if held:
                 yield _joined(held)
 
-    def combine(self, piece: int, parts: Sequence[list[Part]]) -> list[Part]:
-        return [part for some in parts for part in some]
+    def combine(self, part: int, values: Sequence[list[Part]]) -> list[Part]:
+        return [one for some in values for one in some]
 
-    def finish(self, piece: int, reduced: list[Part], small: list[Part]) -> list[list[Any]]:
+    def finish(self, part: int, reduced: list[Part], small: list[Part]) -> list[list[Any]]:
         return [list(part) for part in reduced]
 
 

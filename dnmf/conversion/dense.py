@@ -50,7 +50,7 @@ class DenseWork:
     layout: DenseLayout
     tasks: Rectangles
     piece: int
-    pieces: int = 1
+    parts: int = 1
     fan_in: int = 16
 
     @property
@@ -84,8 +84,8 @@ class DenseWork:
         wide = min(chunks, -(-self.layout.shape[1] // chunk_columns))
         return chunk_rows * max(1, chunks // wide), chunk_columns * wide
 
-    def combine(self, piece: int, parts: Sequence[int]) -> int:
-        return sum(parts)
+    def combine(self, part: int, values: Sequence[int]) -> int:
+        return sum(values)
 
-    def finish(self, piece: int, reduced: int, small: int) -> int:
+    def finish(self, part: int, reduced: int, small: int) -> int:
         return reduced

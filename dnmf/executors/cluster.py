@@ -40,7 +40,7 @@ __all__ = ["Cluster"]
 Key = tuple[str | int, ...]
 
 WHOLE = 2
-"""Most pieces that travel together through one tree (small sums and one slab)."""
+"""Most parts that travel together through one tree (small sums and one slab)."""
 
 STEP_TRIES = 4
 """How often a step is begun before a fit gives up."""
@@ -86,9 +86,9 @@ class Cluster:
         """See `Executor.probe`."""
         probe_workers(self.client, path)
 
-    def kept(self) -> frozenset[int]:
-        """See `Executor.kept`."""
-        return self._residency.kept
+    def resident(self) -> frozenset[int]:
+        """See `Executor.resident`."""
+        return self._residency.resident()
 
     def room(self, need: Callable[[int], int]) -> int:
         """Bytes of V that the workers can keep decoded; ``need`` of a worker by its threads."""
@@ -133,7 +133,7 @@ class Cluster:
             finally:  # not when an error's traceback lets go of them
                 for future in futures:
                     future.release()
-        if work.pieces <= WHOLE:
+        if work.parts <= WHOLE:
             values = values[0]
         return [value for value, _ in values], sum(retries for _, retries in values)
 
@@ -168,7 +168,7 @@ def _making_room() -> Iterator[None]:
 def _graph(
     name: str, work: Work, payload: bytes, kept: Mapping[int, Any]
 ) -> tuple[dict[Key, Any], list[Key]]:
-    """Leaves, one tree per piece, and the finishes, as a Dask graph.
+    """Leaves, one tree per part, and the finishes, as a Dask graph.
 
     A key begins with what its task does: Dask estimates durations by that, and hands leaves out
     as workers get to them, so that a worker that joins has its share at once.
@@ -182,29 +182,29 @@ def _graph(
         # a key is loaded by this step, whose leaf counts what that took; a future was before
         fresh = isinstance(kept.get(segment), str)
         graph[key] = (*leaf, kept[segment], fresh) if segment in kept else leaf
-    if work.pieces <= WHOLE:
+    if work.parts <= WHOLE:
         tree, root = _tree(f"dnmf-sum-{name}", work, leaves, (_combine_all, payload))
         end = (f"dnmf-finish-{name}", 0)
         return {**graph, **tree, end: (_finish_all, payload, root)}, [end]
     roots = []
-    for piece in range(work.pieces):
+    for part in range(work.parts):
         level: list[Key] = [
-            (f"dnmf-piece-{name}-{piece}", segment) for segment in range(work.segments)
+            (f"dnmf-part-{name}-{part}", segment) for segment in range(work.segments)
         ]
-        graph |= {key: (_pick, leaf, piece) for key, leaf in zip(level, leaves, strict=True)}
-        tree, root = _tree(f"dnmf-sum-{name}-{piece}", work, level, (_combine, payload, piece))
+        graph |= {key: (_pick, leaf, part) for key, leaf in zip(level, leaves, strict=True)}
+        tree, root = _tree(f"dnmf-sum-{name}-{part}", work, level, (_combine, payload, part))
         graph |= tree
         roots.append(root)
-    ends: list[Key] = [(f"dnmf-finish-{name}", piece) for piece in range(work.pieces)]
-    for piece, key in enumerate(ends):
-        graph[key] = (_finish, payload, piece, roots[piece], roots[0])
+    ends: list[Key] = [(f"dnmf-finish-{name}", part) for part in range(work.parts)]
+    for part, key in enumerate(ends):
+        graph[key] = (_finish, payload, part, roots[part], roots[0])
     return graph, ends
 
 
 def _tree(
     name: str, work: Work, level: list[Key], combine: tuple[Any, ...]
 ) -> tuple[dict[Key, Any], Key]:
-    """The fixed tree over ``level``, and its root; ``combine`` lacks the list of parts."""
+    """The fixed tree over ``level``, and its root; ``combine`` lacks the list of values."""
     graph: dict[Key, Any] = {}
     for height, count in enumerate(tree_levels(work.segments, work.fan_in)):
         parents: list[Key] = [(name, height, node) for node in range(count)]
@@ -230,11 +230,11 @@ def _leaf(
     fresh: bool = False,
 ) -> list[Any]:
     loaded, again = kept or (None, 0)
-    pieces, retries = leaf_with_retries(_load(payload), segment, loaded)
+    parts, retries = leaf_with_retries(_load(payload), segment, loaded)
     retries += again if fresh else 0
     _give_back()
     get_worker().log_event(TOPIC, {"name": name, "segment": segment})
-    return [(pieces[0], retries), *((piece, 0) for piece in pieces[1:])]
+    return [(parts[0], retries), *((part, 0) for part in parts[1:])]
 
 
 def _give_back() -> None:
@@ -259,30 +259,30 @@ def _malloc_trim() -> Callable[[int], int] | None:
     return None
 
 
-def _pick(pieces: list[Any], piece: int) -> Any:
-    return pieces[piece]
+def _pick(parts: list[Any], part: int) -> Any:
+    return parts[part]
 
 
-def _combine(payload: bytes, piece: int, parts: list[tuple[Any, int]]) -> tuple[Any, int]:
+def _combine(payload: bytes, part: int, values: list[tuple[Any, int]]) -> tuple[Any, int]:
     with memory_told():
-        total = _load(payload).combine(piece, [part for part, _ in parts])
-    return total, sum(retries for _, retries in parts)
+        total = _load(payload).combine(part, [value for value, _ in values])
+    return total, sum(retries for _, retries in values)
 
 
-def _combine_all(payload: bytes, parts: list[list[Any]]) -> list[Any]:
+def _combine_all(payload: bytes, nodes: list[list[Any]]) -> list[Any]:
     return [
-        _combine(payload, piece, [part[piece] for part in parts]) for piece in range(len(parts[0]))
+        _combine(payload, part, [node[part] for node in nodes]) for part in range(len(nodes[0]))
     ]
 
 
 def _finish_all(payload: bytes, reduced: list[Any]) -> list[Any]:
-    return [_finish(payload, piece, part, reduced[0]) for piece, part in enumerate(reduced)]
+    return [_finish(payload, part, one, reduced[0]) for part, one in enumerate(reduced)]
 
 
 def _finish(
-    payload: bytes, piece: int, reduced: tuple[Any, int], small: tuple[Any, int]
+    payload: bytes, part: int, reduced: tuple[Any, int], small: tuple[Any, int]
 ) -> tuple[Any, int]:
     # every leaf is done by now: what threads the worker has wait for the end
     threads = Threads(get_worker().state.nthreads)
-    end, retries = finish_with_retries(_load(payload), piece, reduced[0], small[0], threads.each)
+    end, retries = finish_with_retries(_load(payload), part, reduced[0], small[0], threads.each)
     return end, reduced[1] + retries

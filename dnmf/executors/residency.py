@@ -29,8 +29,7 @@ class Residency:
         self._run: str | None = None
         self._kept: dict[int, Future] = {}
 
-    @property
-    def kept(self) -> frozenset[int]:
+    def resident(self) -> frozenset[int]:
         """Segments that are held."""
         return frozenset(self._kept)
 

@@ -73,10 +73,10 @@ class _Run:
 
     def _progress(self, step: Step, work: Work, record: dict[str, Any]) -> Callable[[int], None]:
         plan, done, nbytes = self.context.plan, 0, 0
-        kind = "sample" if step.kind == "pass" and step.rows != "all" else step.kind
+        kind = "sample" if step.kind == "pass" and step.over != "all" else step.kind
         number = transitions.passes(record) + 1 if kind == "pass" else 0
         reads = kind in ("scan", "transform") or (kind == "pass" and not self._resident(record))
-        kept = self.executor.kept() if kind == "pass" else frozenset()
+        kept = self.executor.resident() if kind == "pass" else frozenset()
         total = sum(b for s, b in enumerate(plan.segment_bytes) if s not in kept) if reads else 0
 
         def on_leaf(segment: int) -> None:
@@ -98,9 +98,9 @@ class _Run:
         names, old = transitions.names(record), transitions.names(before)
         store.commit(step.index, record, names - old)
         store.drop(names | old, step.index - 1, wait=False)
-        kept = "sample_history" if step.rows != "all" else "history"
+        kept = "sample_history" if step.over != "all" else "history"
         rows = record[kept][len(before[kept]) :]
-        kind = "sample" if step.kind == "pass" and step.rows != "all" else step.kind
+        kind = "sample" if step.kind == "pass" and step.over != "all" else step.kind
         self.listen(Committed(kind, rows, plan.config.max_passes))
         self.check_numeric(record, before)
 

@@ -30,7 +30,7 @@ COLUMNS = (
     "kkt_W",
     "kkt_H",
     "extrapolation",
-    "bold",
+    "extrapolated",
     "sweeps",
     "revived",
     "bytes_read",

@@ -95,15 +95,15 @@ def next_step(context: Context, record: dict[str, Any], attempt: str) -> Step | 
         return Step(index, kind, everything, attempt)
     if state["phase"] == "race":
         racing = _racing(context, state["scan"])
-        return Step(index, "race", racing, attempt, rows="sample")
+        return Step(index, "race", racing, attempt, over="sample")
     states = [ModelState.from_json(model) for model in state["models"]]
     groups = plan.groups or (everything,)
     unfinished = (tuple(m for m in g if states[m].stop_reason is None) for g in groups)
     active = next((group for group in unfinished if group), ())
     if active:
-        rows = "sample" if state["phase"] == "sample" else "all"
+        over = "sample" if state["phase"] == "sample" else "all"
         residual = tuple(m for m in active if wants_residual(context, record, states[m]))
-        return Step(index, "pass", active, attempt, rows=rows, residual=residual)
+        return Step(index, "pass", active, attempt, over=over, residual=residual)
     if not record["done"] and context.store.path is not None:
         return Step(index, "publish", everything, attempt)
     return None

@@ -63,11 +63,11 @@ class ModelState:
     ----------
     pair : Pair or None
         The best committed pair.
-    plain : list of [name, checksum]
+    next_H : list of [name, checksum]
         H after the H-step of the pair (or the start), by slabs.
-    previous : list or None
-        The ``plain`` before this one, for the extrapolation.
-    warm : list or None
+    previous_H : list or None
+        The ``next_H`` before this one, for the extrapolation.
+    start_W : list or None
         W before the first pass, where the caller gave one.
     beta : float
         Step of the extrapolation in the next pass; 0 is none.
@@ -82,16 +82,16 @@ class ModelState:
     revive : list of int
         Components whose W starts at zero in the next pass.
     stop_reason : str or None
-    bold : list of [name, checksum] or None
-        An H that the next pass tries before ``plain``.
+    extrapolated : list of [name, checksum] or None
+        An H that the next pass tries before ``next_H``.
     weights : list of float or None
-        ``plain`` was fitted to a sample on which the columns of W had these sums.
+        ``next_H`` was fitted to a sample on which the columns of W had these sums.
     """
 
     pair: Pair | None
-    plain: list[list[str]]
-    previous: list[list[str]] | None = None
-    warm: list[list[str]] | None = None
+    next_H: list[list[str]]
+    previous_H: list[list[str]] | None = None
+    start_W: list[list[str]] | None = None
     beta: float = 0.0
     step: float = FIRST_STEP
     cap: float = 1.0
@@ -103,7 +103,7 @@ class ModelState:
     tries: dict[str, int] = field(default_factory=dict)
     revive: list[int] = field(default_factory=list)
     stop_reason: str | None = None
-    bold: list[list[str]] | None = None
+    extrapolated: list[list[str]] | None = None
     weights: list[float] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -117,7 +117,12 @@ class ModelState:
 
     def names(self) -> list[str]:
         """Names of the objects that this state needs."""
-        pieces = [*self.plain, *(self.previous or []), *(self.warm or []), *(self.bold or [])]
+        pieces = [
+            *self.next_H,
+            *(self.previous_H or []),
+            *(self.start_W or []),
+            *(self.extrapolated or []),
+        ]
         if self.pair:
             pieces += [*self.pair.W, *self.pair.H, *self.pair.WtV, self.pair.WtW]
         return [piece[0] for piece in pieces]
@@ -125,16 +130,17 @@ class ModelState:
 
 @dataclass(frozen=True)
 class PassResult:
-    """What a pass found for one model: the pair, the next plain H, and numbers.
+    """What a pass found for one model: the pair, the next next_H, and numbers.
 
     ``gain`` is how much the H-step alone lowers the objective: the next pass falls by at least
     as much, so that a plateau is not taken for the end. ``size`` is what scales as the loss does
-    with V; ``divergence`` is the objective without penalties; ``bold``, if any, is tried next.
-    ``entrywise`` says that the objective was summed over entries, so that nothing cancelled.
+    with V; ``divergence`` is the objective without penalties; ``extrapolated``, if any, is
+    tried next. ``entrywise`` says that the objective was summed over entries, so that
+    nothing cancelled.
     """
 
     pair: Pair
-    plain: list[list[str]]
+    next_H: list[list[str]]
     revived: list[int]
     kkt_W: float
     kkt_H: float
@@ -142,7 +148,7 @@ class PassResult:
     sweeps: float
     divergence: float
     size: float
-    bold: list[list[str]] | None = None
+    extrapolated: list[list[str]] | None = None
     extrapolates: bool = True
     entrywise: bool = False
 
@@ -150,7 +156,7 @@ class PassResult:
 def advance(
     state: ModelState, found: PassResult, config: FitConfig, dtype: str
 ) -> tuple[ModelState, bool]:
-    """Accept the pass's pair, or keep the old one and go on from its plain H.
+    """Accept the pass's pair, or keep the old one and go on from its next_H.
 
     Returns
     -------
@@ -160,7 +166,7 @@ def advance(
     unit = rounding_unit(found.size, dtype)
     old, new = state.pair, found.pair
     passes = state.passes + 1
-    tried = bool(state.beta or state.bold)
+    tried = bool(state.beta or state.extrapolated)
     fell = old is None or new.objective <= old.objective + (0.0 if tried else unit)
     if not fell:  # NaN never falls
         rejected = replace(
@@ -170,7 +176,7 @@ def advance(
             step=state.step / 2,
             cap=state.step,
             revive=[],
-            bold=None,
+            extrapolated=None,
         )
         if not tried:
             why = "range" if math.isnan(new.objective) else "rounding"
@@ -186,8 +192,8 @@ def advance(
     extrapolates = old is not None and not found.revived and found.extrapolates
     accepted = ModelState(
         pair=new,
-        plain=found.plain,
-        previous=state.plain,
+        next_H=found.next_H,
+        previous_H=state.next_H,
         beta=grown if extrapolates else 0.0,
         step=grown,
         cap=min(1.0, state.cap * CAP_GROWTH),
@@ -198,7 +204,7 @@ def advance(
         rho=rho,
         tries=tries,
         revive=found.revived,
-        bold=found.bold,
+        extrapolated=found.extrapolated,
     )
     kind = _why_stop(accepted, found, config, dtype)
     if kind:

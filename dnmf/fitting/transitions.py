@@ -65,7 +65,7 @@ def _after_scan(
     notes = [*check_scan(plan, scan), *start_notes(context, scan)]
     scan["resident"] = plan.sample >= 1
     starts = scan.pop("start_H")
-    models = [ModelState(pair=None, plain=H, warm=plan.start_W).to_json() for H in starts]
+    models = [ModelState(pair=None, next_H=H, start_W=plan.start_W).to_json() for H in starts]
     phase = first_phase(context, scan)
     state = {"models": models, "scan": scan, "numeric": scan.pop("numeric"), "phase": phase}
     return {**record, "state": state, "notes": notes}
@@ -79,7 +79,7 @@ def _after_race(
         mine = [result for result in results[0] if result["model"] == model]
         best = min(mine, key=lambda result: (result["objective"], result["start"]))
         weights = best["W_sums"]
-        models[model] = ModelState(pair=None, plain=best["H"], weights=weights).to_json()
+        models[model] = ModelState(pair=None, next_H=best["H"], weights=weights).to_json()
         for result in mine:
             facts = {name: result[name] for name in ("model", "start", "objective", "passes")}
             won = {"won": result is best, "step": step.index}
@@ -113,7 +113,7 @@ def _after_pass(
                 "accepted": accepted,
                 **_figures(found),
                 "extrapolation": before.beta,
-                "bold": before.bold is not None,
+                "extrapolated": before.extrapolated is not None,
                 "revived": len(found.revived) if accepted else 0,
                 **_held_out(results[0]["models"][position], found.size),
                 "bytes_read": results[0]["bytes_read"],
@@ -124,14 +124,14 @@ def _after_pass(
     if phase == "sample" and all(model["stop_reason"] for model in models):
         models, phase = [_leave_sample(model) for model in models], "full"
     state = {**record["state"], "models": models, "numeric": numeric, "phase": phase}
-    kept = "history" if step.rows == "all" else "sample_history"
+    kept = "history" if step.over == "all" else "sample_history"
     return {**record, "state": state, kept: [*record[kept], *rows]}
 
 
 def _leave_sample(model: Record) -> Record:
     """The start on all of V of a model that was fitted to the sample."""
     weights = model["pair"]["W_sums"] if model["pair"] else None
-    return ModelState(pair=None, plain=model["plain"], weights=weights).to_json()
+    return ModelState(pair=None, next_H=model["next_H"], weights=weights).to_json()
 
 
 def _held_out(small: dict[str, Any], size: float) -> dict[str, float]:
@@ -173,7 +173,7 @@ def _pass_result(position: int, results: list[Any]) -> PassResult:
     kkt_H = math.sqrt(sum(slab["kkt"] for slab in slabs))
     return PassResult(
         pair=pair,
-        plain=[slab["plain"] for slab in slabs],
+        next_H=[slab["next_H"] for slab in slabs],
         revived=small["revived"],
         kkt_W=math.sqrt(small["kkt"]),
         kkt_H=kkt_H,
@@ -181,8 +181,8 @@ def _pass_result(position: int, results: list[Any]) -> PassResult:
         sweeps=small["sweeps"],
         divergence=small["divergence"],
         size=small["size"],
-        bold=[slab["bold"] for slab in slabs] if slabs[0]["bold"] else None,
-        extrapolates=small["extrapolates"] and not slabs[0]["bold"],
+        extrapolated=[slab["extrapolated"] for slab in slabs] if slabs[0]["extrapolated"] else None,
+        extrapolates=small["extrapolates"] and not slabs[0]["extrapolated"],
         entrywise=small["entrywise"],
     )
 

@@ -21,7 +21,7 @@ from dask.system import CPU_COUNT
 
 from dnmf.errors import DnmfError, InputError, TransientError
 from dnmf.interop.dask_blocks import Band, assemble, extent
-from dnmf.interop.dask_places import places_read
+from dnmf.interop.dask_origins import paths_read
 from dnmf.sources.base import Matrix, Source
 from dnmf.sources.checks import check_shape, matrix_text, may_pass, native_dtype
 from dnmf.sources.csr import block_dtype, digest, index_dtype
@@ -95,7 +95,7 @@ class DaskArraySource:
 
     def places(self) -> list[str]:
         """Local paths that the graph reads, as far as it shows them."""
-        return places_read(self._graph)
+        return paths_read(self._graph)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -126,8 +126,9 @@ def _model(r, c, first, h, w_sums, l2, S, K, boxed):  # type: ignore[no-untyped-
 
 
 @kernel
-def _bold_columns(wide, H, first, w_sums, l2, bold):  # type: ignore[no-untyped-def]
-    # bold receives H's columns at the lowest of their models in the box; returns the decrease
+def _bold_columns(wide, H, first, w_sums, l2, extrapolated):  # type: ignore[no-untyped-def]
+    # `extrapolated` receives H's columns at the minimum of their models in the box; returns the
+    # decrease
     k, columns = H.shape
     packed = k * (k + 1) // 2
     K, boxed = np.zeros((packed, LANES)), np.zeros((BOXED, k, LANES))
@@ -153,28 +154,30 @@ def _bold_columns(wide, H, first, w_sums, l2, bold):  # type: ignore[no-untyped-
             for r in range(width):
                 x, weight = H[t, begin + r], w_sums[t, begin + r]
                 if t >= first and wide[t, begin + r] <= 0.0 and (weight > 0.0 or l2 > 0.0):
-                    bold[t, begin + r] = 0.0  # nothing of V is there: no curvature, but a slope
+                    extrapolated[t, begin + r] = (
+                        0.0  # nothing of V is there: no curvature, but a slope
+                    )
                     decrease += weight * x + 0.5 * l2 * x * x
                     continue
                 step = boxed[X, t, r] - 1.0
-                bold[t, begin + r] = x * boxed[X, t, r]
+                extrapolated[t, begin + r] = x * boxed[X, t, r]
                 decrease -= 0.5 * (before[t, r] + boxed[GRADIENT, t, r]) * step
     return decrease
 
 
 @kernel
-def _rescale(bold, first, w_sums, columns):  # type: ignore[no-untyped-def]
-    for c in range(bold.shape[1]):
+def _rescale(extrapolated, first, w_sums, columns):  # type: ignore[no-untyped-def]
+    for c in range(extrapolated.shape[1]):
         mass = 0.0
         wanted = columns[c]
-        for t in range(bold.shape[0]):
+        for t in range(extrapolated.shape[0]):
             if t < first:
-                wanted -= w_sums[t, c] * bold[t, c]
+                wanted -= w_sums[t, c] * extrapolated[t, c]
             else:
-                mass += w_sums[t, c] * bold[t, c]
+                mass += w_sums[t, c] * extrapolated[t, c]
         if mass > 0.0 and wanted > 0.0:
-            for t in range(first, bold.shape[0]):
-                bold[t, c] *= wanted / mass
+            for t in range(first, extrapolated.shape[0]):
+                extrapolated[t, c] *= wanted / mass
 
 
 @kernel
@@ -198,7 +201,7 @@ def _em_row(wide, H, t, w_sums, l2, columns, em, kkts, gains):  # type: ignore[n
 
 
 @kernel
-def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, bold):  # type: ignore[no-untyped-def]
+def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, extrapolated):  # type: ignore[no-untyped-def]
     """The multiplicative and the curvature step of a slab's columns.
 
     Parameters
@@ -213,17 +216,17 @@ def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, bold):  # type: ignor
     columns : (slab,) float64 array
         Sums of V's columns.
     rescale : bool
-        Scale bold columns so that sum_t w_sums_t h_t is the column's sum.
-    em, bold : (k, slab) float64 arrays
+        Scale extrapolated columns so that sum_t w_sums_t h_t is the column's sum.
+    em, extrapolated : (k, slab) float64 arrays
         Receive the new columns.
 
     Returns
     -------
-    kkt, gain, bold_gain : float
+    kkt, gain, extrapolated_gain : float
         The projected gradient in the metric of the multiplicative step; what that step lowers the
         objective by at least; what the curvature step lowers the second-order model by.
     """
-    kkt = gain = bold_gain = 0.0
+    kkt = gain = extrapolated_gain = 0.0
     slab = H.shape[1]
     kkts, gains = np.empty(slab), np.empty(slab)
     for t in range(H.shape[0]):
@@ -235,7 +238,7 @@ def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, bold):  # type: ignor
         kkt += sum_of(kkts, slab)
         gain += sum_of(gains, slab)
     if wide.shape[0] > H.shape[0]:
-        bold_gain = _bold_columns(wide, H, first, w_sums, l2, bold)
+        extrapolated_gain = _bold_columns(wide, H, first, w_sums, l2, extrapolated)
         if rescale:
-            _rescale(bold, first, w_sums, columns)
-    return kkt, gain, bold_gain
+            _rescale(extrapolated, first, w_sums, columns)
+    return kkt, gain, extrapolated_gain

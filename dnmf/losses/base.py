@@ -182,19 +182,19 @@ class HStep:
         How much the objective falls from the old H to the new one at this W.
     share : (k,) float64 array
         Sum over the slab of WtV_jc H_jc at the old H (of W's and H's sums for other losses).
-    bold : (k, slab) array or None
+    extrapolated : (k, slab) array or None
         An H that may be far better and may raise the objective: the next pass tries it and,
         should the objective have risen, the pass after takes ``H`` instead.
-    bold_gain : float
-        How much the objective is expected to fall from the old H to ``bold``.
+    extrapolated_gain : float
+        How much the objective is expected to fall from the old H to ``extrapolated``.
     """
 
     H: np.ndarray
     kkt: float
     gain: float
     share: np.ndarray
-    bold: np.ndarray | None = None
-    bold_gain: float = 0.0
+    extrapolated: np.ndarray | None = None
+    extrapolated_gain: float = 0.0
 
 
 class Loss(Protocol):
@@ -207,7 +207,7 @@ class Loss(Protocol):
         Names of its solvers besides the default.
     penalties : Penalties
     extrapolates : bool
-        Whether passes may try an extrapolated H (least squares), or a ``bold`` one, or neither.
+        Whether passes may extrapolate H linearly from the last two (least squares).
     gauge_free : bool
         Rows of H may be rescaled, columns of W accordingly: the objective is the same.
     kept : int or None

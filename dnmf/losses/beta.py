@@ -48,7 +48,7 @@ whose products and quotients leave the range: what is less is zero."""
 
 
 class Beta:
-    """W by majorisation-minimisation on the resident block; H too, or with curvature as bold.
+    """W by majorisation-minimisation on the resident block; H too, or with curvature.
 
     Blocks are dense tiles in float64: powers of W H leave the range of float32. The curvature
     is the Gauss-Newton one, sum_i y^(beta - 2) w_it w_iu.
@@ -257,7 +257,7 @@ class Beta:
     def update_H(
         self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
     ) -> HStep:
-        """See `Loss.update_H`: the multiplicative step, and the one with curvature as bold."""
+        """The next H is multiplicative; the extrapolated one has curvature."""
         assert isinstance(stats.sums, np.ndarray)
         k, penalties = H.shape[0], self.penalties
         old = H.astype(np.float64)
@@ -277,12 +277,14 @@ class Beta:
         columns_first, slope, K = (
             np.ascontiguousarray(x.T) for x in (old, below - above, wide[2 * k :])
         )
-        bold = np.empty_like(columns_first)
-        bold_gain = bounded_steps(columns_first, self.fixed, slope, K, penalties.l2_H, bold)
-        bold = np.ascontiguousarray(bold.T, H.dtype)
+        extrapolated = np.empty_like(columns_first)
+        extrapolated_gain = bounded_steps(
+            columns_first, self.fixed, slope, K, penalties.l2_H, extrapolated
+        )
+        extrapolated = np.ascontiguousarray(extrapolated.T, H.dtype)
         if penalties:
-            _flush(bold[self.fixed :])
-        return HStep(plain, kkt, gain, share, bold, bold_gain)
+            _flush(extrapolated[self.fixed :])
+        return HStep(plain, kkt, gain, share, extrapolated, extrapolated_gain)
 
     def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
         """See `Loss.solve`."""

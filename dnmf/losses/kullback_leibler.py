@@ -266,23 +266,23 @@ class KullbackLeibler:
     def update_H(
         self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
     ) -> HStep:
-        """See `Loss.update_H`: the multiplicative step, and the one with curvature as bold."""
+        """The next H is multiplicative; the extrapolated one has curvature."""
         assert isinstance(stats.sums, np.ndarray)
         k = H.shape[0]
         old = np.ascontiguousarray(H, np.float64)
-        em, bold = np.zeros_like(old), np.zeros_like(old)
+        em, extrapolated = np.zeros_like(old), np.zeros_like(old)
         l2 = self.penalties.l2_H
         w_sums = np.repeat(stats.sums[:, None], H.shape[1], axis=1)
         if self.masked:
             wide, w_sums = wide[:-k], wide[-k:].copy()
         w_sums += self.penalties.l1_H
         given = np.ascontiguousarray(wide), old, self.fixed, w_sums
-        kkt, gain, bold_gain = kl_H(*given, l2, columns[0], l2 == 0, em, bold)
+        kkt, gain, extrapolated_gain = kl_H(*given, l2, columns[0], l2 == 0, em, extrapolated)
         share = stats.sums * old.sum(axis=1)
         new = em.astype(H.dtype)
         if wide.shape[0] == k:
             return HStep(new, kkt, gain, share)
-        return HStep(new, kkt, gain, share, bold.astype(H.dtype), bold_gain)
+        return HStep(new, kkt, gain, share, extrapolated.astype(H.dtype), extrapolated_gain)
 
     def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
         """See `Loss.solve`."""

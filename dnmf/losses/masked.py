@@ -47,8 +47,8 @@ class MaskedFrobenius(Frobenius):
 
     m is 1 unless entries have weights.
 
-    Where those of the columns do not fit, H takes a weighted multiplicative step, or a bold one
-    with their diagonals and off-diagonals of rank one.
+    Where those of the columns do not fit, H takes a weighted multiplicative step, or an
+    extrapolated one with their diagonals and off-diagonals of rank one.
     """
 
     solvers = ("hals",)
@@ -167,13 +167,15 @@ class MaskedFrobenius(Frobenius):
         kkt = float(np.sum(steps[self.fixed :]))
         gain = 0.5 * float(np.sum((below - above) * (old.T - new)))
         plain = np.ascontiguousarray(new, dtype)
-        bold, bold_gain = self._bold(wide, old)
-        return HStep(plain, kkt, gain, share, np.ascontiguousarray(bold.T, dtype), bold_gain)
+        extrapolated, extrapolated_gain = self._extrapolated(wide, old)
+        return HStep(
+            plain, kkt, gain, share, np.ascontiguousarray(extrapolated.T, dtype), extrapolated_gain
+        )
 
-    def _bold(self, wide: np.ndarray, old: np.ndarray) -> tuple[np.ndarray, float]:
+    def _extrapolated(self, wide: np.ndarray, old: np.ndarray) -> tuple[np.ndarray, float]:
         """The step by a curvature D + r r' / (r h), with row sums like the true one's; (d, k)."""
         k, penalties = old.shape[1], self.penalties
-        bold, total = np.empty_like(old), 0.0
+        extrapolated, total = np.empty_like(old), 0.0
         rows, columns = np.tril_indices(k)
         for a in range(0, old.shape[0], BOLD_COLUMNS):
             h = old[a : a + BOLD_COLUMNS]
@@ -189,8 +191,8 @@ class MaskedFrobenius(Frobenius):
             slope = below - above + penalties.l1_H + penalties.l2_H * h
             out = np.empty_like(h)
             total += bounded_steps(h, self.fixed, slope, K, penalties.l2_H, out)
-            bold[a : a + BOLD_COLUMNS] = out
-        return bold, total
+            extrapolated[a : a + BOLD_COLUMNS] = out
+        return extrapolated, total
 
     def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
         """See `Loss.solve`."""

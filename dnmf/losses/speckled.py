@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 
 from dnmf.losses.base import Factor, Loss, Matrix, SmallStats
-from dnmf.losses.held import MIXED, HeldStats
+from dnmf.losses.held_out import MIXED, HeldOutStats
 from dnmf.losses.kullback_leibler import KullbackLeibler
 
 __all__ = ["SpeckledFactor", "update_speckled"]
@@ -58,7 +58,7 @@ def update_speckled(
     stats: tuple[SmallStats, np.ndarray],
     *,
     tau: float,
-) -> HeldStats:
+) -> HeldOutStats:
     """W of a block in place, statistics of the entries that are seen.
 
     Parameters
@@ -68,7 +68,7 @@ def update_speckled(
     out : callable
         From first and last row of the block's part to a (rows, d) bool array: what is left out.
     """
-    total = HeldStats()
+    total = HeldOutStats()
     m, d = V.shape
     height = max(1, TILE // d)
     for a in range(0, m, height):
@@ -85,7 +85,7 @@ def update_speckled(
         error, scale = score.measure(tile[i, columns], part[i], columns)
         values = seen.data.astype(np.float64)
         total.add(
-            HeldStats(error, scale, i.size, float(values.sum()), float(values @ values), b - a)
+            HeldOutStats(error, scale, i.size, float(values.sum()), float(values @ values), b - a)
         )
     return total
 

@@ -45,7 +45,7 @@ def row_errors(fit: Any) -> RowErrors:
     """Reconstruct evenly spaced blocks of rows, up to 20,000 rows and 256 MiB."""
     details, config = fit.details, fit.config
     spec: Mapping[str, Any] | None = details.get("source_spec")
-    if not spec or spec.get("kind") == "held":
+    if not spec or spec.get("kind") in ("in_cluster", "held"):
         return _none("V was only in memory, so no row of it could be read again")
     if config.get("weights") or config.get("missing"):
         return _none("entries are missing or weighted, so rows are not compared as a whole")

@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from dnmf.errors import DnmfError, RunError
-from dnmf.results.places import placed
+from dnmf.results.checked_chunks import placed
 from dnmf.results.result import Result
 
 __all__ = ["FinishedArray", "described", "open_finished", "seal"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import RunError
-from dnmf.results.pieces import RowPieces
 from dnmf.results.result import Result
+from dnmf.results.stored_rows import StoredRows
 from dnmf.runs.base import ObjectRef, RunStore
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import (
@@ -163,7 +163,7 @@ def _pair_factors(
     tall = [ObjectRef.from_json(value) for value in pair["W"]]
     wide = [ObjectRef.from_json(value) for value in pair["H"]]
     if plan.get("axis") != "columns":
-        W = RowPieces(store, tall, pair["W_starts"], *_width(store, tall), order=order)
+        W = StoredRows(store, tall, pair["W_starts"], *_width(store, tall), order=order)
 
         def whole_H() -> np.ndarray:
             H = np.concatenate([store.get(ref) for ref in wide], axis=1)
@@ -175,14 +175,14 @@ def _pair_factors(
     scale = np.where(norms > 0, norms, 1.0)
 
     def whole_tall() -> np.ndarray:
-        stored = RowPieces(store, tall, pair["W_starts"], k, dtype, order=order)[:]
+        stored = StoredRows(store, tall, pair["W_starts"], k, dtype, order=order)[:]
         norm = scale if order is None else scale[order]
         return np.ascontiguousarray((stored / norm).astype(stored.dtype).T)
 
     factors: dict[str, Any] = {"H": whole_tall}
     if wide:
         starts = plan.get("slab_starts") or _starts(store, wide)
-        factors["W"] = RowPieces(
+        factors["W"] = StoredRows(
             store, wide, starts, k, dtype, by_columns=True, order=order, scale=scale
         )
     return factors

@@ -18,8 +18,8 @@ from zarr.codecs import ZstdCodec
 
 from dnmf.errors import RunError
 from dnmf.faultpoints import reach
+from dnmf.results.checked_chunks import chunk_name, ending
 from dnmf.results.finished import RESULT_FORMAT, described, seal
-from dnmf.results.places import chunk_name, ending
 from dnmf.runs.files import make_folder, replace_file, storage, sync_folder
 from dnmf.runs.layout import STATE
 from dnmf.runs.records import finite

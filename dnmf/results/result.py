@@ -114,7 +114,7 @@ class Result:
 
     @property
     def W(self) -> Any:
-        """The row factor (n, k): NumPy, a Zarr array, or rows read on demand (`RowPieces`)."""
+        """The row factor (n, k): NumPy, a Zarr array, or rows read on demand (`StoredRows`)."""
         return self._factor("W")
 
     @property

@@ -1,7 +1,7 @@
 """A step as data, and what a kind of step can do: leaf, combine, finish.
 
-A step is a map-reduce over segments. Every segment gives a list of *pieces*; piece p of all
-segments is reduced by a tree of fixed fan-in in index order; each reduced piece is finished,
+A step is a map-reduce over segments. Every segment gives a list of *parts*; part p of all
+segments is reduced by a tree of fixed fan-in in index order; each reduced part is finished,
 which stores what is large in the run and returns what is small. Executors know nothing else,
 so the loop, the passes and their results exist once.
 """
@@ -35,7 +35,7 @@ __all__ = [
     "with_retries",
 ]
 
-Piece = Any
+Part = Any
 Value = TypeVar("Value")
 
 PAUSES = (0.1, 0.5, 2.0)
@@ -56,7 +56,7 @@ class Step:
         Positions in the plan's models.
     attempt : str
         Names this try in task keys; no result depends on it.
-    rows : str
+    over : str
         ``"all"`` or the name of a sample.
     residual : tuple of int
         Models whose residuals are computed entry by entry instead of from products (no extra
@@ -67,7 +67,7 @@ class Step:
     kind: str
     models: tuple[int, ...]
     attempt: str = ""
-    rows: str = "all"
+    over: str = "all"
     residual: tuple[int, ...] = ()
 
     def name(self, kind: str, *where: int | str) -> str:
@@ -92,21 +92,21 @@ class Work(Protocol):
         ...
 
     @property
-    def pieces(self) -> int:
-        """Number of pieces of every leaf; piece 0 is small and is finished first."""
+    def parts(self) -> int:
+        """Number of parts of every leaf; part 0 is small and is finished first."""
         ...
 
     @property
     def fan_in(self) -> int: ...
 
-    def leaf(self, segment: int) -> list[Piece]: ...
+    def leaf(self, segment: int) -> list[Part]: ...
 
-    def combine(self, piece: int, parts: Sequence[Piece]) -> Piece:
-        """Add parts of one piece in the order given, without changing them."""
+    def combine(self, part: int, values: Sequence[Part]) -> Part:
+        """Add values of one part in the order given, without changing them."""
         ...
 
-    def finish(self, piece: int, reduced: Piece, small: Piece) -> Any:
-        """Store the reduced piece; ``small`` is the reduced piece 0. Returns JSON."""
+    def finish(self, part: int, reduced: Part, small: Part) -> Any:
+        """Store the reduced part; ``small`` is the reduced part 0. Returns JSON."""
         ...
 
 
@@ -117,7 +117,7 @@ class StepOutcome:
     Attributes
     ----------
     results : list
-        What ``Work.finish`` returned, by piece.
+        What ``Work.finish`` returned, by part.
     retries : int
         How often a part of the step was started again.
     """
@@ -131,7 +131,7 @@ class Runner(Protocol):
 
     def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome: ...
 
-    def kept(self) -> frozenset[int]:
+    def resident(self) -> frozenset[int]:
         """Segments of V that are in memory, so that a pass does not read them."""
         ...
 
@@ -143,7 +143,7 @@ class Executor(Protocol):
         """What there is to run on, now."""
         ...
 
-    def kept(self) -> frozenset[int]:
+    def resident(self) -> frozenset[int]:
         """Segments of V that are in memory, so that a pass does not read them."""
         ...
 
@@ -172,7 +172,7 @@ class Executor(Protocol):
         ...
 
 
-def leaf_with_retries(work: Work, segment: int, loaded: Any = None) -> tuple[list[Piece], int]:
+def leaf_with_retries(work: Work, segment: int, loaded: Any = None) -> tuple[list[Part], int]:
     """Run a leaf, tried again where a failure may pass; and how often again.
 
     ``loaded`` is the segment, where the executor kept it in memory.
@@ -184,16 +184,16 @@ def leaf_with_retries(work: Work, segment: int, loaded: Any = None) -> tuple[lis
 
 
 def finish_with_retries(
-    work: Work, piece: int, reduced: Piece, small: Piece, each: Callable[..., Any] = map
+    work: Work, part: int, reduced: Part, small: Part, each: Callable[..., Any] = map
 ) -> tuple[Any, int]:
-    """The same for the end of a piece: what it stores has names of its own each time.
+    """The same for the end of a part: what it stores has names of its own each time.
 
-    ``each`` is where a work whose ends come in parts runs them; it says so by ``in_parts``.
+    ``each`` is where a work whose ends come in pieces runs them; it says so by ``in_parts``.
     """
     if getattr(work, "in_parts", False):
         parted: Any = work
-        return with_retries(lambda: parted.finish(piece, reduced, small, each))
-    return with_retries(lambda: work.finish(piece, reduced, small))
+        return with_retries(lambda: parted.finish(part, reduced, small, each))
+    return with_retries(lambda: work.finish(part, reduced, small))
 
 
 def with_retries(call: Callable[[], Value]) -> tuple[Value, int]:
@@ -223,7 +223,7 @@ def memory_told() -> Iterator[None]:
 class InProcess:
     """Runs steps in this process, segments in index order: the reference for all executors."""
 
-    def kept(self) -> frozenset[int]:
+    def resident(self) -> frozenset[int]:
         """None: every pass reads V."""
         return frozenset()
 
@@ -241,31 +241,31 @@ class InProcess:
     def _run(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
         retries = 0
 
-        def combine(parts: list[list[Piece]]) -> list[Piece]:
+        def combine(nodes: list[list[Part]]) -> list[Part]:
             with memory_told():
-                return [work.combine(p, [part[p] for part in parts]) for p in range(work.pieces)]
+                return [work.combine(p, [node[p] for node in nodes]) for p in range(work.parts)]
 
         with closing(self._map(partial(leaf_with_retries, work), work.segments)) as leaves:
 
-            def leaf(segment: int) -> list[Piece]:
+            def leaf(segment: int) -> list[Part]:
                 nonlocal retries
-                pieces, again = next(leaves)
+                parts, again = next(leaves)
                 retries += again
                 on_leaf(segment)
-                return pieces
+                return parts
 
             reduced = combine_tree(work.fan_in, work.segments, leaf, combine)
 
-        def end(piece: int) -> tuple[Any, int]:
-            return finish_with_retries(work, piece, reduced[piece], reduced[0], self.each)
+        def end(part: int) -> tuple[Any, int]:
+            return finish_with_retries(work, part, reduced[part], reduced[0], self.each)
 
-        with closing(self._map(end, work.pieces)) as ends:
+        with closing(self._map(end, work.parts)) as ends:
             results = list(ends)
         retries += sum(again for _, again in results)
         return StepOutcome([result for result, _ in results], retries)
 
     def each(self, call: Callable[[Any], Value], items: Sequence[Any]) -> Iterable[Value]:
-        """``map``, on what threads there are: for the parts of the end of a piece."""
+        """``map``, on what threads there are: for the columns of the end of a part."""
         return self._map(lambda index: call(items[index]), len(items))
 
     def _map(self, call: Callable[[int], Value], count: int) -> Generator[Value, None, None]:
@@ -283,14 +283,14 @@ def tree_levels(leaves: int, fan_in: int) -> list[int]:
 
 
 def combine_tree(
-    fan_in: int, leaves: int, leaf: Callable[[int], Piece], combine: Callable[[list[Piece]], Piece]
-) -> Piece:
+    fan_in: int, leaves: int, leaf: Callable[[int], Part], combine: Callable[[list[Part]], Part]
+) -> Part:
     """Reduce leaves in index order through the fixed tree, holding few partial sums at once.
 
     Equal, addition by addition, to reducing level by level: a node is combined as soon as its
     last child is there. Every node is passed through ``combine``, also one with one child.
     """
-    open_nodes: list[list[Piece]] = [[] for _ in tree_levels(leaves, fan_in)]
+    open_nodes: list[list[Part]] = [[] for _ in tree_levels(leaves, fan_in)]
     if not open_nodes:
         return leaf(0)
     for index in range(leaves):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnmf.study.held import HeldOut
+from dnmf.study.held_out import HeldOut
 from dnmf.study.stability import Stability
 
 __all__ = ["Recommendation", "recommend"]

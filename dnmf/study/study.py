@@ -11,7 +11,7 @@ import numpy as np
 from dnmf.errors import OptionError, RunError
 from dnmf.results.models import Models, open_models
 from dnmf.results.result import Result
-from dnmf.study.held import HeldOut, empty_folds, held_out_by_k
+from dnmf.study.held_out import HeldOut, empty_folds, held_out_by_k
 from dnmf.study.recommend import Recommendation, recommend
 from dnmf.study.stability import Stability, stability
 

@@ -48,21 +48,21 @@ class ExecutorContract:
         raise NotImplementedError("override the fixture: it makes the executor")
 
     @pytest.mark.parametrize(
-        ("segments", "fan_in", "pieces"),
+        ("segments", "fan_in", "parts"),
         [(1, 2, 1), (2, 2, 2), (3, 4, 1), (9, 3, 2), (25, 3, 3), (24, 64, 1)],
     )
     def test_leaves_run_once_and_the_tree_is_fixed(
-        self, executor: Executor, tmp_path: Path, segments: int, fan_in: int, pieces: int
+        self, executor: Executor, tmp_path: Path, segments: int, fan_in: int, parts: int
     ) -> None:
-        work = TreeWork(str(tmp_path), segments, pieces, fan_in)
+        work = TreeWork(str(tmp_path), segments, parts, fan_in)
         told: list[int] = []
         outcome = executor.run_step(work, told.append)
-        assert outcome.results == work.expected()  # finish had the whole tree and piece 0's
+        assert outcome.results == work.expected()  # finish had the whole tree and part 0's
         assert outcome.retries == 0
         assert sorted(told) == list(range(segments))
         calls = work.calls()
         assert [calls[f"leaf-{segment}"] for segment in range(segments)] == [1] * segments
-        assert [calls[f"finish-{piece}"] for piece in range(pieces)] == [1] * pieces
+        assert [calls[f"finish-{part}"] for part in range(parts)] == [1] * parts
 
     def test_sums_are_added_in_the_order_of_the_tree(self, executor: Executor) -> None:
         work = SumWork(25)
@@ -80,7 +80,7 @@ class ExecutorContract:
         assert sorted(told) == list(range(9))
         calls = work.calls()
         assert [calls[f"leaf-{segment}"] for segment in range(9)] == [1, 1, 1, 3, 1, 1, 1, 1, 1]
-        assert [calls[f"finish-{piece}"] for piece in range(2)] == [1, 2]
+        assert [calls[f"finish-{part}"] for part in range(2)] == [1, 2]
 
     @pytest.mark.parametrize("error", [name for name in ERRORS if name != "transient"])
     @pytest.mark.parametrize("call", ["leaf-5", "combine-1", "finish-0"])

@@ -31,7 +31,7 @@ class Failure:
     Attributes
     ----------
     call : str
-        ``"leaf-3"``, ``"combine-0"`` or ``"finish-1"``: segment or piece at the end.
+        ``"leaf-3"``, ``"combine-0"`` or ``"finish-1"``: segment or part at the end.
     error : str
         A name in `ERRORS`.
     times : int
@@ -44,42 +44,42 @@ class Failure:
 
 @dataclass(frozen=True)
 class TreeWork:
-    """Pieces are texts that show the tree: ``"(0:0 0:1)"`` is the sum of two leaves' piece 0.
+    """Parts are texts that show the tree: ``"(0:0 0:1)"`` is the sum of two leaves' part 0.
 
     Every call leaves a file in ``folder``, in whichever process it runs.
 
     Attributes
     ----------
     folder : str
-    segments, pieces, fan_in : int
+    segments, parts, fan_in : int
     failures : tuple of Failure
     """
 
     folder: str
     segments: int
-    pieces: int = 1
+    parts: int = 1
     fan_in: int = 3
     failures: tuple[Failure, ...] = ()
 
     def leaf(self, segment: int) -> list[str]:
         self._called(f"leaf-{segment}")
-        return [f"{piece}:{segment}" for piece in range(self.pieces)]
+        return [f"{part}:{segment}" for part in range(self.parts)]
 
-    def combine(self, piece: int, parts: Sequence[str]) -> str:
-        self._called(f"combine-{piece}")
-        return f"({' '.join(parts)})"
+    def combine(self, part: int, values: Sequence[str]) -> str:
+        self._called(f"combine-{part}")
+        return f"({' '.join(values)})"
 
-    def finish(self, piece: int, reduced: str, small: str) -> list[Any]:
-        self._called(f"finish-{piece}")
-        return [piece, reduced, small]
+    def finish(self, part: int, reduced: str, small: str) -> list[Any]:
+        self._called(f"finish-{part}")
+        return [part, reduced, small]
 
     def expected(self) -> list[list[Any]]:
         """What the step's results must be."""
-        roots = [self._root(piece) for piece in range(self.pieces)]
-        return [[piece, root, roots[0]] for piece, root in enumerate(roots)]
+        roots = [self._root(part) for part in range(self.parts)]
+        return [[part, root, roots[0]] for part, root in enumerate(roots)]
 
-    def _root(self, piece: int) -> str:
-        level = [f"{piece}:{segment}" for segment in range(self.segments)]
+    def _root(self, part: int) -> str:
+        level = [f"{part}:{segment}" for segment in range(self.segments)]
         for count in tree_levels(self.segments, self.fan_in):
             cuts = [slice(node * self.fan_in, (node + 1) * self.fan_in) for node in range(count)]
             level = [f"({' '.join(level[cut])})" for cut in cuts]
@@ -104,27 +104,27 @@ class SumWork:
 
     segments: int
     fan_in: int = 3
-    pieces: int = 2
+    parts: int = 2
 
     def leaf(self, segment: int) -> list[np.ndarray]:
         rng = np.random.default_rng(segment)
         return [rng.random((3, 50)) * 10.0 ** rng.integers(-8, 8, (3, 50)) for _ in range(2)]
 
-    def combine(self, piece: int, parts: Sequence[np.ndarray]) -> np.ndarray:
-        total = parts[0].copy()
-        for part in parts[1:]:
-            total += part
+    def combine(self, part: int, values: Sequence[np.ndarray]) -> np.ndarray:
+        total = values[0].copy()
+        for value in values[1:]:
+            total += value
         return total
 
-    def finish(self, piece: int, reduced: np.ndarray, small: np.ndarray) -> list[str]:
+    def finish(self, part: int, reduced: np.ndarray, small: np.ndarray) -> list[str]:
         return [reduced.tobytes().hex(), small.tobytes().hex()]
 
     def expected(self) -> list[list[str]]:
         """What the step's results must be."""
         level = [self.leaf(segment) for segment in range(self.segments)]
         for count in tree_levels(self.segments, self.fan_in):
-            parts = [level[node * self.fan_in : (node + 1) * self.fan_in] for node in range(count)]
+            nodes = [level[node * self.fan_in : (node + 1) * self.fan_in] for node in range(count)]
             level = [
-                [self.combine(p, [part[p] for part in some]) for p in range(2)] for some in parts
+                [self.combine(p, [one[p] for one in some]) for p in range(2)] for some in nodes
             ]
-        return [self.finish(piece, level[0][piece], level[0][0]) for piece in range(2)]
+        return [self.finish(part, level[0][part], level[0][0]) for part in range(2)]

@@ -128,9 +128,9 @@ POINTS = {
     "solved": (Fault("segment-solved", "kill", {"step": 3, "run": "*/out"}, after=3), 3),
     "writing": (Fault("object-staged", "kill", {"name": "2/W-0-4"}), 2),
     "written": (Fault("segment-written", "kill", {"step": 4, "run": "*/out"}), 4),
-    "combine": (Fault("combine", "kill", {"step": 3, "run": "*/out", "piece": 1}, after=1), 3),
-    "finish-small": (Fault("finish", "kill", {"step": 2, "run": "*/out", "piece": 0}), 2),
-    "finish-slab": (Fault("finish", "kill", {"step": 4, "run": "*/out", "piece": 2}), 4),
+    "combine": (Fault("combine", "kill", {"step": 3, "run": "*/out", "part": 1}, after=1), 3),
+    "finish-small": (Fault("finish", "kill", {"step": 2, "run": "*/out", "part": 0}), 2),
+    "finish-slab": (Fault("finish", "kill", {"step": 4, "run": "*/out", "part": 2}), 4),
 }
 
 

@@ -27,8 +27,8 @@ POINTS = {
     "scan": Fault("block-read", "kill", {"segment": 20}),
     "solved": Fault("segment-solved", "kill", {"step": 2, "segment": 11}),
     "written": Fault("segment-written", "kill", {"step": 2, "segment": 11}),
-    "combine": Fault("combine", "kill", {"step": 3, "piece": 1}, after=4),
-    "finish": Fault("finish", "kill", {"step": 4, "piece": 1}),
+    "combine": Fault("combine", "kill", {"step": 3, "part": 1}, after=4),
+    "finish": Fault("finish", "kill", {"step": 4, "part": 1}),
     "publish": Fault("published", "kill", {"segment": 0}),
 }
 
@@ -104,7 +104,7 @@ def test_a_worker_dies_in_a_study(
     [
         Fault("object-written", "kill", {"kind": "race"}),
         Fault("segment-solved", "kill", {"step": 3}),
-        Fault("finish", "kill", {"step": 4, "piece": 1}),
+        Fault("finish", "kill", {"step": 4, "part": 1}),
     ],
     ids=["race", "sample", "slab"],
 )

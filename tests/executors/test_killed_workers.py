@@ -35,9 +35,9 @@ POINTS = {
     "solved": (Fault("segment-solved", "kill", {"step": 2, "segment": 11}), 2),
     "writing": (Fault("object-staged", "kill", {"name": "2/W-0-5"}), 2),
     "written": (Fault("segment-written", "kill", {"step": 2, "segment": 11}), 2),
-    "combine": (Fault("combine", "kill", {"step": 3, "piece": 1}, after=4), 3),
-    "finish-small": (Fault("finish", "kill", {"step": 2, "piece": 0}), 2),
-    "finish-slab": (Fault("finish", "kill", {"step": 4, "piece": 2}), 4),
+    "combine": (Fault("combine", "kill", {"step": 3, "part": 1}, after=4), 3),
+    "finish-small": (Fault("finish", "kill", {"step": 2, "part": 0}), 2),
+    "finish-slab": (Fault("finish", "kill", {"step": 4, "part": 2}), 4),
     "publish": (Fault("published", "kill", {"segment": 0}), None),
 }
 

@@ -56,7 +56,7 @@ def test_a_part_of_v_is_kept_as_the_plan_says(half: Half, tmp_path: Path) -> Non
     assert dict(report.lines())["kept in memory"].startswith(f"{kept} of {segments} segments of V")
     executor = Cluster(half.client)
     fit = dnmf.fit(half.path, 4, out=tmp_path / "part", executor=executor, **OPTIONS)
-    assert executor.kept() == frozenset(range(kept))
+    assert executor.resident() == frozenset(range(kept))
     rest = sum(report.plan.segment_bytes[kept:])
     assert [row["bytes_read"] for row in fit.history] == [rest] * 3
     serial = dnmf.fit(half.path, 4, out=tmp_path / "none", executor=Serial(), **OPTIONS)

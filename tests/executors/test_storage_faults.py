@@ -164,7 +164,7 @@ def test_a_damaged_record_costs_one_step(undisturbed, tmp_path, action):
 
 
 @pytest.mark.parametrize("action", ["truncate", "flip", "delete"])
-@pytest.mark.parametrize("kind", ["W", "H", "plain", "rows"])
+@pytest.mark.parametrize("kind", ["W", "H", "next_H", "rows"])
 def test_a_damaged_object_is_refused_by_name_where_it_is_needed(
     undisturbed, tmp_path, kind, action
 ):
@@ -174,7 +174,7 @@ def test_a_damaged_object_is_refused_by_name_where_it_is_needed(
     newest = max(int(path.parent.name) for path in found)  # step
     victim = min(path for path in found if path.parent.name == str(newest))
     _damage(victim, action)
-    if kind == "H":  # the next pass begins with the plain H, and replaces the pair
+    if kind == "H":  # the next pass begins with the next H, and replaces the pair
         assert_undisturbed(serially(undisturbed, out, resume=True), undisturbed)
         return
     with pytest.raises(RunError) as caught:

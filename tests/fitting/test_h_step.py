@@ -56,14 +56,14 @@ def test_parts_are_those_of_the_whole(monkeypatch, kind):
     whole = update_H(*problem, map)
     monkeypatch.setattr(h_step, "PART", 8 * K * 30)
     parts, elsewhere = update_H(*problem, map), update_H(*problem, Threads(3).each)
-    for name in ("H", "kkt", "gain", "share", "bold", "bold_gain"):
+    for name in ("H", "kkt", "gain", "share", "extrapolated", "extrapolated_gain"):
         one, other, third = (getattr(step, name) for step in (whole, parts, elsewhere))
         if one is None:
             assert other is None
             continue
         np.testing.assert_allclose(other, one, rtol=1e-6)
         np.testing.assert_array_equal(third, other)
-    assert (whole.bold is not None) == (kind == "curvature")
+    assert (whole.extrapolated is not None) == (kind == "curvature")
 
 
 def test_parts_run_side_by_side_in_a_fit(monkeypatch):

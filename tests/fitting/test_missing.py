@@ -143,7 +143,9 @@ def test_without_room_for_gram_matrices_of_columns(monkeypatch: pytest.MonkeyPat
         if name != "exact":
             monkeypatch.setattr(masked, "CURVATURE_BYTES", 0)
         if name == "multiplicative":
-            monkeypatch.setattr(masked.MaskedFrobenius, "_bold", lambda self, wide, old: (old, 0.0))
+            monkeypatch.setattr(
+                masked.MaskedFrobenius, "_extrapolated", lambda self, wide, old: (old, 0.0)
+            )
         fit = dnmf.fit(holed, 5, **options)
         accepted = [row["objective"] for row in fit.history if row["accepted"]]
         assert (np.diff(accepted) <= 1e-9 * accepted[0]).all()

@@ -19,7 +19,7 @@ from dnmf.fitting.state import EXACT, MOST_TRIES, ModelState, Pair, PassResult, 
 from dnmf.fitting.stopping import SLOWEST, expected_decrease, rate, stop_sentence
 from dnmf.losses.base import rounding_unit
 
-START = ModelState(pair=None, plain=[["plain/0", "x"]])
+START = ModelState(pair=None, next_H=[["next_H/0", "x"]])
 SIZE = 100.0
 
 
@@ -41,7 +41,7 @@ def found(objective, number=0, **facts):
         W_norms=[1.0, 1.0],
     )
     values = {
-        "plain": [[f"plain/{number}", "x"]],
+        "next_H": [[f"next_H/{number}", "x"]],
         "revived": [],
         "kkt_W": 0.1,
         "kkt_H": 0.1,
@@ -72,7 +72,7 @@ def test_the_first_pass_is_accepted_and_does_not_extrapolate():
     assert accepted
     assert (state.passes, state.accepted, state.beta, state.decrease) == (1, 1, 0.0, None)
     assert state.pair.objective == 50.0
-    assert (state.plain, state.previous) == ([["plain/1", "x"]], START.plain)
+    assert (state.next_H, state.previous_H) == ([["next_H/1", "x"]], START.next_H)
 
 
 def test_falling_objectives_extrapolate_in_growing_steps():
@@ -96,7 +96,7 @@ def test_a_rise_after_extrapolation_goes_back_to_the_pair():
     after, accepted = advance(before, found(32.001, 4), config(), "float64")
     assert not accepted
     assert after.pair == before.pair
-    assert (after.plain, after.previous) == (before.plain, before.previous)
+    assert (after.next_H, after.previous_H) == (before.next_H, before.previous_H)
     assert (after.beta, after.step, after.cap) == (0.0, before.step / 2, before.step)
     assert (after.passes, after.accepted) == (4, 3)
     assert after.stop_reason is None
@@ -105,13 +105,15 @@ def test_a_rise_after_extrapolation_goes_back_to_the_pair():
     assert 0 < again.beta <= before.step
 
 
-def test_a_bold_h_that_raises_the_objective_gives_way_to_the_plain_one():
-    bold = [["bold/1", "x"]]
-    state, _ = advance(START, found(50.0, 1, bold=bold, extrapolates=False), config(), "float64")
-    assert state.bold == bold
+def test_an_extrapolated_h_that_raises_the_objective_gives_way_to_the_next_h():
+    extrapolated = [["extrapolated/1", "x"]]
+    state, _ = advance(
+        START, found(50.0, 1, extrapolated=extrapolated, extrapolates=False), config(), "float64"
+    )
+    assert state.extrapolated == extrapolated
     after, accepted = advance(state, found(55.0, 2, extrapolates=False), config(), "float64")
     assert not accepted
-    assert (after.bold, after.plain, after.stop_reason) == (None, state.plain, None)
+    assert (after.extrapolated, after.next_H, after.stop_reason) == (None, state.next_H, None)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -217,7 +219,7 @@ def test_any_course_keeps_the_best_pair_and_survives_json(findings, dtype, tol):
         assert all(count <= number for count in after.tries.values())
         assert 0 <= after.beta <= 1
         names = set(after.names())
-        assert {after.pair.W[0][0], after.pair.WtV[0][0], after.plain[0][0]} <= names
+        assert {after.pair.W[0][0], after.pair.WtV[0][0], after.next_H[0][0]} <= names
         best = after.pair.objective
         state = after
         if state.stop_reason:
@@ -258,7 +260,7 @@ def test_sentences_have_their_numbers():
 
 @pytest.mark.parametrize("beta", [0.0, 0.5])
 def test_nan_is_never_a_decrease(beta):
-    """After an extrapolation the plain H is tried; else the fit ends with the pair it has."""
+    """After an extrapolation the next_H is tried; else the fit ends with the pair it has."""
     states = walk([9.0, 8.0])
     before = replace(states[-1][0], beta=beta)
     after, accepted = advance(before, found(math.nan, 3), config(), "float64")

@@ -36,7 +36,7 @@ class TestBeta(LossContract):
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_gain_is_what_the_new_H_gains(self, dtype):
-        """the gain of the multiplicative step is an estimate; the bold step gains more"""
+        """the gain of the multiplicative step is an estimate; the extrapolated step gains more"""
         V, W, H = self.make(dtype)
         walk = Alternation(self.loss(), V)
         for _ in range(3):
@@ -45,7 +45,7 @@ class TestBeta(LossContract):
             gained = before - self._at(V, turn.W, turn.H)
             assert turn.gain > 0
             assert gained > 0
-            assert before - self._at(V, turn.W, turn.steps[0].bold) > gained
+            assert before - self._at(V, turn.W, turn.steps[0].extrapolated) > gained
             W, H = turn.W, turn.H
 
 

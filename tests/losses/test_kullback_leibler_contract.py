@@ -25,7 +25,7 @@ class TestKullbackLeibler(LossContract):
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_gain_is_what_the_new_H_gains(self, dtype):
-        """the multiplicative step promises at most what it gains; the bold one gains more"""
+        """the multiplicative step promises at most its gain; the extrapolated one gains more"""
         V, W, H = self.make(dtype)
         walk = Alternation(get_loss(self.kind), V)
         for _ in range(3):
@@ -33,6 +33,6 @@ class TestKullbackLeibler(LossContract):
             before = self._at(V, turn.W, turn.factor.H)
             gained = before - self._at(V, turn.W, turn.H)
             assert 0 < turn.gain <= gained * (1 + 1e-5)
-            leap = before - self._at(V, turn.W, turn.steps[0].bold)
+            leap = before - self._at(V, turn.W, turn.steps[0].extrapolated)
             assert leap > gained
             W, H = turn.W, turn.H

@@ -25,10 +25,10 @@ def test_what_nothing_holds_goes_to_zero_in_both_steps(l2, whole):
     wide[k] = S[0]
     wide[rows - 1] = S[1]
     H, w_sums = np.full((k, c), 0.5), np.ones((k, c))
-    em, bold = np.zeros((k, c)), np.zeros((k, c))
+    em, extrapolated = np.zeros((k, c)), np.zeros((k, c))
     columns = np.array([1.0, 5.0, 0.0])
-    _, _, gain = kl_H(wide, H, 0, w_sums, l2, columns, False, em, bold)
-    for found in (em, bold):
+    _, _, gain = kl_H(wide, H, 0, w_sums, l2, columns, False, em, extrapolated)
+    for found in (em, extrapolated):
         assert found[0, 0] == 0
         assert (found[:, 2] == 0).all()
         assert (found[S > 0] > 0).all()

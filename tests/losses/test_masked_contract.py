@@ -88,7 +88,7 @@ class TestMaskedKullbackLeibler(Masked, LossContract):
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_gain_is_what_the_new_H_gains(self, dtype):
-        """the multiplicative step promises at most what it gains; the bold one gains much"""
+        """the multiplicative step promises at most its gain; the extrapolated one gains much"""
         V, W, H = self.make(dtype)
         walk = Alternation(self.loss(), self.wrapped(V))
         for _ in range(3):
@@ -96,7 +96,7 @@ class TestMaskedKullbackLeibler(Masked, LossContract):
             before = self._at(V, turn.W, turn.factor.H)
             gained = before - self._at(V, turn.W, turn.H)
             assert 0 < turn.gain <= gained * (1 + 1e-5)
-            assert before - self._at(V, turn.W, turn.steps[0].bold) > 0.8 * gained
+            assert before - self._at(V, turn.W, turn.steps[0].extrapolated) > 0.8 * gained
             W, H = turn.W, turn.H
 
 
@@ -129,7 +129,7 @@ def test_rows_of_H_are_held(kind, options, held):
         turn = walk.turn(W, H)
         objectives.append(turn.objective)
         for step, (a, b) in zip(turn.steps, [(0, 11), (11, 23)], strict=True):
-            for new in (step.H, step.bold):
+            for new in (step.H, step.extrapolated):
                 if new is not None:
                     np.testing.assert_array_equal(new[:held], H[:held, a:b])
                     assert not np.array_equal(new[held:], H[held:, a:b])

@@ -13,9 +13,9 @@ import zarr
 
 from dnmf.errors import RunError
 from dnmf.results.opening import in_progress
-from dnmf.results.pieces import RowPieces
 from dnmf.results.published import create_arrays, finish, write_H, write_W
 from dnmf.results.result import Result
+from dnmf.results.stored_rows import StoredRows
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.lock import RunLock
 from dnmf.runs.memory import MemoryStore
@@ -149,7 +149,7 @@ def test_a_run_in_progress_gives_its_committed_pair(store):
     commit_pass(store)
     result = Result.open(store.path)
     assert not result.done
-    assert isinstance(result.W, RowPieces)
+    assert isinstance(result.W, StoredRows)
     np.testing.assert_array_equal(result.W[:], TALL[:, ORDER])
     np.testing.assert_array_equal(result.H, WIDE[ORDER])
     assert result.H is result.H

@@ -7,7 +7,7 @@ import pytest
 
 import dnmf
 from dnmf.errors import OptionError
-from dnmf.study.held import empty_folds, held_out_by_k
+from dnmf.study.held_out import empty_folds, held_out_by_k
 
 
 def nearly_empty() -> np.ndarray:

@@ -13,7 +13,7 @@ from sklearn.metrics import silhouette_samples
 
 import dnmf
 from dnmf.errors import InputError, OptionError
-from dnmf.study.held import HeldOut, held_out_by_k
+from dnmf.study.held_out import HeldOut, held_out_by_k
 from dnmf.study.matching import compare, match
 from dnmf.study.recommend import recommend
 from dnmf.study.stability import cophenetic, silhouettes, stability

@@ -25,7 +25,7 @@ from dnmf.runs.folder import FolderStore
 from dnmf.sources import from_spec
 from dnmf.sources.array import ArraySource, SparseSource
 from dnmf.sources.base import Block, Matrix, Source
-from dnmf.sources.held import HeldSource
+from dnmf.sources.in_cluster import InClusterSource
 from dnmf.steps.work import Step
 
 __all__ = ["Context", "Loaded", "Loader", "cached_work", "read_segment", "refs"]
@@ -61,8 +61,8 @@ class Context:
         plan = Plan.from_json(store.plan())
         if plan.source is None:
             raise RunError(f"{path}: its data were only in the memory of the process that began it")
-        held = plan.source["kind"] == "held"
-        source = HeldSource(plan.source) if held else from_spec(plan.source)
+        held = plan.source["kind"] == "in_cluster"
+        source = InClusterSource(plan.source) if held else from_spec(plan.source)
         if json.loads(json.dumps(source.metadata())) != plan.source_metadata:
             raise InputError(
                 f"{source.describe()} changed since the run began (then {plan.description}); "
@@ -252,7 +252,7 @@ def _verify(
 def _no_longer_stored(source: Source, start: int, stop: int, raw: Matrix | None) -> list[str]:
     """Chunks of a block that differs, as far as its source knows of chunks."""
     if raw is None:  # decoded before, perhaps into another form
-        if isinstance(source, HeldSource) or hasattr(source, "block_graph"):
+        if isinstance(source, InClusterSource) or hasattr(source, "block_graph"):
             return []
         raw = next(iter(source.read_blocks((start, stop))))
     return source.unstored(start, stop, raw)

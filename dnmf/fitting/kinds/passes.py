@@ -19,7 +19,7 @@ from dnmf.fitting.models.h_step import Each, update_H
 from dnmf.fitting.state import MOST_TRIES, ModelState
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.losses.base import Candidate, SmallStats
-from dnmf.losses.held import HeldStats
+from dnmf.losses.held_out import HeldOutStats
 from dnmf.runs.base import ReadOnce
 from dnmf.steps.work import Step
 
@@ -30,13 +30,13 @@ W_TAU = 1e-2
 
 @dataclass
 class PassStats:
-    """Piece 0 of a pass: per model the small statistics and the names of W's pieces."""
+    """Part 0 of a pass: per model the small statistics and the names of W's blocks."""
 
     models: list[SmallStats]
     W: list[list[list[Any]]]
     bytes_read: int
     numeric: list[str]
-    held: list[HeldStats | None]
+    held: list[HeldOutStats | None]
 
     def add(self, other: PassStats) -> None:
         for mine, theirs in zip(self.models, other.models, strict=True):
@@ -57,7 +57,7 @@ def _unit(scan: dict[str, Any], weighted: bool) -> float:
 
 
 class PassWork:
-    """Piece 0: `PassStats`; piece 1 + s: slab s of each model's statistics, (r, slab) float64.
+    """Part 0: `PassStats`; part 1 + s: slab s of each model's statistics, (r, slab) float64.
 
     For least squares these are W'V, r = k.
     """
@@ -69,10 +69,10 @@ class PassWork:
         self.step = step
         plan = context.plan
         self.fan_in = plan.config.fan_in
-        self.pieces = 1 + plan.slabs
+        self.parts = 1 + plan.slabs
         state = context.state(step.index - 1)
         self.states = [ModelState.from_json(state["models"][m]) for m in step.models]
-        self.rows = open_rows(context, state["scan"], step.rows)
+        self.rows = open_rows(context, state["scan"], step.over)
         self.segments = len(self.rows.starts) - 1
         self.column_sums = self.rows.columns()[0]
         self.total = float(self.column_sums.sum())
@@ -86,7 +86,7 @@ class PassWork:
 
     def _reach(self, point: str, **details: Any) -> None:
         """A point of this step; a race's own fits have such steps too, in no folder."""
-        where = {"rows": self.step.rows, "run": self.context.store.path}
+        where = {"rows": self.step.over, "run": self.context.store.path}
         reach(point, **details, step=self.step.index, **where)
 
     def batch(self) -> Batch:
@@ -102,7 +102,7 @@ class PassWork:
 
     @property
     def loader(self) -> Loader | None:
-        return Loader(self.context) if self.step.rows == "all" else None
+        return Loader(self.context) if self.step.over == "all" else None
 
     def leaf(self, segment: int, loaded: Loaded | None = None) -> list[Any]:
         """Solve W of a segment and sum its statistics, block by block in order."""
@@ -129,7 +129,7 @@ class PassWork:
             bytes_read += nbytes
             del block  # before the next one but one is read
         self._reach("segment-solved", segment=segment)
-        return self._pieces(segment, Ws, sums, bytes_read)
+        return self._parts_of(segment, Ws, sums, bytes_read)
 
     def _warm(self, segment: int, rows: int) -> list[np.ndarray]:
         """W of a segment to start from, of every model."""
@@ -137,7 +137,7 @@ class PassWork:
         return [
             load_rows(
                 store,
-                state.pair.W if state.pair else state.warm,
+                state.pair.W if state.pair else state.start_W,
                 segment,
                 (rows, model.k),
                 model.scale,
@@ -146,7 +146,9 @@ class PassWork:
             for state, model in zip(self.states, self.batch().models, strict=True)
         ]
 
-    def _pieces(self, segment: int, Ws: list[np.ndarray], sums: Sums, bytes_read: int) -> list[Any]:
+    def _parts_of(
+        self, segment: int, Ws: list[np.ndarray], sums: Sums, bytes_read: int
+    ) -> list[Any]:
         names = [[ref] for ref in self._put("W", [segment], Ws, axis=1)]
         self._reach("segment-written", segment=segment)
         digest = numeric_fingerprint()["digest"]
@@ -167,28 +169,28 @@ class PassWork:
         cuts = np.cumsum([0, *(array.shape[axis] for array in arrays)]).tolist()
         return [[*ref.to_json(), axis, a, b] for a, b in pairwise(cuts)]
 
-    def combine(self, piece: int, parts: Sequence[Any]) -> Any:
-        self._reach("combine", piece=piece)
-        if piece == 0:
+    def combine(self, part: int, values: Sequence[Any]) -> Any:
+        self._reach("combine", part=part)
+        if part == 0:
             total = PassStats(
-                [SmallStats(np.zeros_like(s.WtW), residual=_zero(s)) for s in parts[0].models],
-                [[] for _ in parts[0].W],
+                [SmallStats(np.zeros_like(s.WtW), residual=_zero(s)) for s in values[0].models],
+                [[] for _ in values[0].W],
                 0,
                 [],
-                [None if held is None else HeldStats() for held in parts[0].held],
+                [None if held is None else HeldOutStats() for held in values[0].held],
             )
-            for part in parts:
-                total.add(part)
+            for value in values:
+                total.add(value)
             return total
-        sums = [slab.copy() for slab in parts[0]]
-        for part in parts[1:]:
-            for total_slab, slab in zip(sums, part, strict=True):
+        sums = [slab.copy() for slab in values[0]]
+        for value in values[1:]:
+            for total_slab, slab in zip(sums, value, strict=True):
                 total_slab += slab
         return sums
 
-    def finish(self, piece: int, reduced: Any, small: PassStats, each: Each = map) -> Any:
-        self._reach("finish", piece=piece)
-        if piece == 0:
+    def finish(self, part: int, reduced: Any, small: PassStats, each: Each = map) -> Any:
+        self._reach("finish", part=part)
+        if part == 0:
             grams = [stats.WtW for stats in reduced.models]
             several = len(grams) > 1  # of different sizes: one after the other
             WtW = self._put("WtW", [], [G.ravel() for G in grams] if several else grams, axis=0)
@@ -198,7 +200,7 @@ class PassWork:
             models = [{**found, "WtW": ref} for found, ref in zip(models, WtW, strict=True)]
             values = {"bytes_read": reduced.bytes_read, "numeric": reduced.numeric}
             return {"models": models, "W": reduced.W, "starts": self.rows.starts, **values}
-        return self._finish_slab(piece - 1, reduced, small, each)
+        return self._finish_slab(part - 1, reduced, small, each)
 
     def _sizes(self, position: int, small: PassStats) -> tuple[float, float]:
         """|V|^2, and what scales as the loss does, of the part that a model sees."""
@@ -239,19 +241,24 @@ class PassWork:
             found = list(
                 each(lambda i: self._slab_of(i, a, b, reduced[i], small, map), range(len(reduced)))
             )
-        arrays = {name: [one[name] for one in found] for name in ("H", "plain", "bold", "WtV")}
-        bold = [i for i, array in enumerate(arrays["bold"]) if array is not None]
-        if len(bold) not in (0, len(found)):  # so that they lie in one object
-            arrays["bold"] = [one["plain"] if one["bold"] is None else one["bold"] for one in found]
+        arrays = {
+            name: [one[name] for one in found] for name in ("H", "next_H", "extrapolated", "WtV")
+        }
+        extrapolated = [i for i, array in enumerate(arrays["extrapolated"]) if array is not None]
+        if len(extrapolated) not in (0, len(found)):  # so that they lie in one object
+            arrays["extrapolated"] = [
+                one["next_H"] if one["extrapolated"] is None else one["extrapolated"]
+                for one in found
+            ]
         stored: dict[str, list[Any]] = {
             name: self._put(name, [slab], parts, axis=0)
             for name, parts in arrays.items()
-            if name != "bold" or bold
+            if name != "extrapolated" or extrapolated
         }
         return [
             {
                 **{name: refs[i] for name, refs in stored.items()},
-                "bold": stored["bold"][i] if i in bold else None,
+                "extrapolated": stored["extrapolated"][i] if i in extrapolated else None,
                 **one["facts"],
             }
             for i, one in enumerate(found)
@@ -272,16 +279,22 @@ class PassWork:
         for j, candidate in revivals:
             norm = float(np.linalg.norm(candidate.direction.astype(np.float64)))
             step.H[j] = candidate.direction[a:b] / norm
-        bold = step.bold if not revivals else None
+        extrapolated = step.extrapolated if not revivals else None
         peak = np.argmax(old, axis=1)
         facts = {
             "kkt": step.kkt,
-            "gain": step.gain if bold is None else step.bold_gain,
+            "gain": step.gain if extrapolated is None else step.extrapolated_gain,
             "share": step.share.tolist(),
             "peak": [[float(old[j, c]), int(a + c)] for j, c in enumerate(peak)],
         }
         kept = WtV[: model.loss.kept]
-        return {"H": old, "plain": step.H, "bold": bold, "WtV": kept, "facts": facts}
+        return {
+            "H": old,
+            "next_H": step.H,
+            "extrapolated": extrapolated,
+            "WtV": kept,
+            "facts": facts,
+        }
 
     def _revivals(
         self, position: int, stats: SmallStats, small: PassStats

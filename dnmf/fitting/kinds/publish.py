@@ -61,7 +61,7 @@ def _tall_rows(store: Reader, plan: Plan, pair: Pair, start: int, stop: int) -> 
     order, scale = component_order(pair, plan.config.placed), _tall_scale(store, plan, pair)
     first = int(np.searchsorted(pair.W_starts, start, side="right")) - 1
     rows, plain = np.empty((stop - start, len(order)), plan.dtype), bool((scale == 1).all())
-    while first < len(pair.W) and pair.W_starts[first] < stop:  # one piece at a time in float64
+    while first < len(pair.W) and pair.W_starts[first] < stop:  # one segment at a time in float64
         offset = pair.W_starts[first]
         part = store.get(refs([pair.W[first]])[0])[max(start - offset, 0) : stop - offset, order]
         above = max(offset - start, 0)
@@ -90,7 +90,7 @@ def assemble(store: Reader, plan: Plan, pair: Pair) -> tuple[np.ndarray, np.ndar
 class PublishWork:
     """A leaf per chunk of the tall factor; the small factor is written by the first one."""
 
-    pieces = 1
+    parts = 1
 
     def __init__(self, context: Context, step: Step) -> None:
         self.context = context
@@ -113,7 +113,7 @@ class PublishWork:
     def leaf(self, segment: int) -> list[Any]:
         """Write rows of the tall factor (and, once, the other factor)."""
         plan = self.context.plan
-        store = ReadOnce(self.context.store)  # pieces that models share
+        store = ReadOnce(self.context.store)  # objects that models share
         for group, pair in self.models:
             self._write(segment, plan, store, group, pair)
         reach("published", segment=segment)
@@ -136,8 +136,8 @@ class PublishWork:
             else:
                 write_W(path, 0, np.ascontiguousarray(wide.T), group=group)
 
-    def combine(self, piece: int, parts: Sequence[Any]) -> Any:
+    def combine(self, part: int, values: Sequence[Any]) -> Any:
         return 0
 
-    def finish(self, piece: int, reduced: Any, small: Any) -> Any:
+    def finish(self, part: int, reduced: Any, small: Any) -> Any:
         return {}

@@ -53,9 +53,9 @@ def race_share(context: Context, scan: dict[str, Any], k: int) -> float:
 
 
 class RaceWork:
-    """A leaf per start: a search in memory whose fits are the same loop. Piece 0: their results."""
+    """A leaf per start: a search in memory whose fits are the same loop. Part 0: their results."""
 
-    pieces = 1
+    parts = 1
 
     def __init__(self, context: Context, step: Step) -> None:
         self.context = context
@@ -165,7 +165,7 @@ class RaceWork:
         state = ModelState.from_json(record["state"]["models"][0])
         assert state.pair is not None
         WtW = store.get(refs([state.pair.WtW])[0])
-        found = read_H(store, state.plain)
+        found = read_H(store, state.next_H)
         return Fitted(state.pair.objective, found, WtW, state.pair.W_sums, state.passes)
 
     def _held(self) -> np.ndarray | None:
@@ -183,10 +183,10 @@ class RaceWork:
         H = nndsvd_H(rows, free, spec.seed, config.init, positive=not zeros)
         return H if held is None else np.concatenate([held, H])
 
-    def combine(self, piece: int, parts: Sequence[Any]) -> Any:
-        return [result for part in parts for result in part]
+    def combine(self, part: int, values: Sequence[Any]) -> Any:
+        return [result for value in values for result in value]
 
-    def finish(self, piece: int, reduced: Any, small: Any) -> Any:
+    def finish(self, part: int, reduced: Any, small: Any) -> Any:
         return reduced
 
 

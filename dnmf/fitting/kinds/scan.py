@@ -64,12 +64,12 @@ class ScanStats:
 
 
 class ScanWork:
-    """Piece 0: `ScanStats`; piece 1: sums and sums of squares of the columns.
+    """Part 0: `ScanStats`; part 1: sums and sums of squares of the columns.
 
     With a sample two more rows are the sample's; with weights the last two are `column_counts`.
     """
 
-    pieces = 2
+    parts = 2
 
     def __init__(self, context: Context, step: Step) -> None:
         self.context = context
@@ -146,19 +146,19 @@ class ScanWork:
             joined = join_rows(sampled)
             stats.sample = [put_rows(self.context.store, self.step.name("sample", segment), joined)]
 
-    def combine(self, piece: int, parts: Sequence[Any]) -> Any:
-        if piece == 1:
-            total = parts[0].copy()
-            for part in parts[1:]:
-                total += part
+    def combine(self, part: int, values: Sequence[Any]) -> Any:
+        if part == 1:
+            total = values[0].copy()
+            for value in values[1:]:
+                total += value
             return total
         first = ScanStats()
-        for part in parts:
-            first.add(part)
+        for value in values:
+            first.add(value)
         return first
 
-    def finish(self, piece: int, reduced: Any, small: ScanStats) -> Any:
-        if piece == 1:
+    def finish(self, part: int, reduced: Any, small: ScanStats) -> Any:
+        if part == 1:
             ref = self.context.store.put(self.step.name("columns"), reduced)
             weighted = self.context.plan.config.weights
             profile = start_profile(reduced) if weighted else reduced[0]
@@ -182,7 +182,7 @@ class ScanWork:
             H = random_H(spec.seed, 0, spec.k, 0, row, plan.dtype)
         if plan.fixed_H is not None:
             H[: plan.config.fixed] = read_H(self.context.store, plan.fixed_H)
-        return [self.context.store.put(self.step.name("plain", model), H).to_json()]
+        return [self.context.store.put(self.step.name("next_H", model), H).to_json()]
 
 
 def _with_nan(V: Any) -> np.ndarray:

@@ -65,9 +65,9 @@ class TransformStats:
 
 
 class TransformWork:
-    """Piece 0: `TransformStats`; W is stored by segments."""
+    """Part 0: `TransformStats`; W is stored by segments."""
 
-    pieces = 1
+    parts = 1
 
     def __init__(self, context: Context, step: Step) -> None:
         self.context = context
@@ -100,7 +100,7 @@ class TransformWork:
         high = safe_range(plan.config, plan.dtype)[1]
         stats = TransformStats(numeric=[numeric_fingerprint()["digest"]])
         columns = np.zeros((2, plan.shape[1]))
-        pieces = []
+        solved = []
         for block, nbytes, _ in read_segment(self.context, segment, None):
             found = measure(block.V, columns[0], columns[1])
             sums = float(found.row_sums.sum()), float(found.row_sumsq.sum())
@@ -114,21 +114,21 @@ class TransformWork:
                 W, part.divergence = self.loss.solve(block.V, factor, rows)
                 wide = W.astype(np.float64)
                 part.penalty = self.loss.penalties.of_W(float(wide.sum()), float(np.sum(wide**2)))
-                pieces.append((W / scale).astype(W.dtype))
+                solved.append((W / scale).astype(W.dtype))
             stats.add(part)
             del block  # before the next one but one is read
         if not (stats.bad or stats.bad_weights or stats.largest > high):
-            ref = self.context.store.put(self.step.name("W", 0, segment), np.concatenate(pieces))
+            ref = self.context.store.put(self.step.name("W", 0, segment), np.concatenate(solved))
             stats.W = [ref.to_json()]
         return [stats]
 
-    def combine(self, piece: int, parts: Sequence[Any]) -> Any:
+    def combine(self, part: int, values: Sequence[Any]) -> Any:
         total = TransformStats()
-        for part in parts:
-            total.add(part)
+        for value in values:
+            total.add(value)
         return total
 
-    def finish(self, piece: int, reduced: TransformStats, small: Any) -> Any:
+    def finish(self, part: int, reduced: TransformStats, small: Any) -> Any:
         entries = reduced.rows * self.context.plan.shape[1]
         size = self.loss.size(reduced.total, reduced.sumsq, entries) if reduced.total else 0.0
         relative = math.sqrt(2 * reduced.divergence / size) if size else 0.0

@@ -18,7 +18,13 @@ from dnmf.linalg.products import add_WtV, product_VHt, zero_WtV
 from dnmf.linalg.tiles import padded
 from dnmf.losses.base import Factor, Loss, Matrix, SmallStats
 from dnmf.losses.frobenius import Frobenius
-from dnmf.losses.held import HELD, HeldFactor, HeldStats, update_held_kl, update_held_rows
+from dnmf.losses.held_out import (
+    HELD,
+    HeldOutFactor,
+    HeldOutStats,
+    update_held_out_kl,
+    update_held_out_rows,
+)
 from dnmf.losses.masked import MaskedFrobenius
 from dnmf.losses.speckled import SpeckledFactor, update_speckled
 from dnmf.planning.plan import Plan
@@ -45,7 +51,7 @@ class Model:
     scale : (k,) float64 array
         See `load_H`.
     fold : Fold or None
-    held : HeldFactor or None
+    held : HeldOutFactor or None
     score : SpeckledFactor or None
     """
 
@@ -54,7 +60,7 @@ class Model:
     factor: Factor
     scale: np.ndarray
     fold: Fold | None = None
-    held: HeldFactor | None = None
+    held: HeldOutFactor | None = None
     score: SpeckledFactor | None = None
 
     @property
@@ -73,7 +79,7 @@ class Sums:
 
     small: list[SmallStats]
     wide: list[Any]
-    held: list[HeldStats | None]
+    held: list[HeldOutStats | None]
     together: list[np.ndarray] = field(default_factory=list)
 
 
@@ -135,7 +141,7 @@ class Batch:
         """Zero statistics of a segment."""
         plan, dtype = self.plan, np.dtype(self.plan.dtype)
         d, sparse = plan.shape[1], plan.sparse
-        held = [HeldStats() if model.fold else None for model in self.models]
+        held = [HeldOutStats() if model.fold else None for model in self.models]
         sizes = [stack.shape[0] for stack, _ in self._stacks]
         together = [zero_WtV(K, d, dtype, sparse) for K in sizes]
         small, wide = [], []
@@ -250,7 +256,7 @@ class Batch:
             add_WtV(V, counted, stats[1])
         else:
             assert model.held is not None
-            found = update_held_kl(
+            found = update_held_out_kl(
                 loss, V, start, W, model.factor, model.held, out, rows, stats, tau=tau
             )
             _held(sums, i).add(found)
@@ -273,7 +279,7 @@ class Batch:
         loss: Any = model.loss
         assert model.held is not None
         small = sums.small[i]
-        counted, found = update_held_rows(
+        counted, found = update_held_out_rows(
             loss,
             V,
             start,
@@ -296,7 +302,7 @@ def _given(numbers: np.ndarray | None) -> np.ndarray:
     return numbers
 
 
-def _held(sums: Sums, i: int) -> HeldStats:
+def _held(sums: Sums, i: int) -> HeldOutStats:
     found = sums.held[i]
     assert found is not None
     return found
@@ -332,5 +338,5 @@ def _prepared(
     H, scale = load_H(store, state, loss, column_sums, unit)
     seen = H.copy()
     seen[:, fold.columns] = 0
-    held = HeldFactor.make(loss, H, fold.columns, plan.sparse)
+    held = HeldOutFactor.make(loss, H, fold.columns, plan.sparse)
     return Model(loss, H, loss.prepare(seen, plan.sparse), scale, fold, held)

@@ -1,4 +1,4 @@
-"""H as a pass uses it: the plain H of the last pass, extrapolated, rows of unit norm."""
+"""H as a pass uses it: the next_H of the last pass, extrapolated, rows of unit norm."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def load_H(
     W_scale : (k,) float64 array
         The committed W times this is the warm start; 0 for components to be revived.
     """
-    H, held = read_H(store, state.bold or state.plain), loss.fixed
+    H, held = read_H(store, state.extrapolated or state.next_H), loss.fixed
     if state.weights is not None:
         fixed = H[:held].copy()
         H = np.array(loss.from_sample(H, np.array(state.weights), column_sums, unit))
         H[:held] = fixed
     free = loss.gauge_free
     scale = normalize(H, held) if free else _balance(H, state.pair, loss.penalties, held)
-    if state.beta and state.previous:
-        before = read_H(store, state.previous)
+    if state.beta and state.previous_H:
+        before = read_H(store, state.previous_H)
         if free:
             normalize(before, held)
         else:

@@ -63,14 +63,14 @@ def update_H(
 
 
 def _joined(parts: list[HStep]) -> HStep:
-    bolds = [part.bold for part in parts if part.bold is not None]
+    extrapolated = [part.extrapolated for part in parts if part.extrapolated is not None]
     return HStep(
         _beside(part.H for part in parts),
         sum(part.kkt for part in parts),
         sum(part.gain for part in parts),
         np.sum([part.share for part in parts], axis=0),
-        _beside(bolds) if len(bolds) == len(parts) else None,
-        sum(part.bold_gain for part in parts),
+        _beside(extrapolated) if len(extrapolated) == len(parts) else None,
+        sum(part.extrapolated_gain for part in parts),
     )
 
 

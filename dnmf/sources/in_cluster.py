@@ -10,10 +10,10 @@ import numpy as np
 from dnmf.errors import InputError
 from dnmf.sources.base import Matrix, Source
 
-__all__ = ["HeldSource"]
+__all__ = ["InClusterSource"]
 
 
-class HeldSource:
+class InClusterSource:
     """What a worker knows of a Dask array whose blocks it is handed.
 
     Parameters
@@ -22,7 +22,7 @@ class HeldSource:
         ``shape``, ``dtype``, ``sparse``, ``nbytes``, ``description`` and ``metadata``.
     """
 
-    kind: ClassVar[str] = "held"
+    kind: ClassVar[str] = "in_cluster"
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self._spec = dict(spec)

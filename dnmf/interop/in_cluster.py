@@ -17,10 +17,10 @@ from dnmf.runs.folder import FolderStore
 from dnmf.sources.base import Source
 from dnmf.steps.work import Executor
 
-__all__ = ["HeldDaskArray", "hold", "hold_or_stage"]
+__all__ = ["InClusterDaskArray", "keep_in_cluster", "keep_or_stage"]
 
 
-class HeldDaskArray(DaskArraySource):
+class InClusterDaskArray(DaskArraySource):
     """A Dask array whose segments workers keep decoded; only their shape is written down."""
 
     @property
@@ -32,9 +32,9 @@ class HeldDaskArray(DaskArraySource):
         return None
 
     def spec(self) -> Mapping[str, Any]:
-        """What `HeldSource` needs."""
+        """What `InClusterSource` needs."""
         return {
-            "kind": "held",
+            "kind": "in_cluster",
             "shape": list(self.shape),
             "dtype": self.dtype.str,
             "sparse": self.is_sparse,
@@ -44,19 +44,19 @@ class HeldDaskArray(DaskArraySource):
         }
 
 
-def hold(source: Source, executor: Executor) -> Source:
+def keep_in_cluster(source: Source, executor: Executor) -> Source:
     """The array as its run began with it; anything but a Dask array stays what it is."""
     if isinstance(source, DaskArraySource) and isinstance(executor, Cluster):
-        return HeldDaskArray(source.array, executor.client)
+        return InClusterDaskArray(source.array, executor.client)
     return source
 
 
-def hold_or_stage(
+def keep_or_stage(
     source: Source, config: FitConfig, mode: str, store: FolderStore, executor: Executor
 ) -> Source:
     """Keep a Dask array in memory where all of it fits, else write it into the run once."""
     if isinstance(source, DaskArraySource) and isinstance(executor, Cluster) and mode == "fit":
-        held = HeldDaskArray(source.array, executor.client)
+        held = InClusterDaskArray(source.array, executor.client)
         try:
             plan, oriented = make_plan(held, config, mode)
         except MemoryPlanError:  # chunks that are too tall for blocks are cut when staged

@@ -1,4 +1,4 @@
-"""RowPieces behaves as the array it stands for, and reads no more than it must."""
+"""StoredRows behaves as the array it stands for, and reads no more than it must."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnmf.results.pieces import RowPieces
+from dnmf.results.stored_rows import StoredRows
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.memory import MemoryStore
 
@@ -33,7 +33,7 @@ def pieces(store=None, **options):
     if options.get("by_columns"):
         parts = [part.T for part in parts]
     refs = [store.put(f"W/0/0-{i}", part) for i, part in enumerate(parts)]
-    return RowPieces(store, refs, CUTS, K, "f4", **options)
+    return StoredRows(store, refs, CUTS, K, "f4", **options)
 
 
 ROWS = st.one_of(
@@ -68,7 +68,7 @@ def test_it_looks_like_an_array():
     np.testing.assert_array_equal(np.asarray(array), FULL)
     np.testing.assert_array_equal(np.asarray(array, dtype="f8"), FULL)
     np.testing.assert_array_equal(np.stack(list(array)), FULL)
-    assert "RowPieces (10, 3) float32, 4 pieces" in repr(array)
+    assert "StoredRows (10, 3) float32, 4 pieces" in repr(array)
     with pytest.raises(ValueError, match="copy"):
         np.asarray(array, copy=False)
 

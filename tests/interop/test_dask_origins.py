@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import zarr
 
-from dnmf.interop.dask_places import places_read
+from dnmf.interop.dask_origins import paths_read
 
 
 class Anything:
@@ -28,4 +28,4 @@ def test_paths_and_arrays_wherever_they_are(tmp_path):
     }
     graph["a"] += (graph,)  # a circle
     expected = [tmp_path / "a.zarr", tmp_path / "c.npy", tmp_path / "g.zarr/x/y"]
-    assert places_read(graph) == [str(path) for path in expected]
+    assert paths_read(graph) == [str(path) for path in expected]

@@ -11,13 +11,13 @@ import zarr
 
 from dnmf.sources.store import location_of
 
-__all__ = ["places_read"]
+__all__ = ["paths_read"]
 
 _INSIDE = ("func", "args", "keywords", "kwargs", "value", "array", "_array")
 """Attributes of tasks, partial functions and lazy arrays (xarray's) behind which arrays are."""
 
 
-def places_read(graph: Mapping[Any, Any]) -> list[str]:
+def paths_read(graph: Mapping[Any, Any]) -> list[str]:
     """Local paths in a graph: of Zarr arrays, and whatever else looks like an absolute path.
 
     Parameters

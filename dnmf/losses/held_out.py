@@ -19,7 +19,7 @@ from dnmf.losses.base import Factor, Matrix, SmallStats, worst_row
 from dnmf.losses.frobenius import Frobenius, ridged
 from dnmf.losses.kullback_leibler import KullbackLeibler, tiles
 
-__all__ = ["HELD", "HeldFactor", "HeldStats", "update_held_kl", "update_held_rows"]
+__all__ = ["HELD", "HeldOutFactor", "HeldOutStats", "update_held_out_kl", "update_held_out_rows"]
 
 HELD = (Frobenius, KullbackLeibler)
 """The losses (exactly these classes) that can leave out."""
@@ -31,7 +31,7 @@ model expects none would otherwise cost infinitely much."""
 
 
 @dataclass
-class HeldStats:
+class HeldOutStats:
     """Sums over the part that is left out, and over the one that is fitted.
 
     Attributes
@@ -54,14 +54,14 @@ class HeldStats:
     sumsq: float = 0.0
     rows: int = 0
 
-    def add(self, other: HeldStats) -> None:
+    def add(self, other: HeldOutStats) -> None:
         """Add ``other``."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
 
 @dataclass(frozen=True)
-class HeldFactor:
+class HeldOutFactor:
     """The columns that are left out of one model.
 
     Attributes
@@ -81,7 +81,7 @@ class HeldFactor:
     score: Factor
 
     @classmethod
-    def make(cls, loss: Any, H: np.ndarray, columns: np.ndarray, sparse: bool) -> HeldFactor:
+    def make(cls, loss: Any, H: np.ndarray, columns: np.ndarray, sparse: bool) -> HeldOutFactor:
         """From all of H."""
         places = np.flatnonzero(columns)
         only = np.zeros_like(H)
@@ -105,21 +105,21 @@ def _sums_of_rows(V: Matrix) -> tuple[np.ndarray, np.ndarray]:
     return sums, np.bincount(rows, values * values, V.shape[0])
 
 
-def update_held_rows(
+def update_held_out_rows(
     loss: Frobenius,
     V: Matrix,
     start: int,
     W: np.ndarray,
     VHt: np.ndarray,
     factor: Factor,
-    held: HeldFactor,
+    held: HeldOutFactor,
     out: np.ndarray,
     rows: np.ndarray,
     small: SmallStats,
     *,
     tau: float,
     residual: bool,
-) -> tuple[np.ndarray, HeldStats]:
+) -> tuple[np.ndarray, HeldOutStats]:
     """Least squares: W of a block in place, and statistics of the rows that are seen.
 
     Parameters
@@ -133,7 +133,7 @@ def update_held_rows(
     -------
     W : (m, k) array
         With zeros for the rows that are left out: what W' V is to be summed from.
-    HeldStats
+    HeldOutStats
     """
     l1, G = loss.penalties.l1_W, ridged(factor.G, loss.penalties.l2_W)
     if not W.any():
@@ -177,28 +177,28 @@ def update_held_rows(
     return counted, here
 
 
-def _measure(fitted: np.ndarray, V: np.ndarray) -> HeldStats:
+def _measure(fitted: np.ndarray, V: np.ndarray) -> HeldOutStats:
     """Least squares of a dense block that was left out."""
     difference = V.astype(np.float64) - fitted
     scale = 0.5 * float(np.sum(np.square(V, dtype=np.float64)))
-    return HeldStats(0.5 * float(np.sum(difference * difference)), scale, V.size)
+    return HeldOutStats(0.5 * float(np.sum(difference * difference)), scale, V.size)
 
 
-def update_held_kl(
+def update_held_out_kl(
     loss: KullbackLeibler,
     V: Matrix,
     start: int,
     W: np.ndarray,
     factor: Factor,
-    held: HeldFactor,
+    held: HeldOutFactor,
     out: np.ndarray,
     rows: np.ndarray,
     stats: tuple[SmallStats, Any],
     *,
     tau: float,
-) -> HeldStats:
+) -> HeldOutStats:
     """Kullback-Leibler: W of a block in place, statistics of the rows that are seen."""
-    total = HeldStats()
+    total = HeldOutStats()
     frozen = loss.frozen()
     k = W.shape[1]
     none = loss.plain_sums(k, V.shape[1], W.dtype)  # no curvature: these sums are not wanted

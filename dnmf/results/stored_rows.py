@@ -10,10 +10,10 @@ import numpy as np
 
 from dnmf.runs.base import ObjectRef, RunStore
 
-__all__ = ["RowPieces"]
+__all__ = ["StoredRows"]
 
 
-class RowPieces:
+class StoredRows:
     """An array (n, k) whose rows are in stored pieces, read on demand.
 
     Supports what is needed to look at rows: ``len``, ``shape``, ``dtype``, an index, a slice or
@@ -61,7 +61,7 @@ class RowPieces:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"<RowPieces {self.shape} {self.dtype}, {len(self._refs)} pieces in {self._store}>"
+        return f"<StoredRows {self.shape} {self.dtype}, {len(self._refs)} pieces in {self._store}>"
 
     @property
     def size(self) -> int:
