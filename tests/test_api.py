@@ -66,7 +66,7 @@ ELSEWHERE = {  # what they say is not in the bits of a fit in memory
     "V": "the matrix",
     "out": "tests/test_api_resume.py",
     "client": "tests/executors",
-    "max_block": "tests/fitting/test_plan.py",
+    "max_block": "tests/planning/test_plan.py",
     "missing_chunks": "tests/fitting/test_validate.py",
     "strict_bits": "tests/test_api_resume.py",
     "overwrite": "tests/test_api_resume.py",
