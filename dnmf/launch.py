@@ -21,8 +21,8 @@ from dnmf.fitting.drive import (
     discard_if_invalid,
     resumable_storage,
     run_in_folder,
-    run_in_memory,
 )
+from dnmf.fitting.loop import run
 from dnmf.fitting.starts.given import other_starts, put_start
 from dnmf.interop import as_source
 from dnmf.interop.staging import STAGED, WEIGHTS, stage
@@ -32,7 +32,8 @@ from dnmf.planning.memory import MemoryNeed, check_memory
 from dnmf.planning.plan import Plan, make_plan
 from dnmf.planning.report import PlanReport
 from dnmf.planning.versions import check_same
-from dnmf.results.models import open_models
+from dnmf.results.in_memory import result_in_memory
+from dnmf.results.models import is_batch, open_models
 from dnmf.results.result import Result
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import examine, local_path, resume_command
@@ -106,7 +107,7 @@ def begin(
         memory.create(laid_out.to_json())
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
         context = Context(memory, laid_out, oriented)
-        return run_in_memory(context, executor, listen, config.max_time)
+        return result_in_memory(context, run(context, executor, listen, config.max_time))
     kept = [*_paths(source), *protect] if overwrite or resume else []
     store = FolderStore.create_new(out, None, overwrite, kept, unbegun=resume)
     with _working_on(store):
@@ -122,8 +123,9 @@ def begin(
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
         with discard_if_invalid(store), resumable_storage(store):
             context = Context(store, laid_out, oriented)
-            result = run_in_folder(context, executor, listen, config.max_time)
-            return _without_staged(store, result)
+            run_in_folder(context, executor, listen, config.max_time)
+            _drop_staged(store)
+            return _opened(store.path)
 
 
 @contextmanager
@@ -222,6 +224,9 @@ def go_on(
     """
     found = Result.open(path)
     store = FolderStore(path)
+    if found.done and V is None:  # also one of an earlier version, whose plan cannot be read
+        _clean_up(store)
+        return _opened(store.path)
     if not found.done:
         check_same(store.path, store.plan())
     planned = planned_run(path)
@@ -236,12 +241,11 @@ def go_on(
             f"{store.path} was begun with another array {' and '.join(other)}; resume it with the "
             f"same one, or start again with overwrite"
         )
-    if found.done and V is None:
-        return _opened(planned, store)
     data = None if V is None else matrix(V, weights, planned.config.missing)
     context = _reopen(store, planned, data, executor, found)
     if context is None:
-        return _opened(planned, store)
+        _clean_up(store)
+        return _opened(store.path)
     if config is not None:  # how strict to be is this process's choice, as max_time is
         asked = planned.config.replace(strict_bits=config.strict_bits)
         context = replace(context, plan=replace(context.plan, config=asked))
@@ -255,13 +259,13 @@ def go_on(
                 f"{store.path} was overwritten by another process since this one read it; what is "
                 f"there now is left as it is. To go on with that: {resume_command(store.path)}"
             )
-        result = run_in_folder(context, executor, on_event or _ignore, max_time)
-        return _without_staged(store, result)
+        run_in_folder(context, executor, on_event or _ignore, max_time)
+        _drop_staged(store)
+    return _opened(store.path)
 
 
-def _opened(planned: Plan, store: FolderStore) -> Any:
-    _clean_up(store)
-    return open_models(store.path) if planned.config.batch else Result.open(store.path)
+def _opened(path: str) -> Any:
+    return open_models(path) if is_batch(path) else Result.open(path)
 
 
 def _clean_up(store: FolderStore) -> None:
@@ -272,7 +276,7 @@ def _clean_up(store: FolderStore) -> None:
     if latest is not None and (any(files for _, _, files in objects) or any(staged)):
         with suppress(DnmfError), store.locked():  # or the storage is read-only
             store.drop([], latest[0])
-            _without_staged(store, None)
+            _drop_staged(store)
 
 
 def planned_run(path: str | os.PathLike[str]) -> Plan:
@@ -316,11 +320,10 @@ def _reopen(
     return None if found.done else Context(store, planned, oriented)
 
 
-def _without_staged(store: FolderStore, result: Any) -> Any:
-    """The result of a run that needs its own copy of V no longer."""
+def _drop_staged(store: FolderStore) -> None:
+    """Delete the run's own copy of V, which a finished run no longer needs."""
     for name in (STAGED, WEIGHTS):
         shutil.rmtree(os.path.join(store.state_folder, name), ignore_errors=True)
-    return result
 
 
 def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:

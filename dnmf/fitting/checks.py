@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from dnmf.config import FitConfig
 from dnmf.errors import CorruptDataError, InputError
+from dnmf.fitting.data.scan_stats import ScanStats
 from dnmf.losses import MASKED
 from dnmf.planning.plan import Plan
 
@@ -159,7 +159,7 @@ def check_objective(plan: Plan, objective: float) -> None:
     )
 
 
-def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
+def check_scan(plan: Plan, found: ScanStats, zero_columns: int) -> list[str]:
     """Refuse what cannot be factorized.
 
     Returns
@@ -174,35 +174,35 @@ def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
     CorruptDataError
         Chunks are not stored, and the rest of the matrix makes it unlikely that they hold zeros.
     """
-    check_weights(plan, scan["bad_weights"], scan["first_bad_weight"])
-    check_entries(plan, scan["bad"], scan["first_bad"])
-    if not scan["unstored"]:
-        check_positive(plan, scan["nonzeros"])
-    if scan["unstored"]:
-        _check_unstored(plan, scan)
-    if scan["largest"] == 0:
+    check_weights(plan, found.bad_weights, found.first_bad_weight)
+    check_entries(plan, found.bad, found.first_bad)
+    if not found.unstored:
+        check_positive(plan, found.nonzeros)
+    if found.unstored:
+        _check_unstored(plan, found, zero_columns)
+    if found.largest == 0:
         n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
         where = " where it is observed" if plan.config.missing else ""
         where = " where it has a weight" if plan.config.weights else where
         raise InputError(f"V ({n} x {d}) has nothing but zeros{where}; there is nothing to fit")
-    check_largest(plan, scan["largest"], safe_range(plan.config, plan.dtype)[0])
+    check_largest(plan, found.largest, safe_range(plan.config, plan.dtype)[0])
     low, high = SAFE[plan.dtype]
-    if plan.config.weights and not low <= scan["largest_weight"] <= high:
+    if plan.config.weights and not low <= found.largest_weight <= high:
         raise InputError(
-            f"the largest weight is {scan['largest_weight']:g}; in {plan.dtype} it must lie "
+            f"the largest weight is {found.largest_weight:g}; in {plan.dtype} it must lie "
             f"between {low:g} and {high:g}. Scale the weights by a constant, or compute in float64 "
             f"(dtype)"
         )
-    together = scan["largest_weight"] * scan["largest"] ** 2 if plan.config.weights else 0.0
+    together = found.largest_weight * found.largest**2 if plan.config.weights else 0.0
     if together > high**2:
         raise InputError(
-            f"the largest weight is {scan['largest_weight']:g} and the largest entry of V "
-            f"{scan['largest']:g}; in {plan.dtype} the one times the square of the other must be "
+            f"the largest weight is {found.largest_weight:g} and the largest entry of V "
+            f"{found.largest:g}; in {plan.dtype} the one times the square of the other must be "
             f"at most {high**2:g}. Scale one of them by a constant, or compute in float64 (dtype)"
         )
     notes = []
-    if scan["zero_rows"] or scan["zero_columns"]:
-        rows, columns = scan["zero_rows"], scan["zero_columns"]
+    if found.zero_rows or zero_columns:
+        rows, columns = found.zero_rows, zero_columns
         if plan.axis == "columns":
             rows, columns = columns, rows
         notes.append(
@@ -211,23 +211,23 @@ def check_scan(plan: Plan, scan: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _check_unstored(plan: Plan, scan: dict[str, Any]) -> None:
+def _check_unstored(plan: Plan, found: ScanStats, zero_columns: int) -> None:
     """A chunk that is not stored is zeros to Zarr, and lost data to an unfinished copy."""
     config: FitConfig = plan.config
     if config.missing_chunks == "fill":
         return
-    if config.missing_chunks == "auto" and _zeros_are_likely(plan, scan):
+    if config.missing_chunks == "auto" and _zeros_are_likely(plan, found, zero_columns):
         return
-    names = ", ".join(scan["unstored_names"][:5])
+    names = ", ".join(found.unstored_names[:5])
     raise CorruptDataError(
-        f"{scan['unstored']:,} chunk(s) of {plan.description} are missing: {names}"
-        f"{', ...' if scan['unstored'] > 5 else ''}. If they were never written because they hold "
+        f"{found.unstored:,} chunk(s) of {plan.description} are missing: {names}"
+        f"{', ...' if found.unstored > 5 else ''}. If they were never written because they hold "
         f"only the fill value, say so with missing_chunks='fill' (--missing-chunks fill); "
         f"else restore them"
     )
 
 
-def _zeros_are_likely(plan: Plan, scan: dict[str, Any]) -> bool:
+def _zeros_are_likely(plan: Plan, found: ScanStats, zero_columns: int) -> bool:
     """Whether the zeros elsewhere make as many empty chunks as there are plausible.
 
     An empty chunk is expected where entries, whole rows or whole columns are zero often enough;
@@ -242,13 +242,13 @@ def _zeros_are_likely(plan: Plan, scan: dict[str, Any]) -> bool:
         chunk_rows, chunk_columns = chunk_columns, chunk_rows
     chunk_rows, chunk_columns = min(chunk_rows, n), min(chunk_columns, d)
     chunks = max(1.0, n * d / (chunk_rows * chunk_columns))
-    empty = scan["unstored"] * chunk_rows * chunk_columns
+    empty = found.unstored * chunk_rows * chunk_columns
     stored = max(n * d - empty, 1)
-    entries = max(stored - scan["nonzeros"], 0) / stored
+    entries = max(stored - found.nonzeros, 0) / stored
     # a row (a column) is zero for want of chunks only where all chunks beside it are missing
-    lost_rows = scan["unstored"] // -(-d // chunk_columns) * chunk_rows
-    lost_columns = scan["unstored"] // -(-n // chunk_rows) * chunk_columns
-    rows = max(scan["zero_rows"] - lost_rows, 0) / max(n - lost_rows, 1)
-    columns = max(scan["zero_columns"] - lost_columns, 0) / max(d - lost_columns, 1)
+    lost_rows = found.unstored // -(-d // chunk_columns) * chunk_rows
+    lost_columns = found.unstored // -(-n // chunk_rows) * chunk_columns
+    rows = max(found.zero_rows - lost_rows, 0) / max(n - lost_rows, 1)
+    columns = max(zero_columns - lost_columns, 0) / max(d - lost_columns, 1)
     likely = entries ** (chunk_rows * chunk_columns) + rows**chunk_rows + columns**chunk_columns
     return bool(chunks * likely > SUSPICIOUS)

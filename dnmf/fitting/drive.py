@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from dnmf.errors import (
     DnmfError,
@@ -15,17 +14,9 @@ from dnmf.errors import (
     WorkersDiedError,
 )
 from dnmf.fitting.data.context import Context
-from dnmf.fitting.kinds.publish import published
 from dnmf.fitting.loop import run
-from dnmf.fitting.publish import (
-    batch_summary,
-    finish_publication,
-    memory_arrays,
-    summary,
-)
+from dnmf.fitting.summary import finish_publication
 from dnmf.planning.memory import predict_memory
-from dnmf.results.models import Models, open_models
-from dnmf.results.result import Result
 from dnmf.runs.creation import creation_done
 from dnmf.runs.files import storage_failed
 from dnmf.runs.folder import FolderStore
@@ -33,32 +24,12 @@ from dnmf.runs.layout import resume_command
 from dnmf.steps.events import Listener
 from dnmf.steps.work import Executor
 
-__all__ = ["discard_if_invalid", "resumable_storage", "run_in_folder", "run_in_memory"]
-
-
-def run_in_memory(
-    context: Context, executor: Executor, listen: Listener, max_time: float | None
-) -> Result | Models:
-    """Run to the end and keep W and H in this process."""
-    record = run(context, executor, listen, max_time)
-    if context.plan.config.batch:
-        results = [_in_memory(context, record, m) for m, _ in published(context.plan)]
-        return Models(None, True, results, batch_summary(context.plan, record))
-    return _in_memory(context, record, 0)
-
-
-def _in_memory(context: Context, record: dict[str, Any], model: int) -> Result:
-    W, H = memory_arrays(context, record, model)
-    facts = summary(context.plan, record, model)
-    named = ("objective", "relative_error", "stop_reason", "config", "fingerprint", "versions")
-    values: Mapping[str, Any] = {name: facts.pop(name) for name in named}
-    history = [row for row in record["history"] if row["model"] == model]
-    return Result.in_memory(W, H, history=history, details=facts, **values)
+__all__ = ["discard_if_invalid", "resumable_storage", "run_in_folder"]
 
 
 def run_in_folder(
     context: Context, executor: Executor, listen: Listener, max_time: float | None
-) -> Result | Models:
+) -> None:
     """Run to the end, or as far as it goes, and publish the result in the run folder.
 
     Raises
@@ -74,7 +45,6 @@ def run_in_folder(
         executor.probe(store.path)
         record = run(context, executor, listen, max_time)
         finish_publication(context, record)
-    return open_models(store.path) if context.plan.config.batch else Result.open(store.path)
 
 
 @contextmanager

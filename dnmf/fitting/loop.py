@@ -8,33 +8,18 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from dnmf.errors import VersionMismatchError
-from dnmf.fitting import transitions
 from dnmf.fitting.data.context import Context
-from dnmf.fitting.kinds.passes import PassWork
-from dnmf.fitting.kinds.publish import PublishWork
-from dnmf.fitting.kinds.race import RaceWork
-from dnmf.fitting.kinds.scan import ScanWork
-from dnmf.fitting.kinds.transform import TransformWork
-from dnmf.fitting.publish import prepare_publication
+from dnmf.fitting.kinds.base import Cost, StepWork, make_work
+from dnmf.fitting.record import Record
 from dnmf.fitting.schedule import next_step
-from dnmf.fitting.state import ModelState
-from dnmf.fitting.stopping import stop_sentence
+from dnmf.fitting.stopping import stop
 from dnmf.linalg.blas import roundings
 from dnmf.steps.events import Committed, Listener, Notice, Progress, Stopped
-from dnmf.steps.work import Runner, Step, Work
+from dnmf.steps.work import Runner, Step
 
-__all__ = ["WORKS", "run"]
-
-WORKS: dict[str, Callable[[Context, Step], Work]] = {
-    "scan": ScanWork,
-    "race": RaceWork,
-    "pass": PassWork,
-    "transform": TransformWork,
-    "publish": PublishWork,
-}
+__all__ = ["run"]
 
 
 @dataclass
@@ -56,58 +41,59 @@ class _Run:
         """Whether no further pass may start."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
-    def execute(self, step: Step, record: dict[str, Any]) -> dict[str, Any]:
-        """Run one step and build the record that commits it."""
+    def execute(self, step: Step, record: Record) -> tuple[Record, list[str]]:
+        """Run one step; the record that commits it, and remarks."""
         began = time.perf_counter()
-        if step.kind == "publish":
-            prepare_publication(self.context)
-        work = WORKS[step.kind](self.context, step)
+        work = make_work(self.context, step)
+        work.prepare()
         outcome = self.executor.run_step(work, self._progress(step, work, record))
-        cost = {"seconds": time.perf_counter() - began, "retries": outcome.retries}
-        new = transitions.AFTER[step.kind](self.context, step, record, outcome.results, cost)
+        cost = Cost(time.perf_counter() - began, outcome.retries)
+        new, notes = work.after(record, outcome.results, cost)
         who = [step.index, step.kind, socket.gethostname(), os.getpid(), self.attempt]
-        executed = [*record.get("executed", []), who]
-        retries = record.get("retries", 0) + outcome.retries  # also of the scan, which has no row
-        facts = {"format": 1, "index": step.index, "kind": step.kind, "retries": retries}
-        return {**new, **facts, "executed": executed}
+        return replace(
+            new,
+            index=step.index,
+            kind=step.kind,
+            executed=[*record.executed, who],
+            retries=record.retries + cost.retries,  # also of the scan, which has no row
+        ), notes
 
-    def _progress(self, step: Step, work: Work, record: dict[str, Any]) -> Callable[[int], None]:
+    def _progress(self, step: Step, work: StepWork, record: Record) -> Callable[[int], None]:
         plan, done, nbytes = self.context.plan, 0, 0
-        kind = "sample" if step.kind == "pass" and step.over != "all" else step.kind
-        number = transitions.passes(record) + 1 if kind == "pass" else 0
-        reads = kind in ("scan", "transform") or (kind == "pass" and not self._resident(record))
-        kept = self.executor.resident() if kind == "pass" else frozenset()
-        total = sum(b for s, b in enumerate(plan.segment_bytes) if s not in kept) if reads else 0
+        kind = _told_kind(step)
+        number = record.passes + 1 if kind == "pass" else 0
+        scan = record.state.scan
+        in_sample = scan is not None and scan.replaces_V
+        reads = kind in ("scan", "transform") or (kind == "pass" and not in_sample)
+        resident = self.executor.resident() if kind == "pass" else frozenset()
+        total = 0
+        if reads:
+            total = sum(b for s, b in enumerate(plan.segment_bytes) if s not in resident)
 
         def on_leaf(segment: int) -> None:
             nonlocal done, nbytes
             done += 1
-            nbytes += plan.segment_bytes[segment] if reads and segment not in kept else 0
+            nbytes += plan.segment_bytes[segment] if reads and segment not in resident else 0
             self.listen(Progress(kind, number, done, work.segments, nbytes, total))
 
         return on_leaf
 
-    def _resident(self, record: dict[str, Any]) -> bool:
-        """Whether the sample holds every row, so that passes read none from the source."""
-        scan = record["state"]["scan"]
-        return bool(scan and scan["resident"] and any(scan["sample"]))
-
-    def commit(self, step: Step, record: dict[str, Any], before: dict[str, Any]) -> None:
+    def commit(self, step: Step, record: Record, before: Record) -> None:
         """Create the record, tell it, and drop what neither it nor the one before it needs."""
-        store, plan = self.context.store, self.context.plan
-        names, old = transitions.names(record), transitions.names(before)
-        store.commit(step.index, record, names - old)
-        store.drop(names | old, step.index - 1, wait=False)
-        kept = "sample_history" if step.over != "all" else "history"
-        rows = record[kept][len(before[kept]) :]
-        kind = "sample" if step.kind == "pass" and step.over != "all" else step.kind
-        self.listen(Committed(kind, rows, plan.config.max_passes))
+        store, config = self.context.store, self.context.plan.config
+        needed, old = record.objects(), before.objects()
+        store.commit(step.index, record.to_json(), needed - old)
+        store.drop(needed | old, step.index - 1, wait=False)
+        rows = record.history[len(before.history) :]
+        if step.over == "sample":
+            rows = record.sample_history[len(before.sample_history) :]
+        self.listen(Committed(_told_kind(step), rows, config.max_passes))
         self.check_numeric(record, before)
 
-    def check_numeric(self, record: dict[str, Any], before: dict[str, Any]) -> None:
+    def check_numeric(self, record: Record, before: Record) -> None:
         """Tell, or refuse, that tasks rounded differently."""
-        now = record["state"]["numeric"]
-        if len(roundings(now)) < 2 or len(roundings(before["state"]["numeric"])) > 1:
+        now = record.state.numeric
+        if len(roundings(now)) < 2 or len(roundings(before.state.numeric)) > 1:
             return
         text = (
             f"tasks ran on processors or libraries that round differently ({', '.join(now)}): "
@@ -118,9 +104,14 @@ class _Run:
         self.listen(Notice(text))
 
 
+def _told_kind(step: Step) -> str:
+    """The kind of a step as events tell it: passes over the sample have their own."""
+    return "sample" if step.kind == "pass" and step.over == "sample" else step.kind
+
+
 def run(
     context: Context, executor: Runner, listen: Listener, max_time: float | None = None
-) -> dict[str, Any]:
+) -> Record:
     """Execute whatever the run has not committed yet.
 
     Parameters
@@ -135,8 +126,8 @@ def run(
 
     Returns
     -------
-    dict
-        The last record, with the state, the history and why the fit stopped.
+    Record
+        The last one, with the state, the history and why the fit stopped.
 
     Raises
     ------
@@ -145,38 +136,37 @@ def run(
     """
     process = _Run(context, executor, listen, max_time, uuid.uuid4().hex[:8])
     latest = context.store.latest()
-    record = transitions.nothing() if latest is None else latest[1]
-    process.check_numeric(record, transitions.nothing())  # what was refused is, when resumed, too
+    record = Record() if latest is None else Record.from_json(latest[1])
+    process.check_numeric(record, Record())  # what was refused is, when resumed, too
     while True:
         record = _end_by_time(process, record)
-        step = next_step(context, record, process.attempt)
+        publishes = context.store.path is not None
+        step = next_step(context.plan, record, process.attempt, publishes)
         if step is None:
             break
-        new = process.execute(step, record)
+        new, notes = process.execute(step, record)
         process.commit(step, new, record)
         record = new
-        for note in record.pop("notes", []):
+        for note in notes:
             listen(Notice(note))
     context.store.settle()
-    listen(Stopped(transitions.reason(record)))
+    listen(Stopped(record.stop.sentence if record.stop else ""))
     return record
 
 
-def _end_by_time(process: _Run, record: dict[str, Any]) -> dict[str, Any]:
+def _end_by_time(process: _Run, record: Record) -> Record:
     """Give the models that are still active max_time as their reason, once it is over.
 
     Not on the sample, whose pairs have rows of the sample only, and not before a model's first
     pass over V: there would be no answer at all. The sample's passes are not cut short, so that
     what there is in the end is a prefix of the undisturbed fit.
     """
-    models = record["state"]["models"]
-    if models is None or record["state"]["phase"] != "full" or not process.over():
+    state = record.state
+    if state.phase != "full" or not process.over():
         return record
-    states = [ModelState.from_json(model) for model in models]
-    ended = [
-        state
-        if state.stop_reason or state.pair is None
-        else replace(state, stop_reason=stop_sentence("max_time", process.config, state.passes))
-        for state in states
-    ]
-    return {**record, "state": {**record["state"], "models": [s.to_json() for s in ended]}}
+    ended = {
+        m: replace(model, stop=stop("max_time", process.config, model.passes))
+        for m, model in enumerate(state.models)
+        if model.stop is None and model.pair is not None
+    }
+    return replace(record, state=state.with_models(ended))

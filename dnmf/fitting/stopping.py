@@ -1,12 +1,131 @@
-"""When a fit ends, and the sentence that says so."""
+"""What a pass means for a model: its pair is accepted or not, and whether passes go on.
+
+Everything here is pure: the state before and what the pass found decide the state after.
+"""
 
 from __future__ import annotations
 
-from dnmf.config import FitConfig
+import math
+from dataclasses import dataclass, replace
 
-__all__ = ["expected_decrease", "rate", "stop_sentence"]
+from dnmf.config import FitConfig
+from dnmf.fitting.record import ModelState, Pair, Refs, Stop
+from dnmf.losses.base import rounding_unit
+
+__all__ = ["MOST_TRIES", "PassResult", "advance", "expected_decrease", "rate", "stop"]
+
+GROWTH = 1.2
+CAP_GROWTH = 1.05
+MOST_TRIES = 3
+"""How often a dead component is revived."""
+
+EXACT = {"float32": 1e-6, "float64": 1e-8}
+"""Relative error at which W H is V: entries of W and H carry no more digits that matter."""
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass found for one model: the pair, the next next_H, and numbers.
+
+    ``gain`` is how much the H-step alone lowers the objective: the next pass falls by at least
+    as much, so that a plateau is not taken for the end. ``size`` is what scales as the loss does
+    with V; ``divergence`` is the objective without penalties; ``extrapolated``, if any, is
+    tried next. ``entrywise`` says that the objective was summed over entries, so that
+    nothing cancelled.
+    """
+
+    pair: Pair
+    next_H: Refs
+    revived: tuple[int, ...]
+    kkt_W: float
+    kkt_H: float
+    gain: float
+    sweeps: float
+    divergence: float
+    size: float
+    extrapolated: Refs | None = None
+    extrapolates: bool = True
+    entrywise: bool = False
+
+
+def advance(
+    state: ModelState, found: PassResult, config: FitConfig, dtype: str
+) -> tuple[ModelState, bool]:
+    """Accept the pass's pair, or keep the old one and go on from its next_H.
+
+    Returns
+    -------
+    state : ModelState
+    accepted : bool
+    """
+    unit = rounding_unit(found.size, dtype)
+    old, new = state.pair, found.pair
+    passes = state.passes + 1
+    tried = bool(state.beta or state.extrapolated)
+    fell = old is None or new.objective <= old.objective + (0.0 if tried else unit)
+    if not fell:  # NaN never falls
+        rejected = replace(
+            state,
+            passes=passes,
+            beta=0.0,
+            step=state.step / 2,
+            cap=state.step,
+            revive=(),
+            extrapolated=None,
+        )
+        if not tried:
+            why = "range" if math.isnan(new.objective) else "rounding"
+            rejected = replace(rejected, stop=stop(why, config, passes))
+        return _bounded(rejected, config), False
+    decrease = None if old is None else max(old.objective - new.objective, 0.0)
+    rho = rate(decrease, state.decrease)
+    remaining = expected_decrease(decrease, rho, state.rho, found.gain)
+    grown = min(state.cap, state.step * GROWTH) if state.beta else state.step
+    tries = dict(state.tries)
+    for j in found.revived:
+        tries[j] = tries.get(j, 0) + 1
+    extrapolates = old is not None and not found.revived and found.extrapolates
+    accepted = ModelState(
+        pair=new,
+        next_H=found.next_H,
+        previous_H=state.next_H,
+        beta=grown if extrapolates else 0.0,
+        step=grown,
+        cap=min(1.0, state.cap * CAP_GROWTH),
+        accepted=state.accepted + 1,
+        passes=passes,
+        decrease=decrease,
+        remaining=remaining,
+        rho=rho,
+        tries=tries,
+        revive=found.revived,
+        extrapolated=found.extrapolated,
+    )
+    kind = _why_stop(accepted, found, config, dtype)
+    if kind:
+        accepted = replace(accepted, stop=stop(kind, config, passes, dtype))
+    return _bounded(accepted, config), True
+
+
+def _why_stop(state: ModelState, found: PassResult, config: FitConfig, dtype: str) -> str | None:
+    objective = found.pair.objective
+    if found.entrywise and 2 * objective <= EXACT[dtype] ** 2 * found.size:
+        return "exact"
+    if state.accepted < 3 or state.revive or state.remaining is None:
+        return None
+    if state.remaining <= config.tol * objective:
+        return "converged"
+    return None
+
+
+def _bounded(state: ModelState, config: FitConfig) -> ModelState:
+    if state.stop is None and state.passes >= config.max_passes:
+        return replace(state, stop=stop("max_passes", config, state.passes))
+    return state
+
 
 SLOWEST = 0.95
+"""The largest rate of decreases that is believed."""
 
 _SENTENCES = {
     "converged": (
@@ -26,15 +145,16 @@ _SENTENCES = {
 }
 
 
-def stop_sentence(kind: str, config: FitConfig, passes: int, exact: float = 0.0) -> str:
-    """The reason in words."""
-    return _SENTENCES[kind].format(
+def stop(kind: str, config: FitConfig, passes: int, dtype: str = "float64") -> Stop:
+    """Give the reason of this kind, with its numbers in a sentence."""
+    sentence = _SENTENCES[kind].format(
         passes=passes,
         tol=config.tol,
         max_passes=config.max_passes,
         max_time=config.max_time,
-        exact=exact,
+        exact=EXACT[dtype],
     )
+    return Stop(kind, sentence)
 
 
 def rate(decrease: float | None, before: float | None) -> float | None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dnmf.config import MIB, FitConfig, ModelSpec, Resources
+from dnmf.config import MIB, ModelSpec, Resources
 from dnmf.errors import MemoryPlanError
 from dnmf.init.nndsvd import NNDSVD
 from dnmf.linalg.tiles import padded_size
@@ -28,18 +28,6 @@ BASELINE = 260 * MIB
 
 H_STEP_ARRAYS = 9
 """Arrays of a slab's size, float64, that the H-step holds at once."""
-
-GROUP_BYTES = 32 * MIB
-"""Bytes of the sample that one task goes over, besides one segment's piece."""
-
-RACE_BYTES = 64 * MIB
-"""Most bytes of the rows on which starts race."""
-
-RACE_SHARE, RACE_ROWS, FEWEST_RACE_ROWS, FEWEST_RACE_BYTES = 0.1, 50, 20, 4 * MIB
-"""Share of the sample on which starts race, but at least so many rows per component and so on."""
-
-DEAR_ENTRIES = 16
-"""What an entry counts, zeros too, where it is raised to powers: as so many bytes."""
 
 SPECKLED_TILE = 40 * MIB
 """A tile taken apart into entries that are seen and left out, with their random numbers."""
@@ -100,7 +88,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     fitting = plan.mode != "transform"
     beside = _padding(plan, models)
     # a task of the sample may go over more rows than one of V
-    most = max(plan.largest_block[1], _sample_group(plan) / plan.growth)
+    most = max(plan.largest_block[1], _sample_segment(plan) / plan.growth)
     sums = _sums(plan, losses, models, _entries(plan, most))
     if plan.config.holdout == "speckled":
         sums += SPECKLED_TILE
@@ -112,9 +100,9 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
         (_publish_task(plan, item), 0),
     ]
     if plan.sample:
-        groups = plan.segments if plan.sample >= 1 else _sample_groups(plan)
+        tasks_of_sample = plan.segments if plan.sample >= 1 else _sample_segments(plan)
         over_sample = _sample_task(plan, item, k, several) + sums
-        tasks += [(over_sample, _waiting(plan, groups) * wait)]
+        tasks += [(over_sample, _waiting(plan, tasks_of_sample) * wait)]
         tasks += [(_scan_task(plan, item), 0), (_race_task(plan), 0)]
     per_task, waiting = max(tasks, key=lambda one: threads * one[0] + one[1])
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
@@ -220,36 +208,37 @@ def _scan_task(plan: Plan, item: int) -> int:
 
 
 def _sample_task(plan: Plan, item: int, k: int, several: bool) -> int:
-    """A group of the sample's pieces, joined to blocks, and W of its rows.
+    """Predict the task of a segment of the sample: rows joined to blocks, and W of them.
 
     A sample of all rows is read by passes over V, segment by segment.
     """
-    kept, piece = _of_sample(plan)
+    whole, largest = _of_sample(plan)
     if plan.sample >= 1:
         tallest, copies = max(b - a for a, b in pairwise(plan.row_starts)), 4 if several else 3
-        return int(piece + tallest * k * (2 * copies * item + 8))
-    group, alone = _sample_group(plan), piece >= GROUP_BYTES  # nothing is joined
-    rows = plan.shape[0] * plan.sample * group / max(kept, 1)
-    return int((1 if alone else 2) * group + rows * k * (6 * item + 8))
+        return int(largest + tallest * k * (2 * copies * item + 8))
+    alone = largest >= plan.limits.sample_segment_bytes  # nothing is joined
+    segment = _sample_segment(plan)
+    rows = plan.shape[0] * plan.sample * segment / max(whole, 1)
+    return int((1 if alone else 2) * segment + rows * k * (6 * item + 8))
 
 
 def _of_sample(plan: Plan) -> tuple[float, float]:
-    """Bytes, decoded, of the sample and of its largest piece, which is a segment's."""
+    """Bytes, decoded, of the sample, and of the most that a segment of V has in it."""
     share = plan.growth * plan.sample
     return plan.bytes_per_read * share, max(plan.segment_bytes) * share
 
 
-def _sample_group(plan: Plan) -> float:
+def _sample_segment(plan: Plan) -> float:
     """Bytes, decoded, of the sample that one task goes over; 0 where passes go over V instead."""
     if plan.sample >= 1:
         return 0.0
-    kept, piece = _of_sample(plan)
-    return piece if piece >= GROUP_BYTES else min(kept, GROUP_BYTES + piece)
+    (whole, largest), limit = _of_sample(plan), plan.limits.sample_segment_bytes
+    return largest if largest >= limit else min(whole, limit + largest)
 
 
-def _sample_groups(plan: Plan) -> int:
+def _sample_segments(plan: Plan) -> int:
     """At most so many tasks share the sample."""
-    return min(plan.segments, int(_of_sample(plan)[0] / GROUP_BYTES) + 1)
+    return min(plan.segments, int(_of_sample(plan)[0] / plan.limits.sample_segment_bytes) + 1)
 
 
 def _race_task(plan: Plan) -> int:
@@ -260,17 +249,17 @@ def _race_task(plan: Plan) -> int:
     """
     wide = [ModelSpec(model.k + model.k // 2, model.seed) for model in plan.config.models]
     k = max(model.k for model in wide)
-    (kept, piece), rows = _of_sample(plan), plan.shape[0] * plan.sample
+    (whole, largest), rows = _of_sample(plan), plan.shape[0] * plan.sample
     # the sample is drawn, so that its size is known but for some per cent
     share = max(
-        share_to_race(plan.config, model.k, most * rows, plan.shape[1], most * kept)
+        share_to_race(plan, model.k, most * rows, most * whole)
         for model in plan.config.models
         for most in (0.9, 1.0, 1.1)
     )
     if not share:
         return 0
     of_H = (H_STEP_ARRAYS + 1) * 8 * k * plan.shape[1]  # with the H to go back to
-    nbytes = share * kept
+    nbytes = share * whole
     plain = plan.config.loss == "frobenius" and not plan.sparse and not plan.config.masked
     # what a pass over them takes besides: W and V H', or another order of the entries
     config, entries = plan.config, _entries(plan, 1.1 * nbytes / plan.growth)
@@ -280,31 +269,33 @@ def _race_task(plan: Plan) -> int:
     ]
     fitting = (1.25 if plain else 1.75) * nbytes + of_H + max(sums)
     apart = nbytes if len(plan.config.models) > 1 else 0  # each model's are picked from those
-    return int(max(2 * nbytes + piece, fitting) + apart)
+    return int(max(2 * nbytes + largest, fitting) + apart)
 
 
-def share_to_race(config: FitConfig, k: int, rows: float, d: int, nbytes: float) -> float:
-    """Which share of the sample starts of k components race on; 0 where nothing is to be won.
+def share_to_race(plan: Plan, k: int, rows: float, nbytes: float) -> float:
+    """Decide on which share of the sample starts of k components race; 0: nothing is to be won.
 
     A tenth of the sample's rows (2% of V's by default), at least 50 per component and 4 MiB: so
     few bytes are quick to go over. Losses that raise entries to powers take more time for each.
 
     Parameters
     ----------
-    config : FitConfig
-    k, d : int
+    plan : Plan
+    k : int
     rows, nbytes : float
         Of the sample.
     """
+    config, limits = plan.config, plan.limits
     if config.beta is not None:
-        nbytes = max(nbytes, DEAR_ENTRIES * rows * d)
-    share = max(RACE_SHARE, RACE_ROWS * k / max(rows, 1), FEWEST_RACE_BYTES / max(nbytes, 1))
+        nbytes = max(nbytes, limits.dear_entries * rows * plan.shape[1])
+    rows_share = limits.race_rows * k / max(rows, 1)
+    share = max(limits.race_share, rows_share, limits.fewest_race_bytes / max(nbytes, 1))
     if share >= 0.5:  # small data: the starts race on all of it
         worth = config.n_init > 1 or config.tempered or config.init in NNDSVD
         share = 1.0 if worth else 0.0
-    most = RACE_BYTES / max(nbytes, 1)
-    if most < share and most * rows < RACE_ROWS * k:  # rows are very long
-        few = max(2 * k, FEWEST_RACE_ROWS) / rows
+    most = limits.race_bytes / max(nbytes, 1)
+    if most < share and most * rows < limits.race_rows * k:  # rows are very long
+        few = max(2 * k, limits.fewest_race_rows) / rows
         return min(share, max(most, few)) if config.init in NNDSVD else 0.0
     return min(share, most)
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dnmf.config import MIB, FitConfig, ModelSpec
-from dnmf.errors import InputError, MemoryPlanError, OptionError, RunError
+from dnmf.errors import InputError, MemoryPlanError, OptionError
 from dnmf.losses import Loss, get_loss
+from dnmf.planning.limits import Limits, current
 from dnmf.planning.versions import installed
+from dnmf.runs.base import Refs, optional_refs, refs_to_json
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
 
-__all__ = ["PLAN_FORMAT", "Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan"]
+__all__ = ["Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan"]
 
-PLAN_FORMAT = 1
 SEGMENT_BYTES = 256 * MIB
 """Of a segment, once there are ENOUGH_SEGMENTS; below that segments are smaller."""
 
@@ -70,14 +71,16 @@ class Plan:
         Share of the rows that the scan keeps; 0 for none, 1 for all.
     growth : float
         Bytes of entries in the dtype to compute in over their bytes as stored.
-    start_H, start_W : list or None
-        References to the given H, and to the row pieces of the given W (one per segment).
+    start_H, start_W : tuple of ObjectRef or None
+        The given H, and the rows of the given W of each segment.
     groups : tuple of tuple of int
         Models that share a read, where they are too many for one; empty: all share every read.
-    fixed_H : list or None
-        Reference to the rows of H that are held.
+    fixed_H : tuple of ObjectRef or None
+        The given rows of H.
     versions : dict
         Of the packages that the run was begun with.
+    limits : Limits
+        Sizes that decide bits or memory.
     """
 
     run_id: str
@@ -97,13 +100,13 @@ class Plan:
     slab_starts: tuple[int, ...]
     config: FitConfig
     sample: float = 0.0
-    start_H: list[list[str]] | None = None
-    start_W: list[list[str]] | None = None
+    start_H: Refs | None = None
+    start_W: Refs | None = None
     groups: tuple[tuple[int, ...], ...] = ()
-    fixed_H: list[list[str]] | None = None
+    fixed_H: Refs | None = None
     versions: dict[str, str] | None = None
     growth: float = 1.0
-    format: int = PLAN_FORMAT
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def segments(self) -> int:
@@ -138,22 +141,28 @@ class Plan:
         return self.block_starts[first : last + 1]
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "config": self.config.to_json()}
+        refs = {name: refs_to_json(getattr(self, name)) for name in _REFS}
+        nested = {"config": self.config.to_json(), "limits": vars(self.limits)}
+        return {**vars(self), **refs, **nested}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
         value = dict(value)
-        if value.get("format") != PLAN_FORMAT:
-            raise RunError(
-                f"the run has plan format {value.get('format')!r}, this dnmf reads {PLAN_FORMAT}; "
-                f"go on with the dnmf that began it, or start again with overwrite"
-            )
         for key in ("shape", "block_starts", "segment_blocks", "segment_bytes"):
             value[key] = tuple(value[key])
         for key in ("largest_block", "slab_starts"):
             value[key] = tuple(value[key])
+        for key in _REFS:
+            value[key] = optional_refs(value[key])
         value["groups"] = tuple(tuple(group) for group in value["groups"])
-        return cls(**{**value, "config": FitConfig.from_json(value["config"])})
+        nested = {
+            "config": FitConfig.from_json(value["config"]),
+            "limits": Limits(**value["limits"]),
+        }
+        return cls(**{**value, **nested})
+
+
+_REFS = ("start_H", "start_W", "fixed_H")
 
 
 def loss_shape(config: FitConfig, model: ModelSpec | None = None) -> Loss:
@@ -180,8 +189,18 @@ def _zeros(source: Source) -> str:
     return f", and at least {entries - stored:,} of its {entries:,} entries are zero"
 
 
-def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Plan, Source]:
+def make_plan(
+    source: Source, config: FitConfig, mode: str = "fit", limits: Limits | None = None
+) -> tuple[Plan, Source]:
     """Lay out a run.
+
+    Parameters
+    ----------
+    source : Source
+    config : FitConfig
+    mode : {"fit", "transform"}
+    limits : Limits, optional
+        By default the current ones.
 
     Returns
     -------
@@ -247,6 +266,7 @@ def make_plan(source: Source, config: FitConfig, mode: str = "fit") -> tuple[Pla
         versions=installed(),
         sample=sample_share(config, n, int(total * growth), mode),
         growth=growth,
+        limits=limits or current(),
     )
     return plan, oriented
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dnmf.fitting.record import Record
+from dnmf.fitting.summary import facts_of_models
+from dnmf.planning.plan import Plan
 from dnmf.results.opening import remote_attributes
 from dnmf.results.result import Result
 from dnmf.runs.folder import FolderStore
@@ -19,7 +21,7 @@ from dnmf.runs.layout import (
     read_plan,
 )
 
-__all__ = ["Models", "facts_of_models", "is_batch", "open_models"]
+__all__ = ["Models", "is_batch", "open_models"]
 
 
 @dataclass(frozen=True)
@@ -42,29 +44,6 @@ class Models:
     done: bool
     results: list[Result]
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-def facts_of_models(record: Mapping[str, Any], specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line per model: what it is, how far it is, and how well it does."""
-    states = record.get("state", {}).get("models") or [{}] * len(specs)
-    lines = []
-    for m, (spec, state) in enumerate(zip(specs, states, strict=True)):
-        rows = [row for row in record.get("history", []) if row["model"] == m]
-        accepted = [row for row in rows if row["accepted"]]
-        last = accepted[-1] if accepted else {}
-        lines.append(
-            {
-                "model": m,
-                **spec,
-                "objective": last.get("objective"),
-                "relative_error": last.get("relative_error"),
-                "held_out": last.get("held_out"),
-                "held_entries": last.get("held_entries"),
-                "passes": len(rows),
-                "stop_reason": state.get("stop_reason"),
-            }
-        )
-    return lines
 
 
 def is_batch(path: str | os.PathLike[str]) -> bool:
@@ -94,9 +73,9 @@ def open_models(path: str | os.PathLike[str]) -> Models:
         whole = [line["model"] for line in facts["models"] if line["fold"] is None]
         return Models(folder, True, [Result.open(folder, m) for m in whole], facts)
     store = FolderStore(folder)
-    plan, latest = store.plan(), store.latest()
-    record = {} if latest is None else latest[1]
-    lines = facts_of_models(record, plan["config"]["models"])
-    facts = {"models": lines, "config": plan["config"], "source": plan["description"]}
+    plan, latest = Plan.from_json(store.plan()), store.latest()
+    record = Record() if latest is None else Record.from_json(latest[1])
+    lines = facts_of_models(plan, record)
+    facts = {"models": lines, "config": plan.config.to_json(), "source": plan.description}
     whole = [line["model"] for line in lines if line["fold"] is None]
     return Models(folder, False, [Result.open(folder, m) for m in whole], facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ __all__ = ["StoredRows"]
 
 
 class StoredRows:
-    """An array (n, k) whose rows are in stored pieces, read on demand.
+    """An array (n, k) whose rows are in stored objects, read on demand.
 
     Supports what is needed to look at rows: ``len``, ``shape``, ``dtype``, an index, a slice or
     a list (or mask) of rows, optionally with columns, and conversion to NumPy, which reads all.
@@ -23,17 +23,13 @@ class StoredRows:
     ----------
     store : RunStore
     refs : sequence of ObjectRef
-        Pieces in order.
+        The objects in order.
     starts : sequence of int
-        First row of every piece, then n.
+        First row of every object, then n.
     k : int
     dtype : numpy.dtype or str
-    by_columns : bool
-        Pieces are (k, rows) instead of (rows, k).
-    order : (k,) int array, optional
-        Which stored component is the first, the second, ...
-    scale : (k,) array, optional
-        What each stored component is multiplied by.
+    final : callable
+        Makes rows (m, k) of the result from an object.
     """
 
     ndim = 2
@@ -45,14 +41,10 @@ class StoredRows:
         starts: Sequence[int],
         k: int,
         dtype: np.dtype | str,
-        *,
-        by_columns: bool = False,
-        order: np.ndarray | None = None,
-        scale: np.ndarray | None = None,
+        final: Callable[[np.ndarray], np.ndarray],
     ) -> None:
-        self._store, self._refs = store, list(refs)
+        self._store, self._refs, self._final = store, list(refs), final
         self._starts = np.asarray(starts, dtype=np.int64)
-        self._by_columns, self._order, self._scale = by_columns, order, scale
         self._last: tuple[int, np.ndarray] | None = None
         self.shape = (int(self._starts[-1]), k)
         self.dtype = np.dtype(dtype)
@@ -61,7 +53,7 @@ class StoredRows:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"<StoredRows {self.shape} {self.dtype}, {len(self._refs)} pieces in {self._store}>"
+        return f"<StoredRows {self.shape} {self.dtype}, {len(self._refs)} objects in {self._store}>"
 
     @property
     def size(self) -> int:
@@ -95,15 +87,11 @@ class StoredRows:
             return self._rows(np.asarray(rows))[:, columns]
         raise IndexError(f"rows are chosen by an index, a slice, a list or a mask, not {rows!r}")
 
-    def _piece(self, number: int) -> np.ndarray:
-        """A piece as (rows, k); the last one read is kept, for neighbouring rows."""
+    def _object(self, number: int) -> np.ndarray:
+        """The rows of an object; the last one read is kept, for neighbouring rows."""
         last = self._last
         if last is None or last[0] != number:
-            array = self._store.get(self._refs[number])
-            array = array.T if self._by_columns else array
-            if self._scale is not None:
-                array = (array * self._scale).astype(array.dtype)
-            last = self._last = number, array if self._order is None else array[:, self._order]
+            last = self._last = number, self._final(self._store.get(self._refs[number]))
         return last[1]
 
     def _row(self, index: int) -> np.ndarray:
@@ -126,7 +114,7 @@ class StoredRows:
             last = min(stop, int(self._starts[number + 1]))
             if last > first:
                 offset = int(self._starts[number])
-                out[first - start : last - start] = self._piece(number)[
+                out[first - start : last - start] = self._object(number)[
                     first - offset : last - offset
                 ]
         return out
@@ -145,7 +133,7 @@ class StoredRows:
         numbers = np.searchsorted(self._starts, chosen, side="right") - 1
         for number in np.unique(numbers):
             here = numbers == number
-            out[here] = self._piece(int(number))[chosen[here] - self._starts[number]]
+            out[here] = self._object(int(number))[chosen[here] - self._starts[number]]
         return out
 
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-__all__ = ["ObjectRef", "ReadOnce", "Reader", "RunStore"]
+__all__ = [
+    "ObjectRef",
+    "ReadOnce",
+    "Reader",
+    "Refs",
+    "RunStore",
+    "optional_refs",
+    "refs_from_json",
+    "refs_to_json",
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,24 @@ class ObjectRef:
             return array
         axis, start, stop = self.part
         return array[start:stop] if axis == 0 else array[:, start:stop]
+
+
+Refs: TypeAlias = "tuple[ObjectRef, ...]"
+
+
+def refs_to_json(refs: Iterable[ObjectRef] | None) -> list[list[Any]] | None:
+    """Convert references to what a record keeps of them; None stays None."""
+    return None if refs is None else [ref.to_json() for ref in refs]
+
+
+def refs_from_json(values: Iterable[Iterable[Any]]) -> Refs:
+    """Convert what a record keeps of references back to them."""
+    return tuple(ObjectRef.from_json(value) for value in values)
+
+
+def optional_refs(values: Iterable[Iterable[Any]] | None) -> Refs | None:
+    """Convert references that may be None back to them."""
+    return None if values is None else refs_from_json(values)
 
 
 class ReadOnce:

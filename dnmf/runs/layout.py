@@ -18,7 +18,6 @@ import json
 import os
 import shlex
 import urllib.parse
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,12 +43,11 @@ __all__ = [
     "published_attributes",
     "read_plan",
     "read_records",
-    "record_history",
     "resume_command",
 ]
 
-FORMAT = 1
-"""Of run folders; another one is refused."""
+FORMAT = 2
+"""Of run folders (plan, records and objects); another one is refused."""
 
 STATE = ".dnmf"
 PLAN = os.path.join(STATE, "plan.json")
@@ -239,19 +237,13 @@ def _progress(path: str) -> str:
     for index in reversed(indices):
         try:
             with open(os.path.join(path, RECORDS, f"{index}.json"), "rb") as file:
-                history = record_history(decode(file.read()))
+                history = decode(file.read())["history"]
             passes = max((int(row["pass"]) for row in history), default=0)
         except (OSError, ValueError, KeyError, TypeError):
             continue
         what = f"pass {passes} is committed" if passes else "the scan is committed"
         return f"holds a run in progress ({what})"
     return "holds a run in progress (nothing is committed)"
-
-
-def record_history(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the history in a commit record, over all models."""
-    rows = record.get("history", record.get("state", {}).get("history"))
-    return list(rows or [])
 
 
 def foreign_entries(path: str) -> list[str]:

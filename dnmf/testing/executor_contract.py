@@ -21,6 +21,7 @@ import pytest
 
 import dnmf
 from dnmf.fitting.models.h_step import parts_of
+from dnmf.planning.limits import Limits
 from dnmf.steps.serial import Serial
 from dnmf.steps.work import Executor
 from dnmf.testing.problems import planted_poisson
@@ -125,7 +126,7 @@ class ExecutorContract:
     ) -> None:
         """Of a V so wide that its slab is taken apart, wherever the parts run."""
         k, d = 4, 80_000
-        assert len(parts_of(k, d)) == 4
+        assert len(parts_of(k, d, Limits().h_part_bytes)) == 4
         V = np.random.default_rng(0).gamma(0.3, size=(30, d)).astype(np.float32)
         np.save(tmp_path / "V.npy", V)
         options: dict[str, Any] = {"k": k, "seed": 1, "tol": 0, "max_passes": 2, "sample": 0}

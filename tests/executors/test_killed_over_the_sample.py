@@ -23,7 +23,7 @@ from executor_tools import (
 )
 
 import dnmf
-from dnmf.fitting.data import rows as rowsets
+from dnmf.planning import limits
 from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
@@ -63,16 +63,14 @@ def what_ran(counts: str) -> dict[int | str, int]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_groups() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rowsets, "GROUP_BYTES", GROUP)
+    with limits.using(sample_segment_bytes=GROUP):
         yield
 
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Any]:
-    """2 processes of 2 threads with small groups, also those that nannies start."""
-    small = f"from dnmf.fitting.data import rows as rowsets\nrowsets.GROUP_BYTES = {GROUP}\n"
-    with cluster_of(2, 2, memory_limit=0, preload=small) as client:
+    """2 processes of 2 threads."""
+    with cluster_of(2, 2, memory_limit=0) as client:
         yield client
 
 

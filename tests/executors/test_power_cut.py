@@ -10,7 +10,7 @@ import pytest
 from executor_tools import OPTIONS, STEPS, assert_undisturbed
 
 import dnmf
-from dnmf.fitting.transitions import names
+from dnmf.fitting.record import Record
 from dnmf.steps.serial import Serial
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
@@ -74,7 +74,7 @@ def test_what_a_record_names_is_flushed_before_it(undisturbed, tmp_path, calls, 
     checked = 0
     for position, source, target in commits:
         assert flushed(calls, source, 0, position)  # the record itself, before it has its name
-        for name in names(contents[target]):
+        for name in Record.from_json(contents[target]).objects():
             path = str(out / ".dnmf" / "objects" / f"{name}.npy")
             (written,) = [
                 (when, temporary)
@@ -124,10 +124,10 @@ def test_nothing_is_dropped_that_the_newest_durable_records_need(
     for when, name in dropped:
         durable = [record for at, record in links if flushed(calls, records, at, when)]
         assert len(durable) >= 2
-        newest, before = (contents[record] for record in (durable[-1], durable[-2]))
+        newest, before = (Record.from_json(contents[record]) for record in durable[:-3:-1])
         # damage to one record costs one step; once all is done nothing is needed but the result
-        assert newest["done"] or name not in names(newest) | names(before)
-        checked += not newest["done"]
+        assert newest.done or name not in newest.objects() | before.objects()
+        checked += not newest.done
     assert checked > 24
 
 

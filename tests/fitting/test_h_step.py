@@ -10,13 +10,15 @@ import pytest
 
 import dnmf
 from dnmf.executors.threads import Threads
-from dnmf.fitting.models import h_step
 from dnmf.fitting.models.h_step import parts_of, update_H
 from dnmf.losses import get_loss
 from dnmf.losses.base import Penalties, SmallStats
 from dnmf.losses.frobenius import Frobenius
+from dnmf.planning import limits
+from dnmf.planning.limits import Limits
 
 K, D = 3, 100
+PART = Limits().h_part_bytes
 
 LOSSES = {
     "frobenius": ({}, K),
@@ -45,17 +47,16 @@ def _problem(kind):
 
 def test_parts_cover_the_slab_whatever_runs_them():
     for k, width in ((1, 1), (3, 10**6), (50, 30_000), (200_000, 3)):
-        cuts = parts_of(k, width)
+        cuts = parts_of(k, width, PART)
         assert (cuts[0], cuts[-1]) == (0, width)
-        assert all(0 < b - a <= max(1, h_step.PART // (8 * k)) for a, b in pairwise(cuts))
+        assert all(0 < b - a <= max(1, PART // (8 * k)) for a, b in pairwise(cuts))
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_parts_are_those_of_the_whole(monkeypatch, kind):
+def test_parts_are_those_of_the_whole(kind):
     problem = _problem(kind)
-    whole = update_H(*problem, map)
-    monkeypatch.setattr(h_step, "PART", 8 * K * 30)
-    parts, elsewhere = update_H(*problem, map), update_H(*problem, Threads(3).each)
+    whole, small = update_H(*problem, map, PART), 8 * K * 30
+    parts, elsewhere = update_H(*problem, map, small), update_H(*problem, Threads(3).each, small)
     for name in ("H", "kkt", "gain", "share", "extrapolated", "extrapolated_gain"):
         one, other, third = (getattr(step, name) for step in (whole, parts, elsewhere))
         if one is None:
@@ -75,7 +76,7 @@ def test_parts_run_side_by_side_in_a_fit(monkeypatch):
         return update(*given)
 
     monkeypatch.setattr(Frobenius, "update_H", waiting)
-    monkeypatch.setattr(h_step, "PART", 8 * K * D // 2)
     V = np.random.default_rng(0).random((20, D))
     options = {"seed": 0, "sample": 0, "max_passes": 2, "tol": 0}
-    assert dnmf.fit(V, K, executor=Threads(2), **options).passes == 2
+    with limits.using(h_part_bytes=8 * K * D // 2):
+        assert dnmf.fit(V, K, executor=Threads(2), **options).passes == 2

@@ -14,6 +14,8 @@ import dnmf
 from dnmf.cli.main import cli
 from dnmf.errors import OptionError
 from dnmf.fitting import loop
+from dnmf.fitting.record import ModelState, Pair, Record, State, Stop
+from dnmf.runs.base import ObjectRef
 from dnmf.steps.events import Committed
 from dnmf.testing.layouts import write_dense
 from dnmf.testing.problems import planted_poisson
@@ -59,28 +61,23 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 def test_a_model_whose_turn_has_not_come_gets_its_pass(monkeypatch):
     """Groups that memory made take turns: the first one ends, the others have a pass each."""
-    record = {
-        "state": {
-            "phase": "full",
-            "models": [_model(pair=True), _model(pair=False), _model(pair=True, why="done")],
-        }
-    }
+    models = (_model(pair=True), _model(pair=False), _model(pair=True, why="done"))
+    record = Record(state=State(models=models))
     plan = SimpleNamespace(config=dnmf.config.FitConfig((dnmf.config.ModelSpec(2, 0),)))
     now = _clock(monkeypatch)
     process = loop._Run(SimpleNamespace(plan=plan), None, lambda event: None, 2.0, "a")
     assert loop._end_by_time(process, record) is record
     now["s"] = 2.0
-    reasons = [m["stop_reason"] for m in loop._end_by_time(process, record)["state"]["models"]]
-    assert reasons == ["stopped after max_time = 2 s and 3 passes", None, "done"]
-    sampling = {"state": {**record["state"], "phase": "sample"}}
+    stops = [model.stop for model in loop._end_by_time(process, record).state.models]
+    ended = Stop("max_time", "stopped after max_time = 2 s and 3 passes")
+    assert stops == [ended, None, Stop("done", "done")]
+    sampling = Record(state=State(phase="sample", models=models))
     assert loop._end_by_time(process, sampling) is sampling
 
 
-def _model(pair: bool, why: str | None = None) -> dict[str, Any]:
-    from dnmf.fitting.state import ModelState, Pair
-
-    found = Pair([], [0], [], 1.0, ["", ""], [], [1.0], [0], [1.0]) if pair else None
-    return ModelState(found, [], passes=3, stop_reason=why).to_json()
+def _model(pair: bool, why: str | None = None) -> ModelState:
+    found = Pair((), (0,), (), 1.0, ObjectRef("", ""), (1.0,), (0,), (1.0,)) if pair else None
+    return ModelState(found, (), passes=3, stop=Stop(why, why) if why else None)
 
 
 def _interrupted(matrix: Any, path: Any, **options: Any) -> None:

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import dnmf
 from dnmf.errors import OptionError
 from dnmf.fitting.data.rows import _numbers
-from dnmf.planning import memory
+from dnmf.planning import limits
 from dnmf.steps.events import Committed, Notice
 from dnmf.testing.problems import planted_poisson
 
@@ -26,12 +26,12 @@ def test_starts_race_on_small_data():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_rows_too_long_to_race_on(monkeypatch, seed):
+def test_rows_too_long_to_race_on(seed):
     """24 rows of which one fits the race's bytes: by chance there would be none at all."""
-    monkeypatch.setattr(memory, "RACE_BYTES", 300)
     V = np.random.default_rng(0).random((24, 50))
-    assert "race" not in _kinds(V)
-    fit = dnmf.fit(V, 2, seed=seed, init="nndsvd", max_passes=3)
+    with limits.using(race_bytes=300):
+        assert "race" not in _kinds(V)
+        fit = dnmf.fit(V, 2, seed=seed, init="nndsvd", max_passes=3)
     assert fit.relative_error < 1
 
 
@@ -43,14 +43,14 @@ def _notes(V, k=3, **options):
 
 
 @pytest.fixture(params=[0.0, 1e-20], ids=["zeros", "tiny"])
-def sparse(request, monkeypatch):
+def sparse(request):
     """2000 x 6 in float32, of which the tenth that starts race on is zero, or nearly so."""
-    monkeypatch.setattr(memory, "FEWEST_RACE_BYTES", 1)
     order = _numbers(0, 2000)
     V = np.zeros((2000, 6), np.float32)
     V[order > 0.2] = np.random.default_rng(0).random((int(np.sum(order > 0.2)), 6))
     V[order < 0.1] = request.param
-    return V
+    with limits.using(fewest_race_bytes=1):
+        yield V
 
 
 @pytest.mark.parametrize("options", [{}, {"loss": 1.0}, {"loss": 1.5}, {"init": "nndsvd"}])
@@ -62,7 +62,7 @@ def test_rows_that_tell_nothing_are_not_raced_on(sparse, options):
         assert fit.objective < 1.1 * best
 
 
-def test_a_sample_of_zeros_is_not_fitted(monkeypatch):
+def test_a_sample_of_zeros_is_not_fitted():
     """A step on it would leave an H of zeros, and another start than the one that was asked for."""
     rows = _numbers(0, 3000) > 0.3
     V = np.zeros((3000, 6))
@@ -81,16 +81,16 @@ def test_a_sample_of_zeros_is_not_fitted(monkeypatch):
         assert "of 3,000 rows, which are zero or next to it. Raise sample" in note
 
 
-def test_starts_that_are_not_made_are_told(monkeypatch):
+def test_starts_that_are_not_made_are_told():
     notes, _ = _notes(np.ones((50, 8)), init="nndsvd", sample_bytes=1)
     assert any("init = 'nndsvd' has no effect" in note for note in notes)
     assert any("the sample has 0 of 50 rows" in note for note in notes)
-    monkeypatch.setattr(memory, "RACE_BYTES", 300)
     V = np.random.default_rng(0).random((24, 50))
-    notes, _ = _notes(V, n_init=8)
+    with limits.using(race_bytes=300):
+        notes, _ = _notes(V, n_init=8)
+        other = [_notes(V, **options)[0] for options in ({}, {"n_init": 1}, {"sample": 0})]
     assert any("n_init = 8 has no effect" in n and "search on 150 rows" in n for n in notes)
-    for options in ({}, {"n_init": 1}, {"sample": 0}):
-        notes, _ = _notes(V, **options)
+    for notes in other:
         assert not any("no effect" in note or "from the start" in note for note in notes)
 
 

@@ -71,11 +71,11 @@ def _rows_of_sample(V, where, **options):
     with pytest.raises(_ScannedError):
         dnmf.fit(V, 3, seed=0, out=where, executor=Serial(), on_event=stop, **options)
     context = Context.open(str(where))
-    rows = open_rows(context, context.state(0)["scan"], "sample")
-    groups = range(len(rows.starts) - 1)
-    blocks = [block for group in groups for block, _ in rows.blocks(group, None)]
+    rows = open_rows(context, context.state(0).scanned, "sample")
+    segments = range(len(rows.starts) - 1)
+    blocks = [block for segment in segments for block, _ in rows.blocks(segment, None)]
     sums = np.concatenate([block.V.sum(axis=1, dtype=np.float64) for block in blocks])
-    return np.concatenate([rows.numbers(group) for group in groups]), sums
+    return np.concatenate([rows.numbers(segment) for segment in segments]), sums
 
 
 def test_the_sample_is_the_same_for_every_layout(tmp_path):

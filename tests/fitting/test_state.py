@@ -15,11 +15,27 @@ from hypothesis import strategies as st
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.errors import InputError
 from dnmf.fitting.checks import check_objective
-from dnmf.fitting.state import EXACT, MOST_TRIES, ModelState, Pair, PassResult, advance
-from dnmf.fitting.stopping import SLOWEST, expected_decrease, rate, stop_sentence
+from dnmf.fitting.record import ModelState, Pair
+from dnmf.fitting.stopping import (
+    EXACT,
+    MOST_TRIES,
+    SLOWEST,
+    PassResult,
+    advance,
+    expected_decrease,
+    rate,
+    stop,
+)
 from dnmf.losses.base import rounding_unit
+from dnmf.runs.base import ObjectRef
 
-START = ModelState(pair=None, next_H=[["next_H/0", "x"]])
+
+def refs(name):
+    """One stored object."""
+    return (ObjectRef(name, "x"),)
+
+
+START = ModelState(pair=None, next_H=refs("next_H/0"))
 SIZE = 100.0
 
 
@@ -30,19 +46,18 @@ def config(**options):
 def found(objective, number=0, **facts):
     """What a pass reports: names carry its number."""
     pair = Pair(
-        W=[[f"W/{number}", "x"]],
-        W_starts=[0, 10],
-        H=[[f"H/{number}", "x"]],
+        W=refs(f"W/{number}"),
+        W_starts=(0, 10),
+        H=refs(f"H/{number}"),
         objective=objective,
-        WtW=[f"WtW/{number}", "x"],
-        WtV=[[f"WtV/{number}", "x"]],
-        share=[1.0, 2.0],
-        peak=[0, 1],
-        W_norms=[1.0, 1.0],
+        WtW=ObjectRef(f"WtW/{number}", "x"),
+        share=(1.0, 2.0),
+        peak=(0, 1),
+        W_norms=(1.0, 1.0),
     )
     values = {
-        "next_H": [[f"next_H/{number}", "x"]],
-        "revived": [],
+        "next_H": refs(f"next_H/{number}"),
+        "revived": (),
         "kkt_W": 0.1,
         "kkt_H": 0.1,
         "gain": 0.0,
@@ -62,7 +77,7 @@ def walk(objectives, options=None, dtype="float64", **facts):
             state, found(objective, number, **facts), options or config(), dtype
         )
         states.append((state, accepted))
-        if state.stop_reason:
+        if state.stop:
             break
     return states
 
@@ -72,7 +87,7 @@ def test_the_first_pass_is_accepted_and_does_not_extrapolate():
     assert accepted
     assert (state.passes, state.accepted, state.beta, state.decrease) == (1, 1, 0.0, None)
     assert state.pair.objective == 50.0
-    assert (state.next_H, state.previous_H) == ([["next_H/1", "x"]], START.next_H)
+    assert (state.next_H, state.previous_H) == (refs("next_H/1"), START.next_H)
 
 
 def test_falling_objectives_extrapolate_in_growing_steps():
@@ -99,21 +114,21 @@ def test_a_rise_after_extrapolation_goes_back_to_the_pair():
     assert (after.next_H, after.previous_H) == (before.next_H, before.previous_H)
     assert (after.beta, after.step, after.cap) == (0.0, before.step / 2, before.step)
     assert (after.passes, after.accepted) == (4, 3)
-    assert after.stop_reason is None
+    assert after.stop is None
     again, accepted = advance(after, found(30.0, 5), config(), "float64")
     assert accepted
     assert 0 < again.beta <= before.step
 
 
 def test_an_extrapolated_h_that_raises_the_objective_gives_way_to_the_next_h():
-    extrapolated = [["extrapolated/1", "x"]]
+    extrapolated = refs("extrapolated/1")
     state, _ = advance(
         START, found(50.0, 1, extrapolated=extrapolated, extrapolates=False), config(), "float64"
     )
     assert state.extrapolated == extrapolated
     after, accepted = advance(state, found(55.0, 2, extrapolates=False), config(), "float64")
     assert not accepted
-    assert (after.extrapolated, after.next_H, after.stop_reason) == (None, state.next_H, None)
+    assert (after.extrapolated, after.next_H, after.stop) == (None, state.next_H, None)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -127,14 +142,14 @@ def test_without_extrapolation_a_rise_by_rounding_is_accepted_and_more_ends_the_
     state, accepted = advance(before, found(50.0 + 1.1 * unit, 2), config(), dtype)
     assert not accepted
     assert state.pair.objective == 50.0
-    assert "rounding hides any further decrease" in state.stop_reason
+    assert "rounding hides any further decrease" in state.stop.sentence
 
 
 def test_geometric_decrease_stops_when_what_is_left_is_below_tol():
     objectives = [10 + 10 * 0.5**t for t in range(60)]
     states = walk(objectives, config(tol=1e-3))
     last, before = states[-1][0], states[-2][0]
-    assert "converged" in last.stop_reason
+    assert "converged" in last.stop.sentence
     # what is left of the sum of 10 * 0.5**t is the last decrease itself
     assert last.remaining == pytest.approx(last.decrease, rel=1e-6)
     assert last.remaining <= 1e-3 * last.pair.objective < before.remaining
@@ -144,13 +159,13 @@ def test_a_plateau_is_not_the_end_while_the_h_step_promises_more():
     objectives = [50.0, 40.0, 39.9999999, 39.99999989]
     stopped = walk(objectives, gain=0.0)[-1][0]
     crossing = walk(objectives, gain=0.5)[-1][0]
-    assert "converged" in stopped.stop_reason
-    assert crossing.stop_reason is None
+    assert "converged" in stopped.stop.sentence
+    assert crossing.stop is None
 
 
 def test_never_before_three_passes():
     states = walk([50.0, 50.0, 50.0, 50.0])
-    assert [state.stop_reason is None for state, _ in states] == [True, True, False]
+    assert [state.stop is None for state, _ in states] == [True, True, False]
 
 
 def test_max_passes_is_the_bound_and_counts_rejected_passes():
@@ -158,7 +173,7 @@ def test_max_passes_is_the_bound_and_counts_rejected_passes():
     states = walk([50.0, 40.0, 30.0, 35.0, 20.0], options)
     assert len(states) == 4
     last = states[-1][0]
-    assert last.stop_reason == "stopped after max_passes = 4 passes, before tol = 0 was met"
+    assert last.stop.sentence == "stopped after max_passes = 4 passes, before tol = 0 was met"
     assert last.pair.objective == 30.0
 
 
@@ -167,31 +182,31 @@ def test_exact_is_said_only_where_entries_say_so(dtype):
     tiny = 0.4 * EXACT[dtype] ** 2 * SIZE
     state, _ = walk([50.0])[-1]
     measured, _ = advance(state, found(tiny, 2, entrywise=True), config(), dtype)
-    assert "exact after 2 passes" in measured.stop_reason
+    assert "exact after 2 passes" in measured.stop.sentence
     products, _ = advance(state, found(tiny, 2, entrywise=False), config(), dtype)
-    assert products.stop_reason is None
+    assert products.stop is None
     above, _ = advance(state, found(2 * tiny, 2, entrywise=True), config(), dtype)
-    assert above.stop_reason is None
+    assert above.stop is None
 
 
 def test_a_revived_component_is_counted_and_waits():
     state, _ = walk([50.0, 40.0])[-1]
     options = config()
     for attempt in range(1, MOST_TRIES + 1):
-        state, accepted = advance(state, found(40.0, 3, revived=[1]), options, "float64")
+        state, accepted = advance(state, found(40.0, 3, revived=(1,)), options, "float64")
         assert accepted
-        assert (state.tries, state.revive, state.beta) == ({"1": attempt}, [1], 0.0)
-        assert state.stop_reason is None
+        assert (state.tries, state.revive, state.beta) == ({1: attempt}, (1,), 0.0)
+        assert state.stop is None
     state, _ = advance(state, found(40.0, 9), options, "float64")
-    assert state.revive == []
-    assert "converged" in state.stop_reason
+    assert state.revive == ()
+    assert "converged" in state.stop.sentence
 
 
 def test_what_a_rejected_pass_revived_does_not_count():
     before, _ = walk([50.0, 40.0, 32.0])[-1]
-    after, accepted = advance(before, found(33.0, 4, revived=[0]), config(), "float64")
+    after, accepted = advance(before, found(33.0, 4, revived=(0,)), config(), "float64")
     assert not accepted
-    assert (after.tries, after.revive) == ({}, [])
+    assert (after.tries, after.revive) == ({}, ())
 
 
 FINDINGS = st.lists(
@@ -208,7 +223,7 @@ def test_any_course_keeps_the_best_pair_and_survives_json(findings, dtype, tol):
     unit, best = rounding_unit(SIZE, dtype), float("inf")
     for number, (objective, revived) in enumerate(findings, 1):
         frozen = copy.deepcopy(state.to_json())
-        result = found(objective, number, revived=revived)
+        result = found(objective, number, revived=tuple(revived))
         after, accepted = advance(state, result, options, dtype)
         assert state.to_json() == frozen  # pure
         assert advance(state, result, options, dtype) == (after, accepted)
@@ -218,11 +233,11 @@ def test_any_course_keeps_the_best_pair_and_survives_json(findings, dtype, tol):
         assert after.pair.objective <= best + unit
         assert all(count <= number for count in after.tries.values())
         assert 0 <= after.beta <= 1
-        names = set(after.names())
-        assert {after.pair.W[0][0], after.pair.WtV[0][0], after.next_H[0][0]} <= names
+        names = {after.pair.W[0].name, after.pair.WtW.name, after.next_H[0].name}
+        assert names <= after.objects()
         best = after.pair.objective
         state = after
-        if state.stop_reason:
+        if state.stop:
             break
     else:
         assert number < 20
@@ -250,7 +265,7 @@ def test_what_is_left_follows_the_last_decreases(decrease, before, rate_before, 
 def test_sentences_have_their_numbers():
     options = config(tol=1e-4, max_passes=7, max_time=2.5)
     sentences = {
-        kind: stop_sentence(kind, options, 5) for kind in ("converged", "max_passes", "max_time")
+        kind: stop(kind, options, 5).sentence for kind in ("converged", "max_passes", "max_time")
     }
     assert "after 5 passes" in sentences["converged"]
     assert "0.0001" in sentences["converged"]
@@ -267,10 +282,10 @@ def test_nan_is_never_a_decrease(beta):
     assert not accepted
     assert after.pair == before.pair
     if beta:
-        assert after.stop_reason is None
+        assert after.stop is None
     else:
-        assert "its objective is NaN" in after.stop_reason
-        assert after.stop_reason.startswith("stopped after 3 passes")
+        assert "its objective is NaN" in after.stop.sentence
+        assert after.stop.sentence.startswith("stopped after 3 passes")
 
 
 def test_a_first_pass_without_an_objective_is_refused():

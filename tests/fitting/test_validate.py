@@ -12,6 +12,7 @@ import dnmf
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.errors import CorruptDataError, InputError
 from dnmf.fitting.checks import check_entries, check_scan, safe_range
+from dnmf.fitting.data.scan_stats import ScanStats
 from dnmf.planning.plan import make_plan
 from dnmf.sources import open_source
 
@@ -29,6 +30,12 @@ GOOD = {
 }
 
 
+def checked(plan, facts):
+    """Check a scan that found these facts."""
+    stats = {name: value for name, value in facts.items() if name != "zero_columns"}
+    return check_scan(plan, ScanStats(**stats), facts["zero_columns"])
+
+
 def plan_of(shape=(100, 80), chunks=(10, 80), dtype="f4", **options):
     array = zarr.create_array(zarr.storage.MemoryStore(), shape=shape, chunks=chunks, dtype=dtype)
     return make_plan(open_source(array), FitConfig((ModelSpec(3, 0),), **options))[0]
@@ -41,7 +48,7 @@ def by_columns(**options):
 
 
 def test_a_good_scan_has_no_remarks():
-    assert check_scan(plan_of(), GOOD) == []
+    assert checked(plan_of(), GOOD) == []
 
 
 @pytest.mark.parametrize(
@@ -49,7 +56,7 @@ def test_a_good_scan_has_no_remarks():
 )
 def test_entries_that_are_not_finite(value, what):
     with pytest.raises(InputError) as caught:
-        check_scan(plan_of(), {**GOOD, "bad": 1234, "first_bad": (7, 3, value)})
+        checked(plan_of(), {**GOOD, "bad": 1234, "first_bad": (7, 3, value)})
     text = str(caught.value)
     assert f"V[7, 3] {what}; 1,234 entries are such" in text
     assert "remove or impute" in text
@@ -81,7 +88,7 @@ def test_numbers_too_large_for_the_dtype_asked_for():
 @pytest.mark.parametrize("make", [plan_of, by_columns])
 def test_nothing_but_zeros(make):
     with pytest.raises(InputError, match=r"V \(100 x 80\) has nothing but zeros"):
-        check_scan(make(), {**GOOD, "largest": 0.0, "nonzeros": 0})
+        checked(make(), {**GOOD, "largest": 0.0, "nonzeros": 0})
 
 
 @pytest.mark.parametrize(
@@ -89,7 +96,7 @@ def test_nothing_but_zeros(make):
 )
 def test_numbers_outside_the_safe_range(dtype, largest):
     with pytest.raises(InputError) as caught:
-        check_scan(plan_of(dtype=dtype), {**GOOD, "largest": largest})
+        checked(plan_of(dtype=dtype), {**GOOD, "largest": largest})
     text = str(caught.value)
     assert f"the largest entry of V is {largest:g}" in text
     assert {"f4": "1e-15 and 1e+15", "f8": "1e-140 and 1e+140"}[dtype] in text
@@ -98,15 +105,15 @@ def test_numbers_outside_the_safe_range(dtype, largest):
 
 @pytest.mark.parametrize("largest", [1e9, 1e-9])
 def test_numbers_inside_the_safe_range(largest):
-    assert check_scan(plan_of(), {**GOOD, "largest": largest}) == []
+    assert checked(plan_of(), {**GOOD, "largest": largest}) == []
 
 
 def test_zero_rows_and_columns_are_remarked():
     scan = {**GOOD, "zero_rows": 1200, "zero_columns": 3}
     expected = "V has 1,200 rows and 3 columns of zeros; their factors are zero"
-    assert check_scan(plan_of(), scan) == [expected]
+    assert checked(plan_of(), scan) == [expected]
     swapped = {**GOOD, "zero_rows": 3, "zero_columns": 1200}
-    assert check_scan(by_columns(), swapped) == [expected]
+    assert checked(by_columns(), swapped) == [expected]
 
 
 def lost(**facts):
@@ -117,7 +124,7 @@ def lost(**facts):
 
 def test_a_missing_chunk_of_a_dense_matrix_is_named():
     with pytest.raises(CorruptDataError) as caught:
-        check_scan(plan_of(), lost(nonzeros=7000))
+        checked(plan_of(), lost(nonzeros=7000))
     text = str(caught.value)
     assert "1 chunk(s) of" in text
     assert "are missing: c/3/0." in text
@@ -127,28 +134,28 @@ def test_a_missing_chunk_of_a_dense_matrix_is_named():
 def test_the_first_five_of_many_missing_chunks_are_named():
     names = [f"c/{i}/0" for i in range(7)]
     with pytest.raises(CorruptDataError, match=r"c/4/0, \.\.\.\."):
-        check_scan(plan_of(), lost(unstored=7, unstored_names=names, zero_rows=70, nonzeros=2400))
+        checked(plan_of(), lost(unstored=7, unstored_names=names, zero_rows=70, nonzeros=2400))
 
 
 def test_a_missing_chunk_among_many_zeros_is_zeros():
     plan = plan_of((1000, 80), (2, 4))
     facts = lost(unstored=300, zero_rows=0, nonzeros=20_000)  # a quarter of the entries
-    assert check_scan(plan, facts) == []
+    assert checked(plan, facts) == []
     with pytest.raises(CorruptDataError):
-        check_scan(plan_of((1000, 80), (2, 4), missing_chunks="error"), facts)
+        checked(plan_of((1000, 80), (2, 4), missing_chunks="error"), facts)
 
 
 def test_a_missing_chunk_among_many_rows_of_zeros_is_zeros():
     plan = plan_of((1000, 80), (2, 80))
     facts = lost(unstored=30, zero_rows=500, nonzeros=500 * 80)  # the other rows are full
-    assert len(check_scan(plan, facts)) == 1
+    assert len(checked(plan, facts)) == 1
     with pytest.raises(CorruptDataError):
-        check_scan(plan, lost(unstored=30, zero_rows=60, nonzeros=940 * 80))
+        checked(plan, lost(unstored=30, zero_rows=60, nonzeros=940 * 80))
 
 
 def test_missing_chunks_may_be_declared_to_be_zeros():
     plan = plan_of(missing_chunks="fill")
-    assert len(check_scan(plan, lost(nonzeros=7000))) == 1
+    assert len(checked(plan, lost(nonzeros=7000))) == 1
 
 
 @pytest.mark.parametrize(
@@ -168,10 +175,10 @@ def test_powers_of_v_must_stay_in_float64(beta, low, high):
     plan = plan_of(dtype="f8", **how)
     np.testing.assert_allclose(safe_range(plan.config, plan.dtype), (low, high))
     for largest in (low * 1.01, high / 1.01):
-        check_scan(plan, {**GOOD, "largest": largest, "nonzeros": 8000})
+        checked(plan, {**GOOD, "largest": largest, "nonzeros": 8000})
     for largest in (low / 1.01, high * 1.01):
         with pytest.raises(InputError) as refused:
-            check_scan(plan, {**GOOD, "largest": largest, "nonzeros": 8000})
+            checked(plan, {**GOOD, "largest": largest, "nonzeros": 8000})
         assert f"the largest entry of V is {largest:g}; in float64" in str(refused.value)
         assert f"it must lie between {low:.3g} and {high:.3g}. Scale V" in str(refused.value)
         assert ("with beta" in str(refused.value)) == (beta is not None)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import dnmf
 from dnmf.config import MIB, FitConfig, ModelSpec
-from dnmf.errors import InputError, MemoryPlanError, RunError
+from dnmf.errors import InputError, MemoryPlanError
 from dnmf.planning.plan import Plan, compute_dtype, make_plan, sample_share
 from dnmf.sources import open_source
 from dnmf.testing.layouts import write_compressed
@@ -119,12 +119,6 @@ def test_a_plan_survives_json():
     plan, _ = make_plan(empty((100, 10), (7, 5)), config(segments=5))
     again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
     assert again == plan
-
-
-def test_a_plan_of_another_format_is_refused():
-    plan, _ = make_plan(empty((100, 10), (7, 5)), config())
-    with pytest.raises(RunError, match=r"plan format 99.*reads 1.*overwrite"):
-        Plan.from_json({**plan.to_json(), "format": 99})
 
 
 @pytest.mark.parametrize(

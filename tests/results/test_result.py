@@ -6,12 +6,16 @@ import json
 import os
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import zarr
 
+from dnmf.config import FitConfig, ModelSpec
 from dnmf.errors import RunError
+from dnmf.fitting.record import ModelState, Pair, Record, Scan, State, Stop
+from dnmf.planning.plan import Plan
 from dnmf.results.opening import in_progress
 from dnmf.results.published import create_arrays, finish, write_H, write_W
 from dnmf.results.result import Result
@@ -25,28 +29,38 @@ TALL, WIDE = RNG.random((9, 3), dtype="f4"), RNG.random((3, 8), dtype="f4")
 STARTS, SLABS = [0, 4, 9], [0, 5, 8]
 SHARE, PEAK, NORMS = [1.0, 5.0, 1.0], [7, 2, 3], [2.0, 0.0, 4.0]
 ORDER = [1, 2, 0]  # by share, the tie by the column of the peak
-PLAN = {
-    "axis": "rows",
-    "shape": [9, 8],
-    "slab_starts": SLABS,
-    "block_starts": list(range(10)),
-    "description": "V",
-    "config": {"models": [{"k": 3, "seed": 0}, {"k": 3, "seed": 1}], "tol": 1e-4},
-}
+CONFIG = FitConfig((ModelSpec(3, 0), ModelSpec(3, 1)), tol=1e-4)
+PLAN = Plan(
+    run_id="a",
+    mode="fit",
+    source=None,
+    source_metadata={},
+    description="V",
+    axis="rows",
+    shape=(9, 8),
+    sparse=False,
+    stored_dtype="float32",
+    dtype="float32",
+    block_starts=tuple(range(10)),
+    segment_blocks=(0, 4, 9),
+    segment_bytes=(128, 160),
+    largest_block=(1, 32, 0),
+    slab_starts=tuple(SLABS),
+    config=CONFIG,
+)
 
 
 def put_pair(store):
     W = [store.put(f"W/1/0-{i}", TALL[a:b]) for i, (a, b) in enumerate(((0, 4), (4, 9)))]
     H = [store.put(f"H/1/0-{i}", WIDE[:, a:b]) for i, (a, b) in enumerate(((0, 5), (5, 8)))]
-    return {
-        "W": [ref.to_json() for ref in W],
-        "W_starts": STARTS,
-        "H": [ref.to_json() for ref in H],
-        "objective": 7.5,
-        "share": SHARE,
-        "peak": PEAK,
-        "W_norms": NORMS,
-    }
+    WtW = store.put("WtW/1/0", np.eye(3))
+    numbers = tuple(SHARE), tuple(PEAK), tuple(NORMS)
+    return Pair(tuple(W), tuple(STARTS), tuple(H), 7.5, WtW, *numbers)
+
+
+def scan(store):
+    ref = store.put("scan", np.zeros(1))
+    return Scan("d1g35t", 0.1, 10, 5, 0, 0, 1.0, 1.0, 1.0, (ref,), ref, ref)
 
 
 def commit_pass(store):
@@ -55,25 +69,16 @@ def commit_pass(store):
         {"model": 1, "pass": 1, "objective": 9.5, "relative_error": 0.4, "accepted": True},
         {"model": 0, "pass": 2, "objective": 8.5, "relative_error": 0.35, "accepted": False},
     ]
-    mine = {"pair": put_pair(store), "stop_reason": None}
-    models = [mine, {"pair": None, "stop_reason": "enough"}]
-    store.commit(0, {"index": 0, "state": {"models": None, "scan": None}, "history": []})
-    store.commit(
-        1,
-        {
-            "index": 1,
-            "kind": "pass",
-            "state": {"models": models, "scan": {"digest": "d1g35t"}},
-            "history": rows,
-            "done": False,
-            "executed": [[0, "scan"], [1, "pass"]],
-        },
-    )
+    mine = ModelState(put_pair(store), ())
+    models = (mine, ModelState(None, (), stop=Stop("enough", "enough")))
+    store.commit(0, Record(0).to_json())
+    state, executed = State(scan=scan(store), models=models), [[0, "scan"], [1, "pass"]]
+    store.commit(1, Record(1, "pass", state, rows, executed=executed).to_json())
 
 
 @pytest.fixture
 def store(tmp_path):
-    return FolderStore.create_new(tmp_path / "run", PLAN)
+    return FolderStore.create_new(tmp_path / "run", PLAN.to_json())
 
 
 @pytest.fixture
@@ -87,7 +92,7 @@ def published(store):
         "objective": 7.5,
         "relative_error": 0.3,
         "stop_reason": "it converged",
-        "config": PLAN["config"],
+        "config": CONFIG.to_json(),
         "fingerprint": "d1g35t",
         "versions": {"dnmf": "1"},
         "source": "V",
@@ -168,7 +173,7 @@ def test_a_run_in_progress_gives_its_committed_pair(store):
 
 
 def test_factors_swap_where_columns_were_the_blocks(tmp_path):
-    store = FolderStore.create_new(tmp_path / "run", {**PLAN, "axis": "columns"})
+    store = FolderStore.create_new(tmp_path / "run", replace(PLAN, axis="columns").to_json())
     commit_pass(store)
     result = Result.open(store.path)
     norms = np.array([2.0, 1.0, 4.0])  # a component without W keeps its scale
@@ -189,7 +194,7 @@ def test_before_the_first_pass_there_is_no_factor_yet(store):
         json.dumps(result.inspect(), allow_nan=False)
         repr(result)
         if store.latest() is None:
-            store.commit(0, {"index": 0, "state": {"models": None, "scan": None}, "history": []})
+            store.commit(0, Record(0).to_json())
 
 
 def test_a_run_that_went_on_says_so(store):
@@ -233,13 +238,13 @@ def test_results_in_memory():
 
 def test_a_run_in_memory_can_be_looked_at():
     store = MemoryStore()
-    store.create(PLAN)
+    store.create(PLAN.to_json())
     commit_pass(store)
     np.testing.assert_array_equal(np.asarray(in_progress(store).W), TALL[:, ORDER])
 
 
 def test_a_result_without_H_says_so(tmp_path):
-    store = FolderStore.create_new(tmp_path / "W.zarr", PLAN)
+    store = FolderStore.create_new(tmp_path / "W.zarr", PLAN.to_json())
     create_arrays(store.path, 9, None, 3, "f4", 9)
     write_W(store.path, 0, TALL)
     finish(store.path, {}, {})

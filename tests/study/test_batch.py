@@ -13,7 +13,7 @@ from scipy import sparse
 import dnmf
 from dnmf.config import Resources
 from dnmf.errors import MemoryPlanError, OptionError
-from dnmf.fitting.models import batch
+from dnmf.planning import limits
 from dnmf.planning.memory import predict_memory
 from dnmf.results.models import is_batch
 from dnmf.steps.serial import Serial
@@ -68,15 +68,13 @@ def test_sparse_models_too() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 5, 1000])
-def test_it_does_not_matter_which_models_share_a_product(
-    most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_does_not_matter_which_models_share_a_product(most: int) -> None:
     """Of a sparse V: bit for bit."""
     V = sparse.csr_array(counts())
     options = {**LAYOUT, "folds": 2, "max_passes": 3, "sample": 0.0}
     plain = dnmf.fit_many(V, [2, 3], 2, **options)
-    monkeypatch.setattr(batch, "STACKED", most)
-    other = dnmf.fit_many(V, [2, 3], 2, **options)
+    with limits.using(stacked_components=most):
+        other = dnmf.fit_many(V, [2, 3], 2, **options)
     assert other.models == plain.models
     for one, same in zip(plain.results, other.results, strict=True):
         np.testing.assert_array_equal(one.H, same.H)

@@ -16,11 +16,12 @@ import scipy
 
 from dnmf.errors import CorruptDataError, InputError, RunError
 from dnmf.faultpoints import reach
+from dnmf.fitting.record import State
 from dnmf.linalg.measure import checksum
 from dnmf.linalg.weighted import WeightedCSR
 from dnmf.planning.memory import predict_memory
 from dnmf.planning.plan import Plan
-from dnmf.runs.base import ObjectRef, RunStore
+from dnmf.runs.base import RunStore
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import from_spec
 from dnmf.sources.array import ArraySource, SparseSource
@@ -28,7 +29,7 @@ from dnmf.sources.base import Block, Matrix, Source
 from dnmf.sources.in_cluster import InClusterSource
 from dnmf.steps.work import Step
 
-__all__ = ["Context", "Loaded", "Loader", "cached_work", "read_segment", "refs"]
+__all__ = ["Context", "Loaded", "Loader", "cached_work", "read_segment"]
 
 
 Loaded: TypeAlias = "list[tuple[tuple[np.ndarray, ...], int, int, int]]"
@@ -75,8 +76,9 @@ class Context:
             source = transposed
         return cls(store, plan, source)
 
-    def state(self, index: int) -> dict[str, Any]:
-        return self.store.state(index)
+    def state(self, index: int) -> State:
+        """The state of the fit after step ``index``."""
+        return State.from_json(self.store.state(index))
 
 
 _works: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
@@ -95,11 +97,6 @@ def cached_work(make: Any, path: str, run_id: str, step: Step) -> Any:
                 _works.popitem(last=False)
         _works.move_to_end(key)
         return _works[key]
-
-
-def refs(values: list[list[str]]) -> list[ObjectRef]:
-    """References as records keep them."""
-    return [ObjectRef.from_json(value) for value in values]
 
 
 class Loader:

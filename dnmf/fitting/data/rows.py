@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import scipy
 
-from dnmf.fitting.data.context import Context, Loaded, read_segment, refs
+from dnmf.fitting.data.context import Context, Loaded, read_segment
+from dnmf.fitting.record import Scan
 from dnmf.linalg.counter import uniform
 from dnmf.linalg.weighted import WeightedCSR
-from dnmf.planning.memory import GROUP_BYTES
-from dnmf.runs.base import RunStore
+from dnmf.runs.base import Refs, RunStore
 from dnmf.sources.base import Block, Matrix
 
 __all__ = [
@@ -49,11 +49,11 @@ class RowSet(Protocol):
     starts: list[int]
     sumsq: float
 
-    def columns(self) -> np.ndarray:
+    def column_sums(self) -> np.ndarray:
         """Sums and sums of squares of the columns, (2, d) float64."""
         ...
 
-    def sums(self, segment: int) -> np.ndarray:
+    def row_sums(self, segment: int) -> np.ndarray:
         """Sums and sums of squares of a segment's rows, (2, rows) float64."""
         ...
 
@@ -69,9 +69,9 @@ class RowSet(Protocol):
         ...
 
 
-def open_rows(context: Context, scan: dict[str, Any], rows: str) -> RowSet:
-    """The row set of this name."""
-    if rows == "all":
+def open_rows(context: Context, scan: Scan, over: str) -> RowSet:
+    """Open the rows that a step goes over: ``"all"`` of V, or the ``"sample"``."""
+    if over == "all":
         return AllRows(context, scan)
     return SampleRows(context, scan)
 
@@ -89,19 +89,19 @@ def _numbers(start: int, stop: int) -> np.ndarray:
     return uniform(0, SAMPLE_STREAM, np.arange(start, stop), np.zeros(1, np.int64))[:, 0]
 
 
-def put_rows(store: RunStore, name: str, V: Matrix) -> list[list[str]]:
+def put_rows(store: RunStore, name: str, V: Matrix) -> Refs:
     """Store rows; three arrays for CSR, and a fourth for its weights."""
     if isinstance(V, np.ndarray):
-        return [store.put(name, V).to_json()]
+        return (store.put(name, V),)
     parts = {"data": V.data, "indices": V.indices, "indptr": V.indptr}
     if isinstance(V, WeightedCSR):
         parts["weights"] = V.weights
-    return [store.put(f"{name}-{part}", array).to_json() for part, array in parts.items()]
+    return tuple(store.put(f"{name}-{part}", array) for part, array in parts.items())
 
 
-def get_rows(store: RunStore, pieces: list[list[str]], d: int) -> Matrix:
-    """What `put_rows` stored."""
-    arrays = [store.get(ref) for ref in refs(pieces)]
+def get_rows(store: RunStore, stored: Refs, d: int) -> Matrix:
+    """Read what `put_rows` stored."""
+    arrays = [store.get(ref) for ref in stored]
     if len(arrays) == 1:
         return arrays[0]
     if len(arrays) == 4:
@@ -109,10 +109,10 @@ def get_rows(store: RunStore, pieces: list[list[str]], d: int) -> Matrix:
     return scipy.sparse.csr_array(tuple(arrays), shape=(arrays[2].size - 1, d))
 
 
-def sample_piece(context: Context, scan: dict[str, Any], segment: int) -> Matrix:
-    """A segment's rows of the sample: stored, or picked again where V is in this memory."""
-    if scan["sample"][segment]:
-        return get_rows(context.store, scan["sample"][segment], context.plan.shape[1])
+def sampled_rows(context: Context, scan: Scan, segment: int) -> Matrix:
+    """Get a segment's rows of the sample: stored, or picked again where V is in this memory."""
+    if scan.sample[segment]:
+        return get_rows(context.store, scan.sample[segment], context.plan.shape[1])
     parts = []
     for block, _, _ in read_segment(context, segment, None):
         kept = draw(context, block.start, block.start + block.V.shape[0])
@@ -120,56 +120,66 @@ def sample_piece(context: Context, scan: dict[str, Any], segment: int) -> Matrix
     return join_rows(parts)
 
 
-def sample_groups(scan: dict[str, Any], row_bytes: float) -> list[int]:
-    """Group consecutive segments' pieces of the sample: first segment of each group, then the end.
+def sample_segments(scan: Scan, nbytes: int) -> list[int]:
+    """Join what consecutive segments of V have in the sample to segments of the sample.
 
-    A function of the scan alone, so that it is the same for every cluster.
+    Parameters
+    ----------
+    scan : Scan
+    nbytes : int
+        A segment of the sample ends with the segment of V with which it has so many bytes.
+
+    Returns
+    -------
+    list of int
+        First segment of V of each, then their number: a function of the scan and the plan alone.
     """
-    groups, size = [0], 0.0
-    for segment, rows in enumerate(scan["sample_rows"]):
-        if size >= GROUP_BYTES:
-            groups.append(segment)
+    row_bytes = scan.sample_bytes / max(sum(scan.sample_rows), 1)
+    starts, size = [0], 0.0
+    for segment, rows in enumerate(scan.sample_rows):
+        if size >= nbytes:
+            starts.append(segment)
             size = 0.0
         size += rows * row_bytes
-    return [*groups, len(scan["sample_rows"])]
+    return [*starts, len(scan.sample_rows)]
 
 
 class AllRows:
     """All rows of V, read from the source, verified against the scan's checksums."""
 
-    def __init__(self, context: Context, scan: dict[str, Any]) -> None:
+    def __init__(self, context: Context, scan: Scan) -> None:
         self.context = context
         self.scan = scan
         self.starts = context.plan.row_starts
-        self.sumsq = float(scan["sumsq"])
+        self.sumsq = float(scan.sumsq)
         self._checksums: np.ndarray | None = None
 
-    def columns(self) -> np.ndarray:
-        return self.context.store.get(refs([self.scan["columns"]])[0])[:2]
+    def column_sums(self) -> np.ndarray:
+        return self.context.store.get(self.scan.column_sums)[:2]
 
-    def sums(self, segment: int) -> np.ndarray:
-        return self.context.store.get(refs([self.scan["rows"][segment]])[0])
+    def row_sums(self, segment: int) -> np.ndarray:
+        return self.context.store.get(self.scan.row_sums[segment])
 
     def numbers(self, segment: int) -> np.ndarray:
         return np.arange(self.starts[segment], self.starts[segment + 1])
 
     def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[Block, int]]:
-        """From memory, from the sample where that holds every row, else from the source.
+        """Yield blocks from memory, from a sample of every row, or from the source.
 
-        The same blocks each time.
+        Wherever they come from, they are cut alike.
         """
-        if loaded is None and self.context.plan.sample >= 1 and self.scan["sample"][segment]:
+        if loaded is None and self.context.plan.sample >= 1 and self.scan.sample[segment]:
             yield from self._resident(segment)
             return
         if self._checksums is None:
-            self._checksums = self.context.store.get(refs([self.scan["checksums"]])[0])
+            self._checksums = self.context.store.get(self.scan.checksums)
         for block, nbytes, _ in read_segment(self.context, segment, self._checksums, loaded):
             yield block, nbytes if loaded is None else 0
             del block
 
     def _resident(self, segment: int) -> Iterator[tuple[Block, int]]:
         plan = self.context.plan
-        rows = get_rows(self.context.store, self.scan["sample"][segment], plan.shape[1])
+        rows = get_rows(self.context.store, self.scan.sample[segment], plan.shape[1])
         starts = plan.segment_block_starts(segment)
         for a, b in pairwise(starts):
             yield Block(rows[a - starts[0] : b - starts[0]], a), 0
@@ -178,46 +188,45 @@ class AllRows:
 class SampleRows:
     """The rows that the scan kept, from the run; reads nothing of V."""
 
-    def __init__(self, context: Context, scan: dict[str, Any]) -> None:
+    def __init__(self, context: Context, scan: Scan) -> None:
         self.context = context
         self.scan = scan
-        counts = scan["sample_rows"]
-        row_bytes = scan["sample_bytes"] / max(sum(counts), 1)
-        self.groups = sample_groups(scan, row_bytes)
-        self.starts = [sum(counts[:first]) for first in self.groups]
-        self.sumsq = float(scan["sample_sumsq"])
+        self.first_segments = sample_segments(scan, context.plan.limits.sample_segment_bytes)
+        self.starts = [sum(scan.sample_rows[:first]) for first in self.first_segments]
+        self.sumsq = float(scan.sample_sumsq)
 
-    def columns(self) -> np.ndarray:
-        return self.context.store.get(refs([self.scan["columns"]])[0])[2:4]
+    def column_sums(self) -> np.ndarray:
+        return self.context.store.get(self.scan.column_sums)[2:4]
 
-    def sums(self, segment: int) -> np.ndarray:
-        return np.concatenate([self._sums(s) for s in self._members(segment)], axis=1)
+    def row_sums(self, segment: int) -> np.ndarray:
+        return np.concatenate([self._row_sums(s) for s in self._of_V(segment)], axis=1)
 
-    def _members(self, group: int) -> range:
-        return range(self.groups[group], self.groups[group + 1])
+    def _of_V(self, segment: int) -> range:
+        """Segments of V whose rows of the sample are in a segment of the sample."""
+        return range(*self.first_segments[segment : segment + 2])
 
-    def _sums(self, segment: int) -> np.ndarray:
+    def _row_sums(self, segment: int) -> np.ndarray:
         first, last = self.context.plan.row_starts[segment : segment + 2]
-        whole = self.context.store.get(refs([self.scan["rows"][segment]])[0])
+        whole = self.context.store.get(self.scan.row_sums[segment])
         return whole[:, draw(self.context, first, last)]
 
     def numbers(self, segment: int) -> np.ndarray:
         starts = self.context.plan.row_starts
         drawn = [
             starts[s] + np.flatnonzero(draw(self.context, starts[s], starts[s + 1]))
-            for s in self._members(segment)
+            for s in self._of_V(segment)
         ]
         return np.concatenate(drawn)
 
     def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[Block, int]]:
-        """Pieces joined to blocks of at least the planned size, so that products are not thin."""
+        """Yield blocks of at least the planned size, joined so that products are not thin."""
         start = self.starts[segment]
         waiting: list[Matrix] = []
         size = 0
-        for member in self._members(segment):
-            if not self.scan["sample_rows"][member]:
+        for segment_of_V in self._of_V(segment):
+            if not self.scan.sample_rows[segment_of_V]:
                 continue
-            waiting.append(sample_piece(self.context, self.scan, member))
+            waiting.append(sampled_rows(self.context, self.scan, segment_of_V))
             size += matrix_bytes(waiting[-1])
             if size >= self.context.plan.config.block_size:
                 block = Block(join_rows(waiting), start)
@@ -273,18 +282,18 @@ class RaceRows:
         return V if columns is None else V[:, np.flatnonzero(columns)]
 
 
-def race_rows(context: Context, scan: dict[str, Any], share: float) -> RaceRows:
+def race_rows(context: Context, scan: Scan, share: float) -> RaceRows:
     """Rows of the sample whose number is below ``share`` of the sample's bound: nested in it."""
     plan, parts, orders, numbers = context.plan, [], [], []
     for segment, (first, last) in enumerate(pairwise(plan.row_starts)):
-        if not scan["sample_rows"][segment]:
+        if not scan.sample_rows[segment]:
             continue
         drawn = _numbers(first, last) / plan.sample
         of_rows = first + np.flatnonzero(drawn < 1)
         drawn = drawn[drawn < 1]
         keep = drawn < share
         if keep.any():
-            parts.append(sample_piece(context, scan, segment)[np.flatnonzero(keep)])
+            parts.append(sampled_rows(context, scan, segment)[np.flatnonzero(keep)])
             orders.append(drawn[keep])
             numbers.append(of_rows[keep])
     return RaceRows(join_rows(parts), np.concatenate(orders), np.concatenate(numbers))

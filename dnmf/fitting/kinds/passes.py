@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from dnmf.faultpoints import reach
-from dnmf.fitting.data.context import Context, Loaded, Loader, cached_work
+from dnmf.fitting.checks import check_objective
+from dnmf.fitting.data.context import Context, Loaded, Loader
 from dnmf.fitting.data.rows import open_rows
+from dnmf.fitting.kinds.base import Cost, StepWork
+from dnmf.fitting.kinds.pass_results import (
+    ModelEnd,
+    PassStats,
+    SlabEnd,
+    figures,
+    held_out_figures,
+    on_all_of_V,
+    pass_result,
+)
 from dnmf.fitting.models.batch import Batch, Model, Sums
 from dnmf.fitting.models.factors import load_rows
 from dnmf.fitting.models.h_step import Each, update_H
-from dnmf.fitting.state import MOST_TRIES, ModelState
+from dnmf.fitting.phases import phase_config
+from dnmf.fitting.record import ModelState, Record, Scan
+from dnmf.fitting.stopping import MOST_TRIES, advance
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.losses.base import Candidate, SmallStats
 from dnmf.losses.held_out import HeldOutStats
-from dnmf.runs.base import ReadOnce
+from dnmf.runs.base import ObjectRef, ReadOnce
 from dnmf.steps.work import Step
 
 __all__ = ["PassWork"]
@@ -28,35 +41,14 @@ __all__ = ["PassWork"]
 W_TAU = 1e-2
 
 
-@dataclass
-class PassStats:
-    """Part 0 of a pass: per model the small statistics and the names of W's blocks."""
-
-    models: list[SmallStats]
-    W: list[list[list[Any]]]
-    bytes_read: int
-    numeric: list[str]
-    held: list[HeldOutStats | None]
-
-    def add(self, other: PassStats) -> None:
-        for mine, theirs in zip(self.models, other.models, strict=True):
-            mine.add(theirs)
-        for left, out in zip(self.held, other.held, strict=True):
-            if left is not None and out is not None:
-                left.add(out)
-        self.W = [a + b for a, b in zip(self.W, other.W, strict=True)]
-        self.bytes_read += other.bytes_read
-        self.numeric = sorted({*self.numeric, *other.numeric})
-
-
-def _unit(scan: dict[str, Any], weighted: bool) -> float:
+def _unit(scan: Scan, weighted: bool) -> float:
     """The size of V's entries: their mean; with weights another one, that only ratios enter."""
     if weighted:
-        return float(scan["sumsq"] / scan["total"]) if scan["total"] > 0 else 0.0
-    return float(scan["total"] / max(scan["nonzeros"], 1))
+        return float(scan.sumsq / scan.total) if scan.total > 0 else 0.0
+    return float(scan.total / max(scan.nonzeros, 1))
 
 
-class PassWork:
+class PassWork(StepWork):
     """Part 0: `PassStats`; part 1 + s: slab s of each model's statistics, (r, slab) float64.
 
     For least squares these are W'V, r = k.
@@ -65,24 +57,17 @@ class PassWork:
     in_parts = True
 
     def __init__(self, context: Context, step: Step) -> None:
-        self.context = context
-        self.step = step
-        plan = context.plan
-        self.fan_in = plan.config.fan_in
+        super().__init__(context, step)
+        plan, state = context.plan, context.state(step.index - 1)
         self.parts = 1 + plan.slabs
-        state = context.state(step.index - 1)
-        self.states = [ModelState.from_json(state["models"][m]) for m in step.models]
-        self.rows = open_rows(context, state["scan"], step.over)
+        self.states = [state.models[m] for m in step.models]
+        self.rows = open_rows(context, state.scanned, step.over)
         self.segments = len(self.rows.starts) - 1
-        self.column_sums = self.rows.columns()[0]
+        self.column_sums = self.rows.column_sums()[0]
         self.total = float(self.column_sums.sum())
-        self.unit = _unit(state["scan"], plan.config.weights)
+        self.unit = _unit(state.scanned, plan.config.weights)
         self._lock = threading.Lock()
         self._batch: Batch | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        path = self.context.store.path
-        return cached_work, (PassWork, path, self.context.plan.run_id, self.step)
 
     def _reach(self, point: str, **details: Any) -> None:
         """A point of this step; a race's own fits have such steps too, in no folder."""
@@ -108,8 +93,8 @@ class PassWork:
         """Solve W of a segment and sum its statistics, block by block in order."""
         batch = self.batch()
         first, last = self.rows.starts[segment], self.rows.starts[segment + 1]
-        Ws = self._warm(segment, last - first)
-        sums_of_rows, sums = self.rows.sums(segment), batch.empty()
+        Ws = self._start_W(segment, last - first)
+        row_sums, sums = self.rows.row_sums(segment), batch.empty()
         folded = any(model.fold for model in batch.models)
         numbers = self.rows.numbers(segment) if folded else None
         residual = [m in self.step.residual for m in self.step.models]
@@ -120,7 +105,7 @@ class PassWork:
                 block.V,
                 block.start,
                 [W[rows] for W in Ws],
-                sums_of_rows[:, rows],
+                row_sums[:, rows],
                 None if numbers is None else numbers[rows],
                 sums,
                 tau=W_TAU,
@@ -131,7 +116,7 @@ class PassWork:
         self._reach("segment-solved", segment=segment)
         return self._parts_of(segment, Ws, sums, bytes_read)
 
-    def _warm(self, segment: int, rows: int) -> list[np.ndarray]:
+    def _start_W(self, segment: int, n_rows: int) -> list[np.ndarray]:
         """W of a segment to start from, of every model."""
         store, dtype = ReadOnce(self.context.store), self.context.plan.dtype
         return [
@@ -139,7 +124,7 @@ class PassWork:
                 store,
                 state.pair.W if state.pair else state.start_W,
                 segment,
-                (rows, model.k),
+                (n_rows, model.k),
                 model.scale,
                 dtype,
             )
@@ -160,14 +145,16 @@ class PassWork:
         ]
         return [small, *(list(parts) for parts in zip(*slabs, strict=True))]
 
-    def _put(self, kind: str, where: list[int], arrays: list[np.ndarray], axis: int) -> list[Any]:
-        """Store an array of every model, as one object where there are several; references."""
+    def _put(
+        self, kind: str, where: list[int], arrays: list[np.ndarray], axis: int
+    ) -> list[ObjectRef]:
+        """Store an array of every model, as one object where there are several."""
         store, step = self.context.store, self.step
         if len(arrays) == 1:
-            return [store.put(step.name(kind, step.models[0], *where), arrays[0]).to_json()]
+            return [store.put(step.name(kind, step.models[0], *where), arrays[0])]
         ref = store.put(step.name(kind, "all", *where), np.concatenate(arrays, axis=axis))
         cuts = np.cumsum([0, *(array.shape[axis] for array in arrays)]).tolist()
-        return [[*ref.to_json(), axis, a, b] for a, b in pairwise(cuts)]
+        return [replace(ref, part=(axis, a, b)) for a, b in pairwise(cuts)]
 
     def combine(self, part: int, values: Sequence[Any]) -> Any:
         self._reach("combine", part=part)
@@ -177,7 +164,7 @@ class PassWork:
                 [[] for _ in values[0].W],
                 0,
                 [],
-                [None if held is None else HeldOutStats() for held in values[0].held],
+                [None if one is None else HeldOutStats() for one in values[0].held_out],
             )
             for value in values:
                 total.add(value)
@@ -195,45 +182,50 @@ class PassWork:
             several = len(grams) > 1  # of different sizes: one after the other
             WtW = self._put("WtW", [], [G.ravel() for G in grams] if several else grams, axis=0)
             models = [
-                self._finish_small(i, stats, reduced) for i, stats in enumerate(reduced.models)
+                self._finish_small(i, stats, reduced, WtW[i])
+                for i, stats in enumerate(reduced.models)
             ]
-            models = [{**found, "WtW": ref} for found, ref in zip(models, WtW, strict=True)]
-            values = {"bytes_read": reduced.bytes_read, "numeric": reduced.numeric}
-            return {"models": models, "W": reduced.W, "starts": self.rows.starts, **values}
+            return models, replace(reduced, models=[], held_out=[])
         return self._finish_slab(part - 1, reduced, small, each)
 
     def _sizes(self, position: int, small: PassStats) -> tuple[float, float]:
         """|V|^2, and what scales as the loss does, of the part that a model sees."""
-        model, held = self.batch().models[position], small.held[position]
+        model, held_out = self.batch().models[position], small.held_out[position]
         n, d = self.rows.starts[-1], self.context.plan.shape[1]
-        if held is None:
+        if held_out is None:
             return self.rows.sumsq, model.loss.size(self.total, self.rows.sumsq, n * d)
         assert model.fold is not None
-        entries = held.rows * model.fold.seen[1]
-        return held.sumsq, model.loss.size(held.total, held.sumsq, entries)
+        entries = held_out.rows * model.fold.seen[1]
+        return held_out.sumsq, model.loss.size(held_out.total, held_out.sumsq, entries)
 
-    def _finish_small(self, position: int, stats: SmallStats, small: PassStats) -> dict[str, Any]:
-        model, held = self.batch().models[position], small.held[position]
+    def _finish_small(
+        self, position: int, stats: SmallStats, small: PassStats, WtW: ObjectRef
+    ) -> ModelEnd:
+        model, held_out = self.batch().models[position], small.held_out[position]
         sumsq, size = self._sizes(position, small)
-        return {
-            "objective": model.loss.objective(stats, sumsq, model.factor),
-            "divergence": model.loss.divergence(stats, sumsq, model.factor),
-            "size": size,
-            "extrapolates": model.loss.extrapolates,
+        sums = stats.sums
+        return ModelEnd(
+            objective=model.loss.objective(stats, sumsq, model.factor),
+            divergence=model.loss.divergence(stats, sumsq, model.factor),
+            size=size,
+            extrapolates=model.loss.extrapolates,
             # only least squares has an objective from products, in which digits cancel
-            "entrywise": stats.residual is not None or model.entrywise,
-            "kkt": stats.kkt,
-            "sweeps": stats.sweeps / self.rows.starts[-1],
-            "revived": [j for j, _ in self._revivals(position, stats, small)],
-            "W_norms": np.sqrt(np.diag(stats.WtW)).tolist(),
-            "W_sums": stats.sums.tolist() if isinstance(stats.sums, np.ndarray) else None,
-            "held": None if held is None else [held.error, held.scale, held.entries],
-        }
+            entrywise=stats.residual is not None or model.entrywise,
+            kkt=stats.kkt,
+            sweeps=stats.sweeps / self.rows.starts[-1],
+            revived=tuple(j for j, _ in self._revivals(position, stats, small)),
+            W_norms=tuple(np.sqrt(np.diag(stats.WtW)).tolist()),
+            W_sums=tuple(sums.tolist()) if isinstance(sums, np.ndarray) else None,
+            WtW=WtW,
+            held_out=None
+            if held_out is None
+            else (held_out.error, held_out.scale, held_out.entries),
+        )
 
     def _finish_slab(
         self, slab: int, reduced: list[np.ndarray], small: PassStats, each: Each
-    ) -> list[Any]:
-        """The H-step of one slab; stores the old H, the new one, and W'V."""
+    ) -> list[SlabEnd]:
+        """The H-step of one slab; stores the old H, the next one, and the extrapolated one."""
         a, b = self.context.plan.slab_starts[slab : slab + 2]
         if len(reduced) == 1:
             found = [self._slab_of(0, a, b, reduced[0], small, each)]
@@ -241,60 +233,48 @@ class PassWork:
             found = list(
                 each(lambda i: self._slab_of(i, a, b, reduced[i], small, map), range(len(reduced)))
             )
-        arrays = {
-            name: [one[name] for one in found] for name in ("H", "next_H", "extrapolated", "WtV")
-        }
-        extrapolated = [i for i, array in enumerate(arrays["extrapolated"]) if array is not None]
-        if len(extrapolated) not in (0, len(found)):  # so that they lie in one object
-            arrays["extrapolated"] = [
-                one["next_H"] if one["extrapolated"] is None else one["extrapolated"]
-                for one in found
+        old = self._put("H", [slab], [one.old for one in found], axis=0)
+        new = self._put("next_H", [slab], [one.next_H for one in found], axis=0)
+        tried: list[ObjectRef | None] = [None] * len(found)
+        if any(one.extrapolated is not None for one in found):  # all, so that they are one object
+            arrays = [one.next_H if one.extrapolated is None else one.extrapolated for one in found]
+            refs = self._put("extrapolated", [slab], arrays, axis=0)
+            tried = [
+                None if one.extrapolated is None else ref
+                for one, ref in zip(found, refs, strict=True)
             ]
-        stored: dict[str, list[Any]] = {
-            name: self._put(name, [slab], parts, axis=0)
-            for name, parts in arrays.items()
-            if name != "extrapolated" or extrapolated
-        }
         return [
-            {
-                **{name: refs[i] for name, refs in stored.items()},
-                "extrapolated": stored["extrapolated"][i] if i in extrapolated else None,
-                **one["facts"],
-            }
+            SlabEnd(old[i], new[i], tried[i], one.kkt, one.gain, one.share, one.peak)
             for i, one in enumerate(found)
         ]
 
     def _slab_of(
-        self, position: int, a: int, b: int, WtV: np.ndarray, small: PassStats, each: Each
-    ) -> dict[str, Any]:
+        self, position: int, a: int, b: int, wide: np.ndarray, small: PassStats, each: Each
+    ) -> _SlabOfModel:
         """The H-step of one model."""
         model, stats = self.batch().models[position], small.models[position]
         old = np.ascontiguousarray(model.H[:, a:b])
-        columns = self.rows.columns()[:, a:b]
+        columns = self.rows.column_sums()[:, a:b]
         if model.fold is not None and model.loss.name == "kullback-leibler":
             # responsibilities sum to 1: the sums of the columns over the rows that are seen
-            columns = np.stack([WtV[: model.k].sum(axis=0), columns[1]])
-        step = update_H(model.loss, WtV, stats, old, columns, each)
+            columns = np.stack([wide[: model.k].sum(axis=0), columns[1]])
+        part_bytes = self.context.plan.limits.h_part_bytes
+        step = update_H(model.loss, wide, stats, old, columns, each, part_bytes)
         revivals = self._revivals(position, stats, small)
         for j, candidate in revivals:
             norm = float(np.linalg.norm(candidate.direction.astype(np.float64)))
             step.H[j] = candidate.direction[a:b] / norm
         extrapolated = step.extrapolated if not revivals else None
         peak = np.argmax(old, axis=1)
-        facts = {
-            "kkt": step.kkt,
-            "gain": step.gain if extrapolated is None else step.extrapolated_gain,
-            "share": step.share.tolist(),
-            "peak": [[float(old[j, c]), int(a + c)] for j, c in enumerate(peak)],
-        }
-        kept = WtV[: model.loss.kept]
-        return {
-            "H": old,
-            "next_H": step.H,
-            "extrapolated": extrapolated,
-            "WtV": kept,
-            "facts": facts,
-        }
+        return _SlabOfModel(
+            old,
+            step.H,
+            extrapolated,
+            step.kkt,
+            step.gain if extrapolated is None else step.extrapolated_gain,
+            step.share.tolist(),
+            [(float(old[j, c]), int(a + c)) for j, c in enumerate(peak)],
+        )
 
     def _revivals(
         self, position: int, stats: SmallStats, small: PassStats
@@ -309,14 +289,65 @@ class PassWork:
             return []
         tries = self.states[position].tries
         dead = model.loss.dead(stats, np.diag(model.factor.G), model.H.dtype)
-        held = model.loss.fixed
-        dead = [j for j in dead if j >= held and tries.get(str(j), 0) < MOST_TRIES]
+        fixed = model.loss.fixed
+        dead = [j for j in dead if j >= fixed and tries.get(j, 0) < MOST_TRIES]
         if not dead:
             return []
         size = self._sizes(position, small)[1]
         floor = float(np.finfo(model.H.dtype).eps) * size / self.rows.starts[-1]
         rows = [c for c in stats.candidates if c.residual > floor and c.direction.any()]
         return list(zip(dead, rows, strict=False))
+
+    def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
+        """Accept or reject the pair of each model."""
+        (ends, shared), slabs = results[0], results[1:]
+        plan, state = self.context.plan, record.state
+        config = phase_config(plan.config, state.phase)
+        changed, rows = dict[int, ModelState](), []
+        for position, model in enumerate(self.step.models):
+            before, end = state.models[model], ends[position]
+            W = tuple(shared.W[position])
+            found = pass_result(end, [slab[position] for slab in slabs], W, self.rows.starts)
+            if before.pair is None:
+                check_objective(plan, found.pair.objective)
+            changed[model], accepted = advance(before, found, config, plan.dtype)
+            rows.append(
+                {
+                    "model": model,
+                    "step": self.step.index,
+                    "pass": changed[model].passes,
+                    "accepted": accepted,
+                    **figures(found),
+                    "extrapolation": before.beta,
+                    "extrapolated": before.extrapolated is not None,
+                    "revived": len(found.revived) if accepted else 0,
+                    **held_out_figures(end),
+                    "bytes_read": shared.bytes_read,
+                    **vars(cost),
+                }
+            )
+        numeric = tuple(sorted({*state.numeric, *shared.numeric}))
+        state = replace(state.with_models(changed), numeric=numeric)
+        if state.phase == "sample" and all(model.stop for model in state.models):
+            models = tuple(on_all_of_V(model) for model in state.models)
+            state = replace(state, models=models, phase="full")
+        if self.step.over == "all":
+            return replace(record, state=state, history=[*record.history, *rows]), []
+        history = [*record.sample_history, *rows]
+        return replace(record, state=state, sample_history=history), []
+
+
+@dataclass(frozen=True)
+class _SlabOfModel:
+    """A `SlabEnd` before its arrays are stored."""
+
+    old: np.ndarray
+    next_H: np.ndarray
+    extrapolated: np.ndarray | None
+    kkt: float
+    gain: float
+    share: list[float]
+    peak: list[tuple[float, int]]
 
 
 def _zero(stats: SmallStats) -> float | None:

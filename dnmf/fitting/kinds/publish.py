@@ -3,141 +3,101 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dnmf.faultpoints import reach
-from dnmf.fitting.data.context import Context, cached_work, refs
-from dnmf.fitting.models.factors import read_H
-from dnmf.fitting.state import ModelState, Pair
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.kinds.base import Cost, StepWork
+from dnmf.fitting.models.factors import read_rows
+from dnmf.fitting.models.final import FinalFactors
+from dnmf.fitting.record import Pair, Record, Solved
 from dnmf.planning.plan import Plan, chunk_rows
-from dnmf.results.opening import component_order as order_of
-from dnmf.results.published import write_H, write_W
-from dnmf.runs.base import Reader, ReadOnce
+from dnmf.results.published import create_arrays, write_H, write_W
+from dnmf.runs.base import ReadOnce
 from dnmf.steps.work import Step
 
-__all__ = ["PublishWork", "assemble", "component_order", "published"]
+__all__ = ["PublishWork", "published"]
 
 
 def published(plan: Plan) -> list[tuple[int, str]]:
-    """The models whose factors the result has, each with its group; those with a fold have none."""
+    """List the models whose factors the result has, each with its Zarr group.
+
+    Models that leave out a fold have none.
+    """
     if not plan.config.batch:
         return [(0, "")]
     models = enumerate(plan.config.models)
     return [(m, f"models/{m}") for m, spec in models if spec.fold is None]
 
 
-def component_order(pair: Pair, placed: int = 0) -> np.ndarray:
-    """Components by falling share of V, ties by the column where their H is largest.
-
-    The first ``placed`` stay where they are.
-    """
-    return order_of(pair.share, pair.peak, placed)
-
-
-def _tall_scale(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
-    """What the columns of the tall factor are divided by, and rows of the wide one multiplied.
-
-    Rows of H have unit norm unless the options ask otherwise; by columns the tall factor is H.
-    """
-    norms, asked = np.array(pair.W_norms), plan.config.normalize
-    if asked is None:
-        if plan.axis == "rows" or plan.config.penalized:
-            return np.ones_like(norms)
-        return np.where(norms > 0, norms, 1.0)
-    by_norm = plan.config.loss == "frobenius" or pair.W_sums is None
-    if (asked == "weights") == (plan.axis == "rows"):  # the tall factor is to have unit size
-        sizes = norms if by_norm else np.array(pair.W_sums)
-        return np.where(sizes > 0, sizes, 1.0)
-    rows = (row.astype(np.float64) for row in read_H(store, pair.H))  # no second k x d
-    # not the norm of a row, which is a product of BLAS: its bits depend on threads
-    sizes = np.array([np.sqrt(np.sum(row * row)) if by_norm else row.sum() for row in rows])
-    return 1.0 / np.where(sizes > 0, sizes, 1.0)
-
-
-def _tall_rows(store: Reader, plan: Plan, pair: Pair, start: int, stop: int) -> np.ndarray:
-    """Rows of the tall factor in the result's order and gauge."""
-    order, scale = component_order(pair, plan.config.placed), _tall_scale(store, plan, pair)
-    first = int(np.searchsorted(pair.W_starts, start, side="right")) - 1
-    rows, plain = np.empty((stop - start, len(order)), plan.dtype), bool((scale == 1).all())
-    while first < len(pair.W) and pair.W_starts[first] < stop:  # one segment at a time in float64
-        offset = pair.W_starts[first]
-        part = store.get(refs([pair.W[first]])[0])[max(start - offset, 0) : stop - offset, order]
-        above = max(offset - start, 0)
-        rows[above : above + len(part)] = part if plain else part / scale[order]
-        first += 1
-    return rows
-
-
-def _wide(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
-    """The k x d factor in the result's order and gauge."""
-    order, scale = component_order(pair, plan.config.placed), _tall_scale(store, plan, pair)
-    H = read_H(store, pair.H)[order]
-    if not (scale == 1).all():
-        for row, by in zip(H, scale[order], strict=True):
-            row[:] = row * by
-    return H
-
-
-def assemble(store: Reader, plan: Plan, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-    """W (n, k) and H (k, d) of V as arrays in memory."""
-    tall = _tall_rows(store, plan, pair, 0, plan.shape[0])
-    wide = _wide(store, plan, pair)
-    return (tall, wide) if plan.axis == "rows" else (wide.T.copy(), tall.T.copy())
-
-
-class PublishWork:
-    """A leaf per chunk of the tall factor; the small factor is written by the first one."""
-
-    parts = 1
+class PublishWork(StepWork):
+    """A leaf per chunk of the tall factor; the wide factor is written by the first one."""
 
     def __init__(self, context: Context, step: Step) -> None:
-        self.context = context
-        self.step = step
-        plan = context.plan
-        self.rows = chunk_rows(plan)
-        self.segments = -(-plan.shape[0] // self.rows)
+        super().__init__(context, step)
+        plan, state = context.plan, context.state(step.index - 1)
+        self.chunk_rows = chunk_rows(plan)
+        self.segments = -(-plan.shape[0] // self.chunk_rows)
         self.fan_in = 64
-        models = context.state(step.index - 1)["models"]
-        self.models: list[tuple[str, Pair]] = []
-        for m, group in published(plan):
-            pair = ModelState.from_json(models[m]).pair
+        self.solved = state.solved
+        self.pairs: list[tuple[str, Pair]] = []
+        for m, group in published(plan) if state.solved is None else ():
+            pair = state.models[m].pair
             assert pair is not None
-            self.models.append((group, pair))
+            self.pairs.append((group, pair))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        path = self.context.store.path
-        return cached_work, (PublishWork, path, self.context.plan.run_id, self.step)
+    @property
+    def path(self) -> str:
+        """The run folder: a run in memory publishes nothing."""
+        assert self.context.store.path is not None
+        return self.context.store.path
+
+    def prepare(self) -> None:
+        """Create W and H of the result."""
+        plan = self.context.plan
+        (n, d), tall = plan.shape, self.chunk_rows
+        for m, group in published(plan):
+            k = plan.config.models[m].k
+            if plan.mode == "transform":
+                create_arrays(self.path, n, None, k, plan.dtype, tall, group=group)
+            elif plan.axis == "rows":
+                create_arrays(self.path, n, d, k, plan.dtype, tall, group=group)
+            else:
+                create_arrays(self.path, d, n, k, plan.dtype, d, chunk_columns=tall, group=group)
 
     def leaf(self, segment: int) -> list[Any]:
         """Write rows of the tall factor (and, once, the other factor)."""
-        plan = self.context.plan
+        start = segment * self.chunk_rows
+        stop = min(start + self.chunk_rows, self.context.plan.shape[0])
         store = ReadOnce(self.context.store)  # objects that models share
-        for group, pair in self.models:
-            self._write(segment, plan, store, group, pair)
+        for group, pair in self.pairs:
+            factors = FinalFactors(store, self.context.plan, pair)
+            self._write(group, start, factors.tall_rows(start, stop), tall=True)
+            if segment == 0:
+                self._write(group, 0, factors.wide(), tall=False)
+        if self.solved is not None:
+            write_W(self.path, start, self._solved_rows(self.solved, start, stop))
         reach("published", segment=segment)
         return [0]
 
-    def _write(self, segment: int, plan: Plan, store: Reader, group: str, pair: Pair) -> None:
-        path = self.context.store.path
-        assert path is not None
-        start = segment * self.rows
-        stop = min(start + self.rows, plan.shape[0])
-        tall = _tall_rows(store, plan, pair, start, stop)
-        if plan.axis == "rows":
-            write_W(path, start, tall, group=group)
-        else:
-            write_H(path, start, np.ascontiguousarray(tall.T), group=group)
-        if segment == 0 and plan.mode == "fit":
-            wide = _wide(store, plan, pair)
-            if plan.axis == "rows":
-                write_H(path, 0, wide, group=group)
-            else:
-                write_W(path, 0, np.ascontiguousarray(wide.T), group=group)
+    def _write(self, group: str, start: int, factor: np.ndarray, *, tall: bool) -> None:
+        """Write rows of the tall factor, or all of the wide one, as W or H."""
+        by_rows = self.context.plan.axis == "rows"
+        write = write_W if tall == by_rows else write_H
+        write(self.path, start, factor if by_rows else np.ascontiguousarray(factor.T), group=group)
+
+    def _solved_rows(self, solved: Solved, start: int, stop: int) -> np.ndarray:
+        parts = read_rows(self.context.store, solved.W, solved.W_starts, start, stop)
+        return np.concatenate([rows for _, rows in parts])
 
     def combine(self, part: int, values: Sequence[Any]) -> Any:
         return 0
 
     def finish(self, part: int, reduced: Any, small: Any) -> Any:
-        return {}
+        return None
+
+    def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
+        return replace(record, done=True), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,20 +13,23 @@ import scipy
 
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.checks import safe_range
-from dnmf.fitting.data.context import Context, cached_work, refs
+from dnmf.fitting.data.context import Context
 from dnmf.fitting.data.rows import RaceRows, open_rows, race_rows, start_profile
+from dnmf.fitting.kinds.base import Cost, StepWork
+from dnmf.fitting.loop import run
 from dnmf.fitting.models.factors import read_H, start_row
 from dnmf.fitting.models.holdout import fold_of_model
 from dnmf.fitting.models.objective import loss_of, tall_and_wide
+from dnmf.fitting.phases import phase_after_race, race_share
+from dnmf.fitting.record import ModelState, Record
 from dnmf.fitting.starts.given import put_start
 from dnmf.fitting.starts.search import Fitted, search
 from dnmf.fitting.starts.temper import temper
-from dnmf.fitting.state import ModelState
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H
 from dnmf.init.random import random_H
 from dnmf.linalg.weighted import WeightedCSR
-from dnmf.planning.memory import share_to_race
 from dnmf.planning.plan import make_plan
+from dnmf.runs.base import ObjectRef
 from dnmf.runs.memory import MemoryStore
 from dnmf.sources import open_source
 from dnmf.sources.array import SparseSource
@@ -33,7 +37,7 @@ from dnmf.sources.base import Matrix, Source
 from dnmf.sources.weighted import WeightedSource
 from dnmf.steps.work import InProcess, Step
 
-__all__ = ["RaceWork", "race_share"]
+__all__ = ["RaceWork"]
 
 TOL = 1e-3
 PASSES = 40
@@ -43,37 +47,21 @@ DEAR_PASSES = 20
 """The same for losses other than least squares."""
 
 
-def race_share(context: Context, scan: dict[str, Any], k: int) -> float:
-    """Which share of the sample starts of k components race on; 0 where nothing is to be won.
-
-    A tenth of the sample's rows (2% of V's by default), at least 50 per component and 4 MiB.
-    """
-    plan, rows = context.plan, sum(scan["sample_rows"])
-    return share_to_race(plan.config, k, rows, plan.shape[1], scan["sample_bytes"])
-
-
-class RaceWork:
+class RaceWork(StepWork):
     """A leaf per start: a search in memory whose fits are the same loop. Part 0: their results."""
 
-    parts = 1
-
     def __init__(self, context: Context, step: Step) -> None:
-        self.context = context
-        self.step = step
+        super().__init__(context, step)
         config = context.plan.config
-        state = context.state(step.index - 1)
         starts = config.n_init if config.init == "random" else 1
         self.starts = [(m, start) for m in step.models for start in range(starts)]
         self.segments = len(self.starts)
-        self.fan_in = config.fan_in
-        self.scan = state["scan"]
+        self.scan = context.state(step.index - 1).scanned
         self._lock = threading.Lock()
         self._rows: RaceRows | None = None
-        self.shares = {m: race_share(context, self.scan, config.models[m].k) for m in step.models}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        path = self.context.store.path
-        return cached_work, (RaceWork, path, self.context.plan.run_id, self.step)
+        self.shares = {
+            m: race_share(context.plan, self.scan, config.models[m].k) for m in step.models
+        }
 
     def leaf(self, segment: int) -> list[Any]:
         """Search from one start; its H is stored, its objective returned."""
@@ -88,10 +76,9 @@ class RaceWork:
         found = self._search(model, start, rows, columns)
         H = found.H
         if fold is not None:
-            H = fold.expand(H, open_rows(self.context, self.scan, "all").columns()[0])
+            H = fold.expand(H, open_rows(self.context, self.scan, "all").column_sums()[0])
         ref = self.context.store.put(self.step.name("race", model, start), H)
-        result = {"model": model, "start": start, "H": [ref.to_json()], "passes": found.passes}
-        return [[{**result, "W_sums": found.W_sums, "objective": found.objective}]]
+        return [[Finisher(model, start, ref, found.objective, found.passes, found.W_sums)]]
 
     def _search(self, model: int, start: int, rows: Matrix, columns: np.ndarray | None) -> Fitted:
         config = self.context.plan.config
@@ -101,10 +88,10 @@ class RaceWork:
         if config.init in NNDSVD and usable:
             return fit(self._singular(spec, rows), PASSES, TOL)
         seed = spec.seed + (start << 32)  # whichever models share the reads
-        all_sums = self.context.store.get(refs([self.scan["columns"]])[0])
+        all_sums = self.context.store.get(self.scan.column_sums)
         # of the sample; with weights of what was observed
         sums = start_profile(all_sums) if config.weights else all_sums[2]
-        drawn = 1 if config.weights else sum(self.scan["sample_rows"])
+        drawn = 1 if config.weights else sum(self.scan.sample_rows)
 
         def draw(stream: int, count: int) -> np.ndarray:
             row = start_row(self.context.plan, sums, drawn, count)
@@ -113,12 +100,12 @@ class RaceWork:
 
         if not usable:  # V is, but these few rows tell nothing of it
             return Fitted(0.0, draw(0, spec.k), np.zeros((spec.k, spec.k)), None, 0)
-        if config.tempered:  # rows that are held are put back by every fit
+        if config.tempered:  # fixed rows are put back by every fit
             assert config.beta is not None
             return temper(fit, draw, spec.k, config.beta, TOL, DEAR_PASSES)
-        held = self._held()
-        if held is not None:  # merging would touch them
-            start_H = np.concatenate([held, draw(0, spec.k)[len(held) :]])
+        fixed = self._fixed()
+        if fixed is not None:  # merging would touch them
+            start_H = np.concatenate([fixed, draw(0, spec.k)[len(fixed) :]])
             return fit(start_H, PASSES if config.loss == "frobenius" else DEAR_PASSES, TOL)
         most = min(rows.shape)
         if config.loss == "frobenius":
@@ -132,8 +119,6 @@ class RaceWork:
     def _fit(
         self, rows: Matrix, H: np.ndarray, passes: int, tol: float, beta: float | None = None
     ) -> Fitted:
-        from dnmf.fitting.loop import run  # the loop schedules races, and runs inside them
-
         plan = self.context.plan
         alpha_W, alpha_H = tall_and_wide(plan)
         config = plan.config
@@ -157,37 +142,85 @@ class RaceWork:
             holdout=None,
             batch=False,
         )
-        laid_out, source = make_plan(_source(rows), config)
+        laid_out, source = make_plan(_source(rows), config, limits=plan.limits)
         store = MemoryStore()
-        laid_out = put_start(store, laid_out, H, fixed=self._held())
+        laid_out = put_start(store, laid_out, H, fixed=self._fixed())
         store.create(laid_out.to_json())
         record = run(Context(store, laid_out, source), InProcess(), lambda event: None)
-        state = ModelState.from_json(record["state"]["models"][0])
-        assert state.pair is not None
-        WtW = store.get(refs([state.pair.WtW])[0])
+        state = record.state.models[0]
+        pair = state.pair
+        assert pair is not None
         found = read_H(store, state.next_H)
-        return Fitted(state.pair.objective, found, WtW, state.pair.W_sums, state.passes)
+        return Fitted(pair.objective, found, store.get(pair.WtW), pair.W_sums, state.passes)
 
-    def _held(self) -> np.ndarray | None:
+    def _fixed(self) -> np.ndarray | None:
         """The rows of H that are given."""
         fixed = self.context.plan.fixed_H
         return None if fixed is None else read_H(self.context.store, fixed)
 
     def _singular(self, spec: ModelSpec, rows: Matrix) -> np.ndarray:
-        """The start from the singular vectors, beside the rows that are held."""
+        """The start from the singular vectors, beside the rows that are fixed."""
         if isinstance(rows, WeightedCSR):
             rows = rows.entries
-        config, held = self.context.plan.config, self._held()
+        config, fixed = self.context.plan.config, self._fixed()
         free = spec.k - config.fixed
         zeros = loss_of(self.context.plan, 1).leaves_zero(spec.k, rows.shape[1])
         H = nndsvd_H(rows, free, spec.seed, config.init, positive=not zeros)
-        return H if held is None else np.concatenate([held, H])
+        return H if fixed is None else np.concatenate([fixed, H])
 
     def combine(self, part: int, values: Sequence[Any]) -> Any:
-        return [result for value in values for result in value]
+        return [finisher for value in values for finisher in value]
 
     def finish(self, part: int, reduced: Any, small: Any) -> Any:
         return reduced
+
+    def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
+        """Go on with the best start of each model."""
+        state, changed, rows = record.state, dict[int, ModelState](), []
+        for model in self.step.models:
+            mine: list[Finisher] = [one for one in results[0] if one.model == model]
+            best = min(mine, key=lambda one: (one.objective, one.start))
+            weights = None if best.W_sums is None else tuple(best.W_sums)
+            changed[model] = ModelState(pair=None, next_H=(best.H,), weights=weights)
+            rows += [
+                {
+                    "kind": "race",
+                    "model": model,
+                    "start": one.start,
+                    "objective": one.objective,
+                    "passes": one.passes,
+                    "won": one is best,
+                    "step": self.step.index,
+                    **vars(cost),
+                }
+                for one in mine
+            ]
+        state = replace(state.with_models(changed), phase=phase_after_race(self.context.plan))
+        history = [*record.sample_history, *rows]
+        return replace(record, state=state, sample_history=history), []
+
+
+@dataclass(frozen=True)
+class Finisher:
+    """What one start reached.
+
+    Attributes
+    ----------
+    model, start : int
+    H : ObjectRef
+    objective : float
+    passes : int
+        All that its search took.
+    W_sums : sequence of float or None
+        Sums of the columns of W, where the loss counts them.
+    """
+
+    model: int
+    start: int
+    H: ObjectRef
+    objective: float
+    passes: int
+    W_sums: Sequence[float] | None
 
 
 def _usable(rows: Matrix, low: float) -> bool:

@@ -3,83 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from dnmf.fitting.data.context import Context, Loaded, Loader, cached_work, read_segment
+from dnmf.fitting.checks import check_scan
+from dnmf.fitting.data.context import Loaded, Loader, read_segment
 from dnmf.fitting.data.rows import draw, join_rows, matrix_bytes, moved, put_rows, start_profile
+from dnmf.fitting.data.scan_stats import MOST_NAMES, ScanStats
+from dnmf.fitting.kinds.base import Cost, StepWork
 from dnmf.fitting.models.factors import read_H, start_row
+from dnmf.fitting.phases import first_phase, start_notes
+from dnmf.fitting.record import ModelState, Record, Scan, State
 from dnmf.init.random import random_H
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.measure import measure
 from dnmf.linalg.weighted import column_counts
 from dnmf.planning.fingerprint import digest
-from dnmf.steps.work import Step
+from dnmf.runs.base import Refs
 
 __all__ = ["ScanWork"]
 
-MOST_NAMES = 20
-SUMMED = (
-    *("bytes_read", "nonzeros", "zero_rows", "total", "sumsq", "bad", "unstored", "checksums"),
-    *("rows", "sample", "sample_rows", "sample_bytes", "sample_sumsq", "bad_weights"),
-)
 
-
-@dataclass
-class ScanStats:
-    """The small sums of a scan; ``add`` in index order."""
-
-    bytes_read: int = 0
-    nonzeros: int = 0
-    zero_rows: int = 0
-    total: float = 0.0
-    sumsq: float = 0.0
-    largest: float = 0.0
-    bad: int = 0
-    first_bad: tuple[int, int, float] | None = None
-    unstored: int = 0
-    unstored_names: list[str] = field(default_factory=list)
-    checksums: list[int] = field(default_factory=list)
-    rows: list[list[str]] = field(default_factory=list)
-    sample: list[list[list[str]]] = field(default_factory=list)
-    sample_rows: list[int] = field(default_factory=list)
-    sample_bytes: int = 0
-    sample_sumsq: float = 0.0
-    numeric: list[str] = field(default_factory=list)
-    bad_weights: int = 0
-    first_bad_weight: tuple[int, int, float] | None = None
-    largest_weight: float = 0.0
-
-    def add(self, other: ScanStats) -> None:
-        for name in SUMMED:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.largest = max(self.largest, other.largest)
-        self.largest_weight = max(self.largest_weight, other.largest_weight)
-        self.first_bad = self.first_bad or other.first_bad
-        self.first_bad_weight = self.first_bad_weight or other.first_bad_weight
-        self.unstored_names = (self.unstored_names + other.unstored_names)[:MOST_NAMES]
-        self.numeric = sorted({*self.numeric, *other.numeric})
-
-
-class ScanWork:
+class ScanWork(StepWork):
     """Part 0: `ScanStats`; part 1: sums and sums of squares of the columns.
 
     With a sample two more rows are the sample's; with weights the last two are `column_counts`.
     """
 
     parts = 2
-
-    def __init__(self, context: Context, step: Step) -> None:
-        self.context = context
-        self.step = step
-        self.segments = context.plan.segments
-        self.fan_in = context.plan.config.fan_in
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        path = self.context.store.path
-        return cached_work, (ScanWork, path, self.context.plan.run_id, self.step)
 
     @property
     def loader(self) -> Loader:
@@ -129,8 +82,8 @@ class ScanWork:
                     measure(sampled[-1], columns[2], columns[3])
                 stats.sample_sumsq += float(found.row_sumsq[kept].sum())
             del block  # before the next one but one is read
-        ref = self.context.store.put(self.step.name("rows", segment), np.concatenate(rows, axis=1))
-        stats.rows = [ref.to_json()]
+        name, sums = self.step.name("row_sums", segment), np.concatenate(rows, axis=1)
+        stats.row_sums = [self.context.store.put(name, sums)]
         if self.context.plan.sample:
             self._keep(segment, sampled, stats)
         return [stats, columns]
@@ -138,7 +91,7 @@ class ScanWork:
     def _keep(self, segment: int, sampled: list[Any], stats: ScanStats) -> None:
         """Store the segment's part of the sample, unless V is in this process's memory anyway."""
         stats.sample_rows = [sum(rows.shape[0] for rows in sampled)]
-        stats.sample = [[]]
+        stats.sample = [()]
         if not sum(stats.sample_rows):
             return
         stats.sample_bytes = sum(matrix_bytes(rows) for rows in sampled)
@@ -162,27 +115,53 @@ class ScanWork:
             ref = self.context.store.put(self.step.name("columns"), reduced)
             weighted = self.context.plan.config.weights
             profile = start_profile(reduced) if weighted else reduced[0]
-            rows = 1 if weighted else self.context.plan.shape[0]
-            starts = [self._start_H(m, profile, rows) for m in self.step.models]
-            zeros = int(np.sum(reduced[0] == 0))
-            return {"columns": ref.to_json(), "zero_columns": zeros, "start_H": starts}
+            n_rows = 1 if weighted else self.context.plan.shape[0]
+            starts = [self._start_H(m, profile, n_rows) for m in self.step.models]
+            return ref, int(np.sum(reduced[0] == 0)), starts
         checks = np.array(reduced.checksums, np.uint64)
         ref = self.context.store.put(self.step.name("checksums"), checks)
-        values = {key: value for key, value in vars(reduced).items() if key != "checksums"}
-        return {**values, "checksums": ref.to_json(), "digest": digest(checks)}
+        return replace(reduced, checksums=[]), ref, digest(checks)
 
-    def _start_H(self, model: int, profile: np.ndarray, rows: int) -> list[list[str]]:
-        """The H that the first pass starts from: given, or random and scaled to the data."""
+    def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
+        (stats, checksums, fingerprint), (column_sums, zero_columns, starts) = results
+        plan = self.context.plan
+        scan = Scan(
+            digest=fingerprint,
+            seconds=cost.seconds,
+            bytes_read=stats.bytes_read,
+            nonzeros=stats.nonzeros,
+            zero_rows=stats.zero_rows,
+            zero_columns=zero_columns,
+            total=stats.total,
+            sumsq=stats.sumsq,
+            largest=stats.largest,
+            row_sums=tuple(stats.row_sums),
+            column_sums=column_sums,
+            checksums=checksums,
+            sample=tuple(stats.sample),
+            sample_rows=tuple(stats.sample_rows),
+            sample_bytes=stats.sample_bytes,
+            sample_sumsq=stats.sample_sumsq,
+            fixed_H=plan.fixed_H,
+            resident=plan.sample >= 1,
+        )
+        notes = [*check_scan(plan, stats, zero_columns), *start_notes(plan, scan)]
+        models = tuple(ModelState(None, H, start_W=plan.start_W) for H in starts)
+        state = State(first_phase(plan, scan), scan, models, numeric=tuple(stats.numeric))
+        return replace(record, state=state), notes
+
+    def _start_H(self, model: int, profile: np.ndarray, n_rows: int) -> Refs:
+        """Store the H that the first pass starts from: given, or random and scaled to the data."""
         plan = self.context.plan
         if plan.start_H is not None:
             return plan.start_H
         spec = plan.config.models[model]
         with np.errstate(over="ignore", invalid="ignore"):  # such entries are refused, with names
-            row = start_row(plan, profile, rows, spec.k)
+            row = start_row(plan, profile, n_rows, spec.k)
             H = random_H(spec.seed, 0, spec.k, 0, row, plan.dtype)
         if plan.fixed_H is not None:
             H[: plan.config.fixed] = read_H(self.context.store, plan.fixed_H)
-        return [self.context.store.put(self.step.name("next_H", model), H).to_json()]
+        return (self.context.store.put(self.step.name("next_H", model), H),)
 
 
 def _with_nan(V: Any) -> np.ndarray:

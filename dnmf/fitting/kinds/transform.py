@@ -5,19 +5,28 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from dnmf.fitting.checks import safe_range
-from dnmf.fitting.data.context import Context, cached_work, read_segment
+from dnmf.fitting.checks import (
+    check_entries,
+    check_largest,
+    check_positive,
+    check_weights,
+    safe_range,
+)
+from dnmf.fitting.data.context import Context, read_segment
 from dnmf.fitting.data.rows import moved
+from dnmf.fitting.kinds.base import Cost, StepWork
 from dnmf.fitting.models.factors import normalize, read_H
 from dnmf.fitting.models.objective import loss_of
+from dnmf.fitting.record import Record, Solved, State
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.measure import measure
 from dnmf.losses.base import Factor
+from dnmf.runs.base import ObjectRef
 from dnmf.steps.work import Step
 
 __all__ = ["TransformWork"]
@@ -48,7 +57,7 @@ class TransformStats:
     penalty: float = 0.0
     bad: int = 0
     first_bad: tuple[int, int, float] | None = None
-    W: list[list[str]] = field(default_factory=list)
+    W: list[ObjectRef] = field(default_factory=list)
     numeric: list[str] = field(default_factory=list)
     bad_weights: int = 0
     first_bad_weight: tuple[int, int, float] | None = None
@@ -64,23 +73,14 @@ class TransformStats:
         self.numeric = sorted({*self.numeric, *other.numeric})
 
 
-class TransformWork:
+class TransformWork(StepWork):
     """Part 0: `TransformStats`; W is stored by segments."""
 
-    parts = 1
-
     def __init__(self, context: Context, step: Step) -> None:
-        self.context = context
-        self.step = step
-        self.segments = context.plan.segments
-        self.fan_in = context.plan.config.fan_in
+        super().__init__(context, step)
         self._lock = threading.Lock()
         self._loaded: tuple[Factor, np.ndarray] | None = None
         self.loss = loss_of(context.plan, context.plan.shape[0])
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        path = self.context.store.path
-        return cached_work, (TransformWork, path, self.context.plan.run_id, self.step)
 
     def _load(self) -> tuple[Factor, np.ndarray]:
         """H with rows of unit norm, and what they had: products of any H then stay in range."""
@@ -118,8 +118,8 @@ class TransformWork:
             stats.add(part)
             del block  # before the next one but one is read
         if not (stats.bad or stats.bad_weights or stats.largest > high):
-            ref = self.context.store.put(self.step.name("W", 0, segment), np.concatenate(solved))
-            stats.W = [ref.to_json()]
+            name = self.step.name("W", 0, segment)
+            stats.W = [self.context.store.put(name, np.concatenate(solved))]
         return [stats]
 
     def combine(self, part: int, values: Sequence[Any]) -> Any:
@@ -133,4 +133,24 @@ class TransformWork:
         size = self.loss.size(reduced.total, reduced.sumsq, entries) if reduced.total else 0.0
         relative = math.sqrt(2 * reduced.divergence / size) if size else 0.0
         objective = reduced.divergence + reduced.penalty
-        return {**vars(reduced), "objective": objective, "relative_error": relative}
+        return reduced, objective, relative
+
+    def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
+        found: TransformStats
+        (found, objective, relative_error), plan = results[0], self.context.plan
+        check_weights(plan, found.bad_weights, found.first_bad_weight)
+        check_entries(plan, found.bad, found.first_bad)
+        check_largest(plan, found.largest)
+        check_positive(plan, found.nonzeros)
+        solved = Solved(tuple(found.W), tuple(plan.row_starts), plan.start_H or (), objective)
+        row = {
+            "model": 0,
+            "pass": 1,
+            "accepted": True,
+            "objective": objective,
+            "relative_error": relative_error,
+            "bytes_read": found.bytes_read,
+            **vars(cost),
+        }
+        state = State(solved=solved, numeric=tuple(found.numeric))
+        return replace(record, state=state, history=[row]), []

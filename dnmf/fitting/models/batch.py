@@ -13,7 +13,7 @@ from dnmf.errors import OptionError
 from dnmf.fitting.models.factors import load_H
 from dnmf.fitting.models.holdout import Fold, fold_of_model
 from dnmf.fitting.models.objective import loss_of
-from dnmf.fitting.state import ModelState
+from dnmf.fitting.record import ModelState
 from dnmf.linalg.products import add_WtV, product_VHt, zero_WtV
 from dnmf.linalg.tiles import padded
 from dnmf.losses.base import Factor, Loss, Matrix, SmallStats
@@ -31,9 +31,6 @@ from dnmf.planning.plan import Plan
 from dnmf.runs.base import Reader
 
 __all__ = ["Batch", "Model", "Sums"]
-
-STACKED = 100
-"""Components that share a product with a sparse block: more rows of H' leave the cache."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ class Batch:
         size = 0
         for i in same:
             size += self.models[i].k
-            if self.plan.sparse and stacks[-1] and size > STACKED:
+            if self.plan.sparse and stacks[-1] and size > self.plan.limits.stacked_components:
                 stacks.append([])
                 size = self.models[i].k
             stacks[-1].append(i)

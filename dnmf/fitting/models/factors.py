@@ -1,28 +1,55 @@
-"""H as a pass uses it: the next_H of the last pass, extrapolated, rows of unit norm."""
+"""H as a pass uses it: what the last pass made of it, extrapolated, rows of unit norm."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dnmf.fitting.data.context import refs
 from dnmf.fitting.models.objective import tall_and_wide
-from dnmf.fitting.state import ModelState, Pair
+from dnmf.fitting.record import ModelState, Pair
 from dnmf.losses.base import Loss, Penalties
 from dnmf.planning.plan import Plan
-from dnmf.runs.base import Reader
+from dnmf.runs.base import Reader, Refs
 
 FEW_ENTRIES = 1 << 15
 """Entries of H that are rescaled at once."""
 
-__all__ = ["load_H", "load_rows", "normalize", "read_H", "start_row"]
+__all__ = ["load_H", "load_rows", "normalize", "read_H", "read_rows", "start_row"]
 
 
-def read_H(store: Reader, pieces: list[list[str]]) -> np.ndarray:
+def read_H(store: Reader, slabs: Refs) -> np.ndarray:
     """Put column slabs together, a fresh (k, d) array."""
-    return np.concatenate([store.get(ref) for ref in refs(pieces)], axis=1)
+    return np.concatenate([store.get(ref) for ref in slabs], axis=1)
+
+
+def read_rows(
+    store: Reader, stored: Refs, starts: Sequence[int], start: int, stop: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Read rows ``start`` to ``stop`` of a tall factor, a segment at a time.
+
+    Parameters
+    ----------
+    store : Reader
+    stored : tuple of ObjectRef
+        The rows of each segment.
+    starts : sequence of int
+        First row of each segment, then the number of rows.
+    start, stop : int
+
+    Yields
+    ------
+    above : int
+        How many of the rows stand before these.
+    rows : (m, k) array
+    """
+    segment = int(np.searchsorted(starts, start, side="right")) - 1
+    while segment < len(stored) and starts[segment] < stop:
+        first = starts[segment]
+        rows = store.get(stored[segment])[max(start - first, 0) : stop - first]
+        yield max(first - start, 0), rows
+        segment += 1
 
 
 def load_H(
@@ -41,41 +68,41 @@ def load_H(
     -------
     H : (k, d) array
         Rows of H have unit norm (zero rows stay zero), unless penalties fix their scale, or they
-        are held.
+        are fixed.
     W_scale : (k,) float64 array
         The committed W times this is the warm start; 0 for components to be revived.
     """
-    H, held = read_H(store, state.extrapolated or state.next_H), loss.fixed
+    H, count = read_H(store, state.extrapolated or state.next_H), loss.fixed
     if state.weights is not None:
-        fixed = H[:held].copy()
+        fixed = H[:count].copy()
         H = np.array(loss.from_sample(H, np.array(state.weights), column_sums, unit))
-        H[:held] = fixed
+        H[:count] = fixed
     free = loss.gauge_free
-    scale = normalize(H, held) if free else _balance(H, state.pair, loss.penalties, held)
+    scale = normalize(H, count) if free else _balance(H, state.pair, loss.penalties, count)
     if state.beta and state.previous_H:
         before = read_H(store, state.previous_H)
         if free:
-            normalize(before, held)
+            normalize(before, count)
         else:
             before = (before / scale[:, None]).astype(H.dtype)
-        for rows in _few_rows(H, held):
+        for rows in _few_rows(H, count):
             part = H[rows].astype(np.float64)
             part += state.beta * (part - before[rows])
             H[rows] = np.maximum(part, 0.0)
         del before
         if free:
-            scale *= normalize(H, held)
-    scale[state.revive] = 0.0
+            scale *= normalize(H, count)
+    scale[list(state.revive)] = 0.0
     return H, scale
 
 
-def normalize(H: np.ndarray, held: int = 0) -> np.ndarray:
-    """Scale rows of H to unit norm in place, but the first ``held``.
+def normalize(H: np.ndarray, fixed: int = 0) -> np.ndarray:
+    """Scale rows of H to unit norm in place, but the first ``fixed``.
 
-    Returns the norms (1 for a row that is zero or held).
+    Returns the norms (1 for a row that is zero or fixed).
     """
     norms = np.ones(H.shape[0])
-    for rows in _few_rows(H, held):
+    for rows in _few_rows(H, fixed):
         part = H[rows].astype(np.float64)
         peaks = part.max(axis=1, initial=0.0, keepdims=True)
         peaks[peaks == 0] = 1.0
@@ -87,14 +114,14 @@ def normalize(H: np.ndarray, held: int = 0) -> np.ndarray:
     return norms
 
 
-def _few_rows(H: np.ndarray, held: int) -> Iterator[slice]:
-    """Rows of H but the first ``held``, some at a time: no third k x d."""
+def _few_rows(H: np.ndarray, fixed: int) -> Iterator[slice]:
+    """Rows of H but the first ``fixed``, some at a time: no third k x d."""
     height = max(1, FEW_ENTRIES // max(H.shape[1], 1))
-    for start in range(held, H.shape[0], height):
+    for start in range(fixed, H.shape[0], height):
         yield slice(start, start + height)
 
 
-def _balance(H: np.ndarray, pair: Pair | None, penalties: Penalties, held: int) -> np.ndarray:
+def _balance(H: np.ndarray, pair: Pair | None, penalties: Penalties, fixed: int) -> np.ndarray:
     """Move scale between W_j and H_j to where the penalties are least; returns what H lost.
 
     With W_j s and H_j / s the penalties are a sum of exponentials in log s, convex: bisection.
@@ -104,7 +131,7 @@ def _balance(H: np.ndarray, pair: Pair | None, penalties: Penalties, held: int) 
     both = (penalties.l1_W or penalties.l2_W) and (penalties.l1_H or penalties.l2_H)
     if pair is None or pair.W_sums is None or not both:
         return scale
-    for j in range(held, H.shape[0]):
+    for j in range(fixed, H.shape[0]):
         row = H[j].astype(np.float64)
         rising = penalties.l1_W * pair.W_sums[j], penalties.l2_W * pair.W_norms[j] ** 2
         falling = penalties.l1_H * float(row.sum()), penalties.l2_H * float(row @ row)
@@ -155,14 +182,13 @@ def _least(rising: tuple[float, float], falling: tuple[float, float]) -> float:
 
 def load_rows(
     store: Reader,
-    pieces: list[list[str]] | None,
+    stored: Refs | None,
     segment: int,
     shape: tuple[int, int],
     scale: np.ndarray,
     dtype: str,
 ) -> np.ndarray:
-    """The warm start of W for a segment, a fresh (rows, k) array; zeros before the first pass."""
-    if not pieces:
+    """Read the start of W for a segment, a fresh (rows, k) array; zeros before the first pass."""
+    if not stored:
         return np.zeros(shape, dtype)
-    W = store.get(refs([pieces[segment]])[0])
-    return (W * scale).astype(dtype)
+    return (store.get(stored[segment]) * scale).astype(dtype)

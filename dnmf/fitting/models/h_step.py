@@ -8,16 +8,12 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from dnmf.config import MIB
 from dnmf.losses.base import HStep, Loss, SmallStats
 
 __all__ = ["Each", "parts_of", "update_H"]
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
-
-PART = MIB
-"""Bytes of H, float64, in one part: enough that a thread is worth its call, and within a cache."""
 
 
 class Each(Protocol):
@@ -28,9 +24,9 @@ class Each(Protocol):
     ) -> Iterable[Value]: ...
 
 
-def parts_of(k: int, width: int) -> list[int]:
-    """Where parts of the columns of a slab begin, and its end: a function of its size alone."""
-    step = max(1, PART // (8 * k))
+def parts_of(k: int, width: int, part_bytes: int) -> list[int]:
+    """Cut the columns of a slab into parts: where they begin, and the end of the slab."""
+    step = max(1, part_bytes // (8 * k))
     return [*range(0, width, step), width]
 
 
@@ -41,6 +37,7 @@ def update_H(
     H: np.ndarray,
     columns: np.ndarray,
     each: Each,
+    part_bytes: int,
 ) -> HStep:
     """`Loss.update_H` part by part: columns are independent, and sums are added in order.
 
@@ -50,8 +47,10 @@ def update_H(
         As there.
     each : callable
         Where the parts run; no bit depends on it.
+    part_bytes : int
+        Bytes of H, float64, in one part.
     """
-    spans = list(pairwise(parts_of(*H.shape)))
+    spans = list(pairwise(parts_of(H.shape[0], H.shape[1], part_bytes)))
     if len(spans) == 1:
         return loss.update_H(wide, stats, H, columns)
 

@@ -11,7 +11,7 @@ import numpy as np
 from dnmf.errors import OptionError
 from dnmf.fitting.checks import SAFE
 from dnmf.planning.plan import Plan
-from dnmf.runs.base import ObjectRef, RunStore
+from dnmf.runs.base import ObjectRef, Refs, RunStore
 from dnmf.runs.objects import checksum
 
 __all__ = ["other_starts", "put_start"]
@@ -39,8 +39,8 @@ def other_starts(
     return [name for name, (one, other) in pairs.items() if _sums(one) != _sums(other)]
 
 
-def _sums(refs: list[list[str]] | None) -> list[str]:
-    return [check for _, check in refs or []]
+def _sums(refs: Refs | None) -> list[str]:
+    return [ref.checksum for ref in refs or ()]
 
 
 def put_start(
@@ -50,7 +50,7 @@ def put_start(
     W: np.ndarray | None = None,
     fixed: np.ndarray | None = None,
 ) -> Plan:
-    """Store a given H (k x d) and W (n x k) of V, and the rows of H that are held (r x d).
+    """Store a given H (k x d) and W (n x k) of V, and the given rows of H (r x d).
 
     Returns the plan that refers to them.
 
@@ -78,15 +78,15 @@ def put_start(
         H, W = W.T, H.T
     if fixed is not None:
         H = np.concatenate([fixed, H[len(fixed) :]])
-    wide = store.put("start/H", _computable(H, plan.dtype, "H")).to_json()
+    wide = store.put("start/H", _computable(H, plan.dtype, "H"))
     tall = None
     if W is not None:
         W = _computable(W, plan.dtype, "W")
-        tall = [
-            store.put(f"start/W-{s}", np.ascontiguousarray(W[a:b])).to_json()
+        tall = tuple(
+            store.put(f"start/W-{s}", np.ascontiguousarray(W[a:b]))
             for s, (a, b) in enumerate(pairwise(plan.row_starts))
-        ]
-    return replace(plan, start_H=[wide], start_W=tall)
+        )
+    return replace(plan, start_H=(wide,), start_W=tall)
 
 
 def _put_fixed(store: RunStore, plan: Plan, fixed: np.ndarray) -> Plan:
@@ -99,13 +99,13 @@ def _put_fixed(store: RunStore, plan: Plan, fixed: np.ndarray) -> Plan:
             "chunks (dnmf convert IN OUT --chunks ROWS,COLUMNS)"
         )
     ref = store.put("start/fixed", _computable(fixed, plan.dtype, "fixed_H"))
-    return replace(plan, fixed_H=[ref.to_json()])
+    return replace(plan, fixed_H=(ref,))
 
 
 def _computable(given: np.ndarray, dtype: str, name: str) -> np.ndarray:
     """The array in the dtype of the fit, in which none of it may get lost.
 
-    Rows of H are scaled to unit norm before anything is computed from them, held ones are not:
+    Rows of H are scaled to unit norm before anything is computed from them, fixed ones are not:
     products of these must stay in range too.
 
     Raises

@@ -9,7 +9,7 @@ Fritzke 2020, for factors).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -46,7 +46,7 @@ class Fitted:
         After the last H-step.
     WtW : (k, k) float64 array
         Of the W before it.
-    W_sums : list of float or None
+    W_sums : sequence of float or None
         Sums of the columns of W, where the loss counts them.
     passes : int
         All that the search has taken so far.
@@ -55,7 +55,7 @@ class Fitted:
     objective: float
     H: np.ndarray
     WtW: np.ndarray
-    W_sums: list[float] | None
+    W_sums: Sequence[float] | None
     passes: int
 
 

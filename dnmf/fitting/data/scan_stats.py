@@ -1,0 +1,80 @@
+"""The small sums of a scan, over a block, a segment or all of V."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dnmf.runs.base import ObjectRef, Refs
+
+__all__ = ["MOST_NAMES", "ScanStats"]
+
+MOST_NAMES = 20
+SUMMED = (
+    *("bytes_read", "nonzeros", "zero_rows", "total", "sumsq", "bad", "unstored", "checksums"),
+    *("row_sums", "sample", "sample_rows", "sample_bytes", "sample_sumsq", "bad_weights"),
+)
+
+
+@dataclass
+class ScanStats:
+    """What a scan counts and sums.
+
+    Attributes
+    ----------
+    bytes_read, nonzeros, zero_rows : int
+    total, sumsq, largest : float
+    bad : int
+        Entries that are negative, infinite or NaN.
+    first_bad : (int, int, float) or None
+        Row, column and value of the first one.
+    unstored : int
+        Chunks that are not stored.
+    unstored_names : list of str
+        The first of them.
+    checksums : list of int
+        Of every block, as stored.
+    row_sums : list of ObjectRef
+        Of every segment.
+    sample : list of tuple of ObjectRef
+        Every segment's rows of the sample, where they are stored.
+    sample_rows : list of int
+        How many those are.
+    sample_bytes : int
+    sample_sumsq : float
+    numeric : list of str
+        Digests of how tasks round.
+    bad_weights, first_bad_weight, largest_weight
+        What ``bad``, ``first_bad`` and ``largest`` are of entries.
+    """
+
+    bytes_read: int = 0
+    nonzeros: int = 0
+    zero_rows: int = 0
+    total: float = 0.0
+    sumsq: float = 0.0
+    largest: float = 0.0
+    bad: int = 0
+    first_bad: tuple[int, int, float] | None = None
+    unstored: int = 0
+    unstored_names: list[str] = field(default_factory=list)
+    checksums: list[int] = field(default_factory=list)
+    row_sums: list[ObjectRef] = field(default_factory=list)
+    sample: list[Refs] = field(default_factory=list)
+    sample_rows: list[int] = field(default_factory=list)
+    sample_bytes: int = 0
+    sample_sumsq: float = 0.0
+    numeric: list[str] = field(default_factory=list)
+    bad_weights: int = 0
+    first_bad_weight: tuple[int, int, float] | None = None
+    largest_weight: float = 0.0
+
+    def add(self, other: ScanStats) -> None:
+        """Add what stands behind in index order."""
+        for name in SUMMED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.largest = max(self.largest, other.largest)
+        self.largest_weight = max(self.largest_weight, other.largest_weight)
+        self.first_bad = self.first_bad or other.first_bad
+        self.first_bad_weight = self.first_bad_weight or other.first_bad_weight
+        self.unstored_names = (self.unstored_names + other.unstored_names)[:MOST_NAMES]
+        self.numeric = sorted({*self.numeric, *other.numeric})

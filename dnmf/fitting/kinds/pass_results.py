@@ -1,0 +1,166 @@
+"""What a pass adds up, and what its ends make of the state of each model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dnmf.fitting.record import ModelState, Pair
+from dnmf.fitting.stopping import PassResult
+from dnmf.losses.base import SmallStats
+from dnmf.losses.held_out import HeldOutStats
+from dnmf.runs.base import ObjectRef
+
+__all__ = [
+    "ModelEnd",
+    "PassStats",
+    "SlabEnd",
+    "figures",
+    "held_out_figures",
+    "on_all_of_V",
+    "pass_result",
+]
+
+
+@dataclass
+class PassStats:
+    """Part 0 of a pass: the small statistics of each model, and its W.
+
+    Attributes
+    ----------
+    models : list of SmallStats
+    W : list of list of ObjectRef
+        Of each model the rows of the segments so far.
+    bytes_read : int
+    numeric : list of str
+        Digests of how tasks round.
+    held_out : list of HeldOutStats or None
+        Of each model what it leaves out.
+    """
+
+    models: list[SmallStats]
+    W: list[list[ObjectRef]]
+    bytes_read: int
+    numeric: list[str]
+    held_out: list[HeldOutStats | None]
+
+    def add(self, other: PassStats) -> None:
+        """Add what stands behind in index order."""
+        for mine, theirs in zip(self.models, other.models, strict=True):
+            mine.add(theirs)
+        for mine_out, theirs_out in zip(self.held_out, other.held_out, strict=True):
+            if mine_out is not None and theirs_out is not None:
+                mine_out.add(theirs_out)
+        self.W = [a + b for a, b in zip(self.W, other.W, strict=True)]
+        self.bytes_read += other.bytes_read
+        self.numeric = sorted({*self.numeric, *other.numeric})
+
+
+@dataclass(frozen=True)
+class ModelEnd:
+    """What a pass found for one model, but for its H.
+
+    Attributes
+    ----------
+    WtW : ObjectRef
+    held_out : (float, float, int) or None
+        Of what the model leaves out: its loss, what that is relative to, and the entries.
+    others
+        As in `PassResult` and `Pair`; ``kkt`` is squared.
+    """
+
+    objective: float
+    divergence: float
+    size: float
+    extrapolates: bool
+    entrywise: bool
+    kkt: float
+    sweeps: float
+    revived: tuple[int, ...]
+    W_norms: tuple[float, ...]
+    W_sums: tuple[float, ...] | None
+    WtW: ObjectRef
+    held_out: tuple[float, float, int] | None
+
+
+@dataclass(frozen=True)
+class SlabEnd:
+    """What the H-step made of one slab of one model.
+
+    Attributes
+    ----------
+    H, next_H, extrapolated : ObjectRef
+        The slab that the pass was at, the one after it, and one that may be better, if any.
+    kkt, gain : float
+        As in `HStep`.
+    share : list of float
+    peak : list of (float, int)
+        The largest entry of each row of H, and its column.
+    """
+
+    H: ObjectRef
+    next_H: ObjectRef
+    extrapolated: ObjectRef | None
+    kkt: float
+    gain: float
+    share: list[float]
+    peak: list[tuple[float, int]]
+
+
+def on_all_of_V(model: ModelState) -> ModelState:
+    """The start on all of V of a model that was fitted to the sample."""
+    weights = model.pair.W_sums if model.pair else None
+    return ModelState(pair=None, next_H=model.next_H, weights=weights)
+
+
+def held_out_figures(end: ModelEnd) -> dict[str, float]:
+    """The loss where nothing was fitted, against V there, and its entries."""
+    if end.held_out is None:
+        return {}
+    error, scale, entries = end.held_out
+    return {"held_out": error / scale if scale > 0 else math.nan, "held_entries": entries}
+
+
+def figures(found: PassResult) -> dict[str, float]:
+    size = math.sqrt(found.size) or 1.0  # of a fold whose rows and columns have zeros only
+    return {
+        "objective": found.pair.objective,
+        "divergence": found.divergence,
+        "relative_error": math.sqrt(2 * found.divergence) / size,
+        "kkt_W": found.kkt_W / size,
+        "kkt_H": found.kkt_H / size,
+        "sweeps": found.sweeps,
+    }
+
+
+def pass_result(
+    end: ModelEnd, slabs: list[SlabEnd], W: tuple[ObjectRef, ...], starts: Sequence[int]
+) -> PassResult:
+    components = range(len(end.W_norms))
+    pair = Pair(
+        W=W,
+        W_starts=tuple(starts),
+        H=tuple(slab.H for slab in slabs),
+        objective=end.objective,
+        WtW=end.WtW,
+        share=tuple(sum(slab.share[j] for slab in slabs) for j in components),
+        peak=tuple(max((s.peak[j] for s in slabs), key=lambda p: p[0])[1] for j in components),
+        W_norms=end.W_norms,
+        W_sums=end.W_sums,
+    )
+    tried = tuple(slab.extrapolated for slab in slabs if slab.extrapolated is not None)
+    return PassResult(
+        pair=pair,
+        next_H=tuple(slab.next_H for slab in slabs),
+        revived=end.revived,
+        kkt_W=math.sqrt(end.kkt),
+        kkt_H=math.sqrt(sum(slab.kkt for slab in slabs)),
+        gain=sum(slab.gain for slab in slabs),
+        sweeps=end.sweeps,
+        divergence=end.divergence,
+        size=end.size,
+        extrapolated=tried or None,
+        extrapolates=end.extrapolates and not tried,
+        entrywise=end.entrywise,
+    )

@@ -1,0 +1,103 @@
+"""From a committed pair to the factors of a result: their order, their scale, and who is W.
+
+`publish` writes them, a fit in memory returns them, and ``dnmf.open`` shows them of a run that
+still goes on: all by this code, so that none of them can differ.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from dnmf.fitting.models.factors import read_H, read_rows
+from dnmf.fitting.record import Pair
+from dnmf.planning.plan import Plan
+from dnmf.runs.base import Reader
+
+__all__ = ["FinalFactors", "component_order"]
+
+
+def component_order(pair: Pair, placed: int = 0) -> np.ndarray:
+    """Order components by falling share of V, ties by the column where their H is largest.
+
+    The first ``placed`` stay where they are.
+    """
+    falling, ties = -np.array(pair.share, dtype=float), np.array(pair.peak)
+    falling[:placed], ties[:placed] = -np.inf, np.arange(placed)
+    return np.lexsort((ties, falling))
+
+
+class FinalFactors:
+    """The tall (rows, k) and the wide (k, columns) factor of a pair as a result has them.
+
+    The tall factor belongs to the rows of the plan's blocks: it is W, or H' where V is read by
+    columns.
+
+    Parameters
+    ----------
+    store : Reader
+    plan : Plan
+    pair : Pair
+    """
+
+    def __init__(self, store: Reader, plan: Plan, pair: Pair) -> None:
+        self.store = store
+        self.plan = plan
+        self.pair = pair
+        self.order = component_order(pair, plan.config.placed)
+
+    @cached_property
+    def scale(self) -> np.ndarray:
+        """What columns of the tall factor are divided by, and rows of the wide one multiplied.
+
+        Rows of H have unit norm unless the options ask otherwise; by columns the tall factor is H.
+        """
+        plan, pair = self.plan, self.pair
+        norms, asked = np.array(pair.W_norms), plan.config.normalize
+        if asked is None:
+            if plan.axis == "rows" or plan.config.penalized:
+                return np.ones_like(norms)
+            return np.where(norms > 0, norms, 1.0)
+        by_norm = plan.config.loss == "frobenius" or pair.W_sums is None
+        if (asked == "weights") == (plan.axis == "rows"):  # the tall factor is to have unit size
+            sizes = norms if by_norm else np.array(pair.W_sums)
+            return np.where(sizes > 0, sizes, 1.0)
+        rows = (row.astype(np.float64) for row in read_H(self.store, pair.H))  # no second k x d
+        # not the norm of a row, which is a product of BLAS: its bits depend on threads
+        sizes = np.array([np.sqrt(np.sum(row * row)) if by_norm else row.sum() for row in rows])
+        return 1.0 / np.where(sizes > 0, sizes, 1.0)
+
+    @cached_property
+    def _scaled(self) -> bool:
+        return not bool((self.scale == 1).all())
+
+    def of_tall(self, rows: np.ndarray) -> np.ndarray:
+        """Bring stored rows of the tall factor, (m, k), into the final order and scale."""
+        rows = rows[:, self.order]
+        return (rows / self.scale[self.order]).astype(rows.dtype) if self._scaled else rows
+
+    def of_wide(self, columns: np.ndarray) -> np.ndarray:
+        """Bring stored columns of the wide factor, (k, m), into the final order and scale."""
+        found = columns[self.order]
+        if self._scaled:
+            for row, by in zip(found, self.scale[self.order], strict=True):
+                row[:] = row * by
+        return found
+
+    def tall_rows(self, start: int, stop: int) -> np.ndarray:
+        """Read rows of the tall factor, a segment at a time."""
+        pair = self.pair
+        found = np.empty((stop - start, len(self.order)), self.plan.dtype)
+        for above, rows in read_rows(self.store, pair.W, pair.W_starts, start, stop):
+            found[above : above + len(rows)] = self.of_tall(rows)
+        return found
+
+    def wide(self) -> np.ndarray:
+        """Read the wide factor, (k, columns)."""
+        return self.of_wide(read_H(self.store, self.pair.H))
+
+    def assemble(self) -> tuple[np.ndarray, np.ndarray]:
+        """Read W (n, k) and H (k, d) of V as arrays in memory."""
+        tall, wide = self.tall_rows(0, self.plan.shape[0]), self.wide()
+        return (tall, wide) if self.plan.axis == "rows" else (wide.T.copy(), tall.T.copy())

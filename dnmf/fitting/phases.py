@@ -1,0 +1,97 @@
+"""The way of a fit: a race of starts, passes over the sample, passes over V."""
+
+from __future__ import annotations
+
+from dnmf.config import FitConfig
+from dnmf.fitting.checks import safe_range
+from dnmf.fitting.record import Scan
+from dnmf.init.nndsvd import NNDSVD
+from dnmf.planning.memory import share_to_race
+from dnmf.planning.plan import Plan
+
+__all__ = [
+    "first_phase",
+    "phase_after_race",
+    "phase_config",
+    "race_share",
+    "racing_models",
+    "start_notes",
+]
+
+SAMPLE_TOL = 1e-3
+SAMPLE_PASSES = 30
+
+
+def first_phase(plan: Plan, scan: Scan) -> str:
+    """Say where a fit goes from the scan: ``"race"``, ``"sample"`` or ``"full"``."""
+    if plan.config.init == "custom" or not _tells(plan, scan):
+        return "full"
+    return "race" if racing_models(plan, scan) else phase_after_race(plan)
+
+
+def phase_after_race(plan: Plan) -> str:
+    """Say where a fit goes from the race: to the sample, unless that holds every row."""
+    return "sample" if plan.sample < 1 else "full"
+
+
+def phase_config(config: FitConfig, phase: str) -> FitConfig:
+    """Give the options by which passes of a phase stop."""
+    if phase == "full":
+        return config
+    return config.replace(tol=max(config.tol, SAMPLE_TOL), max_passes=SAMPLE_PASSES)
+
+
+def race_share(plan: Plan, scan: Scan, k: int) -> float:
+    """Decide on which share of this sample starts of k components race; 0 for no race."""
+    return share_to_race(plan, k, sum(scan.sample_rows), scan.sample_bytes)
+
+
+def racing_models(plan: Plan, scan: Scan) -> tuple[int, ...]:
+    """List the models whose starts race."""
+    config = plan.config
+    singles = config.holdout == "speckled"  # models that leave out entries have their own start
+    return tuple(
+        m
+        for m, spec in enumerate(config.models)
+        if not (singles and spec.fold is not None) and race_share(plan, scan, spec.k)
+    )
+
+
+def _tells(plan: Plan, scan: Scan) -> bool:
+    """Whether the sample holds more than zeros, and entries whose products vanish.
+
+    Of a sparse V it may not; a fit of it would leave an H of zeros.
+    """
+    low = 0.0 if plan.config.weights else safe_range(plan.config, plan.dtype)[0] ** 2
+    return bool(plan.sample and sum(scan.sample_rows) and scan.sample_sumsq > low)
+
+
+def start_notes(plan: Plan, scan: Scan) -> list[str]:
+    """Say which starts that were asked for are not made, or why no sample is fitted first."""
+    config = plan.config
+    tells = _tells(plan, scan)
+    racing = racing_models(plan, scan) if tells else ()
+    left = [spec.k for m, spec in enumerate(config.models) if m not in racing and spec.fold is None]
+    many = config.init == "random" and config.n_init > FitConfig.n_init
+    asked = many or config.init in NNDSVD
+    useless = bool(plan.sample) and not tells and config.init != "custom"
+    if not left or not (asked or useless):
+        return []
+    if tells:
+        rows, limit = plan.limits.race_rows * max(left), plan.limits.race_bytes >> 20
+        why = (
+            f"starts of k = {max(left)} search on {rows:,} rows of the sample, "
+            f"more than {limit} MiB hold. Compare several seeds instead (dnmf.fit_many)"
+        )
+    else:
+        rows = sum(scan.sample_rows)
+        zeros = ", which are zero or next to it" if rows else ""
+        why = (
+            f"the sample has {rows:,} of {plan.shape[0]:,} rows{zeros}. Raise sample or "
+            f"sample_bytes"
+        )
+    if not asked:
+        return [f"passes go over V from the start, none over the sample: {why}"]
+    if many:
+        return [f"n_init = {config.n_init} has no effect, one random start is made: {why}"]
+    return [f"init = {config.init!r} has no effect, the start is a random one: {why}"]

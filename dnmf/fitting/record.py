@@ -1,0 +1,416 @@
+"""The state of a fit between two steps, as types, and the one way to write and read it.
+
+A record commits a step. It is immutable; `Record.to_json` and `Record.from_json` are the only
+code that knows how it lies in a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dnmf.runs.base import ObjectRef, Refs, optional_refs, refs_from_json, refs_to_json
+
+__all__ = ["ModelState", "Pair", "Record", "Scan", "Solved", "State", "Stop"]
+
+FIRST_STEP = 0.5
+"""Step of the extrapolation before any was tried."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a model's passes ended.
+
+    Attributes
+    ----------
+    kind : str
+        ``"converged"``, ``"exact"``, ``"rounding"``, ``"max_passes"``, ``"max_time"``,
+        ``"range"`` or, of a transform, ``"solved"``.
+    sentence : str
+        The reason for people, with its numbers.
+    """
+
+    kind: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A committed (W, H), W being the solution at this H.
+
+    Attributes
+    ----------
+    W : tuple of ObjectRef
+        The rows of each segment.
+    W_starts : tuple of int
+        First row of each segment, then the number of rows.
+    H : tuple of ObjectRef
+        Column slabs.
+    objective : float
+    WtW : ObjectRef
+        W'W, (k, k) float64.
+    share : tuple of float
+        <W'V_j, H_j> of each component.
+    peak : tuple of int
+        Column of the largest entry of each row of H.
+    W_norms : tuple of float
+        Norm of each column of W.
+    W_sums : tuple of float or None
+        Sum of each column of W, where the loss counts them.
+    """
+
+    W: Refs
+    W_starts: tuple[int, ...]
+    H: Refs
+    objective: float
+    WtW: ObjectRef
+    share: tuple[float, ...]
+    peak: tuple[int, ...]
+    W_norms: tuple[float, ...]
+    W_sums: tuple[float, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        refs = {"W": refs_to_json(self.W), "H": refs_to_json(self.H), "WtW": self.WtW.to_json()}
+        return {**vars(self), **refs}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Pair:
+        refs = {name: refs_from_json(value[name]) for name in ("W", "H")}
+        sums = value["W_sums"]
+        return cls(
+            **refs,
+            W_starts=tuple(value["W_starts"]),
+            objective=value["objective"],
+            WtW=ObjectRef.from_json(value["WtW"]),
+            share=tuple(value["share"]),
+            peak=tuple(value["peak"]),
+            W_norms=tuple(value["W_norms"]),
+            W_sums=None if sums is None else tuple(sums),
+        )
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """Where one model stands.
+
+    Attributes
+    ----------
+    pair : Pair or None
+        The best committed pair.
+    next_H : tuple of ObjectRef
+        H after the H-step of the pair (or the start), by slabs.
+    previous_H : tuple or None
+        The ``next_H`` before this one, for the extrapolation.
+    start_W : tuple or None
+        W before the first pass, where the caller gave one.
+    beta : float
+        Step of the extrapolation in the next pass; 0 is none.
+    step, cap : float
+        The step when extrapolating is allowed, and its bound.
+    accepted, passes : int
+        Passes that were committed as the new pair, and all of them.
+    decrease : float or None
+        Of the last accepted pass.
+    remaining : float or None
+        The decrease that is still expected.
+    rho : float or None
+        The last rate of decreases.
+    tries : dict of int to int
+        How often each dead component was revived.
+    revive : tuple of int
+        Components whose W starts at zero in the next pass.
+    stop : Stop or None
+    extrapolated : tuple of ObjectRef or None
+        An H that the next pass tries before ``next_H``.
+    weights : tuple of float or None
+        ``next_H`` was fitted to a sample on which the columns of W had these sums.
+    """
+
+    pair: Pair | None
+    next_H: Refs
+    previous_H: Refs | None = None
+    start_W: Refs | None = None
+    beta: float = 0.0
+    step: float = FIRST_STEP
+    cap: float = 1.0
+    accepted: int = 0
+    passes: int = 0
+    decrease: float | None = None
+    remaining: float | None = None
+    rho: float | None = None
+    tries: dict[int, int] = field(default_factory=dict)
+    revive: tuple[int, ...] = ()
+    stop: Stop | None = None
+    extrapolated: Refs | None = None
+    weights: tuple[float, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **vars(self),
+            **{name: refs_to_json(getattr(self, name)) for name in _REFS_OF_A_MODEL},
+            "pair": self.pair.to_json() if self.pair else None,
+            "tries": list(self.tries.items()),
+            "stop": [self.stop.kind, self.stop.sentence] if self.stop else None,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ModelState:
+        weights = value["weights"]
+        changed = {
+            **{name: optional_refs(value[name]) for name in _REFS_OF_A_MODEL},
+            "pair": Pair.from_json(value["pair"]) if value["pair"] else None,
+            "tries": {int(component): times for component, times in value["tries"]},
+            "revive": tuple(value["revive"]),
+            "stop": Stop(*value["stop"]) if value["stop"] else None,
+            "weights": None if weights is None else tuple(weights),
+        }
+        return cls(**{**value, **changed})
+
+    def objects(self) -> set[str]:
+        """Names of the objects that this state needs."""
+        every = (self.next_H, self.previous_H, self.start_W, self.extrapolated)
+        refs = [ref for some in every for ref in some or ()]
+        if self.pair:
+            refs += [*self.pair.W, *self.pair.H, self.pair.WtW]
+        return {ref.name for ref in refs}
+
+
+_REFS_OF_A_MODEL = ("next_H", "previous_H", "start_W", "extrapolated")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the first read found.
+
+    Attributes
+    ----------
+    digest : str
+        The data's fingerprint, of all blocks' checksums.
+    seconds : float
+    bytes_read : int
+    nonzeros, zero_rows, zero_columns : int
+    total, sumsq, largest : float
+        Sum of all entries, of their squares, and the largest one.
+    row_sums : tuple of ObjectRef
+        Sums and sums of squares of the rows of each segment, (2, rows).
+    column_sums : ObjectRef
+        Sums and sums of squares of the columns; then those of the sample; then, with weights,
+        `column_counts`.
+    checksums : ObjectRef
+        Of all blocks.
+    sample : tuple of tuple of ObjectRef
+        Each segment's rows of the sample; none where V is in this process's memory anyway.
+    sample_rows : tuple of int
+        How many rows of each segment are in the sample.
+    sample_bytes : int
+    sample_sumsq : float
+    fixed_H : tuple of ObjectRef or None
+        The given rows of H, which races need.
+    resident : bool
+        The sample holds every row.
+    """
+
+    digest: str
+    seconds: float
+    bytes_read: int
+    nonzeros: int
+    zero_rows: int
+    zero_columns: int
+    total: float
+    sumsq: float
+    largest: float
+    row_sums: Refs
+    column_sums: ObjectRef
+    checksums: ObjectRef
+    sample: tuple[Refs, ...] = ()
+    sample_rows: tuple[int, ...] = ()
+    sample_bytes: int = 0
+    sample_sumsq: float = 0.0
+    fixed_H: Refs | None = None
+    resident: bool = False
+
+    @property
+    def replaces_V(self) -> bool:
+        """Whether passes read the stored sample, which holds every row, instead of V."""
+        return self.resident and any(self.sample)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **vars(self),
+            "row_sums": refs_to_json(self.row_sums),
+            "column_sums": self.column_sums.to_json(),
+            "checksums": self.checksums.to_json(),
+            "sample": [refs_to_json(refs) for refs in self.sample],
+            "fixed_H": refs_to_json(self.fixed_H),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Scan:
+        changed = {
+            "row_sums": refs_from_json(value["row_sums"]),
+            "column_sums": ObjectRef.from_json(value["column_sums"]),
+            "checksums": ObjectRef.from_json(value["checksums"]),
+            "sample": tuple(refs_from_json(refs) for refs in value["sample"]),
+            "sample_rows": tuple(value["sample_rows"]),
+            "fixed_H": optional_refs(value["fixed_H"]),
+        }
+        return cls(**{**value, **changed})
+
+    def objects(self, passes_remain: bool) -> set[str]:
+        """Names of the objects that are needed until the run is done.
+
+        The sample and fixed rows are needed as long as passes remain, not only as long as they go
+        over the sample: flushes of W may wait for what a file system does with deleted blocks.
+        """
+        refs = [self.column_sums, self.checksums, *self.row_sums]
+        if passes_remain:
+            refs += [ref for some in (*self.sample, self.fixed_H or ()) for ref in some]
+        return {ref.name for ref in refs}
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What a transform found: W of every row at the given H.
+
+    Attributes
+    ----------
+    W : tuple of ObjectRef
+        The rows of each segment.
+    W_starts : tuple of int
+        First row of each segment, then the number of rows.
+    H : tuple of ObjectRef
+        The given H.
+    objective : float
+    """
+
+    W: Refs
+    W_starts: tuple[int, ...]
+    H: Refs
+    objective: float
+
+    stop = Stop("solved", "every row of W was solved at H")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "W": refs_to_json(self.W), "H": refs_to_json(self.H)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Solved:
+        W, H = refs_from_json(value["W"]), refs_from_json(value["H"])
+        return cls(W, tuple(value["W_starts"]), H, value["objective"])
+
+
+@dataclass(frozen=True)
+class State:
+    """What a step needs of the record before it: all but what grows with every step.
+
+    Attributes
+    ----------
+    phase : str
+        ``"race"``, ``"sample"`` or ``"full"``: what comes next.
+    scan : Scan or None
+    models : tuple of ModelState
+        Empty before the scan, and in a transform.
+    solved : Solved or None
+        Of a transform.
+    numeric : tuple of str
+        Digests of how the tasks so far rounded.
+    """
+
+    phase: str = "full"
+    scan: Scan | None = None
+    models: tuple[ModelState, ...] = ()
+    solved: Solved | None = None
+    numeric: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "phase": self.phase,
+            "scan": self.scan.to_json() if self.scan else None,
+            "models": [model.to_json() for model in self.models],
+            "solved": self.solved.to_json() if self.solved else None,
+            "numeric": list(self.numeric),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> State:
+        return cls(
+            phase=value["phase"],
+            scan=Scan.from_json(value["scan"]) if value["scan"] else None,
+            models=tuple(ModelState.from_json(model) for model in value["models"]),
+            solved=Solved.from_json(value["solved"]) if value["solved"] else None,
+            numeric=tuple(value["numeric"]),
+        )
+
+    @property
+    def scanned(self) -> Scan:
+        """The scan, where there must have been one."""
+        assert self.scan is not None, "no pass comes before the scan"
+        return self.scan
+
+    def with_models(self, changed: Mapping[int, ModelState]) -> State:
+        """Replace some models."""
+        models = tuple(changed.get(m, model) for m, model in enumerate(self.models))
+        return replace(self, models=models)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What commits a step.
+
+    Attributes
+    ----------
+    index : int
+        Number of the step; -1 before the first one.
+    kind : str
+        Of the step.
+    state : State
+    history, sample_history : list of dict
+        A row for each model and pass over V; and for each race and pass over the sample. Steps
+        append to them and never change a row.
+    executed : list
+        Step, kind, host, process and attempt of every step.
+    retries : int
+        How often parts of steps were started again, all together.
+    done : bool
+        The result is published.
+    """
+
+    index: int = -1
+    kind: str = ""
+    state: State = field(default_factory=State)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    sample_history: list[dict[str, Any]] = field(default_factory=list)
+    executed: list[list[Any]] = field(default_factory=list)
+    retries: int = 0
+    done: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "state": self.state.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Record:
+        return cls(**{**value, "state": State.from_json(value["state"])})
+
+    @property
+    def passes(self) -> int:
+        """Passes over V so far."""
+        return max((row["pass"] for row in self.history), default=0)
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why the fit stopped (several models: of the last one)."""
+        if self.state.solved:
+            return self.state.solved.stop
+        return self.state.models[-1].stop if self.state.models else None
+
+    def objects(self) -> set[str]:
+        """Names of the objects that the record needs."""
+        state = self.state
+        solved = state.solved
+        needed = {ref.name for ref in (*solved.W, *solved.H)} if solved else set[str]()
+        if state.scan and not self.done:
+            needed |= state.scan.objects(any(model.stop is None for model in state.models))
+        for model in state.models:
+            needed |= model.objects()
+        return needed

@@ -1,0 +1,181 @@
+"""What a result says of itself: summaries, and the root metadata that make it one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.kinds.publish import published
+from dnmf.fitting.models.factors import read_H
+from dnmf.fitting.models.final import FinalFactors, component_order
+from dnmf.fitting.record import Record
+from dnmf.linalg.blas import numeric_fingerprint, roundings
+from dnmf.planning.memory import predict_memory
+from dnmf.planning.plan import Plan
+from dnmf.planning.versions import installed
+from dnmf.results.published import finish
+
+__all__ = ["batch_summary", "facts_of_models", "finish_publication", "memory_arrays", "summary"]
+
+DATA = ("nonzeros", "zero_rows", "zero_columns", "total", "sumsq", "largest")
+
+COLUMNS = (
+    "pass",
+    "accepted",
+    "objective",
+    "divergence",
+    "relative_error",
+    "kkt_W",
+    "kkt_H",
+    "extrapolation",
+    "extrapolated",
+    "sweeps",
+    "revived",
+    "bytes_read",
+    "seconds",
+    "retries",
+)
+
+
+def finish_publication(context: Context, record: Record) -> None:
+    """Write the history and the root metadata, then drop what the run no longer needs."""
+    store = context.store
+    assert store.path is not None
+    if context.plan.config.batch:
+        _finish_batch(context, record)
+        store.drop([], record.index)
+        return
+    for m, group in published(context.plan):
+        rows = _rows_of(record, m)
+        history = {name: _column(rows, name) for name in COLUMNS}
+        columns = {name: column for name, column in history.items() if column.size}
+        finish(store.path, summary(context.plan, record, m), columns, group=group)
+    store.drop([], record.index)
+
+
+def _finish_batch(context: Context, record: Record) -> None:
+    """A group per model with its history as rows of metadata: arrays would be thousands."""
+    plan, path = context.plan, context.store.path
+    assert path is not None
+    kept = [name for name in COLUMNS if name in record.history[0]]
+    for m, group in published(plan):
+        rows = [{name: row[name] for name in kept} for row in _rows_of(record, m)]
+        facts = {**summary(plan, record, m), "history_rows": rows, "executed": []}
+        finish(path, facts, {}, group=group, one_of_many=True)
+    finish(path, batch_summary(plan, record), {})
+
+
+def _rows_of(record: Record, model: int) -> list[dict[str, Any]]:
+    return [row for row in record.history if row["model"] == model]
+
+
+def _column(history: list[dict[str, Any]], name: str) -> np.ndarray:
+    return np.array([row[name] for row in history if name in row])
+
+
+def summary(plan: Plan, record: Record, model: int = 0) -> dict[str, Any]:
+    """What a result says of itself, as JSON."""
+    state = record.state.models[model] if record.state.models else None
+    pair, why = (state.pair, state.stop) if state else (None, record.stop)
+    rows = _rows_of(record, model)
+    best = [row for row in rows if row["accepted"]]
+    share = pair.share if pair else ()
+    order = component_order(pair, plan.config.placed) if pair and any(share) else ()
+    return {
+        **_shared(plan, record),
+        "objective": best[-1]["objective"] if best else None,
+        "relative_error": best[-1]["relative_error"] if best else None,
+        "passes": len(rows),
+        "stop_reason": why.sentence if why else "",
+        "stop_kind": why.kind if why else "",
+        "seed": plan.config.models[model].seed,
+        "share": [max(share[j], 0.0) for j in order] or None,
+        "executed": record.executed,
+    }
+
+
+def batch_summary(plan: Plan, record: Record) -> dict[str, Any]:
+    """What a fit of many models says of itself: each model in a line, and what they shared."""
+    steps = {row["step"]: row for row in record.history}
+    read = plan.bytes_per_read + sum(row["bytes_read"] for row in steps.values())
+    scan = record.state.scan
+    return {
+        **_shared(plan, record),
+        "models": facts_of_models(plan, record),
+        "bytes_read": read,
+        "reads": read / max(plan.bytes_per_read, 1),
+        "seconds": (scan.seconds if scan else 0.0) + _seconds(record),
+        "executed": record.executed,
+    }
+
+
+def facts_of_models(plan: Plan, record: Record) -> list[dict[str, Any]]:
+    """A line per model: what it is, how far it is, and how well it does."""
+    lines = []
+    for m, spec in enumerate(plan.config.models):
+        rows = _rows_of(record, m)
+        accepted = [row for row in rows if row["accepted"]]
+        last = accepted[-1] if accepted else {}
+        why = record.state.models[m].stop if record.state.models else None
+        lines.append(
+            {
+                "model": m,
+                **asdict(spec),
+                "objective": last.get("objective"),
+                "relative_error": last.get("relative_error"),
+                "held_out": last.get("held_out"),
+                "held_entries": last.get("held_entries"),
+                "passes": len(rows),
+                "stop_reason": why.sentence if why else None,
+            }
+        )
+    return lines
+
+
+def _seconds(record: Record) -> float:
+    """Of all passes and races, each step once."""
+    steps = {row["step"]: row["seconds"] for row in record.history}
+    kept = {row["step"]: row["seconds"] for row in record.sample_history}
+    return float(sum({**kept, **steps}.values()))
+
+
+def _shared(plan: Plan, record: Record) -> dict[str, Any]:
+    """What is the same for every model."""
+    scan, numeric = record.state.scan, list(record.state.numeric)
+    return {
+        "mode": plan.mode,
+        "config": plan.config.to_json(),
+        "source": plan.description,
+        "source_spec": plan.source,
+        "axis": plan.axis,
+        "fingerprint": scan.digest if scan else None,
+        "data": {name: getattr(scan, name) for name in DATA} if scan else {},
+        "layout": {
+            "shape": list(plan.shape),
+            "blocks": plan.blocks,
+            "segments": plan.segments,
+            "slabs": plan.slabs,
+            "bytes_per_read": plan.bytes_per_read,
+        },
+        "memory_per_worker": predict_memory(plan, 1).total,
+        "numeric": {**numeric_fingerprint(), "digests": numeric},
+        "mixed_numeric": len(roundings(numeric)) > 1,
+        "retries": record.retries,
+        "versions": installed(),
+    }
+
+
+def memory_arrays(
+    context: Context, record: Record, model: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Assemble W and H of a run in memory; a transform has the H that was given."""
+    plan, solved = context.plan, record.state.solved
+    if solved is not None:
+        W = np.concatenate([context.store.get(ref) for ref in solved.W])
+        return W, read_H(context.store, solved.H)
+    pair = record.state.models[model].pair
+    assert pair is not None
+    return FinalFactors(context.store, plan, pair).assemble()
