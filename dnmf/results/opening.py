@@ -142,11 +142,7 @@ def _factors(
             "W": StoredRows(store, pair.W, pair.W_starts, k, dtype, final.of_tall),
             "H": final.wide,
         }
-
-    def rows(slab: np.ndarray) -> np.ndarray:
-        return final.of_wide(slab).T
-
     return {
-        "W": StoredRows(store, pair.H, plan.slab_starts, k, dtype, rows),
+        "W": StoredRows(store, pair.H, plan.slab_starts, k, dtype, final.of_wide_as_rows),
         "H": lambda: np.ascontiguousarray(final.tall_rows(0, plan.shape[0]).T),
     }

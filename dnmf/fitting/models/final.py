@@ -85,6 +85,10 @@ class FinalFactors:
                 row[:] = row * by
         return found
 
+    def of_wide_as_rows(self, columns: np.ndarray) -> np.ndarray:
+        """Bring stored columns of the wide factor, (k, m), into final rows of it, (m, k)."""
+        return self.of_wide(columns).T
+
     def tall_rows(self, start: int, stop: int) -> np.ndarray:
         """Read rows of the tall factor, a segment at a time."""
         pair = self.pair
