@@ -157,7 +157,7 @@ def run(
         record = new
         for note in record.pop("notes", []):
             listen(Notice(note))
-    context.store.settle()
+    context.store.wait_for_deletion()
     listen(Stopped(transitions.reason(record)))
     return record
 

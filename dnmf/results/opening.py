@@ -132,7 +132,7 @@ def _details(
         "plan": short,
         "record": index,
         "executed": record.get("executed", []),
-        "damaged": list(getattr(store, "damaged", [])),
+        "damaged": list(store.damaged),
         "worked_on_by": None if living is None else str(living),
     }
 

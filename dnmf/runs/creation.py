@@ -162,7 +162,7 @@ class Creation:
 def prepare_folder(
     path: str,
     overwrite: bool,
-    protect: Iterable[str | os.PathLike[str]],
+    protected: Iterable[str | os.PathLike[str]],
     unbegun: bool = False,
 ) -> Creation:
     """Make the folders of a new run at ``path``, where nothing may be.
@@ -182,7 +182,7 @@ def prepare_folder(
     existing = examine(path)
     if existing.kind != "absent":
         allowed = overwrite or (unbegun and existing.unbegun)
-        _check_replaceable(path, existing, allowed, protect)
+        _check_replaceable(path, existing, allowed, protected)
     creation = Creation(path, existing.kind)
     with storage("create", path, may_pass=False):
         try:
@@ -199,11 +199,11 @@ def _check_replaceable(
     path: str,
     existing: Existing,
     overwrite: bool,
-    protect: Iterable[str | os.PathLike[str]],
+    protected: Iterable[str | os.PathLike[str]],
 ) -> None:
     if not overwrite or not existing.replaceable:
         raise OutputExistsError(f"{path} {existing.text}. {_remedy(path, existing)}")
-    for source in [os.fspath(source) for source in protect]:
+    for source in [os.fspath(source) for source in protected]:
         if "://" in source:
             continue
         real = os.path.realpath(os.path.expanduser(source))

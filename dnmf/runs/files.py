@@ -15,6 +15,7 @@ from dnmf.errors import DnmfError, RunError, TransientError
 __all__ = [
     "TEMPORARY",
     "create_file",
+    "delete_leniently",
     "explained",
     "make_folder",
     "new_id",
@@ -44,6 +45,9 @@ _MAY_PASS = {
 }
 _FAILED = {*_FULL, *_MAY_PASS, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
 """What is said of the storage, not of what lies there, such as a folder in a file's place."""
+
+_LATE = {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ESTALE}
+"""What deleting may meet where another process is late: nothing that matters."""
 
 _REMEDIES = {
     errno.EROFS: "The file system is read-only: mount it for writing, or give another folder",
@@ -193,3 +197,12 @@ def _same_file(one: str, other: str) -> bool:
         return os.path.samestat(os.stat(one), os.stat(other))
     except FileNotFoundError:
         return False
+
+
+def delete_leniently(delete: Callable[[str], None], path: str) -> None:
+    """Delete a file or folder that another process may delete, or still use, at this time."""
+    try:
+        delete(path)
+    except OSError as error:
+        if error.errno not in _LATE:
+            raise

@@ -19,7 +19,7 @@ from dnmf.npy_header import read_array
 from dnmf.runs.base import ObjectRef
 from dnmf.runs.files import new_id, replace_file, storage
 
-__all__ = ["check_name", "checksum", "point_details", "read_object", "write_object"]
+__all__ = ["checksum", "open_fresh", "read_object", "write_object"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
 _TRIES = 20

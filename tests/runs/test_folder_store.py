@@ -316,17 +316,17 @@ def test_records_are_plain_json(store):
         assert json.load(file)["content"] == {"state": {"x": [1, 2.5, None, True]}}
 
 
-def test_what_is_deleted_while_the_caller_goes_on_is_gone_when_it_settles(store):
+def test_what_is_deleted_while_the_caller_goes_on_is_gone_when_it_is_waited_for(store):
     kept, lost = store.put("W/0", np.zeros(2)), store.put("W/1", np.zeros(2))
     store.drop([kept.name], 0, wait=False)
     later = store.put("W/2", np.zeros(2))  # what is stored meanwhile stays
-    store.settle()
+    store.wait_for_deletion()
     assert not os.path.exists(object_path(store, lost))
     assert os.path.exists(object_path(store, kept))
     assert os.path.exists(object_path(store, later))
 
 
-def test_an_error_of_a_deletion_is_raised_where_it_settles(store, monkeypatch):
+def test_an_error_of_a_deletion_is_raised_where_it_is_waited_for(store, monkeypatch):
     store.put("W/0", np.zeros(2))
 
     def unlink(path):
@@ -336,5 +336,5 @@ def test_an_error_of_a_deletion_is_raised_where_it_settles(store, monkeypatch):
         patch.setattr(os, "unlink", unlink)
         store.drop([], 0, wait=False)
         with pytest.raises(RunError, match="delete from"):
-            store.settle()
-    store.settle()  # it is told once
+            store.wait_for_deletion()
+    store.wait_for_deletion()  # it is told once
