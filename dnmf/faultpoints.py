@@ -17,10 +17,44 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-__all__ = ["ACTIONS", "VARIABLE", "matches", "reach"]
+__all__ = ["ACTIONS", "POINTS", "VARIABLE", "matches", "reach"]
 
 VARIABLE = "DNMF_FAULTS"
 PLAN, LOG, RELEASE = "faults.json", "reached.jsonl", "release"
+
+_PASS = ("step", "rows", "run")
+_OBJECT = ("kind", "name", "segment", "path")
+_RECORD = ("index", "kind", "path")
+_ARRAY = ("kind", "start", "path")
+_RESULT = ("group", "path")
+
+POINTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    # reading V
+    "block-read": ("a block of V is decoded, not yet verified", ("segment", "block")),
+    "part-staged": ("a chunk of a Dask matrix is computed, to be written", ("row",)),
+    "chunk-staged": ("one stored chunk of a Dask matrix is written", ("row", "column")),
+    # a pass; ``rows`` is what the step is over, ``run`` the run folder (None in a race)
+    "segment-solved": ("a leaf has W of a segment, and has stored nothing", (*_PASS, "segment")),
+    "segment-written": ("a leaf has stored W of a segment", (*_PASS, "segment")),
+    "combine": ("values of a part are about to be added", (*_PASS, "part")),
+    "finish": ("a reduced part is about to be finished", (*_PASS, "part")),
+    # the store; ``kind`` is that of the object's name (W, H, rows, ...) or of the step
+    "object-writing": ("an object is about to be written", _OBJECT),
+    "object-staged": ("its temporary file is durable, and has not the name yet", _OBJECT),
+    "object-written": ("an object is written; its name is not durable yet", _OBJECT),
+    "plan-staged": ("the temporary file of a plan is durable", ("path",)),
+    "record-writing": ("a record is about to be committed, names first", _RECORD),
+    "record-staged": ("the temporary file of a record is durable", _RECORD),
+    "record-linked": ("a record exists, and its name may not be durable", _RECORD),
+    "record-committed": ("a record is committed", _RECORD),
+    # the result; ``kind`` is W or H
+    "array-writing": ("chunks of W or H of the result are about to be written", _ARRAY),
+    "array-written": ("chunks of W or H of the result are durable", _ARRAY),
+    "published": ("a leaf has written its chunks of the result", ("segment",)),
+    "result-finishing": ("all is written but the metadata that make it a result", _RESULT),
+    "result-published": ("a group of the result is complete", _RESULT),
+}
+"""Every point: what is so when it is reached, and the details that tell one time from another."""
 
 
 def reach(point: str, **details: Any) -> None:
@@ -29,7 +63,7 @@ def reach(point: str, **details: Any) -> None:
     Parameters
     ----------
     point : str
-        Such as ``"object-written"``.
+        One of `POINTS`.
     **details
         What tells this time from others: numbers and strings. ``path`` is the file that the
         point is about; the faults that damage a file need it.

@@ -17,7 +17,7 @@ from dnmf.planning.memory import predict_memory
 from dnmf.planning.plan import Plan, chunk_rows
 from dnmf.planning.versions import installed
 from dnmf.results.models import facts_of_models
-from dnmf.results.published import create_arrays, finish
+from dnmf.runs.published import create_arrays, finish
 
 __all__ = ["batch_summary", "finish_publication", "memory_arrays", "prepare_publication", "summary"]
 

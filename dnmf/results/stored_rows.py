@@ -8,28 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.runs.base import ObjectRef, RunStore
+from dnmf.runs.base import ObjectRef, Reader
 
 __all__ = ["StoredRows"]
 
 
 class StoredRows:
-    """An array (n, k) whose rows are in stored pieces, read on demand.
+    """Stands for an array (n, k) whose rows are in several stored objects, read on demand.
 
     Supports what is needed to look at rows: ``len``, ``shape``, ``dtype``, an index, a slice or
     a list (or mask) of rows, optionally with columns, and conversion to NumPy, which reads all.
 
     Parameters
     ----------
-    store : RunStore
+    store : Reader
     refs : sequence of ObjectRef
-        Pieces in order.
+        The objects in order.
     starts : sequence of int
-        First row of every piece, then n.
+        First row of every object, then n.
     k : int
     dtype : numpy.dtype or str
     by_columns : bool
-        Pieces are (k, rows) instead of (rows, k).
+        Objects are (k, rows) instead of (rows, k).
     order : (k,) int array, optional
         Which stored component is the first, the second, ...
     scale : (k,) array, optional
@@ -40,7 +40,7 @@ class StoredRows:
 
     def __init__(
         self,
-        store: RunStore,
+        store: Reader,
         refs: Sequence[ObjectRef],
         starts: Sequence[int],
         k: int,
@@ -61,7 +61,7 @@ class StoredRows:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"<StoredRows {self.shape} {self.dtype}, {len(self._refs)} pieces in {self._store}>"
+        return f"<StoredRows {self.shape} {self.dtype}, {len(self._refs)} objects in {self._store}>"
 
     @property
     def size(self) -> int:
@@ -95,8 +95,8 @@ class StoredRows:
             return self._rows(np.asarray(rows))[:, columns]
         raise IndexError(f"rows are chosen by an index, a slice, a list or a mask, not {rows!r}")
 
-    def _piece(self, number: int) -> np.ndarray:
-        """A piece as (rows, k); the last one read is kept, for neighbouring rows."""
+    def _object(self, number: int) -> np.ndarray:
+        """Read one object as (rows, k); the last one stays, for neighbouring rows."""
         last = self._last
         if last is None or last[0] != number:
             array = self._store.get(self._refs[number])
@@ -126,7 +126,7 @@ class StoredRows:
             last = min(stop, int(self._starts[number + 1]))
             if last > first:
                 offset = int(self._starts[number])
-                out[first - start : last - start] = self._piece(number)[
+                out[first - start : last - start] = self._object(number)[
                     first - offset : last - offset
                 ]
         return out
@@ -145,7 +145,7 @@ class StoredRows:
         numbers = np.searchsorted(self._starts, chosen, side="right") - 1
         for number in np.unique(numbers):
             here = numbers == number
-            out[here] = self._piece(int(number))[chosen[here] - self._starts[number]]
+            out[here] = self._object(int(number))[chosen[here] - self._starts[number]]
         return out
 
 

@@ -10,9 +10,9 @@ import pytest
 import zarr
 
 from dnmf.errors import OutputExistsError, RunError, RunLockedError
-from dnmf.results.published import create_arrays, finish, write_H, write_W
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.lock import RunLock
+from dnmf.runs.published import create_arrays, finish, write_H, write_W
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 

@@ -13,8 +13,8 @@ from dnmf.fitting.models.factors import read_H
 from dnmf.fitting.state import ModelState, Pair
 from dnmf.planning.plan import Plan, chunk_rows
 from dnmf.results.opening import component_order as order_of
-from dnmf.results.published import write_H, write_W
 from dnmf.runs.base import Reader, ReadOnce
+from dnmf.runs.published import write_H, write_W
 from dnmf.steps.work import Step
 
 __all__ = ["PublishWork", "assemble", "component_order", "published"]
