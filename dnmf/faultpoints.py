@@ -1,4 +1,4 @@
-"""Named points at which tests make things go wrong. Costs nothing in an ordinary run.
+"""Named points at which tests make things go wrong; they cost nothing in an ordinary run.
 
 With the environment variable ``DNMF_FAULTS`` naming a folder, every point that is reached is
 written down there, and the faults that ``dnmf.testing.faults.plan`` put into that folder
@@ -73,7 +73,7 @@ def reach(point: str, **details: Any) -> None:
 
 
 def matches(details: Mapping[str, Any], match: Mapping[str, Any]) -> bool:
-    """Whether all of ``match`` is in ``details``; strings may be patterns such as ``"3/W-*"``."""
+    """Say whether ``details`` have all of ``match``; strings may be patterns (``"3/W-*"``)."""
     return all(
         name in details and fnmatchcase(str(details[name]), str(wanted))
         for name, wanted in match.items()
@@ -101,7 +101,7 @@ def _reached(folder: str, point: str, details: Mapping[str, Any]) -> None:
 
 
 def _is_turn(folder: str, number: int, after: int, times: int) -> bool:
-    """Whether this hit is one that strikes; creating a file settles it between processes."""
+    """Say whether this hit is one that strikes; creating a file settles it between processes."""
     for hit in range(after + times):
         try:
             os.close(os.open(os.path.join(folder, f"hit-{number}-{hit}"), os.O_CREAT | os.O_EXCL))

@@ -1,4 +1,4 @@
-"""W of a run in progress: rows that are read when somebody asks for them."""
+"""W of a run in progress, whose rows are read when somebody asks for them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class StoredRows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all rows in memory."""
+        """Bytes that all rows take in memory."""
         return self.size * self.dtype.itemsize
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

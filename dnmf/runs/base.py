@@ -13,7 +13,7 @@ __all__ = ["ObjectRef", "ReadOnce", "Reader", "RunStore"]
 
 @dataclass(frozen=True)
 class ObjectRef:
-    """The name of a stored array and the checksum of its contents.
+    """Names a stored array, with the checksum of its contents.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ class RunStore(Reader, Protocol):
         return found
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
-        """Index and content of the highest valid record, or None before the first."""
+        """Read the highest valid record, with its index; None before the first."""
         ...
 
     def drop(self, needed: Iterable[str], records_before: int, wait: bool = True) -> None:

@@ -84,7 +84,7 @@ class Creation:
         self._fill(self.path)
 
     def _fill(self, folder: str) -> None:
-        """Make what is in a run folder; its mark before anything else that it may be known by."""
+        """Make what is in a run folder, its mark before anything else that it may be known by."""
         for inside in (STATE, RECORDS, os.path.join(RECORDS, self._mark)):
             self._make(os.path.join(folder, inside))
         self.in_place = folder == self.path
@@ -133,7 +133,7 @@ class Creation:
         return os.path.join(os.path.dirname(self.path), _hidden(self.path, what) + new_id())
 
     def is_there(self) -> bool:
-        """Whether what is at the path is what this creation made, and has no committed step."""
+        """Say whether what is at the path was made here, and has no committed step."""
         return os.path.isdir(os.path.join(self.path, RECORDS, self._mark))
 
     def undo(self) -> None:

@@ -83,7 +83,7 @@ class MemoryStore(RunStore):
             raise RunError(f"this run has no record {index}") from None
 
     def _log(self, entries: list[Any]) -> list[Any]:
-        """Copies of the entries of a list that steps append to; each is copied once.
+        """Copy the entries of a list that steps append to, each of them once.
 
         Copying all of a history in every pass would cost the square of their number.
         """

@@ -29,7 +29,7 @@ class RecordFolder:
         self._run = run
 
     def path(self, index: int) -> str:
-        """The file of a record."""
+        """Return the path of a record's file."""
         return os.path.join(self._run, RECORDS, f"{index}.json")
 
     def create(self, index: int, data: bytes, details: dict[str, Any]) -> bool:
@@ -87,7 +87,7 @@ class RecordFolder:
             raise
 
     def latest(self, damaged: list[str]) -> tuple[int, dict[str, Any]] | None:
-        """The highest valid record; says in ``damaged`` which ones were passed over and why."""
+        """Read the highest valid record; ``damaged`` gets which ones were passed over and why."""
         for index in reversed(read_records(self._run)):
             found = self.find(index)
             if isinstance(found, dict):

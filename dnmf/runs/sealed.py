@@ -19,7 +19,7 @@ import zarr
 __all__ = ["ENDING", "RESULT_FORMAT", "checksum", "chunk_name", "described", "ending", "seal"]
 
 RESULT_FORMAT = 1
-"""Of published results; another one is refused."""
+"""The format of published results; another one is refused."""
 
 ENDING = 4
 """Bytes of the checksum at the end of a chunk."""
