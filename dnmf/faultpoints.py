@@ -1,4 +1,4 @@
-"""Named points at which tests make things go wrong. Costs nothing in an ordinary run.
+"""Named points at which tests make things go wrong; they cost nothing in an ordinary run.
 
 With the environment variable ``DNMF_FAULTS`` naming a folder, every point that is reached is
 written down there, and the faults that ``dnmf.testing.faults.plan`` put into that folder
@@ -17,10 +17,44 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-__all__ = ["ACTIONS", "VARIABLE", "matches", "reach"]
+__all__ = ["ACTIONS", "POINTS", "VARIABLE", "matches", "reach"]
 
 VARIABLE = "DNMF_FAULTS"
 PLAN, LOG, RELEASE = "faults.json", "reached.jsonl", "release"
+
+_PASS = ("step", "rows", "run")
+_OBJECT = ("kind", "name", "segment", "path")
+_RECORD = ("index", "kind", "path")
+_ARRAY = ("kind", "start", "path")
+_RESULT = ("group", "path")
+
+POINTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    # reading V
+    "block-read": ("a block of V is decoded, not yet verified", ("segment", "block")),
+    "part-staged": ("a chunk of a Dask matrix is computed, to be written", ("row",)),
+    "chunk-staged": ("one stored chunk of a Dask matrix is written", ("row", "column")),
+    # a pass; ``rows`` is what the step is over, ``run`` the run folder (None in a race)
+    "segment-solved": ("a leaf has W of a segment, and has stored nothing", (*_PASS, "segment")),
+    "segment-written": ("a leaf has stored W of a segment", (*_PASS, "segment")),
+    "combine": ("values of a part are about to be added", (*_PASS, "part")),
+    "finish": ("a reduced part is about to be finished", (*_PASS, "part")),
+    # the store; ``kind`` is that of the object's name (W, H, rows, ...) or of the step
+    "object-writing": ("an object is about to be written", _OBJECT),
+    "object-staged": ("its temporary file is durable, and has not the name yet", _OBJECT),
+    "object-written": ("an object is written; its name is not durable yet", _OBJECT),
+    "plan-staged": ("the temporary file of a plan is durable", ("path",)),
+    "record-writing": ("a record is about to be committed, names first", _RECORD),
+    "record-staged": ("the temporary file of a record is durable", _RECORD),
+    "record-linked": ("a record exists, and its name may not be durable", _RECORD),
+    "record-committed": ("a record is committed", _RECORD),
+    # the result; ``kind`` is W or H
+    "array-writing": ("chunks of W or H of the result are about to be written", _ARRAY),
+    "array-written": ("chunks of W or H of the result are durable", _ARRAY),
+    "published": ("a leaf has written its chunks of the result", ("segment",)),
+    "result-finishing": ("all is written but the metadata that make it a result", _RESULT),
+    "result-published": ("a group of the result is complete", _RESULT),
+}
+"""Every point: what is so when it is reached, and the details that tell one time from another."""
 
 
 def reach(point: str, **details: Any) -> None:
@@ -29,7 +63,7 @@ def reach(point: str, **details: Any) -> None:
     Parameters
     ----------
     point : str
-        Such as ``"object-written"``.
+        One of `POINTS`.
     **details
         What tells this time from others: numbers and strings. ``path`` is the file that the
         point is about; the faults that damage a file need it.
@@ -39,7 +73,7 @@ def reach(point: str, **details: Any) -> None:
 
 
 def matches(details: Mapping[str, Any], match: Mapping[str, Any]) -> bool:
-    """Whether all of ``match`` is in ``details``; strings may be patterns such as ``"3/W-*"``."""
+    """Say whether ``details`` have all of ``match``; strings may be patterns (``"3/W-*"``)."""
     return all(
         name in details and fnmatchcase(str(details[name]), str(wanted))
         for name, wanted in match.items()
@@ -67,7 +101,7 @@ def _reached(folder: str, point: str, details: Mapping[str, Any]) -> None:
 
 
 def _is_turn(folder: str, number: int, after: int, times: int) -> bool:
-    """Whether this hit is one that strikes; creating a file settles it between processes."""
+    """Say whether this hit is one that strikes; creating a file settles it between processes."""
     for hit in range(after + times):
         try:
             os.close(os.open(os.path.join(folder, f"hit-{number}-{hit}"), os.O_CREAT | os.O_EXCL))

@@ -108,8 +108,8 @@ def begin(
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
         context = Context(memory, laid_out, oriented)
         return result_in_memory(context, run(context, executor, listen, config.max_time))
-    kept = [*_paths(source), *protect] if overwrite or resume else []
-    store = FolderStore.create_new(out, None, overwrite, kept, unbegun=resume)
+    protected = [*_paths(source), *protect] if overwrite or resume else []
+    store = FolderStore.create_new(out, None, overwrite, protected, unbegun=resume)
     with _working_on(store):
         try:
             if moves:
@@ -251,10 +251,8 @@ def go_on(
         context = replace(context, plan=replace(context.plan, config=asked))
     check_memory(planned, offered(executor, planned, context.source))
     executor.check()
-    mine = context.store
-    assert isinstance(mine, FolderStore)
-    with resumable_storage(mine), mine.locked():
-        if mine.plan()["run_id"] != planned.run_id:
+    with resumable_storage(store), store.locked():
+        if store.plan()["run_id"] != planned.run_id:
             raise RunLockedError(
                 f"{store.path} was overwritten by another process since this one read it; what is "
                 f"there now is left as it is. To go on with that: {resume_command(store.path)}"
@@ -302,7 +300,7 @@ def _reopen(
             raise _other_data(store, planned, source.describe())
         if source is not None:
             _check_entries(store, planned, source, found)
-        return None if found.done else Context.open(store.path)
+        return None if found.done else replace(Context.open(store.path), store=store)
     if source is None:
         raise InputError(
             f"{store.path}: its data ({planned.description}) were only in memory; pass the same "

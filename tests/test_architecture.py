@@ -24,6 +24,7 @@ MOST_LINES_OF_A_FUNCTION = 70
 FOLDERS = ("dnmf", "tests", "benchmarks")
 
 REGISTRIES = {
+    "store": ("dnmf.runs", "STORES"),
     "source": ("dnmf.sources", "SOURCES"),
     "loss": ("dnmf.losses", "LOSSES"),
     "executor": ("dnmf.executors", "EXECUTORS"),

@@ -17,7 +17,7 @@ from dnmf.fitting.data.context import Context
 from dnmf.fitting.loop import run
 from dnmf.fitting.summary import finish_publication
 from dnmf.planning.memory import predict_memory
-from dnmf.runs.creation import creation_done
+from dnmf.runs.base import RunStore
 from dnmf.runs.files import storage_failed
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import resume_command
@@ -39,8 +39,6 @@ def run_in_folder(
     """
     store = context.store
     assert store.path is not None
-    if store.latest() is not None:  # whoever committed its first step may have ended right after
-        creation_done(store.path)
     with _say_how_to_go_on(context, executor.resources().threads):
         executor.probe(store.path)
         record = run(context, executor, listen, max_time)
@@ -59,7 +57,7 @@ def discard_if_invalid(store: FolderStore) -> Iterator[None]:
 
 
 @contextmanager
-def resumable_storage(store: FolderStore) -> Iterator[None]:
+def resumable_storage(store: RunStore) -> Iterator[None]:
     """Tell what ends a run by its storage as a `StorageError`, once there is what can go on."""
     try:
         yield
@@ -69,7 +67,7 @@ def resumable_storage(store: FolderStore) -> Iterator[None]:
         raise StorageError(str(error)) from error.__cause__  # whose text says how to go on
 
 
-def _begun(store: FolderStore) -> bool:
+def _begun(store: RunStore) -> bool:
     try:
         return store.latest() is not None
     except DnmfError:  # the storage cannot even be read: what was told first stays

@@ -149,7 +149,7 @@ def run(
         record = new
         for note in notes:
             listen(Notice(note))
-    context.store.settle()
+    context.store.wait_for_deletion()
     listen(Stopped(record.stop.sentence if record.stop else ""))
     return record
 

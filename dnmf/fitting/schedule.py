@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.phases import racing_models
-from dnmf.fitting.record import ModelState, Record
+from dnmf.fitting.record import Record
 from dnmf.losses.base import rounding_unit
 from dnmf.planning.plan import Plan
 from dnmf.steps.work import Step

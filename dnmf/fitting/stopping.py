@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass, replace
 
 from dnmf.config import FitConfig
-from dnmf.fitting.record import ModelState, Pair, Refs, Stop
+from dnmf.fitting.model_state import ModelState, Pair, Stop
+from dnmf.fitting.record import Refs
 from dnmf.losses.base import rounding_unit
 
 __all__ = ["MOST_TRIES", "PassResult", "advance", "expected_decrease", "rate", "stop"]

@@ -16,7 +16,7 @@ from dnmf.linalg.blas import numeric_fingerprint, roundings
 from dnmf.planning.memory import predict_memory
 from dnmf.planning.plan import Plan
 from dnmf.planning.versions import installed
-from dnmf.results.published import finish
+from dnmf.runs.published import finish
 
 __all__ = ["batch_summary", "facts_of_models", "finish_publication", "memory_arrays", "summary"]
 

@@ -1,12 +1,7 @@
-"""Chunks of a result that lie where they were written, and not in each other's place.
-
-Every chunk ends with a checksum of its decoded content, which zstd writes and compares when it
-decodes. Kept in the result's metadata too, chunk by chunk, it says which chunk belongs where.
-"""
+"""Zarr stores that refuse a chunk of a result which is not the one that was written there."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,26 +9,13 @@ from typing import Any, ClassVar
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, WrapperStore
 
-__all__ = ["chunk_name", "ending", "placed"]
+from dnmf.runs.sealed import ENDING, chunk_name
 
-LENGTH = 4
-"""Bytes of the checksum."""
-
-
-def chunk_name(axis: int, index: int) -> str:
-    """The name within its array of a chunk of W (axis 0) or H (axis 1)."""
-    return f"c/{index}/0" if axis == 0 else f"c/0/{index}"
-
-
-def ending(path: str) -> str:
-    """The checksum at the end of a chunk's file, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - LENGTH))
-        return file.read().hex()
+__all__ = ["checked"]
 
 
 class Endings:
-    """How the chunks of a store's arrays must end.
+    """Knows how the chunks of a store's arrays must end.
 
     Parameters
     ----------
@@ -48,8 +30,8 @@ class Endings:
             for index, digits in enumerate(of_chunks)
         }
 
-    def checked(self, key: str, found: Any, byte_range: Any) -> Any:
-        """What was found under a key; a chunk must be there, with the bytes that were written."""
+    def check(self, key: str, found: Any, byte_range: Any) -> Any:
+        """Return what was found under a key; a chunk must end with the bytes that were written."""
         expected = self._of_keys.get(key)
         if expected is None:
             return found
@@ -57,20 +39,20 @@ class Endings:
             raise ValueError(f"chunk {key} is missing")
         if byte_range is not None:
             return found
-        if found[-LENGTH:].to_bytes().hex() != expected:
+        if found[-ENDING:].to_bytes().hex() != expected:
             raise ValueError(f"chunk {key} is not the one that was written there")
         return found
 
 
-def placed(store: Store, endings: Mapping[str, Sequence[str]]) -> Store:
-    """The same store, read-only, in which chunks are compared with how they must end."""
+def checked(store: Store, endings: Mapping[str, Sequence[str]]) -> Store:
+    """Open a store again, read-only, so that it compares chunks with how they must end."""
     if type(store) is LocalStore:
-        return PlacedFolder(store.root, endings=Endings(endings))
-    return PlacedChunks(store, Endings(endings))
+        return CheckedFolder(store.root, endings=Endings(endings))
+    return CheckedStore(store, Endings(endings))
 
 
-class PlacedFolder(LocalStore):
-    """A folder, which whoever is given its arrays may open by its path too."""
+class CheckedFolder(LocalStore):
+    """Checks the chunks in a folder, whose arrays may be opened by their paths too."""
 
     is_folder: ClassVar[bool] = True
 
@@ -80,23 +62,20 @@ class PlacedFolder(LocalStore):
         super().__init__(root, read_only=read_only)
         self._endings = endings or Endings({})
 
-    def with_read_only(self, read_only: bool = False) -> PlacedFolder:
-        """The same folder and chunks."""
-        return PlacedFolder(self.root, read_only=read_only, endings=self._endings)
+    def with_read_only(self, read_only: bool = False) -> CheckedFolder:
+        return CheckedFolder(self.root, read_only=read_only, endings=self._endings)
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
-        """See `Endings.checked`."""
         found = await super().get(key, prototype, byte_range)
-        return self._endings.checked(key, found, byte_range)
+        return self._endings.check(key, found, byte_range)
 
     def get_sync(self, key: str, *, prototype: Any = None, byte_range: Any = None) -> Any:
-        """See `Endings.checked`."""
         found = super().get_sync(key, prototype=prototype, byte_range=byte_range)
-        return self._endings.checked(key, found, byte_range)
+        return self._endings.check(key, found, byte_range)
 
 
-class PlacedChunks(WrapperStore[Store]):
-    """Any other store."""
+class CheckedStore(WrapperStore[Store]):
+    """Checks the chunks in any other store."""
 
     def __init__(self, store: Store, endings: Endings) -> None:
         super().__init__(store)
@@ -105,10 +84,9 @@ class PlacedChunks(WrapperStore[Store]):
     def __str__(self) -> str:
         return str(self._store)
 
-    def _with_store(self, store: Store) -> PlacedChunks:
-        return PlacedChunks(store, self._endings)
+    def _with_store(self, store: Store) -> CheckedStore:
+        return CheckedStore(store, self._endings)
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-        """See `Endings.checked`."""
         found = await self._store.get(key, prototype, byte_range)
-        return self._endings.checked(key, found, byte_range)
+        return self._endings.check(key, found, byte_range)

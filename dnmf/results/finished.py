@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,13 +9,11 @@ import numpy as np
 import zarr
 
 from dnmf.errors import DnmfError, RunError
-from dnmf.results.checked_chunks import placed
+from dnmf.results.checked_chunks import checked
 from dnmf.results.result import Result
+from dnmf.runs.sealed import RESULT_FORMAT, checksum, described
 
-__all__ = ["FinishedArray", "described", "open_finished", "seal"]
-
-RESULT_FORMAT = 1
-"""Of published results; another one is refused."""
+__all__ = ["FinishedArray", "open_finished"]
 
 _OWN = {
     *("format", "history_columns", "arrays", "chunks", "checksum", "objective"),
@@ -25,29 +21,8 @@ _OWN = {
 }
 
 
-def seal(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with their checksum."""
-    return {**attributes, "checksum": _checksum(attributes)}
-
-
-def _checksum(attributes: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in attributes.items() if name != "checksum"}
-    return f"{zlib.crc32(json.dumps(rest, sort_keys=True).encode()):08x}"
-
-
-def described(array: zarr.Array[Any]) -> list[Any]:
-    """What of an array's metadata decides how it is read; of a short one its content too.
-
-    Chunks have checksums of their own.
-    """
-    endian = getattr(array.serializer, "endian", None)
-    order = str(getattr(endian, "value", endian))
-    content = [zlib.crc32(np.asarray(array[:]).tobytes())] if array.ndim == 1 else []
-    return [list(array.shape), list(array.chunks), array.dtype.name, order, *content]
-
-
 class FinishedArray(zarr.Array[Any]):
-    """A Zarr array of a result, whose damage is told as a `RunError`."""
+    """Reads a Zarr array of a result, and tells its damage as a `RunError`."""
 
     def __getitem__(self, selection: Any) -> Any:
         return _told(self, lambda: super(FinishedArray, self).__getitem__(selection))
@@ -72,7 +47,7 @@ def _damaged(where: str, why: object) -> RunError:
 
 
 def open_finished(where: str, group: str, attributes: Mapping[str, Any]) -> Result:
-    """The result whose root metadata said ``attributes``.
+    """Open the result whose root metadata said ``attributes``.
 
     Raises
     ------
@@ -85,14 +60,14 @@ def open_finished(where: str, group: str, attributes: Mapping[str, Any]) -> Resu
             f"{where} is a result of format {found}, this version of dnmf reads format "
             f"{RESULT_FORMAT}; use the version that wrote it, or read it with Zarr"
         )
-    if attributes.get("checksum") != _checksum(attributes):
+    if attributes.get("checksum") != checksum(attributes):
         raise _damaged(where, "its metadata differ from their checksum")
     try:
         node = zarr.open_group(where, path=group, mode="r")
         if "chunks" in attributes:  # a result of an earlier version does not say where they belong
             inside = f"{group}/" if group else ""
             endings = {f"{inside}{name}": ends for name, ends in attributes["chunks"].items()}
-            node = zarr.open_group(placed(node.store, endings), path=group, mode="r")
+            node = zarr.open_group(checked(node.store, endings), path=group, mode="r")
         arrays = {name: _array(node, name, what) for name, what in attributes["arrays"].items()}
         columns = {name: arrays[name][:].tolist() for name in attributes["history_columns"]}
         columns_of_rows = zip(*columns.values(), strict=True)
@@ -118,7 +93,7 @@ def open_finished(where: str, group: str, attributes: Mapping[str, Any]) -> Resu
 
 
 def _array(group: zarr.Group, name: str, what: list[Any]) -> FinishedArray:
-    """An array of a result, as it was written and with all of its chunks.
+    """Open an array of a result, if it is as it was written and has all of its chunks.
 
     A chunk that is missing would read as zeros.
     """

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import RunError
+from dnmf.fitting.model_state import Pair
 from dnmf.fitting.models.final import FinalFactors
-from dnmf.fitting.record import Pair, Record, Solved
+from dnmf.fitting.record import Record, Solved
 from dnmf.planning.plan import Plan
 from dnmf.results.result import Result
 from dnmf.results.stored_rows import StoredRows
@@ -121,7 +122,7 @@ def _details(store: RunStore, plan: Plan, record: Record, k: int) -> dict[str, A
         "plan": short,
         "record": record.index,
         "executed": record.executed,
-        "damaged": list(getattr(store, "damaged", [])),
+        "damaged": list(store.damaged),
         "worked_on_by": None if living is None else str(living),
     }
 

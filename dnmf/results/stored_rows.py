@@ -1,4 +1,4 @@
-"""W of a run in progress: rows that are read when somebody asks for them."""
+"""W of a run in progress, whose rows are read when somebody asks for them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.runs.base import ObjectRef, RunStore
+from dnmf.runs.base import ObjectRef, Reader
 
 __all__ = ["StoredRows"]
 
 
 class StoredRows:
-    """An array (n, k) whose rows are in stored objects, read on demand.
+    """Stands for an array (n, k) whose rows are in several stored objects, read on demand.
 
     Supports what is needed to look at rows: ``len``, ``shape``, ``dtype``, an index, a slice or
     a list (or mask) of rows, optionally with columns, and conversion to NumPy, which reads all.
 
     Parameters
     ----------
-    store : RunStore
+    store : Reader
     refs : sequence of ObjectRef
         The objects in order.
     starts : sequence of int
@@ -36,7 +36,7 @@ class StoredRows:
 
     def __init__(
         self,
-        store: RunStore,
+        store: Reader,
         refs: Sequence[ObjectRef],
         starts: Sequence[int],
         k: int,
@@ -61,7 +61,7 @@ class StoredRows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all rows in memory."""
+        """Bytes that all rows take in memory."""
         return self.size * self.dtype.itemsize
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -88,7 +88,7 @@ class StoredRows:
         raise IndexError(f"rows are chosen by an index, a slice, a list or a mask, not {rows!r}")
 
     def _object(self, number: int) -> np.ndarray:
-        """The rows of an object; the last one read is kept, for neighbouring rows."""
+        """Read one object as (rows, k); the last one stays, for neighbouring rows."""
         last = self._last
         if last is None or last[0] != number:
             last = self._last = number, self._final(self._store.get(self._refs[number]))

@@ -1,8 +1,8 @@
-"""What a run keeps: objects, and records that commit them."""
+"""The protocol of a run store: objects, and records that commit them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -22,17 +22,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ObjectRef:
-    """The name of a stored array and the checksum of its contents.
+    """Names a stored array, with the checksum of its contents.
 
     Attributes
     ----------
     name : str
         Relative to the run, e.g. ``3/W-0-17-a1b2c3``. Never reused, never overwritten.
     checksum : str
-        Of dtype, shape and bytes; a reader that finds another one refuses the object.
+        Of dtype, shape and bytes; a store that finds another one refuses the object.
     part : (int, int, int) or None
         Axis, start and stop of the part of the array that is meant: models that share a step
-        share objects. None is all of it.
+        share objects. None means all of it.
     """
 
     name: str
@@ -48,7 +48,7 @@ class ObjectRef:
         return cls(name, checksum, (part[0], part[1], part[2]) if part else None)
 
     def select(self, array: np.ndarray) -> np.ndarray:
-        """The part that is meant of the whole array."""
+        """Cut the part that is meant out of the whole array, as a view."""
         if self.part is None:
             return array
         axis, start, stop = self.part
@@ -73,52 +73,16 @@ def optional_refs(values: Iterable[Iterable[Any]] | None) -> Refs | None:
     return None if values is None else refs_from_json(values)
 
 
-class ReadOnce:
-    """A store that reads an object which several models share only once, while it lives."""
-
-    def __init__(self, store: RunStore) -> None:
-        self._store = store
-        self._whole: dict[str, np.ndarray] = {}
-
-    def get(self, ref: ObjectRef) -> np.ndarray:
-        """See `RunStore.get`."""
-        if ref.part is None:
-            return self._store.get(ref)
-        if ref.name not in self._whole:
-            self._whole[ref.name] = self._store.get(ObjectRef(ref.name, ref.checksum))
-        return ref.select(self._whole[ref.name])
-
-
 class Reader(Protocol):
-    """What reads objects of a run."""
-
-    def get(self, ref: ObjectRef) -> np.ndarray: ...
-
-
-class RunStore(Protocol):
-    """Where one run lives. All state of a fit is here, versioned; nothing is overwritten.
-
-    Attributes
-    ----------
-    path : str or None
-        The run folder; None for a run in memory.
-    """
-
-    @property
-    def path(self) -> str | None: ...
-
-    def put(self, name: str, array: np.ndarray) -> ObjectRef:
-        """Store an array durably under a new name (an attempt id is added to it).
-
-        Raises
-        ------
-        RunError
-            The storage is full or read-only.
-        """
-        ...
+    """Reads objects of a run: all of a store that a computation needs."""
 
     def get(self, ref: ObjectRef) -> np.ndarray:
-        """The array, verified against its checksum; not to be modified.
+        """Read an array (or the part that ``ref`` means), and verify it against its checksum.
+
+        Returns
+        -------
+        numpy.ndarray
+            Not to be modified.
 
         Raises
         ------
@@ -127,46 +91,142 @@ class RunStore(Protocol):
         """
         ...
 
+
+class ReadOnce(Reader):
+    """Reads an object that several models share only once, as long as the reader lives."""
+
+    def __init__(self, store: Reader) -> None:
+        self._store = store
+        self._whole: dict[str, np.ndarray] = {}
+
+    def get(self, ref: ObjectRef) -> np.ndarray:
+        if ref.part is None:
+            return self._store.get(ref)
+        if ref.name not in self._whole:
+            self._whole[ref.name] = self._store.get(ObjectRef(ref.name, ref.checksum))
+        return ref.select(self._whole[ref.name])
+
+
+class RunStore(Reader, Protocol):
+    """Keeps all state of one run, versioned: nothing is ever overwritten.
+
+    A run has one plan, objects (arrays that only a record makes count) and records numbered from
+    0. The highest valid record is the state of the run. A record is created only if it is absent,
+    which decides between processes; objects that no record names are litter of a process that was
+    killed, and the next ``drop`` deletes them.
+
+    A store inherits this class and overrides the methods without a body. One whose processes
+    share storage is picklable: another process makes it again from where it is.
+    """
+
+    @property
+    def path(self) -> str | None:
+        """The run folder that the result is published in; None for a run without one."""
+        return None
+
+    @property
+    def damaged(self) -> Sequence[str]:
+        """A sentence for each record that the last call of ``latest`` passed over."""
+        return ()
+
+    def put(self, name: str, array: np.ndarray) -> ObjectRef:
+        """Store an array durably under a new name, to which an attempt id is added.
+
+        Parameters
+        ----------
+        name : str
+            Parts of letters, digits and ``- _ . +``, joined by ``/``.
+        array : numpy.ndarray
+            Copied: the caller may use its memory again.
+
+        Returns
+        -------
+        ObjectRef
+            The whole array. Two calls with one name give two objects.
+
+        Raises
+        ------
+        RunError
+            The storage is full or read-only.
+        """
+        ...
+
     def create(self, plan: Mapping[str, Any]) -> None:
-        """Write the run's plan (once, before any record)."""
-        ...
-
-    def plan(self) -> dict[str, Any]:
-        """The run's plan."""
-        ...
-
-    def commit(self, index: int, record: Mapping[str, Any], fresh: Iterable[str] = ()) -> None:
-        """Create record ``index`` (0, 1, ...) only if absent; this commits the step.
-
-        ``fresh`` are the objects that it names and no record before it did: their names become
-        durable first.
+        """Write the run's plan, once, before any record.
 
         Raises
         ------
         RunLockedError
-            The record exists: another process went on with this run.
+            The run has its plan already: another process began it.
+        """
+        ...
+
+    def plan(self) -> dict[str, Any]:
+        """Read the run's plan; the caller may change what it gets.
+
+        Raises
+        ------
+        RunError
+            There is none, or it is damaged.
+        """
+        ...
+
+    def commit(self, index: int, record: Mapping[str, Any], fresh: Iterable[str] = ()) -> None:
+        """Create record ``index`` only if it and all later ones are absent; commits the step.
+
+        Parameters
+        ----------
+        index : int
+        record : dict
+            JSON; numbers and arrays of NumPy become numbers and lists.
+        fresh : iterable of str
+            Objects that the record names and no record before it did. Their names become durable
+            before the record does.
+
+        Raises
+        ------
+        RunLockedError
+            The record or a later one exists: another process went on with this run. A damaged
+            record does not count; it gives way.
         """
         ...
 
     def record(self, index: int) -> dict[str, Any]:
-        """One committed record."""
-        ...
+        """Read one committed record; the caller may change what it gets.
 
-    def state(self, index: int) -> dict[str, Any]:
-        """What steps need of it: its ``"state"``, without the history that grows with each."""
-        ...
-
-    def latest(self) -> tuple[int, dict[str, Any]] | None:
-        """Index and content of the highest valid record, or None before the first."""
-        ...
-
-    def drop(self, keep: Iterable[str], records_before: int, wait: bool = True) -> None:
-        """Delete objects whose name is not in ``keep`` and records below ``records_before``.
-
-        Without ``wait`` it may go on until ``settle`` or the next call, which raise its errors.
+        Raises
+        ------
+        RunError
+            There is no such record, or it is damaged.
         """
         ...
 
-    def settle(self) -> None:
-        """Wait until what ``drop`` deletes is gone."""
+    def state(self, index: int) -> dict[str, Any]:
+        """Read what steps need of a record: its ``"state"``, without the history."""
+        found: dict[str, Any] = self.record(index)["state"]
+        return found
+
+    def latest(self) -> tuple[int, dict[str, Any]] | None:
+        """Read the highest valid record, with its index; None before the first."""
         ...
+
+    def drop(self, needed: Iterable[str], records_before: int, wait: bool = True) -> None:
+        """Delete objects that are not needed, and records below ``records_before``.
+
+        The newest two valid records stay in any case, so that damage to one costs one step.
+        Only to be called while no step runs: what a step has stored is not named yet.
+
+        Parameters
+        ----------
+        needed : iterable of str
+            Names of the objects of all records that are to be read again.
+        records_before : int
+        wait : bool
+            Without, objects may be deleted while the caller goes on, until
+            ``wait_for_deletion`` or the next call; those raise what went wrong.
+        """
+        ...
+
+    def wait_for_deletion(self) -> None:
+        """Wait until what ``drop`` deletes is gone, where it works on beside the caller."""
+        return None

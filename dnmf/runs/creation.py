@@ -38,7 +38,7 @@ _IN_THE_WAY = {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}
 
 @dataclass
 class Creation:
-    """What was made for a new run, so that it can be removed again.
+    """Makes the folders of a new run, and knows them so that it can remove them again.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Creation:
         Folders that were made, outermost first.
     aside : str or None
         Where what it replaces will be until the first commit.
-    placed : bool
+    in_place : bool
         Whether the path had the folder of this creation. Another process may replace it before it
         is locked: what has not this creation's mark is not removed then.
     done : bool
@@ -60,7 +60,7 @@ class Creation:
     kind: str
     made: list[str] = field(default_factory=list)
     aside: str | None = None
-    placed: bool = False
+    in_place: bool = False
     done: bool = False
 
     def __post_init__(self) -> None:
@@ -84,10 +84,10 @@ class Creation:
         self._fill(self.path)
 
     def _fill(self, folder: str) -> None:
-        """Make what is in a run folder; its mark before anything else that it may be known by."""
+        """Make what is in a run folder, its mark before anything else that it may be known by."""
         for inside in (STATE, RECORDS, os.path.join(RECORDS, self._mark)):
             self._make(os.path.join(folder, inside))
-        self.placed = folder == self.path
+        self.in_place = folder == self.path
         if self.aside is not None:
             name = os.fsencode(os.path.basename(self.aside))
             create_file(os.path.join(folder, REPLACED), [name])
@@ -124,7 +124,7 @@ class Creation:
             os.rename(moved, self.path)
             raise RunLockedError(_worked_on(self.path, living))
         os.rename(new, self.path)
-        self.placed = True
+        self.in_place = True
         sync_folder(os.path.dirname(self.path))
         if of_no_use:
             shutil.rmtree(moved)
@@ -133,13 +133,13 @@ class Creation:
         return os.path.join(os.path.dirname(self.path), _hidden(self.path, what) + new_id())
 
     def is_there(self) -> bool:
-        """Whether what is at the path is what this creation made, and has no committed step."""
+        """Say whether what is at the path was made here, and has no committed step."""
         return os.path.isdir(os.path.join(self.path, RECORDS, self._mark))
 
     def undo(self) -> None:
         """Remove what was made, and put back what was replaced."""
         mine = self.is_there()
-        if self.placed and not mine:
+        if self.in_place and not mine:
             return
         with storage("remove", self.path, may_pass=False):
             if mine and self.kind == "empty":
@@ -162,7 +162,7 @@ class Creation:
 def prepare_folder(
     path: str,
     overwrite: bool,
-    protect: Iterable[str | os.PathLike[str]],
+    protected: Iterable[str | os.PathLike[str]],
     unbegun: bool = False,
 ) -> Creation:
     """Make the folders of a new run at ``path``, where nothing may be.
@@ -182,7 +182,7 @@ def prepare_folder(
     existing = examine(path)
     if existing.kind != "absent":
         allowed = overwrite or (unbegun and existing.unbegun)
-        _check_replaceable(path, existing, allowed, protect)
+        _check_replaceable(path, existing, allowed, protected)
     creation = Creation(path, existing.kind)
     with storage("create", path, may_pass=False):
         try:
@@ -199,11 +199,11 @@ def _check_replaceable(
     path: str,
     existing: Existing,
     overwrite: bool,
-    protect: Iterable[str | os.PathLike[str]],
+    protected: Iterable[str | os.PathLike[str]],
 ) -> None:
     if not overwrite or not existing.replaceable:
         raise OutputExistsError(f"{path} {existing.text}. {_remedy(path, existing)}")
-    for source in [os.fspath(source) for source in protect]:
+    for source in [os.fspath(source) for source in protected]:
         if "://" in source:
             continue
         real = os.path.realpath(os.path.expanduser(source))
@@ -251,7 +251,7 @@ def _remedy(path: str, existing: Existing) -> str:
 
 
 def _hidden(path: str, what: str) -> str:
-    """How the names begin of what a run folder leaves beside it."""
+    """Say how the names begin of what a run folder leaves beside it."""
     name = os.path.basename(path)
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
@@ -259,7 +259,7 @@ def _hidden(path: str, what: str) -> str:
 
 
 def _replaced(path: str) -> str | None:
-    """The folder that the run at ``path`` replaced, while it is still there."""
+    """Find the folder that the run at ``path`` replaced, while it is still there."""
     try:
         with open(os.path.join(path, REPLACED), "rb") as file:
             name = os.fsdecode(file.read())
@@ -271,7 +271,7 @@ def _replaced(path: str) -> str | None:
 
 
 def creation_done(path: str) -> None:
-    """The first step is committed: what was replaced goes, and nothing unmakes the run."""
+    """Delete what the run replaced and its mark: with the first record nothing unmakes it."""
     forget_replaced(path)
     _clear_litter(os.path.realpath(path))
     folder = os.path.join(path, RECORDS)

@@ -15,6 +15,7 @@ from dnmf.errors import DnmfError, RunError, TransientError
 __all__ = [
     "TEMPORARY",
     "create_file",
+    "delete_leniently",
     "explained",
     "make_folder",
     "new_id",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 TEMPORARY = ".tmp-"
-"""How names of files begin that are being written."""
+"""The names of files that are being written begin with this."""
 
 Buffer = Any
 
@@ -43,7 +44,10 @@ _MAY_PASS = {
     errno.ECONNRESET,
 }
 _FAILED = {*_FULL, *_MAY_PASS, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
-"""What is said of the storage, not of what lies there, such as a folder in a file's place."""
+"""Errors of the storage, not of what lies there, such as a folder in a file's place."""
+
+_LATE = {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ESTALE}
+"""Errors of deleting that do not matter: another process was late, or first."""
 
 _REMEDIES = {
     errno.EROFS: "The file system is read-only: mount it for writing, or give another folder",
@@ -59,12 +63,12 @@ _REMEDIES = {
 
 
 def new_id() -> str:
-    """A random name for one attempt to write something."""
+    """Draw a random name for one attempt to write something."""
     return secrets.token_hex(6)
 
 
 def explained(error: OSError, doing: str, path: str, may_pass: bool = True) -> DnmfError:
-    """The error for people: what could not be done, where, why, and the remedy.
+    """Make the error for people: what could not be done, where, why, and the remedy.
 
     A TransientError where trying again may help and ``may_pass`` is true, else a RunError.
     """
@@ -80,7 +84,7 @@ def explained(error: OSError, doing: str, path: str, may_pass: bool = True) -> D
 
 
 def storage_failed(error: BaseException) -> bool:
-    """Whether a run ended by its storage, so that it goes on once that is mended."""
+    """Say whether a run ended by its storage, so that it goes on once that is mended."""
     cause = error.__cause__
     return isinstance(error, RunError) and isinstance(cause, OSError) and cause.errno in _FAILED
 
@@ -193,3 +197,12 @@ def _same_file(one: str, other: str) -> bool:
         return os.path.samestat(os.stat(one), os.stat(other))
     except FileNotFoundError:
         return False
+
+
+def delete_leniently(delete: Callable[[str], None], path: str) -> None:
+    """Delete a file or folder that another process may delete, or still use, at this time."""
+    try:
+        delete(path)
+    except OSError as error:
+        if error.errno not in _LATE:
+            raise

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,14 +11,14 @@ import numpy as np
 
 from dnmf.errors import RunError, RunLockedError
 from dnmf.faultpoints import reach
-from dnmf.runs.base import ObjectRef
+from dnmf.runs.base import ObjectRef, RunStore
 from dnmf.runs.creation import Creation, creation_done, prepare_folder
-from dnmf.runs.files import TEMPORARY, create_file, new_id, storage, sync_folder
+from dnmf.runs.deletion import Deletion, clear_objects
+from dnmf.runs.files import create_file, storage, sync_folder
 from dnmf.runs.layout import (
     FORMAT,
     OBJECTS,
     PLAN,
-    RECORDS,
     STATE,
     local_path,
     read_plan,
@@ -29,22 +26,15 @@ from dnmf.runs.layout import (
     resume_command,
 )
 from dnmf.runs.lock import RunLock
-from dnmf.runs.objects import open_fresh, read_object, write_object
-from dnmf.runs.records import decode, encode
+from dnmf.runs.objects import read_object, write_object
+from dnmf.runs.record_folder import RecordFolder
+from dnmf.runs.records import encode
 
 __all__ = ["FolderStore"]
 
-_LATE = {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ESTALE}
-"""What deleting may meet where another process is late: nothing that matters."""
 
-
-_LITTER_AGE = 60.0
-"""Seconds after which a temporary file is taken for one whose writer was killed, and an empty
-folder for one that nobody is about to write into."""
-
-
-class FolderStore:
-    """A RunStore on a path that every process of the run reaches.
+class FolderStore(RunStore):
+    """Keeps a run in a folder that every process of the run reaches.
 
     Cheap to make (nothing is read), and picklable: another process makes it again from its path.
 
@@ -52,11 +42,6 @@ class FolderStore:
     ----------
     path : str or path-like
         The run folder.
-
-    Attributes
-    ----------
-    damaged : list of str
-        A sentence for each record that ``latest`` had to pass over.
 
     Raises
     ------
@@ -67,10 +52,11 @@ class FolderStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = local_path(path)
         self._objects = os.path.join(self._path, OBJECTS)
+        self._records = RecordFolder(self._path)
         self._creation: Creation | None = None
         self._lock: RunLock | None = None
-        self._deletion: _Deletion | None = None
-        self.damaged: list[str] = []
+        self._deletion: Deletion | None = None
+        self._damaged: list[str] = []
 
     def __reduce__(self) -> tuple[type[FolderStore], tuple[str]]:
         return FolderStore, (self._path,)
@@ -84,6 +70,10 @@ class FolderStore:
         return self._path
 
     @property
+    def damaged(self) -> Sequence[str]:
+        return self._damaged
+
+    @property
     def state_folder(self) -> str:
         """Where the run's own files are; nothing else of the result is in there."""
         return os.path.join(self._path, STATE)
@@ -94,7 +84,7 @@ class FolderStore:
         path: str | os.PathLike[str],
         plan: Mapping[str, Any] | None = None,
         overwrite: bool = False,
-        protect: Iterable[str | os.PathLike[str]] = (),
+        protected: Iterable[str | os.PathLike[str]] = (),
         unbegun: bool = False,
     ) -> FolderStore:
         """Make the folder of a new run.
@@ -109,7 +99,7 @@ class FolderStore:
             Replace what is there, if dnmf made it or it is an empty folder. A run or result is
             set aside and deleted when the new run's first step is committed, so that a new run
             that fails before (``discard``) costs nothing.
-        protect : iterable of str or path-like
+        protected : iterable of str or path-like
             Paths of data that must not be inside what is replaced.
         unbegun : bool
             Replace an empty folder, or a run that was cut off before it had a plan.
@@ -124,7 +114,7 @@ class FolderStore:
             The storage refuses, e.g. it is full or read-only. Nothing is left behind.
         """
         store = cls(path)
-        store._creation = prepare_folder(store._path, overwrite, protect, unbegun)
+        store._creation = prepare_folder(store._path, overwrite, protected, unbegun)
         try:
             if plan is not None:
                 store.create(plan)
@@ -148,6 +138,8 @@ class FolderStore:
             self._check_made()
             self._lock = lock
             try:
+                if self.latest() is not None:  # who committed the first step may have ended there
+                    self._created()
                 yield
             except RunError:  # such as of an object that the other one has deleted
                 self._check_lock()
@@ -213,33 +205,28 @@ class FolderStore:
         return read_plan(self._path)
 
     def commit(self, index: int, record: Mapping[str, Any], fresh: Iterable[str] = ()) -> None:
-        path = self._record_path(index)
+        path = self._records.path(index)
         data = encode(record)
         details = {"index": index, "kind": str(record.get("kind"))}
         reach("record-writing", **details, path=path)
         with storage("write", path, may_pass=False):
             self._sync_names(fresh)
             self._check_lock()
-            made = self._link_record(index, path, data, details)
-            if made and self._is_behind(index):
-                os.unlink(path)
-                made = False
-            if not made:
+            if not self._records.create(index, data, details):
                 raise RunLockedError(
                     f"record {index} or a later one exists: another process went on with this "
                     f"run. Let it end, or stop it and go on with {resume_command(self._path)}"
                 )
         reach("record-committed", **details, path=path)
         if index == 0:
-            if self._creation is not None:
-                self._creation.done = True
-            with storage("delete from", self._path, may_pass=False):
-                creation_done(self._path)
+            self._created()
 
-    def _is_behind(self, index: int) -> bool:
-        """Whether another process went on: numbers that it dropped are free again."""
-        later = [other for other in read_records(self._path) if other > index]
-        return any(isinstance(self._try_record(other), dict) for other in later)
+    def _created(self) -> None:
+        """Delete what the run replaced: from its first record on, nothing unmakes it."""
+        if self._creation is not None:
+            self._creation.done = True
+        with storage("delete from", self._path, may_pass=False):
+            creation_done(self._path)
 
     def _sync_names(self, names: Iterable[str]) -> None:
         """Make the names of objects, and of their folders, durable: they were written without."""
@@ -252,145 +239,30 @@ class FolderStore:
         for folder in sorted(folders):
             sync_folder(os.path.join(self._objects, folder))
 
-    def _link_record(self, index: int, path: str, data: bytes, details: dict[str, Any]) -> bool:
-        """Create the record; one that is damaged does not count and gives way."""
-        for _ in range(2):
-            try:
-                create_file(
-                    path,
-                    [data],
-                    staged=lambda t: reach("record-staged", **details, path=t),
-                    linked=lambda: reach("record-linked", **details, path=path),
-                )
-                return True
-            except FileExistsError:
-                if not self._give_way(index, path):
-                    return False
-        return False
-
-    def _give_way(self, index: int, path: str) -> bool:
-        """Move a damaged record aside; False where it is valid."""
-        if isinstance(self._try_record(index), dict):
-            return False
-        aside = f"{path}.damaged-{new_id()}"
-        os.rename(path, aside)
-        with open(aside, "rb") as file, suppress(ValueError, FileExistsError):
-            decode(file.read())
-            os.link(aside, path)  # it was replaced by a valid one meanwhile: put that back
-        return True
-
     def record(self, index: int) -> dict[str, Any]:
-        found = self._try_record(index)
+        found = self._records.find(index)
         if isinstance(found, str):
-            raise RunError(f"{self._record_path(index)}: {found}")
-        return found
-
-    def state(self, index: int) -> dict[str, Any]:
-        found: dict[str, Any] = self.record(index)["state"]
+            raise RunError(f"{self._records.path(index)}: {found}")
         return found
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
-        self.damaged = []
-        for index in reversed(read_records(self._path)):
-            found = self._try_record(index)
-            if isinstance(found, dict):
-                return index, found
-            self.damaged.append(f"record {index} is passed over: {found}")
-        return None
+        self._damaged = []
+        return self._records.latest(self._damaged)
 
-    def _record_path(self, index: int) -> str:
-        return os.path.join(self._path, RECORDS, f"{index}.json")
-
-    def _try_record(self, index: int) -> dict[str, Any] | str:
-        """A record, or in words why there is none."""
-        path = self._record_path(index)
-        try:
-            with storage("read", path, may_pass=False), open_fresh(path) as file:
-                return decode(file.read())
-        except ValueError as error:
-            return str(error)
-        except RunError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return "it does not exist"
-            raise
-
-    def drop(self, keep: Iterable[str], records_before: int, wait: bool = True) -> None:
-        """Delete objects whose name is not in ``keep`` and records below ``records_before``.
-
-        The newest two valid records stay, so that damage to one costs one step. What ``keep``
-        does not name of their objects is gone: name those of both. Only while no step runs, or
-        what the step stored is deleted too. Without ``wait``, what there is now to delete is
-        deleted while the caller goes on: a sample of some hundred MB takes half a second.
-        """
-        self.settle()
-        kept = {f"{name}.npy" for name in keep}
-        old, gone = time.time() - _LITTER_AGE, list[str]()
+    def drop(self, needed: Iterable[str], records_before: int, wait: bool = True) -> None:
+        # a sample of some hundred MB takes half a second to delete: the caller need not wait
+        self.wait_for_deletion()
         with storage("delete from", self._path, may_pass=False):
-            for folder, _, files in os.walk(self._objects, topdown=False):
-                inside = os.path.relpath(folder, self._objects)
-                for name in files:
-                    path = os.path.join(folder, name)
-                    if name.startswith(TEMPORARY) and _changed(path) > old:
-                        continue  # a late process may be writing it
-                    if os.path.normpath(os.path.join(inside, name)) not in kept:
-                        gone.append(path)
-                if folder != self._objects and _changed(folder) < old:
-                    _leniently(os.rmdir, folder)
-            self._check_lock()  # whoever took it over since has stored nothing that was seen above
-            self._drop_records(records_before)
-        self._deletion = _Deletion(gone)
+            found = clear_objects(self._objects, needed)
+            self._check_lock()  # whoever took it over since has stored nothing that was found
+            self._records.drop(records_before)
+        self._deletion = Deletion(found)
         self._deletion.start()
         if wait:
-            self.settle()
+            self.wait_for_deletion()
 
-    def settle(self) -> None:
-        """Wait until what ``drop`` deletes is gone."""
+    def wait_for_deletion(self) -> None:
         deletion, self._deletion = self._deletion, None
         if deletion is not None:
             with storage("delete from", self._path, may_pass=False):
-                deletion.settle()
-
-    def _drop_records(self, before: int) -> None:
-        valid: list[int] = []
-        for index in reversed(read_records(self._path)):
-            if len(valid) < 2:
-                if isinstance(self._try_record(index), dict):
-                    valid.append(index)
-            elif index < before:
-                _leniently(os.unlink, self._record_path(index))
-
-
-class _Deletion(threading.Thread):
-    """Deletes files, and keeps the error for whoever settles it."""
-
-    def __init__(self, paths: list[str]) -> None:
-        super().__init__(name="dnmf-delete")
-        self._paths = paths
-        self._error: OSError | None = None
-
-    def run(self) -> None:
-        try:
-            for path in self._paths:
-                _leniently(os.unlink, path)
-        except OSError as error:
-            self._error = error
-
-    def settle(self) -> None:
-        self.join()
-        if self._error is not None:
-            raise self._error
-
-
-def _changed(path: str) -> float:
-    try:
-        return os.stat(path).st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-def _leniently(delete: Callable[[str], None], path: str) -> None:
-    try:
-        delete(path)
-    except OSError as error:
-        if error.errno not in _LATE:
-            raise
+                deletion.wait()

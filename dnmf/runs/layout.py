@@ -1,4 +1,4 @@
-"""What lies where in a run folder, and what an existing path is.
+"""Where things lie in a run folder, and what is at an existing path.
 
 ``out/`` is the run folder and, at the end, a Zarr group::
 
@@ -58,7 +58,7 @@ REPLACED = os.path.join(STATE, "replaced")
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
-    """The path or URL of a run or result as text.
+    """Return the path or URL of a run or result as text.
 
     Raises
     ------
@@ -75,12 +75,12 @@ def path_text(path: str | os.PathLike[str]) -> str:
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is a URL of something else than a file system."""
+    """Say whether a text is a URL of something else than a file system."""
     return "://" in text and not text.startswith("file://")
 
 
 def local_path(path: str | os.PathLike[str]) -> str:
-    """The absolute path of a run folder.
+    """Return the absolute path of a run folder.
 
     Raises
     ------
@@ -110,12 +110,12 @@ def local_path(path: str | os.PathLike[str]) -> str:
 
 
 def resume_command(path: str) -> str:
-    """What one types to go on with a run."""
+    """Return what one types to go on with a run."""
     return f"dnmf resume {shlex.quote(path)}"
 
 
 def read_plan(path: str) -> dict[str, Any]:
-    """The plan of the run in the folder ``path``.
+    """Read the plan of the run in the folder ``path``.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def read_plan(path: str) -> dict[str, Any]:
 
 
 def _format(data: bytes) -> Any:
-    """The format that a plan says it has, without trusting the rest; FORMAT where damaged."""
+    """Read the format that a plan says it has, without trusting the rest; FORMAT where damaged."""
     try:
         return json.loads(data)["content"]["format"]
     except (ValueError, KeyError, TypeError):
@@ -159,7 +159,7 @@ def _format(data: bytes) -> Any:
 
 
 def read_records(path: str) -> list[int]:
-    """Indices of the record files, valid or not, ascending."""
+    """List the indices of the record files, valid or not, ascending."""
     folder = os.path.join(path, RECORDS)
     with storage("list", folder, may_pass=False):
         names = [name.removesuffix(".json") for name in os.listdir(folder)]
@@ -167,7 +167,7 @@ def read_records(path: str) -> list[int]:
 
 
 def published_attributes(path: str, group: str = "") -> dict[str, Any] | None:
-    """The ``dnmf`` attributes of a finished result (one group of it), or None."""
+    """Read the ``dnmf`` attributes of a finished result (of one group of it), or None."""
     file_path = os.path.join(path, group, "zarr.json")
     try:
         if not os.path.isfile(file_path):
@@ -184,7 +184,7 @@ _CUT_OFF = "holds a run that was cut off before it began"
 
 @dataclass(frozen=True)
 class Existing:
-    """What is at a path.
+    """Says what is at a path.
 
     Attributes
     ----------
@@ -192,7 +192,7 @@ class Existing:
         ``"absent"``, ``"file"``, ``"empty"``, ``"result"``, ``"run"``, ``"stub"`` for a run
         without a plan, or ``"folder"`` for one that dnmf did not make.
     text : str
-        The same as a clause about the path, for people.
+        For people: a clause whose subject is the path.
     """
 
     kind: str
@@ -247,7 +247,7 @@ def _progress(path: str) -> str:
 
 
 def foreign_entries(path: str) -> list[str]:
-    """Entries of a run folder that dnmf did not put there: all but Zarr nodes and its state."""
+    """List what dnmf did not put into a run folder: all but Zarr nodes and its state."""
     known = {STATE, "zarr.json", "W", "H", "models"}
     return [
         entry.name

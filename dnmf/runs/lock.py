@@ -42,7 +42,7 @@ behind, by an interrupt or a storage that failed, and would else live as long as
 
 @dataclass(frozen=True)
 class Holder:
-    """Who works on a run.
+    """Says who works on a run.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class Holder:
 
 
 class RunLock:
-    """Hold a run's lock as a context manager.
+    """Holds a run's lock, as a context manager.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ class RunLock:
 
 
 def holder(path: str, lease: float = LEASE) -> Holder | None:
-    """The living process that works on the run at ``path``, or None."""
+    """Find the living process that works on the run at ``path``, or None."""
     lock = os.path.join(path, LOCK)
     found = _read(lock)
     return found[0] if found is not None and _lives(lock, *found, lease) else None
@@ -235,7 +235,7 @@ def _lives(lock: str, other: Holder | None, touched: float, lease: float) -> boo
 
 
 def _read(path: str) -> tuple[Holder | None, float] | None:
-    """Who holds a lock (None where that is unreadable) and the time of its last sign of life.
+    """Read who holds a lock (None where that is unreadable), and its last sign of life.
 
     None where there is no lock.
     """
@@ -252,12 +252,12 @@ def _read(path: str) -> tuple[Holder | None, float] | None:
 
 
 def _age(path: str, touched: float) -> float:
-    """Seconds since then, by the clock of the storage, which is also that of the heartbeats."""
+    """Return the seconds since a time, by the clock that `_now` asks."""
     return _now(os.path.dirname(path)) - touched
 
 
 def _now(folder: str) -> float:
-    """The time by the clock of the storage, which is also the clock of the heartbeats."""
+    """Ask the clock of the storage, which also stamps the heartbeats."""
     probe = os.path.join(folder, TEMPORARY + new_id())
     try:
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -271,7 +271,7 @@ def _now(folder: str) -> float:
 
 @functools.cache
 def _machine() -> str:
-    """Two processes with the same value see each other's pids."""
+    """Name what this process shares with those whose pids it sees."""
     parts = [socket.gethostname()]
     with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         parts.append(file.read().strip())
@@ -283,7 +283,7 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When the process started, in the machine's own words; None where it does not live."""
+    """Read when a process started, in the machine's own words; None where it does not live."""
     if sys.platform == "linux":
         try:
             with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:

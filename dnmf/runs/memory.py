@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dnmf.errors import RunError, RunLockedError
-from dnmf.runs.base import ObjectRef
+from dnmf.runs.base import ObjectRef, RunStore
 from dnmf.runs.records import rounded_trip
 
 __all__ = ["MemoryStore"]
@@ -18,8 +18,8 @@ LOGS = ("history", "sample_history", "executed")
 """Lists of a record that steps append to and never change otherwise."""
 
 
-class MemoryStore:
-    """A RunStore of dictionaries, for fits in this process without a run folder.
+class MemoryStore(RunStore):
+    """Keeps a run in dictionaries, for fits in this process without a run folder.
 
     References carry no checksum: memory is trusted.
     """
@@ -35,10 +35,6 @@ class MemoryStore:
         raise RunError(
             "a run in memory cannot be sent to another process; give a run folder with out="
         )
-
-    @property
-    def path(self) -> None:
-        return None
 
     def put(self, name: str, array: np.ndarray) -> ObjectRef:
         copy = np.array(array, order="C")  # the caller may use its memory again
@@ -64,27 +60,30 @@ class MemoryStore:
         return rounded_trip(self._plan)
 
     def commit(self, index: int, record: Mapping[str, Any], fresh: Iterable[str] = ()) -> None:
-        # setdefault decides between threads; what is kept shares nothing with the caller.
+        # setdefault decides between threads; what is stored shares nothing with the caller.
         logs = {key: record[key] for key in LOGS if type(record.get(key)) is list}
         mine = rounded_trip({key: value for key, value in record.items() if key not in logs})
         mine |= {key: self._log(entries) for key, entries in logs.items()}
-        if self._records.setdefault(index, mine) is not mine:
-            raise RunLockedError(f"record {index} exists: something else went on with this run")
+        behind = any(other > index for other in list(self._records))
+        if behind or self._records.setdefault(index, mine) is not mine:
+            raise RunLockedError(
+                f"record {index} or a later one exists: something else went on with this run"
+            )
 
     def record(self, index: int) -> dict[str, Any]:
-        return rounded_trip(self._kept(index))
+        return rounded_trip(self._stored(index))
 
     def state(self, index: int) -> dict[str, Any]:
-        return rounded_trip(self._kept(index)["state"])
+        return rounded_trip(self._stored(index)["state"])
 
-    def _kept(self, index: int) -> dict[str, Any]:
+    def _stored(self, index: int) -> dict[str, Any]:
         try:
             return self._records[index]
         except KeyError:
             raise RunError(f"this run has no record {index}") from None
 
     def _log(self, entries: list[Any]) -> list[Any]:
-        """Copies of the entries of a list that steps append to; each is copied once.
+        """Copy the entries of a list that steps append to, each of them once.
 
         Copying all of a history in every pass would cost the square of their number.
         """
@@ -101,12 +100,9 @@ class MemoryStore:
         index = max(self._records)
         return index, self.record(index)
 
-    def settle(self) -> None:
-        """Nothing takes long here."""
-
-    def drop(self, keep: Iterable[str], records_before: int, wait: bool = True) -> None:
-        kept = set(keep)
-        for name in [name for name in self._objects if name not in kept]:
+    def drop(self, needed: Iterable[str], records_before: int, wait: bool = True) -> None:
+        names = set(needed)
+        for name in [name for name in self._objects if name not in names]:
             del self._objects[name]
         newest = sorted(self._records)[-2:]
         for index in [i for i in self._records if i < records_before and i not in newest]:

@@ -19,32 +19,32 @@ from dnmf.npy_header import read_array
 from dnmf.runs.base import ObjectRef
 from dnmf.runs.files import new_id, replace_file, storage
 
-__all__ = ["check_name", "checksum", "point_details", "read_object", "write_object"]
+__all__ = ["checksum", "open_fresh", "read_object", "write_object"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
 _TRIES = 20
 
 
 def check_name(name: str) -> str:
-    """``name`` again, if it is one that cannot leave the folder of objects."""
+    """Return a name if it cannot leave the folder of objects."""
     if not _NAME.fullmatch(name):
         raise RunError(f"{name!r} is no name of an object: letters, digits, - _ . + and / only")
     return name
 
 
 def checksum(array: np.ndarray) -> str:
-    """Of dtype, shape and bytes in C order."""
+    """Compute the checksum of dtype, shape and bytes in C order."""
     head = f"{array.dtype.str}{array.shape}".encode()
     return f"{zlib.crc32(_raw(array), zlib.crc32(head)):08x}"
 
 
 def _raw(array: np.ndarray) -> memoryview:
-    """The bytes of a C-contiguous array, without a copy."""
+    """View the bytes of a C-contiguous array."""
     return array.reshape(-1).view(np.uint8).data
 
 
 def point_details(name: str, path: str) -> dict[str, Any]:
-    """What fault points say of an object: ``3/W-0-17`` is of kind W and segment 17."""
+    """Say of an object what fault points tell: ``3/W-0-17`` is of kind W and segment 17."""
     folder, _, last = name.rpartition("/")
     kind = last.partition("-")[0] if folder.isdecimal() else name.partition("/")[0]
     details: dict[str, Any] = {"kind": kind, "name": name, "path": path}
@@ -104,7 +104,7 @@ def _make_folders(root: str, path: str) -> None:
 
 
 def read_object(folder: str, ref: ObjectRef) -> np.ndarray:
-    """The array as it was written, read-only.
+    """Read an array as it was written; it is read-only.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def read_object(folder: str, ref: ObjectRef) -> np.ndarray:
 
 
 def _load(path: str) -> np.ndarray | str:
-    """The array, or in words what is wrong with the file."""
+    """Read an array, or say in words what is wrong with the file."""
     try:
         with open_fresh(path) as file:
             return read_array(file)

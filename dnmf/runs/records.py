@@ -19,13 +19,13 @@ _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 def encode(content: Mapping[str, Any]) -> bytes:
-    """JSON of ``{"checksum": ..., "content": content}``; floats come back bit for bit."""
+    """Write ``{"checksum": ..., "content": content}`` as JSON; floats come back bit for bit."""
     payload = _dumps(content)
     return _HEAD % zlib.crc32(payload) + payload + _TAIL
 
 
 def decode(data: bytes) -> dict[str, Any]:
-    """The content of what ``encode`` made.
+    """Return the content of what ``encode`` made.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def decode(data: bytes) -> dict[str, Any]:
 
 
 def rounded_trip(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What writing and reading again would give, shared with nothing; a third of JSON's time."""
+    """Copy what writing and reading again would give, in a third of JSON's time."""
     return {_key(key): _copied(value) for key, value in content.items()}
 
 
@@ -67,7 +67,7 @@ def _key(key: Any) -> str:
 
 
 def finite(value: Any) -> Any:
-    """``value`` as strict JSON: NumPy numbers as Python's, NaN and infinity as null."""
+    """Turn a value into strict JSON: NumPy numbers into Python's, NaN and infinity into null."""
     if isinstance(value, Mapping):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -21,20 +21,20 @@ from typing import Any
 import numpy as np
 import zarr
 
-__all__ = ["damage", "files_in"]
+__all__ = ["damage", "damage_arrays", "files_in"]
 
 _METADATA = (".json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _ODD: tuple[Any, ...] = (
     *(0, 1, -1, 2, 7, 11, 2**31, 2**63, 10**30, -(10**9), 1e400, 0.5),
     *(None, True, False, "", "x", "NaN", "float32", "|O", "<U3", [], [0], [1, 2, 3], {}),
 )
-"""What a field of metadata may turn into."""
+"""Values that a field of metadata may turn into."""
 
 _EXTREME = (-1, 0, 1, 2**31 - 1, 2**31, 2**62, -(2**31), 2**63 - 1)
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All files below a folder, or the file that it is, in an order that never changes."""
+    """List all files below a folder, or the file that it is, in an order that never changes."""
     if folder.is_file():
         return [folder]
     return sorted(path for path in folder.rglob("*") if path.is_file())
@@ -66,7 +66,7 @@ def damage(folder: Path, rng: random.Random, skip: Callable[[Path], bool] | None
 
 
 def _choose(files: list[Path], rng: random.Random) -> Path:
-    """Metadata as often as data, however few files it has."""
+    """Choose metadata as often as data, however few files it has."""
     metadata = [path for path in files if path.name.endswith(_METADATA)]
     if metadata and rng.random() < 0.5:
         return rng.choice(metadata)
@@ -126,7 +126,7 @@ def _folder_instead(path: Path, rng: random.Random) -> str:
 
 
 def _of_another(path: Path, rng: random.Random, files: list[Path]) -> str:
-    """Another file of the store in its place."""
+    """Put another file of the store in its place."""
     others = [other for other in files if other != path]
     if not others:
         return _flip_bit(path, rng)
@@ -136,15 +136,15 @@ def _of_another(path: Path, rng: random.Random, files: list[Path]) -> str:
 
 
 def _field(path: Path, rng: random.Random) -> str:
-    """A field of JSON removed, doubled, or with another value."""
+    """Remove a field of JSON, or give it another value."""
     try:
         document = json.loads(path.read_bytes())
     except ValueError:
         return _flip_bit(path, rng)
-    places = _places(document)
-    if not places:
+    fields = _fields(document)
+    if not fields:
         return _flip_bit(path, rng)
-    holder, key = rng.choice(places)
+    holder, key = rng.choice(fields)
     old = holder[key]
     if rng.random() < 0.2:
         del holder[key]
@@ -158,8 +158,8 @@ def _field(path: Path, rng: random.Random) -> str:
     return text
 
 
-def _places(document: Any) -> list[tuple[Any, Any]]:
-    """Every (container, key) of a JSON document."""
+def _fields(document: Any) -> list[tuple[Any, Any]]:
+    """List every (container, key) of a JSON document."""
     if isinstance(document, dict):
         keys: Any = list(document)
     elif isinstance(document, list):
@@ -167,7 +167,7 @@ def _places(document: Any) -> list[tuple[Any, Any]]:
     else:
         return []
     here = [(document, key) for key in keys]
-    return here + [place for _, key in here for place in _places(document[key])]
+    return here + [field for _, key in here for field in _fields(document[key])]
 
 
 _BYTE_WAYS: tuple[Callable[[Path, random.Random], str] | None, ...] = (

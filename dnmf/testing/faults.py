@@ -23,19 +23,18 @@ __all__ = ["Fault", "active", "count", "plan", "reached", "release", "struck", "
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong.
+    """Describes one thing that goes wrong.
 
     Attributes
     ----------
     point : str
-        Name of a ``dnmf.faultpoints.reach`` call.
+        One of `dnmf.faultpoints.POINTS`.
     action : str
         ``"kill"`` (SIGKILL), ``"stop"`` (SIGSTOP) or ``"exit"`` of the process that gets
         there; ``"raise-oserror"`` (input/output error), ``"enospc"``, ``"erofs"``,
         ``"eacces"``, ``"transient"``, ``"no-memory"`` or ``"interrupt"`` are raised; ``"hang"``
-        waits until
-        ``release``; ``"eat"`` takes 320 MiB of memory a second; ``"truncate"``, ``"flip"``
-        (one bit) or ``"delete"`` harm the point's file.
+        waits until ``release``; ``"eat"`` takes 320 MiB of memory a second; ``"truncate"``,
+        ``"flip"`` (one bit) or ``"delete"`` harm the point's file.
     match : dict
         Details of the point that must be so; strings may be patterns (``"3/W-*"``).
     times : int
@@ -74,7 +73,7 @@ def plan(folder: str | os.PathLike[str], faults: Sequence[Fault] = ()) -> str:
 
 @contextmanager
 def active(folder: str | os.PathLike[str], faults: Sequence[Fault] = ()) -> Iterator[str]:
-    """``plan``, and ``DNMF_FAULTS`` set for this process and those that it starts."""
+    """Plan faults, and set ``DNMF_FAULTS`` for this process and those that it starts."""
     path = plan(folder, faults)
     before = os.environ.get(VARIABLE)
     switch(path)
@@ -93,7 +92,7 @@ def switch(folder: str | None) -> None:
 
 
 def reached(folder: str | os.PathLike[str], point: str, **match: Any) -> list[dict[str, Any]]:
-    """Details (and ``pid``) of every time that a point was reached, by any process, in order."""
+    """List the details (and ``pid``) of every time that a point was reached, in order."""
     try:
         with open(os.path.join(folder, LOG), encoding="utf-8") as file:
             entries = [json.loads(line) for line in file]
@@ -105,12 +104,12 @@ def reached(folder: str | os.PathLike[str], point: str, **match: Any) -> list[di
 
 
 def count(folder: str | os.PathLike[str], point: str, **match: Any) -> int:
-    """How often a point was reached with these details, by all processes together."""
+    """Count how often a point was reached with these details, by all processes together."""
     return len(reached(folder, point, **match))
 
 
 def struck(folder: str | os.PathLike[str], number: int = 0) -> int:
-    """How often the fault of that number in the plan struck."""
+    """Count how often the fault of that number in the plan struck."""
     with open(os.path.join(folder, PLAN), encoding="utf-8") as file:
         fault = json.load(file)[number]
     hits = sum(name.startswith(f"hit-{number}-") for name in os.listdir(folder))

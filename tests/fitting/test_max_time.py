@@ -14,7 +14,8 @@ import dnmf
 from dnmf.cli.main import cli
 from dnmf.errors import OptionError
 from dnmf.fitting import loop
-from dnmf.fitting.record import ModelState, Pair, Record, State, Stop
+from dnmf.fitting.model_state import ModelState, Pair, Stop
+from dnmf.fitting.record import Record, State
 from dnmf.runs.base import ObjectRef
 from dnmf.steps.events import Committed
 from dnmf.testing.layouts import write_dense

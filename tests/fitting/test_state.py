@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.errors import InputError
 from dnmf.fitting.checks import check_objective
-from dnmf.fitting.record import ModelState, Pair
+from dnmf.fitting.model_state import ModelState, Pair
 from dnmf.fitting.stopping import (
     EXACT,
     MOST_TRIES,

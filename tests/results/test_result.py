@@ -14,15 +14,16 @@ import zarr
 
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.errors import RunError
-from dnmf.fitting.record import ModelState, Pair, Record, Scan, State, Stop
+from dnmf.fitting.model_state import ModelState, Pair, Stop
+from dnmf.fitting.record import Record, Scan, State
 from dnmf.planning.plan import Plan
 from dnmf.results.opening import in_progress
-from dnmf.results.published import create_arrays, finish, write_H, write_W
 from dnmf.results.result import Result
 from dnmf.results.stored_rows import StoredRows
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.lock import RunLock
 from dnmf.runs.memory import MemoryStore
+from dnmf.runs.published import create_arrays, finish, write_H, write_W
 
 RNG = np.random.default_rng(0)
 TALL, WIDE = RNG.random((9, 3), dtype="f4"), RNG.random((3, 8), dtype="f4")

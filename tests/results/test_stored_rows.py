@@ -16,7 +16,7 @@ from dnmf.runs.memory import MemoryStore
 
 N, K = 10, 3
 FULL = np.arange(N * K, dtype="f4").reshape(N, K)
-CUTS = [0, 4, 4, 5, 10]  # one piece is empty
+CUTS = [0, 4, 4, 5, 10]  # one object is empty
 
 
 class Counting(MemoryStore):
@@ -27,13 +27,28 @@ class Counting(MemoryStore):
         return super().get(ref)
 
 
-def pieces(store=None, **options):
+def as_stored(rows):
+    return rows
+
+
+def turned(columns):
+    return columns.T
+
+
+def ordered(rows):
+    return (rows * SCALE)[:, ORDER].astype(rows.dtype)
+
+
+ORDER, SCALE = np.array([2, 0, 1]), np.array([1.0, 2.0, 0.5])
+
+
+def stored(store=None, final=as_stored):
     store = store or Counting()
     parts = [FULL[a:b] for a, b in itertools.pairwise(CUTS)]
-    if options.get("by_columns"):
+    if final is turned:
         parts = [part.T for part in parts]
     refs = [store.put(f"W/0/0-{i}", part) for i, part in enumerate(parts)]
-    return StoredRows(store, refs, CUTS, K, "f4", **options)
+    return StoredRows(store, refs, CUTS, K, "f4", final)
 
 
 ROWS = st.one_of(
@@ -48,7 +63,7 @@ ROWS = st.one_of(
 
 @given(rows=ROWS, columns=st.one_of(st.none(), st.integers(-K, K - 1), st.slices(K)))
 def test_rows_and_columns_as_numpy_gives_them(rows, columns):
-    array = pieces()
+    array = stored()
     key = rows if columns is None else (rows, columns)
     wanted = FULL[[] if isinstance(rows, list) and not rows else rows]
     if isinstance(rows, list) and not rows:
@@ -61,21 +76,21 @@ def test_rows_and_columns_as_numpy_gives_them(rows, columns):
 
 
 def test_it_looks_like_an_array():
-    array = pieces()
+    array = stored()
     assert array.shape == (N, K)
     assert array.dtype == np.float32
     assert (array.ndim, array.size, array.nbytes, len(array)) == (2, N * K, N * K * 4, N)
     np.testing.assert_array_equal(np.asarray(array), FULL)
     np.testing.assert_array_equal(np.asarray(array, dtype="f8"), FULL)
     np.testing.assert_array_equal(np.stack(list(array)), FULL)
-    assert "StoredRows (10, 3) float32, 4 pieces" in repr(array)
+    assert "StoredRows (10, 3) float32, 4 objects" in repr(array)
     with pytest.raises(ValueError, match="copy"):
         np.asarray(array, copy=False)
 
 
-def test_only_the_pieces_that_are_asked_for_are_read_and_neighbours_once():
+def test_only_the_objects_that_are_asked_for_are_read_and_neighbours_once():
     store = Counting()
-    array = pieces(store)
+    array = stored(store)
     assert store.reads == 0
     array[5:8]
     array[9]
@@ -86,11 +101,10 @@ def test_only_the_pieces_that_are_asked_for_are_read_and_neighbours_once():
     assert store.reads == 3
 
 
-@pytest.mark.parametrize("by_columns", [False, True])
-def test_order_and_scale(by_columns):
-    order, scale = np.array([2, 0, 1]), np.array([1.0, 2.0, 0.5])
-    array = pieces(by_columns=by_columns, order=order, scale=scale)
-    np.testing.assert_array_equal(array[:], (FULL * scale)[:, order])
+def test_rows_are_brought_into_their_final_form():
+    np.testing.assert_array_equal(stored(final=turned)[:], FULL)
+    array = stored(final=ordered)
+    np.testing.assert_array_equal(array[:], (FULL * SCALE)[:, ORDER])
     assert array[3:4].dtype == np.float32
 
 
@@ -99,10 +113,10 @@ def test_order_and_scale(by_columns):
 )
 def test_what_is_not_there_is_an_index_error(key):
     with pytest.raises(IndexError):
-        pieces()[key]
+        stored()[key]
 
 
 def test_it_travels(tmp_path):
     store = FolderStore.create_new(tmp_path / "run", {})
-    array = pickle.loads(pickle.dumps(pieces(store)))
+    array = pickle.loads(pickle.dumps(stored(store)))
     np.testing.assert_array_equal(array[[9, 0, 4]], FULL[[9, 0, 4]])

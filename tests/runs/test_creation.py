@@ -10,9 +10,9 @@ import pytest
 import zarr
 
 from dnmf.errors import OutputExistsError, RunError, RunLockedError
-from dnmf.results.published import create_arrays, finish, write_H, write_W
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.lock import RunLock
+from dnmf.runs.published import create_arrays, finish, write_H, write_W
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 
@@ -154,9 +154,9 @@ def test_what_contains_the_data_is_not_replaced(tmp_path):
     (tmp_path / "alias").symlink_to(tmp_path / "run" / "W")
     for source in (tmp_path / "run" / "W", str(tmp_path / "run"), tmp_path / "alias"):
         with pytest.raises(OutputExistsError, match="contains the data"):
-            FolderStore.create_new(tmp_path / "run", {}, overwrite=True, protect=[source])
+            FolderStore.create_new(tmp_path / "run", {}, overwrite=True, protected=[source])
     elsewhere = ["s3://bucket/x", tmp_path / "run-2"]
-    FolderStore.create_new(tmp_path / "run", {}, overwrite=True, protect=elsewhere)
+    FolderStore.create_new(tmp_path / "run", {}, overwrite=True, protected=elsewhere)
 
 
 def test_a_run_that_somebody_works_on_is_not_replaced(tmp_path):

@@ -63,23 +63,6 @@ def take_over(path):
         lock_module._machine = machine
 
 
-def test_a_number_that_was_dropped_is_not_committed_again(store):
-    late = FolderStore(store.path)
-    late.put("W/1/0-0", np.zeros(1))
-    refs = []
-    for index in range(1, 6):
-        refs.append(store.put(f"W/{index}/0-0", np.full(2, index)))
-        store.commit(index, {"by": "the other"})
-        store.drop([ref.name for ref in refs[-2:]], index - 1)
-    before = sorted(os.listdir(os.path.join(store.path, ".dnmf", "records")))
-    assert "1.json" not in before
-    with pytest.raises(RunLockedError, match="another process went on with this run"):
-        late.commit(1, {"by": "the late one"})
-    assert sorted(os.listdir(os.path.join(store.path, ".dnmf", "records"))) == before
-    assert store.latest() == (5, {"by": "the other"})
-    assert store.get(refs[-1]).tolist() == [5, 5]
-
-
 def test_after_a_damaged_record_the_number_before_it_counts(store):
     store.commit(1, {"by": "first"})
     with open(os.path.join(store.path, ".dnmf", "records", "2.json"), "w") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -9,13 +10,34 @@ import sys
 import threading
 import time
 import timeit
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import dnmf
 from dnmf.errors import TransientError
-from dnmf.faultpoints import ACTIONS, reach
+from dnmf.faultpoints import ACTIONS, POINTS, reach
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
+
+
+def _reached_in_the_library() -> Iterator[tuple[str, set[str]]]:
+    """The point and the named details of every call of ``reach`` in dnmf."""
+    for path in sorted(Path(dnmf.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            called = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if called.lstrip("_") == "reach" and isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value, {word.arg for word in node.keywords if word.arg}
+
+
+def test_the_table_has_every_point_and_no_other() -> None:
+    found = list(_reached_in_the_library())
+    assert {point for point, _ in found} == set(POINTS)
+    wrong = [(point, details) for point, details in found if details - set(POINTS[point][1])]
+    assert wrong == []
 
 
 def test_without_the_variable_a_point_costs_next_to_nothing(monkeypatch):

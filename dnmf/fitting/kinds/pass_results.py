@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dnmf.fitting.record import ModelState, Pair
+from dnmf.fitting.model_state import ModelState, Pair
 from dnmf.fitting.stopping import PassResult
 from dnmf.losses.base import SmallStats
 from dnmf.losses.held_out import HeldOutStats

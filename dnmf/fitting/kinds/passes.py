@@ -24,11 +24,12 @@ from dnmf.fitting.kinds.pass_results import (
     on_all_of_V,
     pass_result,
 )
+from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.models.batch import Batch, Model, Sums
 from dnmf.fitting.models.factors import load_rows
 from dnmf.fitting.models.h_step import Each, update_H
 from dnmf.fitting.phases import phase_config
-from dnmf.fitting.record import ModelState, Record, Scan
+from dnmf.fitting.record import Record, Scan
 from dnmf.fitting.stopping import MOST_TRIES, advance
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.losses.base import Candidate, SmallStats

@@ -11,12 +11,13 @@ import numpy as np
 from dnmf.faultpoints import reach
 from dnmf.fitting.data.context import Context
 from dnmf.fitting.kinds.base import Cost, StepWork
+from dnmf.fitting.model_state import Pair
 from dnmf.fitting.models.factors import read_rows
 from dnmf.fitting.models.final import FinalFactors
-from dnmf.fitting.record import Pair, Record, Solved
+from dnmf.fitting.record import Record, Solved
 from dnmf.planning.plan import Plan, chunk_rows
-from dnmf.results.published import create_arrays, write_H, write_W
 from dnmf.runs.base import ReadOnce
+from dnmf.runs.published import create_arrays, write_H, write_W
 from dnmf.steps.work import Step
 
 __all__ = ["PublishWork", "published"]

@@ -17,11 +17,12 @@ from dnmf.fitting.data.context import Context
 from dnmf.fitting.data.rows import RaceRows, open_rows, race_rows, start_profile
 from dnmf.fitting.kinds.base import Cost, StepWork
 from dnmf.fitting.loop import run
+from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.models.factors import read_H, start_row
 from dnmf.fitting.models.holdout import fold_of_model
 from dnmf.fitting.models.objective import loss_of, tall_and_wide
 from dnmf.fitting.phases import phase_after_race, race_share
-from dnmf.fitting.record import ModelState, Record
+from dnmf.fitting.record import Record
 from dnmf.fitting.starts.given import put_start
 from dnmf.fitting.starts.search import Fitted, search
 from dnmf.fitting.starts.temper import temper

@@ -13,9 +13,10 @@ from dnmf.fitting.data.context import Loaded, Loader, read_segment
 from dnmf.fitting.data.rows import draw, join_rows, matrix_bytes, moved, put_rows, start_profile
 from dnmf.fitting.data.scan_stats import MOST_NAMES, ScanStats
 from dnmf.fitting.kinds.base import Cost, StepWork
+from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.models.factors import read_H, start_row
 from dnmf.fitting.phases import first_phase, start_notes
-from dnmf.fitting.record import ModelState, Record, Scan, State
+from dnmf.fitting.record import Record, Scan, State
 from dnmf.init.random import random_H
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.measure import measure

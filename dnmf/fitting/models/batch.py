@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import OptionError
+from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.models.factors import load_H
 from dnmf.fitting.models.holdout import Fold, fold_of_model
 from dnmf.fitting.models.objective import loss_of
-from dnmf.fitting.record import ModelState
 from dnmf.linalg.products import add_WtV, product_VHt, zero_WtV
 from dnmf.linalg.tiles import padded
 from dnmf.losses.base import Factor, Loss, Matrix, SmallStats

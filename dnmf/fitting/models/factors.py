@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from dnmf.fitting.model_state import ModelState, Pair
 from dnmf.fitting.models.objective import tall_and_wide
-from dnmf.fitting.record import ModelState, Pair
 from dnmf.losses.base import Loss, Penalties
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import Reader, Refs

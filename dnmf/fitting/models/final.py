@@ -10,8 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
+from dnmf.fitting.model_state import Pair
 from dnmf.fitting.models.factors import read_H, read_rows
-from dnmf.fitting.record import Pair
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import Reader
 

@@ -1,4 +1,4 @@
-"""The result as a Zarr group: arrays first, root metadata last.
+"""Writing a result as a Zarr group: arrays first, root metadata last.
 
 Until ``finish`` has written the root's ``zarr.json`` the folder is no Zarr group, so nobody takes
 a half-written result for a whole one.
@@ -18,13 +18,12 @@ from zarr.codecs import ZstdCodec
 
 from dnmf.errors import RunError
 from dnmf.faultpoints import reach
-from dnmf.results.checked_chunks import chunk_name, ending
-from dnmf.results.finished import RESULT_FORMAT, described, seal
 from dnmf.runs.files import make_folder, replace_file, storage, sync_folder
 from dnmf.runs.layout import STATE
 from dnmf.runs.records import finite
+from dnmf.runs.sealed import RESULT_FORMAT, chunk_name, described, ending, seal
 
-__all__ = ["RESULT_FORMAT", "create_arrays", "finish", "write_H", "write_W"]
+__all__ = ["create_arrays", "finish", "write_H", "write_W"]
 
 _CHUNK_BYTES = 32 << 20
 _DIMENSIONS = {"W": ("row", "component"), "H": ("component", "column")}
@@ -43,7 +42,7 @@ def create_arrays(
 ) -> None:
     """Create the arrays ``W`` (n, k) and ``H`` (k, d) of a result.
 
-    Arrays that are there already and are the same are kept with what they hold.
+    Arrays that are there already, with this shape, these chunks and this dtype, stay as they are.
 
     Parameters
     ----------
@@ -83,7 +82,7 @@ def _group_folder(path: str, group: str) -> str:
 def _create(
     folder: str, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype | str
 ) -> zarr.Array[Any]:
-    """An array of a result, open to write; not durable before `_sync`."""
+    """Create an array of a result, or open it to write; it is not durable before `_sync`."""
     path = os.path.join(folder, name)
     with storage("create", path):
         if os.path.exists(os.path.join(path, "zarr.json")):
@@ -107,7 +106,7 @@ def _create(
 
 
 def _writable(path: str) -> zarr.Array:
-    """Open to write, zeros too (``open_array(config=...)`` of zarr 3.1 does not keep this)."""
+    """Open an array to write, zeros too: ``open_array(config=...)`` of zarr 3.1 loses this."""
     return zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
 
 
@@ -130,7 +129,7 @@ def _sync(files: Iterable[str], top: str) -> None:
 
 
 def write_W(path: str, start: int, rows: np.ndarray, *, group: str = "") -> None:
-    """Write rows ``start`` and following of W, durably; again gives the same.
+    """Write rows ``start`` and following of W, durably. May be repeated.
 
     Parameters
     ----------
@@ -144,7 +143,7 @@ def write_W(path: str, start: int, rows: np.ndarray, *, group: str = "") -> None
 
 
 def write_H(path: str, start_column: int, columns: np.ndarray, *, group: str = "") -> None:
-    """Write columns of H, durably; again gives the same.
+    """Write columns of H, durably. May be repeated.
 
     Parameters
     ----------
@@ -236,7 +235,7 @@ def finish(
 
 
 def _parents(group: str) -> list[str]:
-    """Groups between ``group`` and the root, without both, innermost first."""
+    """List the groups between ``group`` and the root, without both, innermost first."""
     parts = group.split("/")
     return ["/".join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]
 
@@ -272,7 +271,7 @@ def _there(folder: str, name: str) -> bool:
 
 
 def _check_written(path: str, axis: int) -> list[str]:
-    """Every chunk must be there: a missing one would silently read as zeros. How each ends."""
+    """Refuse an array without one of its chunks, which would read as zeros; says how each ends."""
     with storage("read", path):
         array = zarr.open_array(path, mode="r")
     chunk, endings = array.chunks[axis], []
@@ -307,7 +306,7 @@ def _write_group(folder: str, attributes: dict[str, Any]) -> None:
 
 
 def _nodes(folder: str, prefix: str = "") -> dict[str, Any]:
-    """Metadata of the Zarr nodes below a group, by path."""
+    """Read the metadata of the Zarr nodes below a group, by path."""
     found: dict[str, Any] = {}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         target = os.path.join(entry.path, "zarr.json")

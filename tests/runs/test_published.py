@@ -19,11 +19,11 @@ import zarr
 import dnmf
 from dnmf.errors import RunError
 from dnmf.interop import as_source
-from dnmf.results.finished import seal
-from dnmf.results.published import create_arrays, finish, write_H, write_W
 from dnmf.results.result import Result
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import examine, published_attributes
+from dnmf.runs.published import create_arrays, finish, write_H, write_W
+from dnmf.runs.sealed import seal
 from dnmf.sources import from_spec
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
@@ -266,7 +266,7 @@ def test_a_full_disk_is_named(path, tmp_path):
 PUBLISH = """
 import sys
 import numpy as np
-from dnmf.results.published import create_arrays, finish, write_H, write_W
+from dnmf.runs.published import create_arrays, finish, write_H, write_W
 path = sys.argv[1]
 create_arrays(path, 4, 3, 2, "f4", 2)
 write_W(path, 0, np.ones((2, 2), "f4"))

@@ -1,0 +1,175 @@
+"""Where one model of a fit stands between two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dnmf.runs.base import ObjectRef, Refs, optional_refs, refs_from_json, refs_to_json
+
+__all__ = ["ModelState", "Pair", "Stop"]
+
+FIRST_STEP = 0.5
+"""Step of the extrapolation before any was tried."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a model's passes ended.
+
+    Attributes
+    ----------
+    kind : str
+        ``"converged"``, ``"exact"``, ``"rounding"``, ``"max_passes"``, ``"max_time"``,
+        ``"range"`` or, of a transform, ``"solved"``.
+    sentence : str
+        The reason for people, with its numbers.
+    """
+
+    kind: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A committed (W, H), W being the solution at this H.
+
+    Attributes
+    ----------
+    W : tuple of ObjectRef
+        The rows of each segment.
+    W_starts : tuple of int
+        First row of each segment, then the number of rows.
+    H : tuple of ObjectRef
+        Column slabs.
+    objective : float
+    WtW : ObjectRef
+        W'W, (k, k) float64.
+    share : tuple of float
+        <W'V_j, H_j> of each component.
+    peak : tuple of int
+        Column of the largest entry of each row of H.
+    W_norms : tuple of float
+        Norm of each column of W.
+    W_sums : tuple of float or None
+        Sum of each column of W, where the loss counts them.
+    """
+
+    W: Refs
+    W_starts: tuple[int, ...]
+    H: Refs
+    objective: float
+    WtW: ObjectRef
+    share: tuple[float, ...]
+    peak: tuple[int, ...]
+    W_norms: tuple[float, ...]
+    W_sums: tuple[float, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        refs = {"W": refs_to_json(self.W), "H": refs_to_json(self.H), "WtW": self.WtW.to_json()}
+        return {**vars(self), **refs}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Pair:
+        refs = {name: refs_from_json(value[name]) for name in ("W", "H")}
+        sums = value["W_sums"]
+        return cls(
+            **refs,
+            W_starts=tuple(value["W_starts"]),
+            objective=value["objective"],
+            WtW=ObjectRef.from_json(value["WtW"]),
+            share=tuple(value["share"]),
+            peak=tuple(value["peak"]),
+            W_norms=tuple(value["W_norms"]),
+            W_sums=None if sums is None else tuple(sums),
+        )
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """Where one model stands.
+
+    Attributes
+    ----------
+    pair : Pair or None
+        The best committed pair.
+    next_H : tuple of ObjectRef
+        H after the H-step of the pair (or the start), by slabs.
+    previous_H : tuple or None
+        The ``next_H`` before this one, for the extrapolation.
+    start_W : tuple or None
+        W before the first pass, where the caller gave one.
+    beta : float
+        Step of the extrapolation in the next pass; 0 is none.
+    step, cap : float
+        The step when extrapolating is allowed, and its bound.
+    accepted, passes : int
+        Passes that were committed as the new pair, and all of them.
+    decrease : float or None
+        Of the last accepted pass.
+    remaining : float or None
+        The decrease that is still expected.
+    rho : float or None
+        The last rate of decreases.
+    tries : dict of int to int
+        How often each dead component was revived.
+    revive : tuple of int
+        Components whose W starts at zero in the next pass.
+    stop : Stop or None
+    extrapolated : tuple of ObjectRef or None
+        An H that the next pass tries before ``next_H``.
+    weights : tuple of float or None
+        ``next_H`` was fitted to a sample on which the columns of W had these sums.
+    """
+
+    pair: Pair | None
+    next_H: Refs
+    previous_H: Refs | None = None
+    start_W: Refs | None = None
+    beta: float = 0.0
+    step: float = FIRST_STEP
+    cap: float = 1.0
+    accepted: int = 0
+    passes: int = 0
+    decrease: float | None = None
+    remaining: float | None = None
+    rho: float | None = None
+    tries: dict[int, int] = field(default_factory=dict)
+    revive: tuple[int, ...] = ()
+    stop: Stop | None = None
+    extrapolated: Refs | None = None
+    weights: tuple[float, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **vars(self),
+            **{name: refs_to_json(getattr(self, name)) for name in _REFS_OF_A_MODEL},
+            "pair": self.pair.to_json() if self.pair else None,
+            "tries": list(self.tries.items()),
+            "stop": [self.stop.kind, self.stop.sentence] if self.stop else None,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ModelState:
+        weights = value["weights"]
+        changed = {
+            **{name: optional_refs(value[name]) for name in _REFS_OF_A_MODEL},
+            "pair": Pair.from_json(value["pair"]) if value["pair"] else None,
+            "tries": {int(component): times for component, times in value["tries"]},
+            "revive": tuple(value["revive"]),
+            "stop": Stop(*value["stop"]) if value["stop"] else None,
+            "weights": None if weights is None else tuple(weights),
+        }
+        return cls(**{**value, **changed})
+
+    def objects(self) -> set[str]:
+        """Names of the objects that this state needs."""
+        every = (self.next_H, self.previous_H, self.start_W, self.extrapolated)
+        refs = [ref for some in every for ref in some or ()]
+        if self.pair:
+            refs += [*self.pair.W, *self.pair.H, self.pair.WtW]
+        return {ref.name for ref in refs}
+
+
+_REFS_OF_A_MODEL = ("next_H", "previous_H", "start_W", "extrapolated")
