@@ -17,6 +17,7 @@ from dnmf.errors import (
 from dnmf.fitting.data.context import Context
 from dnmf.fitting.kinds.publish import published
 from dnmf.fitting.loop import run
+from dnmf.fitting.probe import probe
 from dnmf.fitting.publish import (
     batch_summary,
     finish_publication,
@@ -71,7 +72,7 @@ def run_in_folder(
     if store.latest() is not None:  # whoever committed its first step may have ended right after
         creation_done(store.path)
     with _say_how_to_go_on(context, executor.resources().threads):
-        executor.probe(store.path)
+        probe(executor, store.path)
         record = run(context, executor, listen, max_time)
         finish_publication(context, record)
     return open_models(store.path) if context.plan.config.batch else Result.open(store.path)

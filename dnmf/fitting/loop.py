@@ -24,7 +24,7 @@ from dnmf.fitting.state import ModelState
 from dnmf.fitting.stopping import stop_sentence
 from dnmf.linalg.blas import roundings
 from dnmf.steps.events import Committed, Listener, Notice, Progress, Stopped
-from dnmf.steps.work import Runner, Step, Work
+from dnmf.steps.work import Executor, Step, Work
 
 __all__ = ["WORKS", "run"]
 
@@ -42,7 +42,7 @@ class _Run:
     """One process working on one run."""
 
     context: Context
-    executor: Runner
+    executor: Executor
     listen: Listener
     max_time: float | None
     attempt: str
@@ -119,7 +119,7 @@ class _Run:
 
 
 def run(
-    context: Context, executor: Runner, listen: Listener, max_time: float | None = None
+    context: Context, executor: Executor, listen: Listener, max_time: float | None = None
 ) -> dict[str, Any]:
     """Execute whatever the run has not committed yet.
 
@@ -127,7 +127,7 @@ def run(
     ----------
     context : Context
         A created run.
-    executor : Runner
+    executor : Executor
     listen : callable
         Receives events.
     max_time : float, optional

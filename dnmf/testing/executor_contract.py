@@ -1,4 +1,4 @@
-"""What every executor must do: inherit a class, say how to make the executor, and it is tested.
+"""Tests of what every executor must do: inherit a class and say how to make the executor.
 
 Example::
 
@@ -13,6 +13,7 @@ Example::
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,14 +22,25 @@ import pytest
 
 import dnmf
 from dnmf.fitting.models.h_step import parts_of
+from dnmf.steps.by_value import by_value
 from dnmf.steps.serial import Serial
-from dnmf.steps.work import Executor
+from dnmf.steps.work import Executor, Needs
 from dnmf.testing.problems import planted_poisson
 from dnmf.testing.works import ERRORS, Failure, SumWork, TreeWork
 
 __all__ = ["ExecutorContract"]
 
 DECISIONS = ("pass", "accepted", "objective", "relative_error", "kkt_W", "kkt_H", "extrapolation")
+
+
+def _pid() -> int:
+    import os
+
+    return os.getpid()
+
+
+def _fails(text: str) -> None:
+    raise ValueError(text)
 
 
 class ExecutorContract:
@@ -97,11 +109,23 @@ class ExecutorContract:
         assert executor.run_step(again, lambda segment: None).results == again.expected()
 
     def test_it_says_what_there_is(self, executor: Executor) -> None:
-        resources = executor.resources()
-        assert resources.workers >= 1
-        assert resources.threads >= 1
-        assert resources.memory_limit is None or resources.memory_limit > 0
-        assert resources.description
+        needs = Needs(lambda threads: threads << 20, tasks=3)
+        for resources in (executor.resources(), executor.resources(needs)):
+            assert resources.workers >= 1
+            assert resources.threads >= 1
+            assert resources.memory_limit is None or resources.memory_limit > 0
+            assert resources.description
+        assert executor.room(needs) >= 0
+
+    def test_a_function_runs_in_every_other_process(self, executor: Executor) -> None:
+        """Whatever it returns, and whatever it raises but what says that a process has left."""
+        pids = executor.everywhere(by_value(_pid), scheduler=True)
+        pids.pop("scheduler", None)  # which may be in this process
+        assert bool(pids) is not executor.in_process
+        assert os.getpid() not in pids.values()
+        raised = executor.everywhere(_fails, "planned")
+        assert set(raised) == set(pids)
+        assert {repr(error) for error in raised.values()} <= {"ValueError('planned')"}
 
     def test_a_fit_has_the_bits_of_the_reference(self, executor: Executor, tmp_path: Path) -> None:
         np.save(tmp_path / "V.npy", planted_poisson(500, 40, 4).V)

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from dnmf.faultpoints import reach
-from dnmf.fitting.data.context import Context, Loaded, Loader, cached_work
+from dnmf.fitting.data.context import Context, Loaded, Loader, RunWork
 from dnmf.fitting.data.rows import open_rows
 from dnmf.fitting.models.batch import Batch, Model, Sums
 from dnmf.fitting.models.factors import load_rows
-from dnmf.fitting.models.h_step import Each, update_H
+from dnmf.fitting.models.h_step import update_H
 from dnmf.fitting.state import MOST_TRIES, ModelState
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.losses.base import Candidate, SmallStats
 from dnmf.losses.held_out import HeldOutStats
 from dnmf.runs.base import ReadOnce
-from dnmf.steps.work import Step
+from dnmf.steps.work import Each, Step
 
 __all__ = ["PassWork"]
 
@@ -56,17 +56,14 @@ def _unit(scan: dict[str, Any], weighted: bool) -> float:
     return float(scan["total"] / max(scan["nonzeros"], 1))
 
 
-class PassWork:
+class PassWork(RunWork):
     """Part 0: `PassStats`; part 1 + s: slab s of each model's statistics, (r, slab) float64.
 
     For least squares these are W'V, r = k.
     """
 
-    in_parts = True
-
     def __init__(self, context: Context, step: Step) -> None:
-        self.context = context
-        self.step = step
+        super().__init__(context, step)
         plan = context.plan
         self.fan_in = plan.config.fan_in
         self.parts = 1 + plan.slabs
@@ -79,10 +76,6 @@ class PassWork:
         self.unit = _unit(state["scan"], plan.config.weights)
         self._lock = threading.Lock()
         self._batch: Batch | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        path = self.context.store.path
-        return cached_work, (PassWork, path, self.context.plan.run_id, self.step)
 
     def _reach(self, point: str, **details: Any) -> None:
         """A point of this step; a race's own fits have such steps too, in no folder."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dnmf.faultpoints import reach
-from dnmf.fitting.data.context import Context, cached_work, refs
+from dnmf.fitting.data.context import Context, RunWork, refs
 from dnmf.fitting.models.factors import read_H
 from dnmf.fitting.state import ModelState, Pair
 from dnmf.planning.plan import Plan, chunk_rows
@@ -87,18 +86,14 @@ def assemble(store: Reader, plan: Plan, pair: Pair) -> tuple[np.ndarray, np.ndar
     return (tall, wide) if plan.axis == "rows" else (wide.T.copy(), tall.T.copy())
 
 
-class PublishWork:
+class PublishWork(RunWork):
     """A leaf per chunk of the tall factor; the small factor is written by the first one."""
 
-    parts = 1
-
     def __init__(self, context: Context, step: Step) -> None:
-        self.context = context
-        self.step = step
+        super().__init__(context, step)
         plan = context.plan
         self.rows = chunk_rows(plan)
         self.segments = -(-plan.shape[0] // self.rows)
-        self.fan_in = 64
         models = context.state(step.index - 1)["models"]
         self.models: list[tuple[str, Pair]] = []
         for m, group in published(plan):
@@ -106,18 +101,14 @@ class PublishWork:
             assert pair is not None
             self.models.append((group, pair))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        path = self.context.store.path
-        return cached_work, (PublishWork, path, self.context.plan.run_id, self.step)
-
-    def leaf(self, segment: int) -> list[Any]:
+    def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         """Write rows of the tall factor (and, once, the other factor)."""
         plan = self.context.plan
         store = ReadOnce(self.context.store)  # objects that models share
         for group, pair in self.models:
             self._write(segment, plan, store, group, pair)
         reach("published", segment=segment)
-        return [0]
+        return [[]]
 
     def _write(self, segment: int, plan: Plan, store: Reader, group: str, pair: Pair) -> None:
         path = self.context.store.path
@@ -135,9 +126,3 @@ class PublishWork:
                 write_H(path, 0, wide, group=group)
             else:
                 write_W(path, 0, np.ascontiguousarray(wide.T), group=group)
-
-    def combine(self, part: int, values: Sequence[Any]) -> Any:
-        return 0
-
-    def finish(self, part: int, reduced: Any, small: Any) -> Any:
-        return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ import scipy
 
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.checks import safe_range
-from dnmf.fitting.data.context import Context, cached_work, refs
+from dnmf.fitting.data.context import Context, RunWork, refs
 from dnmf.fitting.data.rows import RaceRows, open_rows, race_rows, start_profile
 from dnmf.fitting.models.factors import read_H, start_row
 from dnmf.fitting.models.holdout import fold_of_model
@@ -31,7 +30,8 @@ from dnmf.sources import open_source
 from dnmf.sources.array import SparseSource
 from dnmf.sources.base import Matrix, Source
 from dnmf.sources.weighted import WeightedSource
-from dnmf.steps.work import InProcess, Step
+from dnmf.steps.serial import Serial
+from dnmf.steps.work import Step
 
 __all__ = ["RaceWork", "race_share"]
 
@@ -52,14 +52,11 @@ def race_share(context: Context, scan: dict[str, Any], k: int) -> float:
     return share_to_race(plan.config, k, rows, plan.shape[1], scan["sample_bytes"])
 
 
-class RaceWork:
+class RaceWork(RunWork):
     """A leaf per start: a search in memory whose fits are the same loop. Part 0: their results."""
 
-    parts = 1
-
     def __init__(self, context: Context, step: Step) -> None:
-        self.context = context
-        self.step = step
+        super().__init__(context, step)
         config = context.plan.config
         state = context.state(step.index - 1)
         starts = config.n_init if config.init == "random" else 1
@@ -71,11 +68,7 @@ class RaceWork:
         self._rows: RaceRows | None = None
         self.shares = {m: race_share(context, self.scan, config.models[m].k) for m in step.models}
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        path = self.context.store.path
-        return cached_work, (RaceWork, path, self.context.plan.run_id, self.step)
-
-    def leaf(self, segment: int) -> list[Any]:
+    def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         """Search from one start; its H is stored, its objective returned."""
         model, start = self.starts[segment]
         with self._lock:
@@ -161,7 +154,7 @@ class RaceWork:
         store = MemoryStore()
         laid_out = put_start(store, laid_out, H, fixed=self._held())
         store.create(laid_out.to_json())
-        record = run(Context(store, laid_out, source), InProcess(), lambda event: None)
+        record = run(Context(store, laid_out, source), Serial(), lambda event: None)
         state = ModelState.from_json(record["state"]["models"][0])
         assert state.pair is not None
         WtW = store.get(refs([state.pair.WtW])[0])
@@ -182,12 +175,6 @@ class RaceWork:
         zeros = loss_of(self.context.plan, 1).leaves_zero(spec.k, rows.shape[1])
         H = nndsvd_H(rows, free, spec.seed, config.init, positive=not zeros)
         return H if held is None else np.concatenate([held, H])
-
-    def combine(self, part: int, values: Sequence[Any]) -> Any:
-        return [result for value in values for result in value]
-
-    def finish(self, part: int, reduced: Any, small: Any) -> Any:
-        return reduced
 
 
 def _usable(rows: Matrix, low: float) -> bool:

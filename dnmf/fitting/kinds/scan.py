@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.fitting.data.context import Context, Loaded, Loader, cached_work, read_segment
+from dnmf.fitting.data.context import Context, Loaded, Loader, RunWork, read_segment
 from dnmf.fitting.data.rows import draw, join_rows, matrix_bytes, moved, put_rows, start_profile
 from dnmf.fitting.models.factors import read_H, start_row
 from dnmf.init.random import random_H
@@ -16,7 +16,7 @@ from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.measure import measure
 from dnmf.linalg.weighted import column_counts
 from dnmf.planning.fingerprint import digest
-from dnmf.steps.work import Step
+from dnmf.steps.work import Each, Step
 
 __all__ = ["ScanWork"]
 
@@ -63,7 +63,7 @@ class ScanStats:
         self.numeric = sorted({*self.numeric, *other.numeric})
 
 
-class ScanWork:
+class ScanWork(RunWork):
     """Part 0: `ScanStats`; part 1: sums and sums of squares of the columns.
 
     With a sample two more rows are the sample's; with weights the last two are `column_counts`.
@@ -72,14 +72,9 @@ class ScanWork:
     parts = 2
 
     def __init__(self, context: Context, step: Step) -> None:
-        self.context = context
-        self.step = step
+        super().__init__(context, step)
         self.segments = context.plan.segments
         self.fan_in = context.plan.config.fan_in
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        path = self.context.store.path
-        return cached_work, (ScanWork, path, self.context.plan.run_id, self.step)
 
     @property
     def loader(self) -> Loader:
@@ -157,7 +152,7 @@ class ScanWork:
             first.add(value)
         return first
 
-    def finish(self, part: int, reduced: Any, small: ScanStats) -> Any:
+    def finish(self, part: int, reduced: Any, small: ScanStats, each: Each = map) -> Any:
         if part == 1:
             ref = self.context.store.put(self.step.name("columns"), reduced)
             weighted = self.context.plan.config.weights

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from dnmf.fitting.checks import safe_range
-from dnmf.fitting.data.context import Context, cached_work, read_segment
+from dnmf.fitting.data.context import Context, RunWork, read_segment
 from dnmf.fitting.data.rows import moved
 from dnmf.fitting.models.factors import normalize, read_H
 from dnmf.fitting.models.objective import loss_of
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.measure import measure
 from dnmf.losses.base import Factor
-from dnmf.steps.work import Step
+from dnmf.steps.work import Each, Step
 
 __all__ = ["TransformWork"]
 
@@ -64,23 +64,16 @@ class TransformStats:
         self.numeric = sorted({*self.numeric, *other.numeric})
 
 
-class TransformWork:
+class TransformWork(RunWork):
     """Part 0: `TransformStats`; W is stored by segments."""
 
-    parts = 1
-
     def __init__(self, context: Context, step: Step) -> None:
-        self.context = context
-        self.step = step
+        super().__init__(context, step)
         self.segments = context.plan.segments
         self.fan_in = context.plan.config.fan_in
         self._lock = threading.Lock()
         self._loaded: tuple[Factor, np.ndarray] | None = None
         self.loss = loss_of(context.plan, context.plan.shape[0])
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        path = self.context.store.path
-        return cached_work, (TransformWork, path, self.context.plan.run_id, self.step)
 
     def _load(self) -> tuple[Factor, np.ndarray]:
         """H with rows of unit norm, and what they had: products of any H then stay in range."""
@@ -93,7 +86,7 @@ class TransformWork:
                 self._loaded = self.loss.prepare(H, plan.sparse), scale
             return self._loaded
 
-    def leaf(self, segment: int) -> list[Any]:
+    def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         """Solve the rows of a segment from a cold start."""
         factor, scale = self._load()
         plan = self.context.plan
@@ -128,7 +121,7 @@ class TransformWork:
             total.add(value)
         return total
 
-    def finish(self, part: int, reduced: TransformStats, small: Any) -> Any:
+    def finish(self, part: int, reduced: TransformStats, small: Any, each: Each = map) -> Any:
         entries = reduced.rows * self.context.plan.shape[1]
         size = self.loss.size(reduced.total, reduced.sumsq, entries) if reduced.total else 0.0
         relative = math.sqrt(2 * reduced.divergence / size) if size else 0.0

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
 from dnmf.config import MIB
 from dnmf.losses.base import HStep, Loss, SmallStats
+from dnmf.steps.work import Each
 
-__all__ = ["Each", "parts_of", "update_H"]
-
-Item = TypeVar("Item")
-Value = TypeVar("Value")
+__all__ = ["parts_of", "update_H"]
 
 PART = MIB
 """Bytes of H, float64, in one part: enough that a thread is worth its call, and within a cache."""
-
-
-class Each(Protocol):
-    """``map``, or one whose calls run side by side; results come in order."""
-
-    def __call__(
-        self, call: Callable[[Item], Value], items: Sequence[Item], /
-    ) -> Iterable[Value]: ...
 
 
 def parts_of(k: int, width: int) -> list[int]:
