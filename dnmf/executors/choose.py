@@ -39,11 +39,11 @@ def choose_executor(client: Any, executor: Executor | None) -> Executor:
 
 
 def _active_client() -> Any:
-    """The client that Dask's own calls would take here, if a fit can wait for it.
+    """Return the client that Dask's own calls would take here, if a fit can wait for it, or None.
 
-    On the event loop of an asynchronous client it cannot. Nor should it in a task, which has a
-    worker's thread and is asked to do its work there; what other tasks of that worker did must not
-    matter. Who wants a cluster there gives the client.
+    A fit cannot wait on the event loop of an asynchronous client. In a task it should not: a task
+    has a thread of its worker and is expected to work there, whatever other tasks of that worker
+    did. Whoever wants a cluster there gives the client.
     """
     if "distributed" not in sys.modules:
         return None

@@ -1,4 +1,4 @@
-"""Steps on a Dask cluster: one graph per step, no worker state, nothing but small results back."""
+"""Steps on a Dask cluster: one graph per step, whose small results alone come back."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ NEARLY_FULL = 0.6
 """Share of a worker's memory limit; Dask spills from 0.7 and pauses from 0.8 on."""
 
 STUBBORN = 2
-"""The same where a task killed one worker after the other, as one without memory does, or where
-reading failed again and again on one of them."""
+"""How often it is begun where a task killed one worker after the other, as one without memory does,
+or where reading failed again and again on one of them."""
 
 
 class Cluster(Executor):
@@ -153,7 +153,7 @@ class Cluster(Executor):
 
 async def _aside(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """Call a function in a thread: the event loop of the worker stays free."""
-    import asyncio
+    import asyncio  # here, since this is sent by value
 
     return await asyncio.to_thread(function, *arguments)
 

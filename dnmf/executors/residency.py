@@ -27,7 +27,7 @@ LOST = ("cancelled", "lost", "error")
 
 
 class Residency:
-    """Holds the decoded segments of one run at a time.
+    """Holds the futures of the decoded segments of one run at a time.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Residency:
         self._resident: dict[int, Future] = {}
 
     def resident(self) -> frozenset[int]:
-        """Return the segments that are held."""
+        """Return the segments that are in memory."""
         return frozenset(self._resident)
 
     def segments(self, work: Work) -> tuple[dict[int, Any], dict[str, Any]]:

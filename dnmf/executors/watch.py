@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any, TypeVar
 
 from distributed import Client, Future, KilledWorker
@@ -78,14 +79,13 @@ def answer(client: Client, ask: Callable[[], Value], seconds: float | None = Non
     ClusterError
         No connection, or no answer within ``seconds``.
     """
-    got: list[Value] = []
-    failed: list[BaseException] = []
+    asked: futures.Future[Value] = futures.Future()
 
     def run() -> None:
         try:
-            got.append(ask())
+            asked.set_result(ask())
         except BaseException as error:
-            failed.append(error)
+            asked.set_exception(error)
 
     seconds = ANSWER if seconds is None else seconds
     began = time.monotonic()
@@ -96,15 +96,12 @@ def answer(client: Client, ask: Callable[[], Value], seconds: float | None = Non
             f"no scheduler answers at {where(client)}: the client is {client.status}. Is the "
             f"cluster still running?"
         )
-    thread = threading.Thread(target=run, name="dnmf-ask", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if got:
-        return got[0]
-    if failed and not isinstance(failed[0], (OSError, ClosedClientError)):
-        raise failed[0]
-    why = str(failed[0]) if failed else f"nothing within {seconds:.0f} s"
-    raise ClusterError(f"the scheduler at {where(client)} does not answer ({why})")
+    threading.Thread(target=run, name="dnmf-ask", daemon=True).start()
+    try:
+        return asked.result(seconds)
+    except (OSError, ClosedClientError) as error:  # a TimeoutError too
+        why = str(error) or f"nothing within {seconds:.0f} s"
+        raise ClusterError(f"the scheduler at {where(client)} does not answer ({why})") from error
 
 
 def workers_of(client: Client, most: int = -1, seconds: float | None = None) -> dict[str, Any]:
@@ -187,7 +184,7 @@ class Watch:
                 raise ResumableError(f"the fit was interrupted: no scheduler at {self._address}")
             time.sleep(0.05)
 
-    def wait(self, futures: Sequence[Future]) -> None:
+    def wait(self, waited: Sequence[Future]) -> None:
         """Wait until all futures are done, watching that there are a scheduler and a worker.
 
         Raises
@@ -195,7 +192,7 @@ class Watch:
         ResumableError
             One of them is gone for too long.
         """
-        for future in futures:
+        for future in waited:
             finished = threading.Event()
             future.add_done_callback(lambda _, finished=finished: finished.set())
             while not (finished.wait(1.0) or future.done()):

@@ -97,7 +97,7 @@ class Needs:
 class SegmentLoader(Protocol):
     """Decodes segments of V, so that an executor may keep them in memory from step to step.
 
-    It is pickled and called where tasks run. Which segments are kept changes reads and speed,
+    It is pickled and called where tasks run. Which segments are resident changes reads and speed,
     never a bit of the result.
     """
 
@@ -108,7 +108,7 @@ class SegmentLoader(Protocol):
 
     @property
     def needs(self) -> Needs:
-        """What the tasks need besides the segments that are kept."""
+        """What the tasks need besides the resident segments."""
         ...
 
     def sizes(self) -> list[int]:
@@ -146,7 +146,7 @@ class Work(ABC):
 
     @property
     def loader(self) -> SegmentLoader | None:
-        """What decodes the segments that the leaves read; None where none may be kept."""
+        """What decodes the segments that the leaves read; None where none may be resident."""
         return None
 
     @abstractmethod
@@ -157,7 +157,7 @@ class Work(ABC):
         ----------
         segment : int
         loaded : optional
-            What `loader` returned for the segment, where the executor kept it.
+            What `loader` returned for the segment, where it is resident.
         """
 
     def combine(self, part: int, values: Sequence[Part]) -> Part:

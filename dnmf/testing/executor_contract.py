@@ -44,7 +44,7 @@ def _fails(text: str) -> None:
 
 
 class ExecutorContract:
-    """Hooks: ``kind`` and the fixture ``executor``.
+    """Tests of an executor; a subclass gives ``kind`` and the fixture ``executor``.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class ExecutorContract:
 
     @pytest.fixture
     def executor(self) -> Any:
-        """The executor to test."""
+        """Make the executor to test."""
         raise NotImplementedError("override the fixture: it makes the executor")
 
     @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ class ExecutorContract:
         assert executor.room(needs) >= 0
 
     def test_a_function_runs_in_every_other_process(self, executor: Executor) -> None:
-        """Whatever it returns, and whatever it raises but what says that a process has left."""
+        """What it returns comes back, and what it raises, too."""
         pids = executor.everywhere(by_value(_pid), scheduler=True)
         pids.pop("scheduler", None)  # which may be in this process
         assert bool(pids) is not executor.in_process
@@ -147,7 +147,7 @@ class ExecutorContract:
     def test_an_h_step_in_parts_has_the_bits_of_the_reference(
         self, executor: Executor, tmp_path: Path
     ) -> None:
-        """Of a V so wide that its slab is taken apart, wherever the parts run."""
+        """V is so wide that its slab is taken apart, and the parts run anywhere."""
         k, d = 4, 80_000
         assert len(parts_of(k, d)) == 4
         V = np.random.default_rng(0).gamma(0.3, size=(30, d)).astype(np.float32)
