@@ -86,11 +86,14 @@ class RunWork(Work):
     ----------
     context : Context
     step : Step
+        A leaf goes over a segment of V, unless a subclass sets ``segments``.
     """
 
     def __init__(self, context: Context, step: Step) -> None:
         self.context = context
         self.step = step
+        self.segments = context.plan.segments
+        self.fan_in = context.plan.config.fan_in
 
     def __reduce__(self) -> tuple[Any, ...]:
         path, run_id = self.context.store.path, self.context.plan.run_id

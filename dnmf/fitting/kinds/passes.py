@@ -65,7 +65,6 @@ class PassWork(RunWork):
     def __init__(self, context: Context, step: Step) -> None:
         super().__init__(context, step)
         plan = context.plan
-        self.fan_in = plan.config.fan_in
         self.parts = 1 + plan.slabs
         state = context.state(step.index - 1)
         self.states = [ModelState.from_json(state["models"][m]) for m in step.models]

@@ -62,7 +62,6 @@ class RaceWork(RunWork):
         starts = config.n_init if config.init == "random" else 1
         self.starts = [(m, start) for m in step.models for start in range(starts)]
         self.segments = len(self.starts)
-        self.fan_in = config.fan_in
         self.scan = state["scan"]
         self._lock = threading.Lock()
         self._rows: RaceRows | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.fitting.data.context import Context, Loaded, Loader, RunWork, read_segment
+from dnmf.fitting.data.context import Loaded, Loader, RunWork, read_segment
 from dnmf.fitting.data.rows import draw, join_rows, matrix_bytes, moved, put_rows, start_profile
 from dnmf.fitting.models.factors import read_H, start_row
 from dnmf.init.random import random_H
@@ -16,7 +16,7 @@ from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.measure import measure
 from dnmf.linalg.weighted import column_counts
 from dnmf.planning.fingerprint import digest
-from dnmf.steps.work import Each, Step
+from dnmf.steps.work import Each
 
 __all__ = ["ScanWork"]
 
@@ -70,11 +70,6 @@ class ScanWork(RunWork):
     """
 
     parts = 2
-
-    def __init__(self, context: Context, step: Step) -> None:
-        super().__init__(context, step)
-        self.segments = context.plan.segments
-        self.fan_in = context.plan.config.fan_in
 
     @property
     def loader(self) -> Loader:

@@ -69,8 +69,6 @@ class TransformWork(RunWork):
 
     def __init__(self, context: Context, step: Step) -> None:
         super().__init__(context, step)
-        self.segments = context.plan.segments
-        self.fan_in = context.plan.config.fan_in
         self._lock = threading.Lock()
         self._loaded: tuple[Factor, np.ndarray] | None = None
         self.loss = loss_of(context.plan, context.plan.shape[0])
