@@ -15,7 +15,6 @@ import numpy as np
 
 from dnmf.config import FitConfig, Resources
 from dnmf.errors import DnmfError, InputError, OptionError, RunLockedError
-from dnmf.executors.threads import Threads
 from dnmf.fitting.data.context import Context
 from dnmf.fitting.drive import (
     discard_if_invalid,
@@ -28,10 +27,10 @@ from dnmf.interop import as_source
 from dnmf.interop.staging import STAGED, WEIGHTS, stage
 from dnmf.planning.fingerprint import fingerprint
 from dnmf.planning.groups import grouped
-from dnmf.planning.memory import MemoryNeed, check_memory
+from dnmf.planning.memory import MemoryNeed, check_memory, needs_of
 from dnmf.planning.plan import Plan, make_plan
 from dnmf.planning.report import PlanReport
-from dnmf.planning.versions import check_same
+from dnmf.planning.versions import check_same, compare_versions
 from dnmf.results.in_memory import result_in_memory
 from dnmf.results.models import is_batch, open_models
 from dnmf.results.result import Result
@@ -43,7 +42,6 @@ from dnmf.sources.array import ArraySource, SparseSource
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
 from dnmf.steps.events import Listener, Planned
-from dnmf.steps.serial import Serial
 from dnmf.steps.work import Executor
 
 __all__ = ["begin", "go_on", "matrix", "offered", "planned_run", "to_resume"]
@@ -93,14 +91,13 @@ def begin(
     if out is not None:
         local_path(out)  # whether it is one is said before V is read
     listen = on_event or _ignore
-    source = matrix(*data, config.missing, getattr(executor, "client", None))
-    serial = isinstance(executor, Serial)
-    moves = not serial and not source.persistent
+    source = matrix(*data, config.missing, executor.dask_client)
+    moves = not executor.in_process and not source.persistent
     if not (moves and _of_dask(source)):  # whose chunks are not those that the fit reads
         laid_out, oriented, need = _lay_out(source, config, mode, executor)
-    if out is None and not serial:
+    if out is None and not executor.in_process:
         raise OptionError("a fit on a cluster needs out: a path that all workers reach")
-    executor.check()
+    compare_versions(executor)
     if out is None:
         memory = MemoryStore()
         laid_out = put_start(memory, laid_out, H, W, fixed)
@@ -201,11 +198,9 @@ def _lay_out(
 
 
 def offered(executor: Executor, plan: Plan, source: Source) -> Resources:
-    """What the executor offers to this plan."""
-    if isinstance(executor, Threads):
-        in_memory = (isinstance(part, ArraySource | SparseSource) for part in _parts(source))
-        executor.settle(plan, all(in_memory))
-    return executor.resources()
+    """Return what the executor offers to this plan."""
+    in_memory = (isinstance(part, ArraySource | SparseSource) for part in _parts(source))
+    return executor.resources(needs_of(plan, all(in_memory)))
 
 
 def go_on(
@@ -250,7 +245,7 @@ def go_on(
         asked = planned.config.replace(strict_bits=config.strict_bits)
         context = replace(context, plan=replace(context.plan, config=asked))
     check_memory(planned, offered(executor, planned, context.source))
-    executor.check()
+    compare_versions(executor)
     with resumable_storage(store), store.locked():
         if store.plan()["run_id"] != planned.run_id:
             raise RunLockedError(

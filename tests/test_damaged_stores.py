@@ -14,7 +14,7 @@ from corpus_tools import (
     of_a_run,
 )
 
-from dnmf.steps import work
+from dnmf.steps import retries
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -24,7 +24,7 @@ DURING = [name for name in LAYOUTS if name not in (*CONVERTED, "anndata")]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr(work, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retries, "PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # nobody cuts the power here
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import zarr
 
 from dnmf.conversion.csr_parts import ARRAYS, ENTRIES, MOST_TASKS, TASK_BYTES, CsrLayout, Part
 from dnmf.conversion.target import open_target, writing
+from dnmf.steps.work import Work
 
 __all__ = ["AssembleWork", "create_csr"]
 
@@ -32,8 +32,8 @@ def create_csr(path: str, layout: CsrLayout, entries: int) -> None:
         group.create_array(name, shape=(length,), chunks=chunks, dtype=dtype)
 
 
-@dataclass(frozen=True)
-class AssembleWork:
+@dataclass
+class AssembleWork(Work):
     """The second step: every task gathers whole chunks of the target from the parts.
 
     Nothing is reduced.
@@ -51,8 +51,6 @@ class AssembleWork:
     path: str
     layout: CsrLayout
     stored: list[Part]
-    parts: int = 1
-    fan_in: int = 16
 
     @property
     def entries(self) -> int:
@@ -68,11 +66,10 @@ class AssembleWork:
         most = -(-self._chunks() // MOST_TASKS)
         return max(1, most, TASK_BYTES // (self.layout.entries * self.layout.per_entry))
 
-    @property
-    def segments(self) -> int:
-        return -(-self._chunks() // self._chunks_per_task())
+    def __post_init__(self) -> None:
+        self.segments = -(-self._chunks() // self._chunks_per_task())
 
-    def leaf(self, segment: int) -> list[Any]:
+    def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         """Write some chunks of each of the three arrays."""
         chunk, per_task = self.layout.entries, self._chunks_per_task()
         step = chunk * max(1, ENTRIES // chunk)  # small chunks are written many at a time
@@ -85,7 +82,7 @@ class AssembleWork:
                     values = np.empty(min(step, stop - at), target.dtype)
                     self._gather(name, starts, base, at, values)
                     target[at : at + len(values)] = values
-        return [0]
+        return [[]]
 
     def _offsets(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Where every part begins in the target array, and what is added to its values."""
@@ -117,9 +114,3 @@ class AssembleWork:
                 local = slice(begin - int(starts[number]), end - int(starts[number]))
                 values: Any = zarr.open_array(path, mode="r")[local]
                 out[begin - at : end - at] = values + base[number] if extra else values
-
-    def combine(self, part: int, values: Sequence[int]) -> int:
-        return 0
-
-    def finish(self, part: int, reduced: int, small: int) -> int:
-        return reduced

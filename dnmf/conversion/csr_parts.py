@@ -9,7 +9,7 @@ result once more, uncompressed, until the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from dnmf.conversion.rectangles import (
 )
 from dnmf.conversion.target import writing
 from dnmf.sources.base import Source
+from dnmf.steps.work import Each, Work
 
 __all__ = ["Bands", "CsrLayout", "Part", "PartsWork", "plan_bands"]
 
@@ -179,8 +180,8 @@ def _fixed(source: Source, layout: CsrLayout, piece: int, part: int) -> int:
     return piece_need(source, piece) + looked_at + 3 * (part + columns * layout.per_entry)
 
 
-@dataclass(frozen=True)
-class PartsWork:
+@dataclass
+class PartsWork(Work):
     """The first step: bands of rows to parts. The only part lists the parts in order.
 
     Attributes
@@ -199,14 +200,11 @@ class PartsWork:
     layout: CsrLayout
     bands: Bands
     piece: int
-    parts: int = 1
-    fan_in: int = 16
 
-    @property
-    def segments(self) -> int:
-        return len(self.bands.tasks) - 1
+    def __post_init__(self) -> None:
+        self.segments = len(self.bands.tasks) - 1
 
-    def leaf(self, segment: int) -> list[Any]:
+    def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         """Write the parts of one task."""
         first, last = self.bands.tasks[segment : segment + 2]
         edges = self.bands.edges[first : last + 1].tolist()
@@ -262,10 +260,9 @@ class PartsWork:
             if held:
                 yield _joined(held)
 
-    def combine(self, part: int, values: Sequence[list[Part]]) -> list[Part]:
-        return [one for some in values for one in some]
-
-    def finish(self, part: int, reduced: list[Part], small: list[Part]) -> list[list[Any]]:
+    def finish(
+        self, part: int, reduced: list[Part], small: list[Part], each: Each = map
+    ) -> list[list[Any]]:
         return [list(part) for part in reduced]
 
 

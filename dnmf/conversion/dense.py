@@ -13,6 +13,7 @@ from dnmf.conversion.plan import DenseLayout, Rectangles
 from dnmf.conversion.rectangles import read_rectangle
 from dnmf.conversion.target import open_target, writing
 from dnmf.sources.base import Source
+from dnmf.steps.work import Work
 
 __all__ = ["DenseWork", "create_dense"]
 
@@ -30,8 +31,8 @@ def create_dense(path: str, layout: DenseLayout) -> None:
     )
 
 
-@dataclass(frozen=True)
-class DenseWork:
+@dataclass
+class DenseWork(Work):
     """One leaf per rectangle; the only piece counts the bytes written.
 
     Attributes
@@ -50,14 +51,11 @@ class DenseWork:
     layout: DenseLayout
     tasks: Rectangles
     piece: int
-    parts: int = 1
-    fan_in: int = 16
 
-    @property
-    def segments(self) -> int:
-        return self.tasks.count
+    def __post_init__(self) -> None:
+        self.segments = self.tasks.count
 
-    def leaf(self, segment: int) -> list[Any]:
+    def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         """Fill one rectangle."""
         rows, columns = self.tasks.bounds(segment)
         out = np.empty((rows[1] - rows[0], columns[1] - columns[0]), self.layout.dtype)
@@ -86,6 +84,3 @@ class DenseWork:
 
     def combine(self, part: int, values: Sequence[int]) -> int:
         return sum(values)
-
-    def finish(self, part: int, reduced: int, small: int) -> int:
-        return reduced

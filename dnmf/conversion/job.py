@@ -17,10 +17,12 @@ from dnmf.conversion.files import needs_staging, stage, stage_columns
 from dnmf.conversion.plan import Budget, check_dtype, dense_layout, plan_rectangles
 from dnmf.conversion.target import Target, Workplace
 from dnmf.errors import OptionError
+from dnmf.planning.versions import compare_versions
 from dnmf.sources import Source, open_source
 from dnmf.sources.checks import local_name
 from dnmf.steps.events import Listener, Notice, Progress
-from dnmf.steps.work import Executor, StepOutcome, Work, combine_tree
+from dnmf.steps.serial import Serial
+from dnmf.steps.work import Executor, StepOutcome, Work
 
 __all__ = ["Converted", "convert"]
 
@@ -133,7 +135,7 @@ def convert(
     staged = isinstance(source, (str, os.PathLike)) and needs_staging(source)
     opened = None if staged else open_source(source)
     target.refuse_to_hold(local_name(source) if opened is None else opened)
-    executor.check()
+    compare_versions(executor)
     budget = Budget.of(memory, executor.resources())
     with target.workplace() as place:
         if opened is None:
@@ -183,19 +185,9 @@ def _runner(executor: Executor, source: Source, place: Workplace, tell: Listener
             tell(Progress(kind, 0, done, work.segments, read, nbytes))
 
         with place.explained():
-            return executor.run_step(work, on_leaf) if shared else _run_here(work, on_leaf)
+            return (executor if shared else Serial()).run_step(work, on_leaf)
 
     return run
-
-
-def _run_here(work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
-    def leaf(segment: int) -> Any:
-        pieces = work.leaf(segment)
-        on_leaf(segment)
-        return pieces[0]
-
-    reduced = combine_tree(work.fan_in, work.segments, leaf, lambda parts: work.combine(0, parts))
-    return StepOutcome([work.finish(0, reduced, reduced)], 0)
 
 
 @dataclass

@@ -35,7 +35,6 @@ from dnmf.executors.threads import Threads
 from dnmf.interop import as_source
 from dnmf.interop.objects import as_dask
 from dnmf.results.result import Result
-from dnmf.steps.serial import Serial
 
 __all__ = ["NMF"]
 
@@ -349,7 +348,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _place(self, X: Any, out: Any, keep: bool) -> AbstractContextManager[Any]:
         """Where the result goes: for stored X that this process works on somewhere, always."""
-        needed = is_stored(X) and isinstance(self._executor(X), Serial)
+        needed = is_stored(X) and self._executor(X).in_process
         return place(out, needed=needed, keep=keep)
 
     def _warn_if_unfinished(self) -> None:

@@ -9,11 +9,11 @@ from dnmf.errors import OptionError
 from dnmf.executors.threads import Threads
 from dnmf.steps.work import Executor
 
-__all__ = ["choose_executor", "holds_a_thread"]
+__all__ = ["choose_executor"]
 
 
 def choose_executor(client: Any, executor: Executor | None) -> Executor:
-    """The executor given, the client's, the active client's, or the threads of this process.
+    """Return the executor given, the client's, the active client's, or this process's threads.
 
     Raises
     ------
@@ -39,26 +39,20 @@ def choose_executor(client: Any, executor: Executor | None) -> Executor:
 
 
 def _active_client() -> Any:
-    """The client that Dask's own calls would take here, if a fit can wait for it.
+    """Return the client that Dask's own calls would take here, if a fit can wait for it, or None.
 
-    On the event loop of an asynchronous client it cannot. Nor should it in a task, which has a
-    worker's thread and is asked to do its work there; what other tasks of that worker did must not
-    matter. Who wants a cluster there gives the client.
+    A fit cannot wait on the event loop of an asynchronous client. In a task it should not: a task
+    has a thread of its worker and is expected to work there, whatever other tasks of that worker
+    did. Whoever wants a cluster there gives the client.
     """
     if "distributed" not in sys.modules:
         return None
     from distributed import default_client
+
+    from dnmf.executors.dask_private import holds_a_thread
 
     try:
         client = default_client()
     except ValueError:
         return None
     return None if client.asynchronous or holds_a_thread() else client
-
-
-def holds_a_thread() -> bool:
-    """Whether this is a task on a worker, which has not left the worker's threads (`secede`)."""
-    from distributed.threadpoolexecutor import thread_state as pool
-    from distributed.utils import thread_state as task
-
-    return bool(getattr(pool, "proceed", False) and getattr(task, "key", None))

@@ -1,4 +1,4 @@
-"""Steps on a Dask cluster: one graph per step, no worker state, nothing but small results back."""
+"""Steps on a Dask cluster: one graph per step, whose small results alone come back."""
 
 from __future__ import annotations
 
@@ -11,29 +11,27 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from functools import lru_cache
 from typing import Any
 
-import dask
 import psutil
-from distributed import Client, get_worker, rejoin, secede
-from distributed.scheduler import KilledWorker
+from distributed import Client, KilledWorker, get_worker, rejoin, secede
 
 from dnmf.config import Resources
 from dnmf.errors import TransientError
-from dnmf.executors.choose import holds_a_thread
+from dnmf.executors.dask_private import (
+    holds_a_thread,
+    in_a_span,
+    memory_limit_of_worker,
+    span,
+    threads_of_worker,
+)
 from dnmf.executors.news import TOPIC, LeafNews, listening
-from dnmf.executors.probe import probe_workers
 from dnmf.executors.residency import Residency
 from dnmf.executors.threads import Threads
-from dnmf.executors.versions import compare_versions
-from dnmf.executors.watch import PASSING, Watch, called, workers_of
+from dnmf.executors.watch import PASSING, Watch, answer, called, workers_of
 from dnmf.linalg.blas import limit_threads
-from dnmf.steps.work import (
-    StepOutcome,
-    Work,
-    finish_with_retries,
-    leaf_with_retries,
-    memory_told,
-    tree_levels,
-)
+from dnmf.steps.by_value import by_value
+from dnmf.steps.retries import finish_with_retries, leaf_with_retries, memory_told
+from dnmf.steps.tree import tree_levels
+from dnmf.steps.work import Executor, Needs, StepOutcome, Work
 
 __all__ = ["Cluster"]
 
@@ -49,11 +47,11 @@ NEARLY_FULL = 0.6
 """Share of a worker's memory limit; Dask spills from 0.7 and pauses from 0.8 on."""
 
 STUBBORN = 2
-"""The same where a task killed one worker after the other, as one without memory does, or where
-reading failed again and again on one of them."""
+"""How often it is begun where a task killed one worker after the other, as one without memory does,
+or where reading failed again and again on one of them."""
 
 
-class Cluster:
+class Cluster(Executor):
     """Runs steps on the workers of a Dask client.
 
     Parameters
@@ -63,13 +61,14 @@ class Cluster:
     """
 
     def __init__(self, client: Client) -> None:
-        self.client = client
+        self.dask_client = client
         self._residency = Residency(client)
-        self._span = {"name": ("dnmf",), "ids": (str(uuid.uuid4()),)}
+        self._span = str(uuid.uuid4())
 
-    def resources(self) -> Resources:
-        """See `Executor.resources`; of a cluster without workers, once the first one is there."""
-        workers = list((workers_of(self.client) or called(self.client)).values())
+    def resources(self, needs: Needs | None = None) -> Resources:
+        """Return what there is to run on; a cluster without workers is waited for."""
+        client = self.dask_client
+        workers = list((workers_of(client) or called(client)).values())
         threads = max(int(w["nthreads"]) for w in workers)
         limits = [int(w["memory_limit"]) for w in workers if w["memory_limit"]]
         limit = min(limits) if limits else None
@@ -78,27 +77,29 @@ class Cluster:
             len(workers), threads, limit, f"{len(workers)} worker(s) x {threads} thread(s){memory}"
         )
 
-    def check(self) -> None:
-        """See `Executor.check`."""
-        compare_versions(self.client)
-
-    def probe(self, path: str) -> None:
-        """See `Executor.probe`."""
-        probe_workers(self.client, path)
+    def everywhere(
+        self, function: Callable[..., Any], *arguments: Any, scheduler: bool = False
+    ) -> dict[str, Any]:
+        client, aside = self.dask_client, by_value(_aside)
+        found: dict[str, Any] = {}
+        if scheduler:
+            asked = answer(client, lambda: client.run_on_scheduler(aside, function, arguments))
+            found["scheduler"] = asked
+        told = answer(client, lambda: client.run(aside, function, arguments, on_error="return"))
+        # an OSError is a worker that has left
+        return found | {at: one for at, one in told.items() if not isinstance(one, OSError)}
 
     def resident(self) -> frozenset[int]:
-        """See `Executor.resident`."""
         return self._residency.resident()
 
-    def room(self, need: Callable[[int], int]) -> int:
-        """Bytes of V that the workers can keep decoded; ``need`` of a worker by its threads."""
-        return self._residency.room(need)
+    def room(self, needs: Needs) -> int:
+        return self._residency.room(needs)
 
     def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
-        """See `Executor.run_step`; a step that failed for reasons that can pass is run again."""
+        """Execute one step; one that failed for reasons that can pass is run again."""
         payload = pickle.dumps(work)
         news = LeafNews(on_leaf, work.segments)
-        watch = Watch(self.client)
+        watch = Watch(self.dask_client)
         for tries in range(1, STEP_TRIES + 1):
             watch.ready()
             try:
@@ -118,18 +119,19 @@ class Cluster:
         self, work: Work, payload: bytes, attempt: int, news: LeafNews, watch: Watch
     ) -> tuple[list[Any], int]:
         name = f"0{uuid.uuid4().hex[:12]}-{attempt}"
-        kept, loads = self._residency.segments(work)
-        graph, outputs = _graph(name, work, payload, kept)
-        with listening(self.client, name, news.tell):
-            held = self._residency.outputs(loads)
+        client, residency = self.dask_client, self._residency
+        resident, loads = residency.segments(work)
+        graph, outputs = _graph(name, work, payload, resident)
+        with listening(client, name, news.tell):
             tasks: dict[Any, Any] = {**loads, **graph}
+            loaded = residency.outputs(loads)
             with self._one_span():
-                futures = self.client.get(tasks, [*outputs, *held], sync=False)
-            self._residency.keep(dict(zip(held, futures[len(outputs) :], strict=True)))
+                futures = client.get(tasks, [*outputs, *loaded], sync=False)
+            residency.add(dict(zip(loaded, futures[len(outputs) :], strict=True)))
             futures = futures[: len(outputs)]
             try:
                 watch.wait(futures)
-                values = self.client.gather(futures)
+                values = client.gather(futures)
             finally:  # not when an error's traceback lets go of them
                 for future in futures:
                     future.release()
@@ -138,22 +140,29 @@ class Cluster:
         return [value for value, _ in values], sum(retries for _, retries in values)
 
     def _one_span(self) -> AbstractContextManager[None]:
-        """All steps count as one for Dask's measurements, or as what the caller counts them.
+        """Let all steps count as one for Dask's measurements, or as what the caller counts them.
 
         Left alone, Dask opens a span for every step, and workers and the scheduler keep the
         measurements of every span for ever: 15 to 20 kB per pass and worker.
         """
-        if "span" in dask.get_annotations():
+        if in_a_span():
             return nullcontext()
-        # a dask.annotate manager, not distributed.span, which would open another one
-        return dask.annotate(span=self._span)
+        manager: AbstractContextManager[None] = span("dnmf", self._span)
+        return manager
+
+
+async def _aside(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call a function in a thread: the event loop of the worker stays free."""
+    import asyncio  # here, since this is sent by value
+
+    return await asyncio.to_thread(function, *arguments)
 
 
 @contextmanager
 def _making_room() -> Iterator[None]:
-    """A fit within a task of the cluster leaves its thread to those that it waits for.
+    """Leave this thread to the tasks that a fit within a task of the cluster waits for.
 
-    As Dask's own calls do, but where the task did so itself.
+    Dask's own calls do so too. Where the task left its thread before, nothing is done.
     """
     if not holds_a_thread():
         yield
@@ -166,22 +175,22 @@ def _making_room() -> Iterator[None]:
 
 
 def _graph(
-    name: str, work: Work, payload: bytes, kept: Mapping[int, Any]
+    name: str, work: Work, payload: bytes, resident: Mapping[int, Any]
 ) -> tuple[dict[Key, Any], list[Key]]:
-    """Leaves, one tree per part, and the finishes, as a Dask graph.
+    """Return leaves, one tree per part, and the finishes as a Dask graph, and its outputs.
 
     A key begins with what its task does: Dask estimates durations by that, and hands leaves out
     as workers get to them, so that a worker that joins has its share at once.
 
-    ``kept`` holds the future or key of every segment that stays in the workers' memory.
+    ``resident`` has the future or key of every segment that stays in the workers' memory.
     """
     graph: dict[Key, Any] = {}
     leaves: list[Key] = [(f"dnmf-leaf-{name}", segment) for segment in range(work.segments)]
     for segment, key in enumerate(leaves):
         leaf = (_leaf, payload, segment, name)
-        # a key is loaded by this step, whose leaf counts what that took; a future was before
-        fresh = isinstance(kept.get(segment), str)
-        graph[key] = (*leaf, kept[segment], fresh) if segment in kept else leaf
+        # a key is loaded by this step, whose leaf counts the retries; a future was before
+        fresh = isinstance(resident.get(segment), str)
+        graph[key] = (*leaf, resident[segment], fresh) if segment in resident else leaf
     if work.parts <= WHOLE:
         tree, root = _tree(f"dnmf-sum-{name}", work, leaves, (_combine_all, payload))
         end = (f"dnmf-finish-{name}", 0)
@@ -204,7 +213,7 @@ def _graph(
 def _tree(
     name: str, work: Work, level: list[Key], combine: tuple[Any, ...]
 ) -> tuple[dict[Key, Any], Key]:
-    """The fixed tree over ``level``, and its root; ``combine`` lacks the list of values."""
+    """Return the fixed tree over ``level`` and its root; ``combine`` lacks the list of values."""
     graph: dict[Key, Any] = {}
     for height, count in enumerate(tree_levels(work.segments, work.fan_in)):
         parents: list[Key] = [(name, height, node) for node in range(count)]
@@ -216,7 +225,7 @@ def _tree(
 
 @lru_cache(maxsize=1)  # the plan counts one H, not that of the step before too
 def _load(payload: bytes) -> Work:
-    """The work of a step in this process: opened once, shared by its tasks."""
+    """Return the work of a step in this process: opened once, shared by its tasks."""
     limit_threads()
     work: Work = pickle.loads(payload)
     return work
@@ -226,10 +235,10 @@ def _leaf(
     payload: bytes,
     segment: int,
     name: str,
-    kept: tuple[Any, int] | None = None,
+    resident: tuple[Any, int] | None = None,
     fresh: bool = False,
 ) -> list[Any]:
-    loaded, again = kept or (None, 0)
+    loaded, again = resident or (None, 0)
     parts, retries = leaf_with_retries(_load(payload), segment, loaded)
     retries += again if fresh else 0
     _give_back()
@@ -243,7 +252,7 @@ def _give_back() -> None:
     Workers keep the buffers that they free (`dnmf.executors.local`). After a kernel was compiled
     that may be so much that Dask pauses the worker, which then has no task that could free any.
     """
-    limit = getattr(get_worker().memory_manager, "memory_limit", None)
+    limit = memory_limit_of_worker()
     if limit and psutil.Process().memory_info().rss > NEARLY_FULL * limit:
         trim = _malloc_trim()
         if trim is not None:
@@ -252,7 +261,7 @@ def _give_back() -> None:
 
 @lru_cache(maxsize=1)
 def _malloc_trim() -> Callable[[int], int] | None:
-    """Of glibc; others have none."""
+    """Return glibc's function; other C libraries have none."""
     with suppress(OSError, AttributeError, TypeError):
         found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
         return found
@@ -283,6 +292,6 @@ def _finish(
     payload: bytes, part: int, reduced: tuple[Any, int], small: tuple[Any, int]
 ) -> tuple[Any, int]:
     # every leaf is done by now: what threads the worker has wait for the end
-    threads = Threads(get_worker().state.nthreads)
+    threads = Threads(threads_of_worker())
     end, retries = finish_with_retries(_load(payload), part, reduced[0], small[0], threads.each)
     return end, reduced[1] + retries

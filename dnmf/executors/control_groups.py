@@ -9,25 +9,26 @@ from pathlib import Path, PurePosixPath
 __all__ = ["free_memory", "memory_limit"]
 
 GROUPS = Path("/sys/fs/cgroup")
-"""Where the groups are."""
+"""The folder of all groups."""
 
 OF_THIS = Path("/proc/self/cgroup")
-"""Where it stands in which ones this process is, a line for each hierarchy."""
+"""The file that names the groups of this process, one line for each hierarchy."""
 
 _FILES = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
-"""Limit, use, and in ``memory.stat`` what of it files could give back; versions 2 and 1."""
+"""Files with the limit and the use, and the line of ``memory.stat`` that says what of the use files
+could give back; for version 2 and version 1."""
 
 
 def memory_limit() -> int | None:
-    """Bytes that the groups of this process allow it at most; None where none has a limit."""
+    """Return how many bytes the groups of this process allow it; None without a limit."""
     return min((limit for limit, _ in _limits()), default=None)
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take, on this machine and by its groups."""
+    """Return how many bytes this process may still take, on this machine and by its groups."""
     import psutil
 
     free = int(psutil.virtual_memory().available)
@@ -35,7 +36,7 @@ def free_memory() -> int:
 
 
 def _limits() -> Iterator[tuple[int, int]]:
-    """Limit and use of every group with a limit: those that this process is in, up to the root.
+    """Yield limit and use of every group with a limit that this process is in, up to the root.
 
     A batch system limits a group below the root; a container has its own one as the root, or sees
     no folder by the name that its group has outside.
@@ -48,7 +49,7 @@ def _limits() -> Iterator[tuple[int, int]]:
 
 
 def _folders() -> Iterator[tuple[Path, str]]:
-    """Folders of the groups and their version's name, each once."""
+    """Yield the folders of the groups and the names of their versions, each once."""
     places = {"": {PurePosixPath("/")}, "memory": {PurePosixPath("/")}}
     with suppress(OSError, ValueError):
         for line in OF_THIS.read_text().splitlines():
@@ -63,7 +64,7 @@ def _folders() -> Iterator[tuple[Path, str]]:
 
 
 def _reclaimable(folder: Path, name: str) -> int:
-    """Bytes of files in the page cache, which a group is charged for and gives back when asked."""
+    """Return the bytes of files in the page cache, which count as used and are given back."""
     with suppress(OSError, ValueError):
         for line in (folder / "memory.stat").read_text().splitlines():
             key, _, value = line.partition(" ")

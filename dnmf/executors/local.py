@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from logging import CRITICAL
 
 from dask import config as dask_config
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster
-from distributed.deploy.utils import nprocesses_nthreads
-from distributed.system import MEMORY_LIMIT
+from distributed import Client, LocalCluster, Security, rpc
 
 from dnmf.config import Resources
 from dnmf.errors import ClusterError, OptionError
 from dnmf.executors.control_groups import memory_limit
+from dnmf.executors.dask_private import MEMORY_LIMIT, nprocesses_nthreads
 from dnmf.executors.ready import import_ahead
 
 __all__ = ["WORKER_ENVIRON", "connect", "local_resources", "start_local"]
@@ -42,7 +42,7 @@ WORKER_ENVIRON = {
 def local_resources(
     workers: int | None = None, threads: int | None = None, memory: int | None = None
 ) -> Resources:
-    """What `start_local` with the same arguments would start; starts nothing.
+    """Return what `start_local` would start with these arguments; starts nothing.
 
     All workers together get the processors and the memory that this process may use (also in
     a container or a batch job), unless more is asked for.
@@ -69,7 +69,7 @@ def start_local(
     dashboard: str | None = ":0",
     set_as_default: bool = True,
 ) -> Iterator[Client]:
-    """A cluster of worker processes on this machine, closed at the end.
+    """Start a cluster of worker processes on this machine, which is closed at the end.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def start_local(
 def connect(
     address: str | None = None, scheduler_file: str | None = None, timeout: float = 10.0
 ) -> Client:
-    """A client of a scheduler that runs.
+    """Return a client of a scheduler that runs.
 
     Raises
     ------
@@ -123,7 +123,9 @@ def connect(
     try:
         if scheduler_file is not None:
             address = _address_in(scheduler_file, timeout)
-        return _client(address, timeout)
+        assert address is not None
+        _ask(address, timeout)
+        return Client(address, timeout=timeout)
     except TypeError as error:  # Dask's way to say that there are no certificates
         raise ClusterError(
             f"the scheduler at {address} requires TLS, and no certificates are configured here "
@@ -138,39 +140,31 @@ def connect(
         ) from error
 
 
-def _client(address: str | None, timeout: float) -> Client:
-    """``Client(address)``, which waits for ever for a server that accepts and says nothing.
+def _ask(address: str, timeout: float) -> None:
+    """Ask a scheduler for its identity: a ``Client`` would wait for ever for one that is silent.
 
-    An attempt that failed leaves no thread behind.
+    Raises
+    ------
+    OSError, TimeoutError, ValueError, TypeError
+        There is no answer within ``timeout`` seconds, or the address is none.
     """
-    client = Client.__new__(Client)  # to be had also where its __init__ does not return
-    failed: list[BaseException] = []
 
-    def make() -> None:
+    async def ask() -> None:
+        arguments = Security().get_connection_args("client")
+        async with rpc(address, connection_args=arguments, timeout=timeout) as scheduler:
+            # a second more than to connect, whose error says more
+            await asyncio.wait_for(scheduler.identity(n_workers=0), timeout + 1)
+
+    with ThreadPoolExecutor(1, "dnmf-connect") as pool:  # here a loop may run, as in a notebook
         try:
-            Client.__init__(client, address, timeout=timeout)
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=make, name="dnmf-connect", daemon=True)
-    thread.start()
-    thread.join(timeout + 1)  # it has a timeout too, for all else
-    if not thread.is_alive() and not failed:
-        return client
-    silent = thread.is_alive()
-    client.status = "closed"  # so that nobody closes it once more
-    with suppress(AttributeError), client._set_config:  # it is Dask's scheduler no more
-        pass
-    with suppress(AttributeError):  # there is no loop yet where the address is nonsense
-        client._loop_runner.stop()  # which cancels what is under way
-    thread.join(timeout)
-    if silent:
-        raise TimeoutError("something listens there that is no scheduler, or a scheduler hangs")
-    raise failed[0]
+            pool.submit(asyncio.run, ask()).result()
+        except (TimeoutError, MemoryError) as error:  # bytes that are no message of Dask's
+            why = "something listens there that is no scheduler, or a scheduler hangs"
+            raise TimeoutError(why) from error
 
 
 def _address_in(path: str, timeout: float) -> str:
-    """The scheduler's address in its file; waits for the file, as a job may have just begun."""
+    """Read the scheduler's address in its file; waits for the file: a job may have just begun."""
     deadline = time.monotonic() + timeout
     while not os.path.exists(path):
         if time.monotonic() > deadline:

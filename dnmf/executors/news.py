@@ -1,4 +1,4 @@
-"""News of leaves that are done: events, at best once each, for whoever shows progress."""
+"""News of leaves that are done: Dask's events, which may be lost, for whoever shows progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from distributed import Client
-from distributed.client import ClosedClientError
+
+from dnmf.executors.dask_private import ClosedClientError
 
 __all__ = ["TOPIC", "LeafNews", "listening"]
 
@@ -20,9 +21,9 @@ _listeners: WeakKeyDictionary[Client, dict[str, Callable[[int], None]]] = WeakKe
 
 
 class LeafNews:
-    """Calls ``on_leaf`` once per segment, whatever is heard twice or not at all.
+    """Calls ``on_leaf`` once per segment, even for those that are heard of twice or never.
 
-    What it raises, on a thread where nobody would see it, is raised when all leaves are done.
+    An error that ``on_leaf`` raises on a thread where nobody would see it, is raised at the end.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ class LeafNews:
         self._lock = threading.Lock()
 
     def tell(self, segment: int) -> None:
-        """A leaf is done; may be called from any thread."""
+        """Tell that a leaf is done; may be called from any thread."""
         with self._lock:
             if segment not in self._missing or self._raised is not None:
                 return
@@ -48,7 +49,7 @@ class LeafNews:
                 self._raised = error
 
     def complete(self) -> None:
-        """All are done: tell those that nothing was heard of, since events are best effort.
+        """Tell the leaves that nothing was heard of, now that all are done.
 
         Raises
         ------
@@ -63,7 +64,7 @@ class LeafNews:
 
 @contextmanager
 def listening(client: Client, name: str, tell: Callable[[int], None]) -> Iterator[None]:
-    """Hear of the leaves of the attempt ``name``; several fits may listen on one client."""
+    """Listen for leaves of the attempt ``name``; several fits may listen on one client."""
 
     def hear(event: tuple[float, Any]) -> None:
         message = event[1]

@@ -1,4 +1,4 @@
-"""What a worker process of a local cluster does first and last: Dask imports this as a preload."""
+"""What a worker process of a local cluster does first and last: a preload of Dask's."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from dnmf.quick_exit import QuickExit
 
 __all__ = ["dask_setup", "dask_teardown", "import_ahead"]
 
-_AHEAD = "dnmf.fitting.drive"  # with it come the sources, losses and kernels of every task
+AHEAD = "dnmf.fitting.drive"
+"""The module with which the sources, losses and kernels of every task are imported."""
 
 
 def import_ahead() -> None:
     """Import what a fit needs in a thread, while this process waits for others."""
-    threading.Thread(target=import_module, args=(_AHEAD,), name="dnmf-imports", daemon=True).start()
+    threading.Thread(target=import_module, args=(AHEAD,), name="dnmf-imports", daemon=True).start()
 
 
 def dask_setup(worker: Any) -> None:
-    """Called by Dask in the main thread of a worker that starts."""
+    """Prepare a worker that starts; Dask calls this in its main thread."""
     # A terminal's Ctrl-C reaches workers too, but ending them is the client's affair.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker.dnmf_ending = QuickExit()
@@ -28,5 +29,5 @@ def dask_setup(worker: Any) -> None:
 
 
 def dask_teardown(worker: Any) -> None:
-    """Called by Dask when a worker closes in order: the client waits for its end."""
+    """Let the process end at once; Dask calls this when a worker closes in order."""
     worker.dnmf_ending.code = 0

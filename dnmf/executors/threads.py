@@ -11,9 +11,8 @@ from dnmf.config import Resources
 from dnmf.errors import OptionError
 from dnmf.executors.control_groups import free_memory
 from dnmf.linalg.blas import allowed_threads, limit_this_thread
-from dnmf.planning.memory import predict_memory
-from dnmf.planning.plan import Plan
 from dnmf.steps.serial import Serial
+from dnmf.steps.work import Needs
 
 __all__ = ["Threads"]
 
@@ -21,7 +20,7 @@ Value = TypeVar("Value")
 
 
 SHARE = 0.5
-"""Of the memory that is free, what more than one thread may take together."""
+"""Share of the free memory that the threads besides the first may take together."""
 
 
 class Threads(Serial):
@@ -35,7 +34,7 @@ class Threads(Serial):
     Parameters
     ----------
     threads : int, optional
-        By default as many as suit the data, see `settle`; until then one.
+        By default as many as suit the plan (`resources`), and one until a plan is known.
     memory_limit : int, optional
         Bytes that the plan is checked against; None does not check.
     """
@@ -47,37 +46,23 @@ class Threads(Serial):
         self._given = threads is not None
         self._threads = threads or 1
 
-    def settle(self, plan: Plan, in_memory: bool) -> None:
-        """Choose the number of threads, unless it was given.
+    def resources(self, needs: Needs | None = None) -> Resources:
+        """Return what there is to run on, after choosing the threads for a plan with these needs.
 
-        Several for V in memory: as many as BLAS may use (``OMP_NUM_THREADS``, and what joblib and
-        threadpoolctl set where fits run side by side) on the processors that there are, as long
-        as what the plan predicts for the others fits into half of the memory that is free, and
-        not more than there are segments, or starts. One for other data, whose blocks would lie in
-        memory for each of them.
+        Unless their number was given, there are several for V in memory: as many as BLAS may use
+        (``OMP_NUM_THREADS``, and what joblib and threadpoolctl set where fits run side by side)
+        on the processors that there are, but no more than tasks, and no more than fit, by the
+        plan's prediction, into half of the memory that is free. There is one for other data,
+        whose blocks would be in memory for each thread.
         """
-        if self._given or not in_memory:
-            return
-        from dask.system import CPU_COUNT  # knows the limits of containers
-
-        starts = plan.config.n_init * len(plan.config.models)
-        threads = min(allowed_threads() or CPU_COUNT, CPU_COUNT, max(plan.segments, starts))
-        alone, room = predict_memory(plan, 1).total, SHARE * free_memory()
-        while threads > 1 and predict_memory(plan, threads).total - alone > room:
-            threads -= 1
-        self._threads = threads
-
-    def resources(self) -> Resources:
-        """See `Executor.resources`."""
+        if needs is not None and not self._given:
+            self._threads = _suited(needs) if needs.in_memory else 1
         if self._threads == 1:
             return super().resources()
-        limit = self._memory_limit
-        suffix = "" if limit is None else f", {limit / 1e9:.1f} GB"
-        text = f"{self._threads} threads of this process{suffix}"
-        return Resources(1, self._threads, limit, text, serial=True)
+        return self._resources(self._threads, f"{self._threads} threads of this process{{}}")
 
     def _map(self, call: Callable[[int], Value], count: int) -> Generator[Value, None, None]:
-        """Results in index order; at most one waits that no thread works on."""
+        """Yield results in index order; at most one waits that no thread works on."""
         threads = min(self._threads, count)
         if threads <= 1:
             yield from super()._map(call, count)
@@ -94,3 +79,14 @@ class Threads(Serial):
             finally:  # what has not begun when one fails, or a person interrupts
                 for future in ahead:
                     future.cancel()
+
+
+def _suited(needs: Needs) -> int:
+    """Return how many threads suit a plan for V in memory."""
+    from dask.system import CPU_COUNT  # knows the limits of containers
+
+    threads = min(allowed_threads() or CPU_COUNT, CPU_COUNT, needs.tasks)
+    alone, room = needs.bytes_for(1), SHARE * free_memory()
+    while threads > 1 and needs.bytes_for(threads) - alone > room:
+        threads -= 1
+    return threads

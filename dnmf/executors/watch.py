@@ -7,13 +7,19 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any, TypeVar
 
-from distributed import Client, Future
-from distributed.client import ClosedClientError, FutureCancelledError, FuturesCancelledError
-from distributed.scheduler import KilledWorker
+from distributed import Client, Future, KilledWorker
 
 from dnmf.errors import ClusterError, ResumableError, TransientError, WorkersDiedError
+from dnmf.executors.dask_private import (
+    ClosedClientError,
+    FutureCancelledError,
+    FuturesCancelledError,
+    address_of,
+    identity,
+)
 
 __all__ = [
     "ANSWER",
@@ -54,12 +60,12 @@ Value = TypeVar("Value")
 
 
 def where(client: Client) -> str:
-    """The scheduler's address, for messages."""
-    return str(client.scheduler.address) if client.scheduler is not None else "its old address"
+    """Return the scheduler's address, for messages."""
+    return address_of(client) or "its old address"
 
 
 def answer(client: Client, ask: Callable[[], Value], seconds: float | None = None) -> Value:
-    """What ``ask()`` returns, which asks the scheduler and might wait for ever.
+    """Call ``ask()``, which asks the scheduler and might wait for ever, and return its answer.
 
     Parameters
     ----------
@@ -73,14 +79,13 @@ def answer(client: Client, ask: Callable[[], Value], seconds: float | None = Non
     ClusterError
         No connection, or no answer within ``seconds``.
     """
-    got: list[Value] = []
-    failed: list[BaseException] = []
+    asked: futures.Future[Value] = futures.Future()
 
     def run() -> None:
         try:
-            got.append(ask())
+            asked.set_result(ask())
         except BaseException as error:
-            failed.append(error)
+            asked.set_exception(error)
 
     seconds = ANSWER if seconds is None else seconds
     began = time.monotonic()
@@ -91,22 +96,16 @@ def answer(client: Client, ask: Callable[[], Value], seconds: float | None = Non
             f"no scheduler answers at {where(client)}: the client is {client.status}. Is the "
             f"cluster still running?"
         )
-    thread = threading.Thread(target=run, name="dnmf-ask", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if got:
-        return got[0]
-    if failed and not isinstance(failed[0], (OSError, ClosedClientError)):
-        raise failed[0]
-    why = str(failed[0]) if failed else f"nothing within {seconds:.0f} s"
-    raise ClusterError(f"the scheduler at {where(client)} does not answer ({why})")
+    threading.Thread(target=run, name="dnmf-ask", daemon=True).start()
+    try:
+        return asked.result(seconds)
+    except (OSError, ClosedClientError) as error:  # a TimeoutError too
+        why = str(error) or f"nothing within {seconds:.0f} s"
+        raise ClusterError(f"the scheduler at {where(client)} does not answer ({why})") from error
 
 
 def workers_of(client: Client, most: int = -1, seconds: float | None = None) -> dict[str, Any]:
-    """What the scheduler says of its workers, by address; `answer` with this question.
-
-    ``client.scheduler_info`` returns what was heard last. That may be the answer to what every
-    client asks every two seconds, without workers.
+    """Ask the scheduler for its workers, as `answer` does; return what it says of each by address.
 
     Parameters
     ----------
@@ -116,19 +115,12 @@ def workers_of(client: Client, most: int = -1, seconds: float | None = None) -> 
     seconds : float, optional
         As for `answer`.
     """
-
-    def ask() -> Any:
-        scheduler = client.scheduler
-        if scheduler is None:
-            raise OSError("the client is not connected")
-        return client.sync(scheduler.identity, n_workers=most)
-
-    workers: dict[str, Any] = answer(client, ask, seconds)["workers"]
+    workers: dict[str, Any] = answer(client, lambda: identity(client, most), seconds)["workers"]
     return workers
 
 
 def called(client: Client) -> dict[str, Any]:
-    """The workers of a cluster that has none yet, as soon as it has some; as `workers_of`.
+    """Return the workers of a cluster that has none yet, as soon as it has some (`workers_of`).
 
     A task waits for one meanwhile: that is what lets an adaptive cluster start workers, which it
     stops when it has nothing to do. Every question has the patience of `answer`, for a scheduler
@@ -192,7 +184,7 @@ class Watch:
                 raise ResumableError(f"the fit was interrupted: no scheduler at {self._address}")
             time.sleep(0.05)
 
-    def wait(self, futures: Sequence[Future]) -> None:
+    def wait(self, waited: Sequence[Future]) -> None:
         """Wait until all futures are done, watching that there are a scheduler and a worker.
 
         Raises
@@ -200,7 +192,7 @@ class Watch:
         ResumableError
             One of them is gone for too long.
         """
-        for future in futures:
+        for future in waited:
             finished = threading.Event()
             future.add_done_callback(lambda _, finished=finished: finished.set())
             while not (finished.wait(1.0) or future.done()):
@@ -228,7 +220,7 @@ class Watch:
             )
 
     def failed(self, error: BaseException, tries: int) -> ResumableError:
-        """The error for people after a step failed ``tries`` times."""
+        """Return the error for people after a step failed ``tries`` times."""
         if isinstance(error, KilledWorker):
             deaths = tries * (error.allowed_failures + 1)
             return WorkersDiedError(
@@ -241,7 +233,7 @@ class Watch:
         )
 
     def _memory(self, error: KilledWorker) -> str:
-        """What is known of memory: limits, and restarts that the nannies made because of it."""
+        """Say what is known of memory: limits, and restarts that nannies made because of it."""
         limit = error.last_worker.memory_limit
         text = f". Its memory limit was {limit / 1e6:,.0f} MB" if limit else ""
         try:

@@ -15,6 +15,7 @@ from dnmf.errors import (
 )
 from dnmf.fitting.data.context import Context
 from dnmf.fitting.loop import run
+from dnmf.fitting.probe import probe
 from dnmf.fitting.summary import finish_publication
 from dnmf.planning.memory import predict_memory
 from dnmf.runs.base import RunStore
@@ -40,7 +41,7 @@ def run_in_folder(
     store = context.store
     assert store.path is not None
     with _say_how_to_go_on(context, executor.resources().threads):
-        executor.probe(store.path)
+        probe(executor, store.path)
         record = run(context, executor, listen, max_time)
         finish_publication(context, record)
 

@@ -17,7 +17,7 @@ from dnmf.fitting.schedule import next_step
 from dnmf.fitting.stopping import stop
 from dnmf.linalg.blas import roundings
 from dnmf.steps.events import Committed, Listener, Notice, Progress, Stopped
-from dnmf.steps.work import Runner, Step
+from dnmf.steps.work import Executor, Step
 
 __all__ = ["run"]
 
@@ -27,7 +27,7 @@ class _Run:
     """One process working on one run."""
 
     context: Context
-    executor: Runner
+    executor: Executor
     listen: Listener
     max_time: float | None
     attempt: str
@@ -110,7 +110,7 @@ def _told_kind(step: Step) -> str:
 
 
 def run(
-    context: Context, executor: Runner, listen: Listener, max_time: float | None = None
+    context: Context, executor: Executor, listen: Listener, max_time: float | None = None
 ) -> Record:
     """Execute whatever the run has not committed yet.
 
@@ -118,7 +118,7 @@ def run(
     ----------
     context : Context
         A created run.
-    executor : Runner
+    executor : Executor
     listen : callable
         Receives events.
     max_time : float, optional

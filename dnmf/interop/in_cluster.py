@@ -8,10 +8,9 @@ from typing import Any
 
 from dnmf.config import FitConfig
 from dnmf.errors import MemoryPlanError
-from dnmf.executors.cluster import Cluster
 from dnmf.interop.dask_array import DaskArraySource
 from dnmf.interop.staging import stage
-from dnmf.planning.memory import predict_memory
+from dnmf.planning.memory import needs_of
 from dnmf.planning.plan import make_plan
 from dnmf.runs.folder import FolderStore
 from dnmf.sources.base import Source
@@ -21,18 +20,16 @@ __all__ = ["InClusterDaskArray", "keep_in_cluster", "keep_or_stage"]
 
 
 class InClusterDaskArray(DaskArraySource):
-    """A Dask array whose segments workers keep decoded; only their shape is written down."""
+    """A Dask array whose segments stay decoded in the cluster; a run knows only its shape."""
 
     @property
     def persistent(self) -> bool:
-        """Workers find it: they are handed its blocks."""
-        return True
+        return True  # workers find it: they are handed its blocks
 
     def transposed(self) -> Source | None:
         return None
 
     def spec(self) -> Mapping[str, Any]:
-        """What `InClusterSource` needs."""
         return {
             "kind": "in_cluster",
             "shape": list(self.shape),
@@ -45,23 +42,22 @@ class InClusterDaskArray(DaskArraySource):
 
 
 def keep_in_cluster(source: Source, executor: Executor) -> Source:
-    """The array as its run began with it; anything but a Dask array stays what it is."""
-    if isinstance(source, DaskArraySource) and isinstance(executor, Cluster):
-        return InClusterDaskArray(source.array, executor.client)
+    """Return a Dask array as its run began with it; another source is returned as it is."""
+    if isinstance(source, DaskArraySource) and executor.dask_client is not None:
+        return InClusterDaskArray(source.array, executor.dask_client)
     return source
 
 
 def keep_or_stage(
     source: Source, config: FitConfig, mode: str, store: FolderStore, executor: Executor
 ) -> Source:
-    """Keep a Dask array in memory where all of it fits, else write it into the run once."""
-    if isinstance(source, DaskArraySource) and isinstance(executor, Cluster) and mode == "fit":
-        held = InClusterDaskArray(source.array, executor.client)
-        try:
-            plan, oriented = make_plan(held, config, mode)
-        except MemoryPlanError:  # chunks that are too tall for blocks are cut when staged
-            return stage(source, store, executor)
-        sizes = sum(plan.memory_bytes)
-        if oriented is held and sizes <= executor.room(lambda t: predict_memory(plan, t).total):
-            return held
-    return stage(source, store, executor)
+    """Keep a Dask array in the cluster where all of it fits, else write it into the run once."""
+    in_cluster = keep_in_cluster(source, executor) if mode == "fit" else source
+    if in_cluster is source:
+        return stage(source, store, executor)
+    try:
+        plan, oriented = make_plan(in_cluster, config, mode)
+    except MemoryPlanError:  # chunks that are too tall for blocks are cut when staged
+        return stage(source, store, executor)
+    fits = oriented is in_cluster and sum(plan.memory_bytes) <= executor.room(needs_of(plan))
+    return in_cluster if fits else stage(source, store, executor)

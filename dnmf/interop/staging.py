@@ -50,7 +50,7 @@ def stage(source: Source, store: FolderStore, executor: Executor, name: str = ST
     store : FolderStore
         Of the new run.
     executor : Executor
-        Its ``client``, if it has one, is the cluster.
+        Its ``dask_client``, if it has one, computes Dask arrays.
     name : str
         Of what is written, in the run's own folder.
 
@@ -65,7 +65,7 @@ def stage(source: Source, store: FolderStore, executor: Executor, name: str = ST
     RunError
         It cannot be written.
     """
-    client = getattr(executor, "client", None)
+    client = executor.dask_client
     with _whole_or_absent(store.state_folder, name) as root:
         if source.kind == "dask" and client is not None:
             from dnmf.interop.dask_array import DaskArraySource

@@ -13,14 +13,14 @@ from dnmf.init.nndsvd import NNDSVD
 from dnmf.linalg.tiles import padded_size
 from dnmf.losses import Loss
 from dnmf.planning.plan import Plan, chunk_rows, loss_shape
+from dnmf.steps.work import Needs
 
 __all__ = [
     "BASELINE",
     "MemoryNeed",
     "check_memory",
+    "needs_of",
     "predict_memory",
-    "room",
-    "that_fit",
 ]
 
 BASELINE = 260 * MIB
@@ -34,12 +34,6 @@ SPECKLED_TILE = 40 * MIB
 
 UNEVEN_FOLDS = 1.2
 """A block's rows fall into folds at random: so many times their mean, at most."""
-
-KEPT = 0.55
-"""Share of a worker's limit up to which it keeps segments: Dask spills from 0.6 on."""
-
-UNEVEN = 0.85
-"""Share of the room that is used: Dask does not place results evenly to the byte."""
 
 USABLE = 0.7
 """Share of a worker's limit that may be planned: Dask begins to spill at 0.6 to 0.7."""
@@ -69,10 +63,20 @@ class MemoryNeed:
     total: int
 
 
+def needs_of(plan: Plan, in_memory: bool = False) -> Needs:
+    """Return what a plan needs; ``in_memory`` says whether V is in the memory of this process."""
+    return Needs(lambda threads: predict_memory(plan, threads).total, _most_tasks(plan), in_memory)
+
+
+def _most_tasks(plan: Plan) -> int:
+    """The most tasks that can run at a time: segments, or starts of a race."""
+    return max(plan.segments, plan.config.n_init * len(plan.config.models))
+
+
 def predict_memory(plan: Plan, threads: int) -> MemoryNeed:
     """Predict the peak of a worker that runs ``threads`` tasks at a time, if there are so many."""
     models = plan.config.models
-    threads = min(threads, max(plan.segments, plan.config.n_init * len(models)))
+    threads = min(threads, _most_tasks(plan))
     groups = [tuple(models[m] for m in group) for group in plan.groups] or [models]
     needs = [_predicted(plan, group, threads) for group in groups]
     return max(needs, key=lambda need: need.total)
@@ -298,29 +302,6 @@ def share_to_race(plan: Plan, k: int, rows: float, nbytes: float) -> float:
         few = max(2 * k, limits.fewest_race_rows) / rows
         return min(share, max(most, few)) if config.init in NNDSVD else 0.0
     return min(share, most)
-
-
-def room(workers: list[tuple[int | None, int]], unit: int = 1) -> int:
-    """Bytes of decoded segments that workers together can keep besides what their tasks need.
-
-    Parameters
-    ----------
-    workers : list of (int or None, int)
-        Memory limit and predicted peak of each, in bytes.
-    unit : int
-        Bytes of the largest segment: each lies whole on one worker, not a part on each.
-    """
-    free = [int(UNEVEN * max(0.0, KEPT * limit - need)) for limit, need in workers if limit]
-    return sum(left - left % unit for left in free)
-
-
-def that_fit(sizes: list[int], left: int) -> int:
-    """How many of the first segments fit into ``left`` bytes."""
-    for segment, size in enumerate(sizes):
-        left -= size
-        if left < 0:
-            return segment
-    return len(sizes)
 
 
 def check_memory(plan: Plan, resources: Resources) -> MemoryNeed:

@@ -7,9 +7,10 @@ from typing import Any
 
 from dnmf.config import Resources
 from dnmf.planning.advice import decoded_again, warnings
-from dnmf.planning.memory import MemoryNeed, room, that_fit
+from dnmf.planning.memory import MemoryNeed
 from dnmf.planning.plan import Plan
-from dnmf.steps.work import tree_levels
+from dnmf.steps.residency import room, that_fit
+from dnmf.steps.tree import tree_levels
 
 __all__ = ["PlanReport"]
 

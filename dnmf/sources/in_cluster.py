@@ -1,4 +1,4 @@
-"""V that is nowhere but in the memory of a cluster: known by its shape, read by nobody else."""
+"""V in the memory of a cluster and nowhere else: a run knows its shape, and nothing reads it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["InClusterSource"]
 
 
 class InClusterSource:
-    """What a worker knows of a Dask array whose blocks it is handed.
+    """A Dask array as a worker knows it, whose blocks it is handed.
 
     Parameters
     ----------

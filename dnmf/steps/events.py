@@ -1,4 +1,4 @@
-"""What a fit tells while it runs. Nothing in the core prints."""
+"""Events: what a fit tells while it runs. The library itself never prints."""
 
 from __future__ import annotations
 

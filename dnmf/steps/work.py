@@ -1,45 +1,34 @@
-"""A step as data, and what a kind of step can do: leaf, combine, finish.
+"""A step as data, what a kind of step does (a `Work`), and what runs it (an `Executor`).
 
-A step is a map-reduce over segments. Every segment gives a list of *parts*; part p of all
-segments is reduced by a tree of fixed fan-in in index order; each reduced part is finished,
-which stores what is large in the run and returns what is small. Executors know nothing else,
-so the loop, the passes and their results exist once.
+A step is a map-reduce over segments. Every leaf returns a list of *parts*. Part p of all leaves is
+reduced by a tree of fixed fan-in in index order. Each reduced part is finished: what is large is
+stored in the run, what is small is returned. Executors know nothing else of a fit, so that the
+loop, the passes and their results are written once.
 """
 
 from __future__ import annotations
 
-import platform
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from dnmf.config import Resources
-from dnmf.errors import OutOfMemoryError, ResumableError, TransientError
-from dnmf.linalg.blas import one_thread
 
 __all__ = [
+    "Each",
     "Executor",
-    "InProcess",
-    "Runner",
+    "Needs",
+    "Part",
+    "SegmentLoader",
     "Step",
     "StepOutcome",
     "Work",
-    "combine_tree",
-    "finish_with_retries",
-    "leaf_with_retries",
-    "memory_told",
-    "tree_levels",
-    "with_retries",
 ]
 
 Part = Any
+Item = TypeVar("Item")
 Value = TypeVar("Value")
-
-PAUSES = (0.1, 0.5, 2.0)
-"""Seconds before a leaf or finish that failed for a reason that may pass is tried again."""
 
 
 @dataclass(frozen=True)
@@ -71,43 +60,127 @@ class Step:
     residual: tuple[int, ...] = ()
 
     def name(self, kind: str, *where: int | str) -> str:
-        """Of an object that this step stores.
+        """Return the name of an object that this step stores.
 
-        All of them in one folder, whose names the commit makes durable with a single flush.
+        All of them are in one folder, whose names the commit makes durable with a single flush.
         """
         return f"{self.index}/{'-'.join([kind, *map(str, where)])}"
 
 
-class Work(Protocol):
-    """One step of one run, ready to execute. Pure: the same call gives the same bits.
+class Each(Protocol):
+    """``map``, or a function like it that makes its calls side by side; results keep the order."""
 
-    Every method may run in any process that can read V and the run, any number of times.
-    A work may have a ``loader`` that decodes a segment; its ``leaf`` then takes the segment as a
-    second argument, and an executor may keep it in memory from step to step.
+    def __call__(
+        self, call: Callable[[Item], Value], items: Sequence[Item], /
+    ) -> Iterable[Value]: ...
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a plan asks of the place where it runs.
+
+    Attributes
+    ----------
+    bytes_for : callable
+        Predicted peak of a process, in bytes, by how many tasks it runs at a time.
+    tasks : int
+        The most tasks that can run at a time.
+    in_memory : bool
+        V is in the memory of this process.
+    """
+
+    bytes_for: Callable[[int], int]
+    tasks: int
+    in_memory: bool = False
+
+
+class SegmentLoader(Protocol):
+    """Decodes segments of V, so that an executor may keep them in memory from step to step.
+
+    It is pickled and called where tasks run. Which segments are resident changes reads and speed,
+    never a bit of the result.
     """
 
     @property
-    def segments(self) -> int:
-        """Number of leaves."""
+    def run_id(self) -> str:
+        """The run whose segments these are."""
         ...
 
     @property
-    def parts(self) -> int:
-        """Number of parts of every leaf; part 0 is small and is finished first."""
+    def needs(self) -> Needs:
+        """What the tasks need besides the resident segments."""
         ...
 
-    @property
-    def fan_in(self) -> int: ...
+    def sizes(self) -> list[int]:
+        """Return the bytes of every decoded segment."""
+        ...
 
-    def leaf(self, segment: int) -> list[Part]: ...
+    def graph(self, segment: int) -> tuple[dict[Any, Any], list[Any]] | None:
+        """Return a Dask graph and the keys of the segment's blocks in it; None where V is read."""
+        ...
+
+    def __call__(self, segment: int, raw: list[Any] | None = None) -> Any:
+        """Decode a segment, from its blocks ``raw`` where those come from a graph."""
+        ...
+
+
+class Work(ABC):
+    """One step of one run, ready to execute. It is pure: the same call gives the same bits.
+
+    Every method may run in any process that can read V and the run, any number of times; a work
+    is pickled to get there.
+
+    Attributes
+    ----------
+    segments : int
+        Number of leaves.
+    parts : int
+        Number of parts that every leaf returns; part 0 is small.
+    fan_in : int
+        Number of values that are added at once, in the tree that reduces a part.
+    """
+
+    segments: int
+    parts: int = 1
+    fan_in: int = 16
+
+    @property
+    def loader(self) -> SegmentLoader | None:
+        """What decodes the segments that the leaves read; None where none may be resident."""
+        return None
+
+    @abstractmethod
+    def leaf(self, segment: int, loaded: Any = None) -> list[Part]:
+        """Work on one segment.
+
+        Parameters
+        ----------
+        segment : int
+        loaded : optional
+            What `loader` returned for the segment, where it is resident.
+        """
 
     def combine(self, part: int, values: Sequence[Part]) -> Part:
-        """Add values of one part in the order given, without changing them."""
-        ...
+        """Add values of one part in the order given, without changing them.
 
-    def finish(self, part: int, reduced: Part, small: Part) -> Any:
-        """Store the reduced part; ``small`` is the reduced part 0. Returns JSON."""
-        ...
+        By default parts are lists, which are joined.
+        """
+        return [item for value in values for item in value]
+
+    def finish(self, part: int, reduced: Part, small: Part, each: Each = map) -> Any:
+        """Store a reduced part and return what is small of it, as JSON; by default all of it.
+
+        Parameters
+        ----------
+        part : int
+        reduced : object
+            The root of the part's tree.
+        small : object
+            The root of part 0.
+        each : callable
+            Runs independent calls of this one.
+        """
+        return reduced
 
 
 @dataclass(frozen=True)
@@ -117,188 +190,80 @@ class StepOutcome:
     Attributes
     ----------
     results : list
-        What ``Work.finish`` returned, by part.
+        What `Work.finish` returned, by part.
     retries : int
-        How often a part of the step was started again.
+        How often a leaf or a finish was started again.
     """
 
     results: list[Any]
     retries: int
 
 
-class Runner(Protocol):
-    """Executes one step."""
+class Executor(ABC):
+    """Runs steps. The result depends neither on which executor does, nor on how many workers.
 
-    def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome: ...
+    Attributes
+    ----------
+    in_process : bool
+        Tasks run in the calling process, so that they see its memory and its disks.
+    dask_client : distributed.Client or None
+        The client whose workers run the tasks: Dask arrays are evaluated there.
+    """
 
-    def resident(self) -> frozenset[int]:
-        """Segments of V that are in memory, so that a pass does not read them."""
-        ...
+    in_process: ClassVar[bool] = False
+    dask_client: Any = None
 
+    @abstractmethod
+    def resources(self, needs: Needs | None = None) -> Resources:
+        """Return what there is to run on, now.
 
-class Executor(Protocol):
-    """Runs steps. The result does not depend on which executor, or how many workers."""
+        Parameters
+        ----------
+        needs : Needs, optional
+            Of the plan that is run next: an executor that was not told how many threads to use
+            chooses by it.
+        """
 
-    def resources(self) -> Resources:
-        """What there is to run on, now."""
-        ...
-
-    def resident(self) -> frozenset[int]:
-        """Segments of V that are in memory, so that a pass does not read them."""
-        ...
-
+    @abstractmethod
     def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
         """Execute one step; calls ``on_leaf(segment)`` once per segment as it completes.
 
         Raises
         ------
         ResumableError
-            The cluster is gone; committed steps are safe.
+            The cluster is gone, or something failed again and again; committed steps are safe.
         """
-        ...
 
-    def check(self) -> None:
-        """Compare versions of packages wherever tasks run (VersionMismatchError)."""
-        ...
+    def resident(self) -> frozenset[int]:
+        """Return the segments of V that are in memory, so that a pass does not read them."""
+        return frozenset()
 
-    def probe(self, path: str) -> None:
-        """Try, wherever tasks run, to read V and to write into the run folder (its plan exists).
+    def room(self, needs: Needs) -> int:
+        """Return how many bytes of decoded segments can stay in memory besides ``needs``."""
+        return 0
+
+    def everywhere(
+        self, function: Callable[..., Any], *arguments: Any, scheduler: bool = False
+    ) -> dict[str, Any]:
+        """Call a function once in every other process that runs tasks.
+
+        Parameters
+        ----------
+        function : callable
+        *arguments
+            Of the function.
+        scheduler : bool
+            Whether to call it also in the process that hands out tasks, if that is another one.
+
+        Returns
+        -------
+        dict
+            By address (``"scheduler"``, where that was asked) what was returned, or the exception
+            that was raised. Processes that left meanwhile are not in it.
 
         Raises
         ------
-        InputError, RunError
-            It cannot be done; names where and which path.
+        ClusterError
+            They do not answer.
         """
-        ...
-
-
-def leaf_with_retries(work: Work, segment: int, loaded: Any = None) -> tuple[list[Part], int]:
-    """Run a leaf, tried again where a failure may pass; and how often again.
-
-    ``loaded`` is the segment, where the executor kept it in memory.
-    """
-    if loaded is None:
-        return with_retries(lambda: work.leaf(segment))
-    keeping: Any = work  # one with a ``loader`` takes what that loaded
-    return with_retries(lambda: keeping.leaf(segment, loaded))
-
-
-def finish_with_retries(
-    work: Work, part: int, reduced: Part, small: Part, each: Callable[..., Any] = map
-) -> tuple[Any, int]:
-    """The same for the end of a part: what it stores has names of its own each time.
-
-    ``each`` is where a work whose ends come in pieces runs them; it says so by ``in_parts``.
-    """
-    if getattr(work, "in_parts", False):
-        parted: Any = work
-        return with_retries(lambda: parted.finish(part, reduced, small, each))
-    return with_retries(lambda: work.finish(part, reduced, small))
-
-
-def with_retries(call: Callable[[], Value]) -> tuple[Value, int]:
-    """Call, again with growing pauses where a failure may pass; and how often again."""
-    with memory_told():
-        for attempt, pause in enumerate(PAUSES):
-            try:
-                return call(), attempt
-            except TransientError:
-                time.sleep(pause)
-        return call(), len(PAUSES)
-
-
-@contextmanager
-def memory_told() -> Iterator[None]:
-    """Say in words that the system gave no memory."""
-    try:
-        yield
-    except MemoryError as error:
-        what = str(error) or "no details"
-        raise OutOfMemoryError(
-            f"the fit was interrupted: a task ran out of memory on {platform.node()} ({what}). "
-            f"Give each worker more (--memory, ulimit), or fewer threads"
-        ) from error
-
-
-class InProcess:
-    """Runs steps in this process, segments in index order: the reference for all executors."""
-
-    def resident(self) -> frozenset[int]:
-        """None: every pass reads V."""
-        return frozenset()
-
-    def run_step(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
-        """See `Executor.run_step`."""
-        try:
-            with one_thread():
-                return self._run(work, on_leaf)
-        except TransientError as error:
-            raise ResumableError(
-                f"the fit was interrupted: {error}, and again each of {len(PAUSES)} times that it "
-                f"was tried once more"
-            ) from error
-
-    def _run(self, work: Work, on_leaf: Callable[[int], None]) -> StepOutcome:
-        retries = 0
-
-        def combine(nodes: list[list[Part]]) -> list[Part]:
-            with memory_told():
-                return [work.combine(p, [node[p] for node in nodes]) for p in range(work.parts)]
-
-        with closing(self._map(partial(leaf_with_retries, work), work.segments)) as leaves:
-
-            def leaf(segment: int) -> list[Part]:
-                nonlocal retries
-                parts, again = next(leaves)
-                retries += again
-                on_leaf(segment)
-                return parts
-
-            reduced = combine_tree(work.fan_in, work.segments, leaf, combine)
-
-        def end(part: int) -> tuple[Any, int]:
-            return finish_with_retries(work, part, reduced[part], reduced[0], self.each)
-
-        with closing(self._map(end, work.parts)) as ends:
-            results = list(ends)
-        retries += sum(again for _, again in results)
-        return StepOutcome([result for result, _ in results], retries)
-
-    def each(self, call: Callable[[Any], Value], items: Sequence[Any]) -> Iterable[Value]:
-        """``map``, on what threads there are: for the columns of the end of a part."""
-        return self._map(lambda index: call(items[index]), len(items))
-
-    def _map(self, call: Callable[[int], Value], count: int) -> Generator[Value, None, None]:
-        """``call(0)``, ``call(1)`` and so on, in this order."""
-        yield from map(call, range(count))
-
-
-def tree_levels(leaves: int, fan_in: int) -> list[int]:
-    """Number of nodes on every level above the leaves, the last one 1 (empty for one leaf)."""
-    levels = []
-    while leaves > 1:
-        leaves = -(-leaves // fan_in)
-        levels.append(leaves)
-    return levels
-
-
-def combine_tree(
-    fan_in: int, leaves: int, leaf: Callable[[int], Part], combine: Callable[[list[Part]], Part]
-) -> Part:
-    """Reduce leaves in index order through the fixed tree, holding few partial sums at once.
-
-    Equal, addition by addition, to reducing level by level: a node is combined as soon as its
-    last child is there. Every node is passed through ``combine``, also one with one child.
-    """
-    open_nodes: list[list[Part]] = [[] for _ in tree_levels(leaves, fan_in)]
-    if not open_nodes:
-        return leaf(0)
-    for index in range(leaves):
-        part, last = leaf(index), index == leaves - 1
-        for level in open_nodes:
-            level.append(part)
-            if len(level) < fan_in and not last:
-                break
-            part = combine(level[:])
-            level.clear()
-    return part
+        return {}

@@ -1,4 +1,4 @@
-"""What every executor must do: inherit a class, say how to make the executor, and it is tested.
+"""Tests of what every executor must do: inherit a class and say how to make the executor.
 
 Example::
 
@@ -13,6 +13,7 @@ Example::
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,8 +23,9 @@ import pytest
 import dnmf
 from dnmf.fitting.models.h_step import parts_of
 from dnmf.planning.limits import Limits
+from dnmf.steps.by_value import by_value
 from dnmf.steps.serial import Serial
-from dnmf.steps.work import Executor
+from dnmf.steps.work import Executor, Needs
 from dnmf.testing.problems import planted_poisson
 from dnmf.testing.works import ERRORS, Failure, SumWork, TreeWork
 
@@ -32,8 +34,18 @@ __all__ = ["ExecutorContract"]
 DECISIONS = ("pass", "accepted", "objective", "relative_error", "kkt_W", "kkt_H", "extrapolation")
 
 
+def _pid() -> int:
+    import os
+
+    return os.getpid()
+
+
+def _fails(text: str) -> None:
+    raise ValueError(text)
+
+
 class ExecutorContract:
-    """Hooks: ``kind`` and the fixture ``executor``.
+    """Tests of an executor; a subclass gives ``kind`` and the fixture ``executor``.
 
     Attributes
     ----------
@@ -45,7 +57,7 @@ class ExecutorContract:
 
     @pytest.fixture
     def executor(self) -> Any:
-        """The executor to test."""
+        """Make the executor to test."""
         raise NotImplementedError("override the fixture: it makes the executor")
 
     @pytest.mark.parametrize(
@@ -98,11 +110,23 @@ class ExecutorContract:
         assert executor.run_step(again, lambda segment: None).results == again.expected()
 
     def test_it_says_what_there_is(self, executor: Executor) -> None:
-        resources = executor.resources()
-        assert resources.workers >= 1
-        assert resources.threads >= 1
-        assert resources.memory_limit is None or resources.memory_limit > 0
-        assert resources.description
+        needs = Needs(lambda threads: threads << 20, tasks=3)
+        for resources in (executor.resources(), executor.resources(needs)):
+            assert resources.workers >= 1
+            assert resources.threads >= 1
+            assert resources.memory_limit is None or resources.memory_limit > 0
+            assert resources.description
+        assert executor.room(needs) >= 0
+
+    def test_a_function_runs_in_every_other_process(self, executor: Executor) -> None:
+        """What it returns comes back, and what it raises, too."""
+        pids = executor.everywhere(by_value(_pid), scheduler=True)
+        pids.pop("scheduler", None)  # which may be in this process
+        assert bool(pids) is not executor.in_process
+        assert os.getpid() not in pids.values()
+        raised = executor.everywhere(_fails, "planned")
+        assert set(raised) == set(pids)
+        assert {repr(error) for error in raised.values()} <= {"ValueError('planned')"}
 
     def test_a_fit_has_the_bits_of_the_reference(self, executor: Executor, tmp_path: Path) -> None:
         np.save(tmp_path / "V.npy", planted_poisson(500, 40, 4).V)
@@ -124,7 +148,7 @@ class ExecutorContract:
     def test_an_h_step_in_parts_has_the_bits_of_the_reference(
         self, executor: Executor, tmp_path: Path
     ) -> None:
-        """Of a V so wide that its slab is taken apart, wherever the parts run."""
+        """V is so wide that its slab is taken apart, and the parts run anywhere."""
         k, d = 4, 80_000
         assert len(parts_of(k, d, Limits().h_part_bytes)) == 4
         V = np.random.default_rng(0).gamma(0.3, size=(30, d)).astype(np.float32)

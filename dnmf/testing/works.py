@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import InputError, RunError, TransientError
-from dnmf.steps.work import tree_levels
+from dnmf.steps.tree import tree_levels
+from dnmf.steps.work import Each, Work
 
 __all__ = ["ERRORS", "Failure", "SumWork", "TreeWork"]
 
@@ -43,7 +44,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class TreeWork:
+class TreeWork(Work):
     """Parts are texts that show the tree: ``"(0:0 0:1)"`` is the sum of two leaves' part 0.
 
     Every call leaves a file in ``folder``, in whichever process it runs.
@@ -61,7 +62,7 @@ class TreeWork:
     fan_in: int = 3
     failures: tuple[Failure, ...] = ()
 
-    def leaf(self, segment: int) -> list[str]:
+    def leaf(self, segment: int, loaded: Any = None) -> list[str]:
         self._called(f"leaf-{segment}")
         return [f"{part}:{segment}" for part in range(self.parts)]
 
@@ -69,12 +70,12 @@ class TreeWork:
         self._called(f"combine-{part}")
         return f"({' '.join(values)})"
 
-    def finish(self, part: int, reduced: str, small: str) -> list[Any]:
+    def finish(self, part: int, reduced: str, small: str, each: Each = map) -> list[Any]:
         self._called(f"finish-{part}")
         return [part, reduced, small]
 
     def expected(self) -> list[list[Any]]:
-        """What the step's results must be."""
+        """Return what the step's results must be."""
         roots = [self._root(part) for part in range(self.parts)]
         return [[part, root, roots[0]] for part, root in enumerate(roots)]
 
@@ -86,7 +87,7 @@ class TreeWork:
         return level[0]
 
     def calls(self) -> Counter[str]:
-        """How often each call was made, by all processes together."""
+        """Return how often each call was made, by all processes together."""
         return Counter(name.partition("_")[0] for name in os.listdir(self.folder))
 
     def _called(self, call: str) -> None:
@@ -99,14 +100,14 @@ class TreeWork:
 
 
 @dataclass(frozen=True)
-class SumWork:
+class SumWork(Work):
     """Sums of arrays whose last bits depend on the order of additions."""
 
     segments: int
     fan_in: int = 3
     parts: int = 2
 
-    def leaf(self, segment: int) -> list[np.ndarray]:
+    def leaf(self, segment: int, loaded: Any = None) -> list[np.ndarray]:
         rng = np.random.default_rng(segment)
         return [rng.random((3, 50)) * 10.0 ** rng.integers(-8, 8, (3, 50)) for _ in range(2)]
 
@@ -116,11 +117,13 @@ class SumWork:
             total += value
         return total
 
-    def finish(self, part: int, reduced: np.ndarray, small: np.ndarray) -> list[str]:
+    def finish(
+        self, part: int, reduced: np.ndarray, small: np.ndarray, each: Each = map
+    ) -> list[str]:
         return [reduced.tobytes().hex(), small.tobytes().hex()]
 
     def expected(self) -> list[list[str]]:
-        """What the step's results must be."""
+        """Return what the step's results must be."""
         level = [self.leaf(segment) for segment in range(self.segments)]
         for count in tree_levels(self.segments, self.fan_in):
             nodes = [level[node * self.fan_in : (node + 1) * self.fan_in] for node in range(count)]

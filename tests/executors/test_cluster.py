@@ -53,11 +53,11 @@ def test_a_worker_that_is_nearly_full_gives_back_what_malloc_keeps():
     """Else Dask pauses it, and it has no task any more that could free anything."""
 
     def of_worker(dask_worker, share):
-        from dnmf.executors import cluster
+        from dnmf.executors import cluster, dask_private
 
         memory = psutil.Process().memory_info().rss
         dask_worker.memory_manager.memory_limit = int(memory / share)
-        cluster.get_worker = lambda: dask_worker
+        dask_private.get_worker = lambda: dask_worker
         kept = [bytearray(1 << 20) for _ in range(200)]  # below the threshold of mmap
         last = bytearray(1 << 20)  # so that the top of the heap is in use
         del kept

@@ -157,6 +157,21 @@ def test_somebody_listens_who_is_no_scheduler():
         assert time.monotonic() - began < 10
 
 
+def test_somebody_listens_who_speaks_another_protocol():
+    """Of the first bytes Dask would make a length, and ask for as much memory."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as web,
+        meanwhile(lambda: _refuse_one(web)),
+        pytest.raises(ClusterError, match="something listens there that is no scheduler"),
+    ):
+        connect(f"tcp://127.0.0.1:{web.getsockname()[1]}", timeout=5)
+
+
+def _refuse_one(web):
+    with web.accept()[0] as connection:
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
 def test_attempts_to_connect_leave_nothing_behind():
     """Neither threads nor a scheduler that Dask's collections would ask from then on."""
     before = set(threading.enumerate())

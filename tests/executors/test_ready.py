@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,11 +17,31 @@ from dnmf.executors.local import start_local
 pytestmark = pytest.mark.timeout(120)
 
 
+AHEAD = """
+import sys
+from importlib import import_module
+from pkgutil import iter_modules
+from dnmf.executors import ready
+import_module(ready.AHEAD)
+kinds = import_module("dnmf.fitting.kinds")
+names = [module.name for module in iter_modules(kinds.__path__, "dnmf.fitting.kinds.")]
+print(len(names) > 3, [name for name in names if name not in sys.modules])
+"""
+
+
+def test_what_is_imported_ahead_has_every_kind_of_work() -> None:
+    """The module is given by its name, which nothing else would find wrong."""
+    done = subprocess.run([sys.executable, "-c", AHEAD], capture_output=True, text=True)
+    assert done.stdout == "True []\n", done.stderr
+
+
 def _imported() -> bool:
     import sys
     import threading
 
-    there = "dnmf.fitting.drive" in sys.modules
+    from dnmf.executors.ready import AHEAD
+
+    there = AHEAD in sys.modules
     return there and not any(thread.name == "dnmf-imports" for thread in threading.enumerate())
 
 

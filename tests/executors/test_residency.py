@@ -13,7 +13,7 @@ import zarr
 import dnmf
 from dnmf.executors.cluster import Cluster
 from dnmf.executors.local import local_resources, start_local
-from dnmf.planning.memory import KEPT, UNEVEN
+from dnmf.steps.residency import RESIDENT, UNEVEN
 from dnmf.steps.serial import Serial
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.cluster]
@@ -44,7 +44,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Half]:
     nbytes = 4 * SHAPE[0] * SHAPE[1]
     large = local_resources(WORKERS, 1, 8 << 30)
     need = dnmf.plan(path, 4, resources=large, **OPTIONS).memory.total
-    limit = int((need + 0.5 * nbytes / WORKERS / UNEVEN) / KEPT)
+    limit = int((need + 0.5 * nbytes / WORKERS / UNEVEN) / RESIDENT)
     with start_local(WORKERS, 1, limit) as client:
         yield Half(client, limit, path)
 

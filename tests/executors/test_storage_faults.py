@@ -26,7 +26,7 @@ import dnmf
 from dnmf.errors import CorruptDataError, ResumableError, RunError, StorageError
 from dnmf.fitting.data.context import Context, Loader, read_segment
 from dnmf.runs import lock as lock_module
-from dnmf.steps import work as work_module
+from dnmf.steps import retries
 from dnmf.steps.events import Committed
 from dnmf.steps.serial import Serial
 from dnmf.testing import faults
@@ -102,7 +102,7 @@ def test_reads_that_fail_for_good_on_a_cluster(streaming, undisturbed, tmp_path)
 
 
 def test_reads_that_fail_for_good(undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setattr(work_module, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retries, "PAUSES", (0.0, 0.0, 0.0))
     out = tmp_path / "my run"
     plan = [Fault("block-read", "transient", {"segment": 5}, times=10**6, after=2)]
     with (

@@ -18,7 +18,7 @@ from dnmf.executors.choose import choose_executor
 from dnmf.executors.threads import Threads
 from dnmf.linalg import blas
 from dnmf.linalg.blas import allowed_threads, one_thread
-from dnmf.planning.memory import predict_memory
+from dnmf.planning.memory import needs_of, predict_memory
 from dnmf.steps.events import Committed
 from dnmf.steps.serial import Serial
 from dnmf.testing.executor_contract import ExecutorContract
@@ -69,7 +69,7 @@ class _Meeting(TreeWork):
         super().__init__(folder, segments, 1)
         self.barrier = threading.Barrier(together)
 
-    def leaf(self, segment):
+    def leaf(self, segment, loaded=None):
         self.barrier.wait(timeout=30)
         return super().leaf(segment)
 
@@ -86,7 +86,7 @@ class _Ahead(TreeWork):
         super().__init__(folder, 40, 1)
         self.begun = []
 
-    def leaf(self, segment):
+    def leaf(self, segment, loaded=None):
         self.begun.append(segment)
         return super().leaf(segment)
 
@@ -115,11 +115,10 @@ def test_a_listener_that_fails_leaves_nothing_running(tmp_path):
     assert sum(work.calls().values()) <= 3  # the first, and those that had begun
 
 
-def settled(V, in_memory=True, **options):
+def suited(V, in_memory=True, **options):
     options = {"block_size": 20 * 64 * 4, **options}
-    executor = Threads()
-    executor.settle(dnmf.plan(V, 3, resources=Serial().resources(), **options).plan, in_memory)
-    return executor.resources()
+    plan = dnmf.plan(V, 3, resources=Serial().resources(), **options).plan
+    return Threads().resources(needs_of(plan, in_memory))
 
 
 @pytest.fixture
@@ -134,15 +133,26 @@ def processors(monkeypatch):
 
 def test_by_default_there_are_as_many_threads_as_blas_may_use(processors):
     V = planted_poisson(400, 30, 3).V
-    assert settled(V, segments=20).threads == 5
+    assert suited(V, segments=20).threads == 5
     processors["blas"] = 100
-    assert settled(V, segments=20).threads == 8  # not more than processors
+    assert suited(V, segments=20).threads == 8  # not more than processors
     processors["blas"] = 0  # a BLAS that does not say
-    assert settled(V, segments=20).threads == 8
-    assert settled(V, segments=6).threads == 6
-    assert settled(V, segments=1, n_init=3).threads == 3  # starts, side by side
-    assert settled(V, segments=1, n_init=1) == Serial().resources()
-    assert settled(V, in_memory=False, segments=20) == Serial().resources()
+    assert suited(V, segments=20).threads == 8
+    assert suited(V, segments=6).threads == 6
+    assert suited(V, segments=1, n_init=3).threads == 3  # starts, side by side
+    assert suited(V, segments=1, n_init=1) == Serial().resources()
+    assert suited(V, in_memory=False, segments=20) == Serial().resources()
+
+
+def test_the_number_suits_the_plan_that_is_run_next(processors):
+    V = planted_poisson(400, 30, 3).V
+    options = {"segments": 20, "block_size": 20 * 64 * 4, "resources": Serial().resources()}
+    plan = dnmf.plan(V, 3, **options).plan
+    executor = Threads()
+    assert executor.resources(needs_of(plan, True)).threads == 5
+    assert executor.resources().threads == 5  # of this plan
+    assert executor.resources(needs_of(plan, False)).threads == 1
+    assert Threads(2).resources(needs_of(plan, True)).threads == 2  # given
 
 
 def test_it_takes_no_more_than_half_of_the_memory_that_is_free(processors):
@@ -152,9 +162,9 @@ def test_it_takes_no_more_than_half_of_the_memory_that_is_free(processors):
     need = [predict_memory(plan, count).total for count in (1, 3, 4)]
     assert need[2] - need[1] > 100_000
     processors["free"] = need[1] + need[2] - 2 * need[0]  # half of it: two more than one
-    assert settled(V, **options).threads == 3
+    assert suited(V, **options).threads == 3
     processors["free"] = 0
-    assert settled(V, **options) == Serial().resources()
+    assert suited(V, **options) == Serial().resources()
 
 
 def test_how_many_is_said():
@@ -192,7 +202,7 @@ def test_a_blas_whose_limit_holds_per_thread_has_one_in_each(tmp_path, monkeypat
     assert allowed_threads() == 4
 
     class Work(TreeWork):
-        def leaf(self, segment):
+        def leaf(self, segment, loaded=None):
             seen.append(library.num_threads)
             return super().leaf(segment)
 

@@ -10,10 +10,10 @@ from executor_tools import OPTIONS, Machines, assert_undisturbed, connected, fit
 
 import dnmf
 from dnmf.errors import VersionMismatchError
-from dnmf.executors.versions import compare_versions, package_versions
+from dnmf.executors.cluster import Cluster
 from dnmf.executors.watch import workers_of
 from dnmf.planning import plan as plan_module
-from dnmf.planning.versions import PACKAGES, installed
+from dnmf.planning.versions import PACKAGES, compare_versions, installed, package_versions
 from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
@@ -56,7 +56,7 @@ def strange(client, tmp_path):
 
 def test_a_worker_that_differs_is_named(client, strange, undisturbed, tmp_path):
     with pytest.raises(VersionMismatchError) as caught:
-        compare_versions(client)
+        compare_versions(Cluster(client))
     message = str(caught.value)
     mine = metadata.version("dnmf")
     assert f"dnmf is 0.0.1 on worker {strange}, {mine} here" in message
@@ -123,8 +123,8 @@ def test_another_version_on_the_scheduler_is_named(undisturbed, tmp_path):
 
 
 def test_one_that_does_not_differ(client):
-    compare_versions(client)
-    assert set(package_versions()) == {"python", *PACKAGES}
+    compare_versions(Cluster(client))
+    assert set(package_versions(PACKAGES)) == {"python", *PACKAGES}
 
 
 def test_a_run_goes_on_with_the_versions_that_it_began_with(undisturbed, tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from dnmf.interop import as_source
 from dnmf.sources import from_spec
 from dnmf.steps.events import Committed, Planned
 from dnmf.steps.serial import Serial
+from dnmf.steps.work import Needs
 from dnmf.testing.problems import planted_poisson
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def test_bad_entries_are_named(V: np.ndarray, kind: Any, value: float, name: str
 class NoRoom(Cluster):
     """A cluster that cannot keep V in memory."""
 
-    def room(self, need: Callable[[int], int]) -> int:
+    def room(self, needs: Needs) -> int:
         return 0
 
 

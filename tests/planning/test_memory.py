@@ -21,12 +21,11 @@ from dnmf.planning.memory import (
     USABLE,
     check_memory,
     predict_memory,
-    room,
-    that_fit,
 )
 from dnmf.planning.plan import make_plan
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import open_source
+from dnmf.steps.residency import room, that_fit
 from dnmf.steps.serial import Serial
 from dnmf.testing.layouts import write_compressed, write_dense
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnmf.errors import MemoryPlanError, ResumableError
-from dnmf.steps import work as work_module
+from dnmf.steps import retries
 from dnmf.steps.serial import Serial
 from dnmf.testing.executor_contract import ExecutorContract
 from dnmf.testing.works import Failure, TreeWork
@@ -20,7 +20,7 @@ class TestSerial(ExecutorContract):
 
 
 def test_what_fails_for_good_ends_in_a_resumable_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(work_module, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retries, "PAUSES", (0.0, 0.0, 0.0))
     work = TreeWork(str(tmp_path), 9, failures=(Failure("leaf-4", "transient", 1000),))
     with pytest.raises(ResumableError, match="planned: leaf-4 fails, and again each of 3 times"):
         Serial().run_step(work, lambda segment: None)

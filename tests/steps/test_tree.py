@@ -7,8 +7,9 @@ from itertools import pairwise
 import pytest
 
 from dnmf.errors import TransientError
-from dnmf.steps import work
-from dnmf.steps.work import combine_tree, leaf_with_retries, tree_levels
+from dnmf.steps import retries
+from dnmf.steps.retries import leaf_with_retries
+from dnmf.steps.tree import combine_tree, tree_levels
 
 LEAVES = [*range(1, 35), 63, 64, 65, 127, 256, 257, 1000]
 
@@ -73,7 +74,7 @@ class Fails:
     def __init__(self, times: int, error: Exception) -> None:
         self.left, self.error, self.calls = times, error, 0
 
-    def leaf(self, segment: int) -> list[int]:
+    def leaf(self, segment: int, loaded: None = None) -> list[int]:
         self.calls += 1
         if self.calls <= self.left:
             raise self.error
@@ -82,7 +83,7 @@ class Fails:
 
 @pytest.mark.parametrize("times", [0, 1, 3])
 def test_a_leaf_is_tried_again_where_a_failure_may_pass(monkeypatch, times):
-    monkeypatch.setattr(work, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retries, "PAUSES", (0.0, 0.0, 0.0))
     failing = Fails(times, TransientError("slow storage"))
     assert leaf_with_retries(failing, 7) == ([7], times)
     assert failing.calls == times + 1
@@ -90,7 +91,7 @@ def test_a_leaf_is_tried_again_where_a_failure_may_pass(monkeypatch, times):
 
 def test_pauses_between_tries_grow(monkeypatch):
     slept = []
-    monkeypatch.setattr(work.time, "sleep", slept.append)
+    monkeypatch.setattr(retries.time, "sleep", slept.append)
     assert leaf_with_retries(Fails(3, TransientError("slow storage")), 7) == ([7], 3)
     assert len(slept) == 3
     assert slept[0] >= 0.05
@@ -98,7 +99,7 @@ def test_pauses_between_tries_grow(monkeypatch):
 
 
 def test_a_leaf_is_not_tried_for_ever(monkeypatch):
-    monkeypatch.setattr(work, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retries, "PAUSES", (0.0, 0.0, 0.0))
     failing = Fails(99, TransientError("slow storage"))
     with pytest.raises(TransientError):
         leaf_with_retries(failing, 0)

@@ -19,7 +19,7 @@ from dnmf.faultpoints import reach
 from dnmf.fitting.record import State
 from dnmf.linalg.measure import checksum
 from dnmf.linalg.weighted import WeightedCSR
-from dnmf.planning.memory import predict_memory
+from dnmf.planning.memory import needs_of
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import RunStore
 from dnmf.runs.folder import FolderStore
@@ -27,9 +27,9 @@ from dnmf.sources import from_spec
 from dnmf.sources.array import ArraySource, SparseSource
 from dnmf.sources.base import Block, Matrix, Source
 from dnmf.sources.in_cluster import InClusterSource
-from dnmf.steps.work import Step
+from dnmf.steps.work import Needs, SegmentLoader, Step, Work
 
-__all__ = ["Context", "Loaded", "Loader", "cached_work", "read_segment"]
+__all__ = ["Context", "Loaded", "Loader", "RunWork", "read_segment"]
 
 
 Loaded: TypeAlias = "list[tuple[tuple[np.ndarray, ...], int, int, int]]"
@@ -81,12 +81,33 @@ class Context:
         return State.from_json(self.store.state(index))
 
 
+class RunWork(Work):
+    """A step of a run. Other processes open it from the run's folder, once per step.
+
+    Parameters
+    ----------
+    context : Context
+    step : Step
+        A leaf goes over a segment of V, unless a subclass sets ``segments``.
+    """
+
+    def __init__(self, context: Context, step: Step) -> None:
+        self.context = context
+        self.step = step
+        self.segments = context.plan.segments
+        self.fan_in = context.plan.config.fan_in
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path, run_id = self.context.store.path, self.context.plan.run_id
+        return _cached_work, (type(self), path, run_id, self.step)
+
+
 _works: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 _works_lock = threading.Lock()
 
 
-def cached_work(make: Any, path: str, run_id: str, step: Step) -> Any:
-    """The work of a step in this process, made once; two runs' last ones are kept."""
+def _cached_work(make: Any, path: str, run_id: str, step: Step) -> Any:
+    """Return the work of a step in this process, made once; two runs' last ones stay."""
     key = (make, path, run_id, step)
     with _works_lock:
         if key not in _works:
@@ -99,10 +120,12 @@ def cached_work(make: Any, path: str, run_id: str, step: Step) -> Any:
         return _works[key]
 
 
-class Loader:
-    """Decodes whole segments, so that an executor may keep them where tasks run.
+class Loader(SegmentLoader):
+    """Decodes whole segments of a run.
 
-    Whether a segment was kept changes what is read, never a bit of the result.
+    Parameters
+    ----------
+    context : Context
     """
 
     def __init__(self, context: Context) -> None:
@@ -115,22 +138,19 @@ class Loader:
     def run_id(self) -> str:
         return self.context.plan.run_id
 
+    @property
+    def needs(self) -> Needs:
+        return needs_of(self.context.plan)
+
     def sizes(self) -> list[int]:
-        """Bytes of every segment in memory."""
         return self.context.plan.memory_bytes
 
-    def need(self, threads: int) -> int:
-        """Bytes that a worker needs besides kept segments."""
-        return predict_memory(self.context.plan, threads).total
-
     def graph(self, segment: int) -> tuple[dict[Any, Any], list[Any]] | None:
-        """A Dask graph and the keys of the segment's blocks, where V is a graph; else None."""
         make = getattr(self.context.source, "block_graph", None)
         starts = self.context.plan.segment_block_starts(segment)
         return None if make is None else make(starts)
 
     def __call__(self, segment: int, raw: list[Matrix] | None = None) -> Loaded:
-        """Read a segment once; or take its raw blocks, where they come from a graph."""
         if raw is None:
             found = list(read_segment(self.context, segment, None))
         else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 
-from dnmf.fitting.data.context import Context, cached_work
+from dnmf.fitting.data.context import Context, RunWork
 from dnmf.fitting.record import Record
 from dnmf.steps.work import Step
 
@@ -38,48 +38,16 @@ class Cost:
     retries: int
 
 
-class StepWork:
-    """One step of a fit, ready to execute in any process that can open the run.
+class StepWork(RunWork):
+    """One kind of step of a fit: its leaf, combine and finish run where tasks run.
 
-    Subclasses have a leaf, a combine and a finish, which run where tasks run, and `after`, which
-    runs in the process that commits the step.
-
-    Parameters
-    ----------
-    context : Context
-    step : Step
-
-    Attributes
-    ----------
-    segments, parts, fan_in : int
-        As `Work` needs them.
+    `prepare` and `after` run in the process that commits the step.
     """
-
-    parts: int = 1
-    in_parts: ClassVar[bool] = False
-
-    def __init__(self, context: Context, step: Step) -> None:
-        self.context = context
-        self.step = step
-        self.segments = context.plan.segments
-        self.fan_in = context.plan.config.fan_in
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        path = self.context.store.path
-        return cached_work, (type(self), path, self.context.plan.run_id, self.step)
 
     def prepare(self) -> None:
         """Do what must be done once, before any leaf runs; again does no harm."""
 
-    def leaf(self, segment: int) -> list[Any]:
-        raise NotImplementedError
-
-    def combine(self, part: int, values: Sequence[Any]) -> Any:
-        raise NotImplementedError
-
-    def finish(self, part: int, reduced: Any, small: Any) -> Any:
-        raise NotImplementedError
-
+    @abstractmethod
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
         """Give the record that follows, and remarks that a person should see.
 
@@ -96,7 +64,6 @@ class StepWork:
         DnmfError
             The data cannot be fitted; nothing is committed.
         """
-        raise NotImplementedError
 
 
 def make_work(context: Context, step: Step) -> StepWork:

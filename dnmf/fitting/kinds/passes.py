@@ -27,7 +27,7 @@ from dnmf.fitting.kinds.pass_results import (
 from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.models.batch import Batch, Model, Sums
 from dnmf.fitting.models.factors import load_rows
-from dnmf.fitting.models.h_step import Each, update_H
+from dnmf.fitting.models.h_step import update_H
 from dnmf.fitting.phases import phase_config
 from dnmf.fitting.record import Record, Scan
 from dnmf.fitting.stopping import MOST_TRIES, advance
@@ -35,7 +35,7 @@ from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.losses.base import Candidate, SmallStats
 from dnmf.losses.held_out import HeldOutStats
 from dnmf.runs.base import ObjectRef, ReadOnce
-from dnmf.steps.work import Step
+from dnmf.steps.work import Each, Step
 
 __all__ = ["PassWork"]
 
@@ -54,8 +54,6 @@ class PassWork(StepWork):
 
     For least squares these are W'V, r = k.
     """
-
-    in_parts = True
 
     def __init__(self, context: Context, step: Step) -> None:
         super().__init__(context, step)

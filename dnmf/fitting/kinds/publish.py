@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +41,6 @@ class PublishWork(StepWork):
         plan, state = context.plan, context.state(step.index - 1)
         self.chunk_rows = chunk_rows(plan)
         self.segments = -(-plan.shape[0] // self.chunk_rows)
-        self.fan_in = 64
         self.solved = state.solved
         self.pairs: list[tuple[str, Pair]] = []
         for m, group in published(plan) if state.solved is None else ():
@@ -69,7 +67,7 @@ class PublishWork(StepWork):
             else:
                 create_arrays(self.path, d, n, k, plan.dtype, d, chunk_columns=tall, group=group)
 
-    def leaf(self, segment: int) -> list[Any]:
+    def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         """Write rows of the tall factor (and, once, the other factor)."""
         start = segment * self.chunk_rows
         stop = min(start + self.chunk_rows, self.context.plan.shape[0])
@@ -82,7 +80,7 @@ class PublishWork(StepWork):
         if self.solved is not None:
             write_W(self.path, start, self._solved_rows(self.solved, start, stop))
         reach("published", segment=segment)
-        return [0]
+        return [[]]
 
     def _write(self, group: str, start: int, factor: np.ndarray, *, tall: bool) -> None:
         """Write rows of the tall factor, or all of the wide one, as W or H."""
@@ -93,12 +91,6 @@ class PublishWork(StepWork):
     def _solved_rows(self, solved: Solved, start: int, stop: int) -> np.ndarray:
         parts = read_rows(self.context.store, solved.W, solved.W_starts, start, stop)
         return np.concatenate([rows for _, rows in parts])
-
-    def combine(self, part: int, values: Sequence[Any]) -> Any:
-        return 0
-
-    def finish(self, part: int, reduced: Any, small: Any) -> Any:
-        return None
 
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
         return replace(record, done=True), []

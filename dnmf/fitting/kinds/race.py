@@ -36,7 +36,8 @@ from dnmf.sources import open_source
 from dnmf.sources.array import SparseSource
 from dnmf.sources.base import Matrix, Source
 from dnmf.sources.weighted import WeightedSource
-from dnmf.steps.work import InProcess, Step
+from dnmf.steps.serial import Serial
+from dnmf.steps.work import Step
 
 __all__ = ["RaceWork"]
 
@@ -64,7 +65,7 @@ class RaceWork(StepWork):
             m: race_share(context.plan, self.scan, config.models[m].k) for m in step.models
         }
 
-    def leaf(self, segment: int) -> list[Any]:
+    def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         """Search from one start; its H is stored, its objective returned."""
         model, start = self.starts[segment]
         with self._lock:
@@ -147,7 +148,7 @@ class RaceWork(StepWork):
         store = MemoryStore()
         laid_out = put_start(store, laid_out, H, fixed=self._fixed())
         store.create(laid_out.to_json())
-        record = run(Context(store, laid_out, source), InProcess(), lambda event: None)
+        record = run(Context(store, laid_out, source), Serial(), lambda event: None)
         state = record.state.models[0]
         pair = state.pair
         assert pair is not None
@@ -168,12 +169,6 @@ class RaceWork(StepWork):
         zeros = loss_of(self.context.plan, 1).leaves_zero(spec.k, rows.shape[1])
         H = nndsvd_H(rows, free, spec.seed, config.init, positive=not zeros)
         return H if fixed is None else np.concatenate([fixed, H])
-
-    def combine(self, part: int, values: Sequence[Any]) -> Any:
-        return [finisher for value in values for finisher in value]
-
-    def finish(self, part: int, reduced: Any, small: Any) -> Any:
-        return reduced
 
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
         """Go on with the best start of each model."""

@@ -23,6 +23,7 @@ from dnmf.linalg.measure import measure
 from dnmf.linalg.weighted import column_counts
 from dnmf.planning.fingerprint import digest
 from dnmf.runs.base import Refs
+from dnmf.steps.work import Each
 
 __all__ = ["ScanWork"]
 
@@ -111,7 +112,7 @@ class ScanWork(StepWork):
             first.add(value)
         return first
 
-    def finish(self, part: int, reduced: Any, small: ScanStats) -> Any:
+    def finish(self, part: int, reduced: Any, small: ScanStats, each: Each = map) -> Any:
         if part == 1:
             ref = self.context.store.put(self.step.name("columns"), reduced)
             weighted = self.context.plan.config.weights

@@ -27,7 +27,7 @@ from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.measure import measure
 from dnmf.losses.base import Factor
 from dnmf.runs.base import ObjectRef
-from dnmf.steps.work import Step
+from dnmf.steps.work import Each, Step
 
 __all__ = ["TransformWork"]
 
@@ -93,7 +93,7 @@ class TransformWork(StepWork):
                 self._loaded = self.loss.prepare(H, plan.sparse), scale
             return self._loaded
 
-    def leaf(self, segment: int) -> list[Any]:
+    def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         """Solve the rows of a segment from a cold start."""
         factor, scale = self._load()
         plan = self.context.plan
@@ -128,7 +128,7 @@ class TransformWork(StepWork):
             total.add(value)
         return total
 
-    def finish(self, part: int, reduced: TransformStats, small: Any) -> Any:
+    def finish(self, part: int, reduced: TransformStats, small: Any, each: Each = map) -> Any:
         entries = reduced.rows * self.context.plan.shape[1]
         size = self.loss.size(reduced.total, reduced.sumsq, entries) if reduced.total else 0.0
         relative = math.sqrt(2 * reduced.divergence / size) if size else 0.0

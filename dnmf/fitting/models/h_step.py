@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
 from dnmf.losses.base import HStep, Loss, SmallStats
+from dnmf.steps.work import Each
 
-__all__ = ["Each", "parts_of", "update_H"]
-
-Item = TypeVar("Item")
-Value = TypeVar("Value")
-
-
-class Each(Protocol):
-    """``map``, or one whose calls run side by side; results come in order."""
-
-    def __call__(
-        self, call: Callable[[Item], Value], items: Sequence[Item], /
-    ) -> Iterable[Value]: ...
+__all__ = ["parts_of", "update_H"]
 
 
 def parts_of(k: int, width: int, part_bytes: int) -> list[int]:

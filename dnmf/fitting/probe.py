@@ -1,27 +1,24 @@
-"""Before a fit: can every worker read V and write the run? Tried, not believed."""
+"""Before a fit: can every worker read V and write into the run? Tried, not believed."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import zlib
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from distributed import Client
 
 from dnmf.errors import CorruptDataError, DnmfError, InputError, OutOfMemoryError, RunError
-from dnmf.executors.watch import answer
 from dnmf.fitting.data.context import Context
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import ObjectRef
 from dnmf.runs.folder import FolderStore
 from dnmf.sources.in_cluster import InClusterSource
-from dnmf.steps.work import with_retries
+from dnmf.steps.retries import with_retries
+from dnmf.steps.work import Executor
 
-__all__ = ["probe_workers"]
+__all__ = ["probe"]
 
 MOST_NAMED = 5
 
@@ -47,12 +44,13 @@ class _Seen:
     ref: list[str] | None = None
 
 
-def probe_workers(client: Client, path: str) -> None:
+def probe(executor: Executor, path: str) -> None:
     """Let every worker read one block of V and write one small object into the run.
 
     Parameters
     ----------
-    client : distributed.Client
+    executor : Executor
+        One that runs tasks in this process has nothing to try: V was opened, the plan written.
     path : str
         The run folder, with its plan.
 
@@ -66,10 +64,8 @@ def probe_workers(client: Client, path: str) -> None:
         The cluster does not answer.
     """
     store = FolderStore(path)
-    run_id = str(store.plan()["run_id"])
-    found = answer(client, lambda: client.run(_probe, path, run_id, on_error="return"))
-    seen = {worker: what for worker, what in found.items() if not isinstance(what, OSError)}
-    for worker, what in seen.items():  # the OSErrors were workers that have left
+    seen: dict[str, _Seen] = executor.everywhere(_look, path, str(store.plan()["run_id"]))
+    for worker, what in seen.items():
         if isinstance(what, BaseException):
             raise RunError(f"worker {worker} cannot work on {path}: {what!r}") from what
     _refuse(path, {worker: what for worker, what in seen.items() if what.failed})
@@ -104,14 +100,10 @@ def _refuse(path: str, failed: Mapping[str, _Seen]) -> None:
     )
 
 
-async def _probe(path: str, run_id: str, dask_worker: Any) -> _Seen:
-    """Runs on a worker, in a thread: its event loop stays free."""
-    return await asyncio.to_thread(_look, path, run_id, str(dask_worker.address))
-
-
-def _look(path: str, run_id: str, address: str) -> _Seen:
+def _look(path: str, run_id: str) -> _Seen:
+    """Try on a worker to read one block and to write one object."""
     host = socket.gethostname()
-    number = zlib.crc32(address.encode())
+    number = uuid.uuid4().int % (1 << 32)
     doing = "run"
     try:
         store = FolderStore(path)
@@ -132,7 +124,7 @@ def _look(path: str, run_id: str, address: str) -> _Seen:
 
 
 def _read_one(path: str, number: int) -> None:
-    """One block, each worker another one: their chunks are then not all the same."""
+    """Read one block, each worker another one: their chunks are then not all the same."""
     context = Context.open(path)
     starts = context.plan.block_starts
     block = number % context.plan.blocks
