@@ -13,8 +13,8 @@ from dnmf.executors.threads import Threads
 from dnmf.fitting.models import h_step
 from dnmf.fitting.models.h_step import parts_of, update_H
 from dnmf.losses import get_loss
-from dnmf.losses.base import Penalties, SmallStats
 from dnmf.losses.frobenius import Frobenius
+from dnmf.losses.values import Penalties, SmallStats
 
 K, D = 3, 100
 

@@ -18,8 +18,7 @@ from dnmf.fitting.models.factors import load_rows
 from dnmf.fitting.models.h_step import Each, update_H
 from dnmf.fitting.state import MOST_TRIES, ModelState
 from dnmf.linalg.blas import numeric_fingerprint
-from dnmf.losses.base import Candidate, SmallStats
-from dnmf.losses.held_out import HeldOutStats
+from dnmf.losses.values import Block, Candidate, HeldOutStats, SmallStats
 from dnmf.runs.base import ReadOnce
 from dnmf.steps.work import Step
 
@@ -116,18 +115,11 @@ class PassWork:
         bytes_read = 0
         for block, nbytes in self.rows.blocks(segment, loaded):
             rows = slice(block.start - first, block.start - first + block.V.shape[0])
-            batch.update(
-                block.V,
-                block.start,
-                [W[rows] for W in Ws],
-                sums_of_rows[:, rows],
-                None if numbers is None else numbers[rows],
-                sums,
-                tau=W_TAU,
-                residual=residual,
-            )
+            of_rows = sums_of_rows[:, rows], None if numbers is None else numbers[rows]
+            given = Block(block.V, block.start, *of_rows)
+            batch.update(given, [W[rows] for W in Ws], sums, tau=W_TAU, residual=residual)
             bytes_read += nbytes
-            del block  # before the next one but one is read
+            del block, given  # before the next one but one is read
         self._reach("segment-solved", segment=segment)
         return self._parts_of(segment, Ws, sums, bytes_read)
 
@@ -152,7 +144,7 @@ class PassWork:
         names = [[ref] for ref in self._put("W", [segment], Ws, axis=1)]
         self._reach("segment-written", segment=segment)
         digest = numeric_fingerprint()["digest"]
-        small = PassStats(sums.small, names, bytes_read, [digest], sums.held)
+        small = PassStats(sums.small, names, bytes_read, [digest], sums.held_out)
         starts = self.context.plan.slab_starts
         slabs = [
             model.loss.slabs(wide, starts)
@@ -221,7 +213,7 @@ class PassWork:
             "size": size,
             "extrapolates": model.loss.extrapolates,
             # only least squares has an objective from products, in which digits cancel
-            "entrywise": stats.residual is not None or model.entrywise,
+            "entrywise": stats.residual is not None or model.loss.entrywise,
             "kkt": stats.kkt,
             "sweeps": stats.sweeps / self.rows.starts[-1],
             "revived": [j for j, _ in self._revivals(position, stats, small)],
@@ -271,9 +263,8 @@ class PassWork:
         model, stats = self.batch().models[position], small.models[position]
         old = np.ascontiguousarray(model.H[:, a:b])
         columns = self.rows.columns()[:, a:b]
-        if model.fold is not None and model.loss.name == "kullback-leibler":
-            # responsibilities sum to 1: the sums of the columns over the rows that are seen
-            columns = np.stack([WtV[: model.k].sum(axis=0), columns[1]])
+        if model.fold is not None:
+            columns = model.loss.seen_columns(WtV, columns, model.k)
         step = update_H(model.loss, WtV, stats, old, columns, each)
         revivals = self._revivals(position, stats, small)
         for j, candidate in revivals:
@@ -287,7 +278,7 @@ class PassWork:
             "share": step.share.tolist(),
             "peak": [[float(old[j, c]), int(a + c)] for j, c in enumerate(peak)],
         }
-        kept = WtV[: model.loss.kept]
+        kept = WtV[:0]  # nobody reads it
         return {
             "H": old,
             "next_H": step.H,

@@ -11,7 +11,7 @@ from dnmf.faultpoints import reach
 from dnmf.fitting.data.context import Context, cached_work, refs
 from dnmf.fitting.models.factors import read_H
 from dnmf.fitting.state import ModelState, Pair
-from dnmf.planning.plan import Plan, chunk_rows
+from dnmf.planning.plan import Plan, chunk_rows, loss_shape
 from dnmf.results.opening import component_order as order_of
 from dnmf.results.published import write_H, write_W
 from dnmf.runs.base import Reader, ReadOnce
@@ -46,7 +46,7 @@ def _tall_scale(store: Reader, plan: Plan, pair: Pair) -> np.ndarray:
         if plan.axis == "rows" or plan.config.penalized:
             return np.ones_like(norms)
         return np.where(norms > 0, norms, 1.0)
-    by_norm = plan.config.loss == "frobenius" or pair.W_sums is None
+    by_norm = loss_shape(plan.config).unit_norm or pair.W_sums is None
     if (asked == "weights") == (plan.axis == "rows"):  # the tall factor is to have unit size
         sizes = norms if by_norm else np.array(pair.W_sums)
         return np.where(sizes > 0, sizes, 1.0)

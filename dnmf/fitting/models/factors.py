@@ -10,7 +10,8 @@ import numpy as np
 from dnmf.fitting.data.context import refs
 from dnmf.fitting.models.objective import tall_and_wide
 from dnmf.fitting.state import ModelState, Pair
-from dnmf.losses.base import Loss, Penalties
+from dnmf.losses.base import Loss
+from dnmf.losses.values import Penalties
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import Reader
 

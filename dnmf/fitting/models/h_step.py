@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from dnmf.config import MIB
-from dnmf.losses.base import HStep, Loss, SmallStats
+from dnmf.losses.base import Loss
+from dnmf.losses.values import HStep, SmallStats
 
 __all__ = ["Each", "parts_of", "update_H"]
 
