@@ -20,6 +20,7 @@ from dnmf.fitting.kinds.passes import W_TAU
 from dnmf.interop import as_source
 from dnmf.linalg.blas import one_thread
 from dnmf.losses import get_loss
+from dnmf.losses.values import Block
 from dnmf.planning.plan import Plan
 
 __all__ = ["CpuTime", "PassInput", "cpu_of_pass", "products_alone"]
@@ -134,7 +135,7 @@ def _work_of_pass(what: PassInput) -> CpuTime:
             reading = process_time() - began
             sums, W = _sums(V), what.W[a:b].copy()
             began = process_time()
-            loss.update_block(V, a, W, factor, sums, stats, tau=W_TAU, residual=False)
+            loss.update_block(Block(V, a, sums), W, factor, stats, tau=W_TAU, residual=False)
             yield reading, process_time() - began
 
     with one_thread():

@@ -13,6 +13,7 @@ import numpy as np
 from dnmf.config import FitConfig, ModelSpec, parse_bytes, whole_number
 from dnmf.errors import OptionError
 from dnmf.init.nndsvd import NNDSVD
+from dnmf.losses import ANY_BETA, BETAS, POWERS, loss_names
 
 __all__ = [
     "ALIASES",
@@ -168,9 +169,6 @@ def _start(value: Any, name: str, what: str) -> np.ndarray:
     return X
 
 
-BETAS = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
-
-
 def divergence(loss: str | float | None, beta: float | None) -> dict[str, Any]:
     """``loss`` and ``beta`` as the registry of losses knows them.
 
@@ -183,28 +181,32 @@ def divergence(loss: str | float | None, beta: float | None) -> dict[str, Any]:
         The two name different divergences.
     """
     if loss is None:
-        loss = "frobenius" if beta is None else "beta"
+        loss = FitConfig.loss if beta is None else ANY_BETA
     if not isinstance(loss, str) and (isinstance(loss, bool) or not isinstance(loss, Real)):
-        names = ", ".join(map(repr, BETAS))
+        names = ", ".join(repr(name) for name in loss_names() if name != ANY_BETA)
         raise OptionError(f"loss is {loss!r}; it must be one of {names}, or a number, its beta")
     number = None if isinstance(loss, str) else float(loss)
     if number is not None:
         if beta not in (None, number):
             raise OptionError(f"loss is {loss!r} and beta is {beta!r}; give one of them")
-        loss, beta = "beta", number
+        loss, beta = ANY_BETA, number
     assert isinstance(loss, str)
     named = BETAS.get(loss)
     if beta is None:
-        if loss == "beta":
+        if loss == ANY_BETA:
             raise OptionError("loss is 'beta', but beta was not given")
-        return {"loss": loss, "beta": named if loss == "itakura-saito" else None}
+        return {"loss": loss, "beta": named if loss in POWERS else None}
     if isinstance(beta, bool) or not isinstance(beta, Real) or not math.isfinite(beta):
         raise OptionError(f"beta is {beta!r}; it must be one finite number")
+    if named is None and loss != ANY_BETA:
+        raise OptionError(
+            f"loss is {loss!r}, which has no beta, but beta is {beta!r}; leave it out"
+        )
     if named is None:
         for name, number in BETAS.items():
             if number == beta:
                 return divergence(name, None)
-        return {"loss": "beta", "beta": float(beta)}
+        return {"loss": ANY_BETA, "beta": float(beta)}
     if beta != named:
         raise OptionError(f"loss {loss!r} has beta = {named:g}, but beta is {beta!r}")
     return divergence(loss, None)

@@ -136,25 +136,6 @@ def test_links_lead_somewhere(name: str) -> None:
         assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
-def test_contributing_skeletons_have_what_the_protocols_ask_for() -> None:
-    """They run as they stand, and a loss and a source lack no method.
-
-    `tests/test_extending.py` runs what the page says of executors.
-    """
-    from dnmf.losses.base import Loss
-    from dnmf.sources.base import Source
-
-    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## An executor")[0]
-    skeletons = [block.code for block in _blocks(text) if block.language == "python"]
-    assert len(skeletons) == 4
-    for code in skeletons:
-        exec(compile(code, "CONTRIBUTING.md", "exec"), {"__name__": "skeleton"})
-    for protocol in (Loss, Source):
-        members = {*vars(protocol), *protocol.__annotations__}
-        for name in sorted(member for member in members if not member.startswith("_")):
-            assert any(re.search(rf"\b{name}\b", code) for code in skeletons), name
-
-
 def test_every_test_that_the_readme_names_exists() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "README.md").read_text()))
     written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))

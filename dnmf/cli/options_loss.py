@@ -22,13 +22,13 @@ class _Loss(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | float:
-        from dnmf.losses import LOSSES
+        from dnmf.losses import ANY_BETA, loss_names
 
         try:
             return float(value)
         except ValueError:
             pass
-        names = [name for name in LOSSES if name != "beta"]
+        names = [name for name in loss_names() if name != ANY_BETA]
         if value not in names:
             self.fail(f"{value!r} is no loss; give {', '.join(names)} or a number (beta)")
         return str(value)

@@ -7,7 +7,7 @@ import math
 from dnmf.config import FitConfig
 from dnmf.errors import CorruptDataError, InputError
 from dnmf.fitting.data.scan_stats import ScanStats
-from dnmf.losses import MASKED
+from dnmf.losses import knows_missing
 from dnmf.planning.plan import Plan
 
 __all__ = [
@@ -84,7 +84,7 @@ def check_entries(plan: Plan, bad: int, first: tuple[int, int, float] | None) ->
     count = "it is the only such entry" if bad == 1 else f"{bad:,} entries are such"
     wide = plan.dtype == "float32" and plan.stored_dtype == "float64" and math.isinf(value)
     hint = " (computing in float32, whose largest number is 3.4e38)" if wide else ""
-    unobserved = what == "NaN" and plan.config.loss in MASKED and not plan.sparse
+    unobserved = what == "NaN" and knows_missing(plan.config.loss) and not plan.sparse
     other = ", or say that NaN is not observed with missing='nan' (--missing nan)"
     raise InputError(
         f"Negative values in data passed to NMF: V[{row}, {column}] is {value:g}; {count}. "

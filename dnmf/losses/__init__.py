@@ -5,22 +5,96 @@ from __future__ import annotations
 from importlib import import_module
 
 from dnmf.errors import OptionError
-from dnmf.losses.base import NO_PENALTIES, Loss, Penalties
+from dnmf.losses.base import Loss
+from dnmf.losses.values import NO_PENALTIES, Penalties
 
-__all__ = ["LOSSES", "MASKED", "Loss", "get_loss"]
+__all__ = [
+    "ANY_BETA",
+    "BETAS",
+    "LOSSES",
+    "POWERS",
+    "Loss",
+    "get_loss",
+    "knows_missing",
+    "loss_class",
+    "loss_names",
+]
 
-MASKED: dict[str, str] = {
-    "frobenius": "dnmf.losses.masked:MaskedFrobenius",
-    "kullback-leibler": "dnmf.losses.masked:MaskedKullbackLeibler",
+LOSSES: dict[tuple[str, str | None, bool], str] = {
+    ("frobenius", "hals", False): "dnmf.losses.frobenius:Frobenius",
+    ("frobenius", "mu", False): "dnmf.losses.lee_seung:LeeSeung",
+    ("frobenius", "hals", True): "dnmf.losses.masked:MaskedFrobenius",
+    ("kullback-leibler", None, False): "dnmf.losses.kullback_leibler:KullbackLeibler",
+    ("kullback-leibler", "mu", False): "dnmf.losses.lee_seung_kl:LeeSeungKL",
+    ("kullback-leibler", None, True): "dnmf.losses.masked:MaskedKullbackLeibler",
+    ("itakura-saito", None, False): "dnmf.losses.beta:ItakuraSaito",
+    ("itakura-saito", "mu", False): "dnmf.losses.beta:ClassicItakuraSaito",
+    ("beta", None, False): "dnmf.losses.beta:Beta",
+    ("beta", "mu", False): "dnmf.losses.beta:ClassicBeta",
 }
-"""The losses that know unobserved entries: those that a sparse block does not store."""
+"""The class for a name, a solver (None: one that has no name) and whether entries that a sparse
+block does not store are unobserved. The first solver of a name is the loss's own."""
 
-LOSSES: dict[str, str] = {
-    "frobenius": "dnmf.losses.frobenius:Frobenius",
-    "kullback-leibler": "dnmf.losses.kullback_leibler:KullbackLeibler",
-    "itakura-saito": "dnmf.losses.beta:ItakuraSaito",
-    "beta": "dnmf.losses.beta:Beta",
-}
+ANY_BETA = "beta"
+"""The name of the loss that is asked for by its beta."""
+
+BETAS = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
+"""The beta-divergences that have names."""
+
+POWERS = ("itakura-saito",)
+"""Those of them that are solved as any other beta is."""
+
+
+def loss_names() -> list[str]:
+    """All names, in the order of the registry."""
+    return list(dict.fromkeys(name for name, _, _ in LOSSES))
+
+
+def knows_missing(name: str) -> bool:
+    """Whether the loss of this name may be told that entries are unobserved."""
+    return any(known == name and masked for known, _, masked in LOSSES)
+
+
+def loss_class(
+    name: str, solver: str | None = None, masked: bool = False, beta: float | None = None
+) -> type[Loss]:
+    """The class of these options, which declares what the loss offers.
+
+    Parameters
+    ----------
+    name : str
+    solver : {"hals", "mu"}, optional
+        Instead of the loss's own.
+    masked : bool
+        Entries that a sparse block does not store are unobserved, instead of zero.
+    beta : float, optional
+        For messages.
+
+    Raises
+    ------
+    OptionError
+        No loss has this name (lists those that exist), or it has no such solver.
+    """
+    if name not in loss_names():
+        raise OptionError(f"loss is {name!r}; it must be one of {', '.join(loss_names())}")
+    called = name if beta is None or name != ANY_BETA else f"{name} (beta = {beta:g})"
+    found = {key[1]: where for key, where in LOSSES.items() if key[::2] == (name, masked)}
+    if not found:
+        known = " and ".join(repr(other) for other in loss_names() if knows_missing(other))
+        raise OptionError(
+            f"missing entries (missing=) and weights (weights=) are known to the losses "
+            f"{known}, not to {called!r}"
+        )
+    if solver not in (None, *found):
+        others = " or ".join(repr(one) for one in found if one) or "its default solver alone"
+        raise OptionError(
+            f"solver is {solver!r}, but loss {called!r}"
+            f"{' with missing entries or weights' if masked else ''} is minimised by {others}"
+        )
+    own = next(iter(found))
+    module, _, attribute = found[own if solver is None else solver].partition(":")
+    made: type[Loss] = getattr(import_module(module), attribute)
+    return made
 
 
 def get_loss(
@@ -31,43 +105,22 @@ def get_loss(
     masked: bool = False,
     fixed: int = 0,
 ) -> Loss:
-    """The loss of this name.
+    """A loss with these parameters.
 
     Parameters
     ----------
-    name : str
+    name, solver, masked
+        Those of `loss_class`.
     penalties : Penalties
         Of the step that it is for.
-    solver : {"hals", "mu"}, optional
-        Instead of the loss's own.
     beta : float, optional
         Where ``name`` is ``"beta"``.
-    masked : bool
-        Entries that a sparse block does not store are unobserved, instead of zero.
     fixed : int
-        So many first rows of H are held.
+        So many first rows of H are given.
 
     Raises
     ------
     OptionError
         No loss has this name (lists those that exist), or it has no such solver.
     """
-    if name not in LOSSES:
-        raise OptionError(f"loss is {name!r}; it must be one of {', '.join(LOSSES)}")
-    called = name if beta is None or name != "beta" else f"{name} (beta = {beta:g})"
-    if masked and name not in MASKED:
-        raise OptionError(
-            f"missing entries (missing=) and weights (weights=) are known to the losses "
-            f"{' and '.join(map(repr, MASKED))}, not to {called!r}"
-        )
-    module, _, attribute = (MASKED if masked else LOSSES)[name].partition(":")
-    made = getattr(import_module(module), attribute)
-    if solver not in (None, *made.solvers):
-        others = " or ".join(map(repr, made.solvers)) or "its default solver alone"
-        raise OptionError(
-            f"solver is {solver!r}, but loss {called!r}"
-            f"{' with missing entries or weights' if masked else ''} is minimised by {others}"
-        )
-    loss: Loss = made.make(penalties, solver, beta)
-    loss.fixed = fixed
-    return loss
+    return loss_class(name, solver, masked, beta).make(penalties, fixed, beta)

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
-import scipy
 
-__all__ = [
-    "NO_PENALTIES",
-    "Candidate",
-    "Factor",
-    "HStep",
-    "Loss",
-    "Penalties",
-    "SmallStats",
-    "rounding_unit",
-    "worst_row",
-]
+from dnmf.losses.values import (
+    NO_PENALTIES,
+    Block,
+    Candidate,
+    Factor,
+    HeldOutStats,
+    HStep,
+    Matrix,
+    Penalties,
+    SmallStats,
+)
 
-Matrix: TypeAlias = "np.ndarray | scipy.sparse.csr_array"
-CANDIDATES = 4
+__all__ = ["HeldOut", "LeftOut", "Loss", "negligible", "rounding_unit"]
 
 
 def rounding_unit(size: float, dtype: str | np.dtype) -> float:
@@ -30,231 +30,157 @@ def rounding_unit(size: float, dtype: str | np.dtype) -> float:
     return size * (2.0**-24 if dtype == "float32" else 2.0**-53 * 1e3)
 
 
-@dataclass(frozen=True)
-class Penalties:
-    """What is added to the divergence: l1 sum(X) + l2 / 2 |X|^2 of either factor.
+def negligible(stats: SmallStats, G_diagonal: np.ndarray, share: float) -> list[int]:
+    """Components j with A_jj G_jj, the squared size of w_j h_j, at most ``share`` of the largest.
 
-    The numbers are those of one step: scikit-learn's ``alpha`` times the number of columns (for
-    W) or of the step's rows (for H), split by ``l1_ratio``.
-    """
-
-    l1_W: float = 0.0
-    l2_W: float = 0.0
-    l1_H: float = 0.0
-    l2_H: float = 0.0
-
-    def __bool__(self) -> bool:
-        return any((self.l1_W, self.l2_W, self.l1_H, self.l2_H))
-
-    def of_W(self, total: float, sumsq: float) -> float:
-        """The part of W, from the sum of its entries and of their squares."""
-        return self.l1_W * total + 0.5 * self.l2_W * sumsq
-
-    def of_H(self, H: np.ndarray) -> float:
-        """The part of H."""
-        if not (self.l1_H or self.l2_H):
-            return 0.0
-        total = float(np.sum(H, dtype=np.float64))
-        sumsq = sum(float(np.sum(np.square(row, dtype=np.float64))) for row in H)
-        return self.l1_H * total + 0.5 * self.l2_H * sumsq
-
-
-NO_PENALTIES = Penalties()
-
-
-@dataclass(frozen=True)
-class Factor:
-    """H of one model as a pass uses it.
-
-    Attributes
+    Parameters
     ----------
-    H : (k, d) array
-        In the dtype that the fit computes in.
-    Ht : (d, k) array or None
-        H', contiguous, where V is sparse.
-    G : (k, k) float64 array
-        H H' of exactly this H.
-    sums : (k,) float64 array or None
-        Sums of the rows of H, where the loss needs them.
-    penalty : float
-        The penalty on this H.
+    G_diagonal : (k,) float64 array
+        Squared norms of the rows of H.
     """
-
-    H: np.ndarray
-    Ht: np.ndarray | None
-    G: np.ndarray
-    sums: np.ndarray | None = None
-    penalty: float = 0.0
+    size = np.diag(stats.WtW) * G_diagonal
+    return [int(j) for j in np.flatnonzero(size <= share * float(size.max(initial=0.0)))]
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A badly fitted row, from which a dead component may be revived.
+class LeftOut(Protocol):
+    """The part of V that one model does not see."""
 
-    Attributes
-    ----------
-    residual : float
-        |v - w H|^2 of the row.
-    row : int
-        Its global index.
-    direction : (d,) array
-        The non-negative part of v - w H.
-    """
+    @property
+    def columns(self) -> np.ndarray:
+        """Which columns are left out as a whole, (d,) bool."""
+        ...
 
-    residual: float
-    row: int
-    direction: np.ndarray
+    def rows(self, numbers: np.ndarray) -> np.ndarray:
+        """Which of the rows with these numbers are left out, (m,) bool."""
+        ...
+
+    def entries(self, numbers: np.ndarray) -> np.ndarray:
+        """Which entries of rows with these numbers are left out, (m, d) bool."""
+        ...
 
 
-@dataclass
-class SmallStats:
-    """The statistics of one model that do not grow with d (but for a few candidates' rows).
+class HeldOut(ABC):
+    """A model that leaves out a part of V: fitted to the rest, measured on that part."""
 
-    Attributes
-    ----------
-    WtW : (k, k) float64 array
-        W' W.
-    sums : (k,) float64 array or float
-        Sums of the columns of W, where the loss needs them.
-    divergence : float
-        The loss without penalties, where it does not follow from the other numbers.
-    """
+    @abstractmethod
+    def update(
+        self,
+        block: Block,
+        W: np.ndarray,
+        factor: Factor,
+        stats: tuple[SmallStats, Any],
+        *,
+        tau: float,
+        residual: bool,
+    ) -> HeldOutStats:
+        """Solve W in place and add the statistics of what is seen, as `Loss.update_block` does."""
 
-    WtW: np.ndarray
-    sums: np.ndarray | float = 0.0
-    divergence: float = 0.0
-    cross: float = 0.0
-    total: float = 0.0
-    sumsq: float = 0.0
-    kkt: float = 0.0
-    sweeps: int = 0
-    residual: float | None = None
-    candidates: list[Candidate] = field(default_factory=list)
+    def update_rows(
+        self,
+        block: Block,
+        W: np.ndarray,
+        VHt: np.ndarray,
+        factor: Factor,
+        small: SmallStats,
+        *,
+        tau: float,
+        residual: bool,
+    ) -> tuple[np.ndarray, HeldOutStats]:
+        """`update` between the products with V, where the loss ``shares_product``.
 
-    def add(self, other: SmallStats) -> None:
-        """Add ``other``, which stands behind this one in index order."""
-        self.WtW = self.WtW + other.WtW
-        self.sums = self.sums + other.sums
-        self.divergence += other.divergence
-        self.cross += other.cross
-        self.total += other.total
-        self.sumsq += other.sumsq
-        self.kkt += other.kkt
-        self.sweeps += other.sweeps
-        if self.residual is not None and other.residual is not None:
-            self.residual += other.residual
-        both = sorted(self.candidates + other.candidates, key=lambda c: (-c.residual, c.row))
-        self.candidates = both[:CANDIDATES]
-
-
-def worst_row(
-    residual_of: Callable[[Any, int, np.ndarray, np.ndarray], np.ndarray],
-    V: Matrix,
-    start: int,
-    W: np.ndarray,
-    H: np.ndarray,
-    residuals: np.ndarray,
-    small: SmallStats,
-) -> list[Candidate]:
-    """The worst row of the block, unless the segment has a worse one (one per segment).
-
-    ``residual_of(V, row, w, H)`` is the direction that it is given.
-    """
-    row = int(np.argmax(residuals))
-    worst = float(residuals[row])
-    if small.candidates and small.candidates[0].residual >= worst:
-        return []
-    small.candidates = []
-    return [Candidate(worst, start + row, residual_of(V, row, W[row], H))]
+        Returns
+        -------
+        W : (m, k) array
+            What W' V is to be summed from: zeros for rows that are left out.
+        HeldOutStats
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class HStep:
-    """What the update of one column slab of H gives.
-
-    Attributes
-    ----------
-    H : (k, slab) array
-        The new H, in the dtype of the old one.
-    kkt : float
-        Sum over the slab of A_jj (h - max(0, h - grad / A_jj))^2 at the old H.
-    gain : float
-        How much the objective falls from the old H to the new one at this W.
-    share : (k,) float64 array
-        Sum over the slab of WtV_jc H_jc at the old H (of W's and H's sums for other losses).
-    extrapolated : (k, slab) array or None
-        An H that may be far better and may raise the objective: the next pass tries it and,
-        should the objective have risen, the pass after takes ``H`` instead.
-    extrapolated_gain : float
-        How much the objective is expected to fall from the old H to ``extrapolated``.
-    """
-
-    H: np.ndarray
-    kkt: float
-    gain: float
-    share: np.ndarray
-    extrapolated: np.ndarray | None = None
-    extrapolated_gain: float = 0.0
-
-
-class Loss(Protocol):
+class Loss(ABC):
     """Mathematics only: no storage, no Dask, no knowledge of passes.
+
+    Parameters
+    ----------
+    penalties : Penalties
+        Those of the step that it is for.
+    fixed : int
+        So many first rows of H are given: `update_H` leaves them as they are.
 
     Attributes
     ----------
     name : str
-    solvers : tuple of str
-        Names of its solvers besides the default.
-    penalties : Penalties
+        Its name in the registry.
+    unit : str
+        Unit of the objective, for axes of figures.
+    entrywise : bool
+        The objective is summed over entries; else it comes from products, in which digits cancel.
+    dear : bool
+        Entries take long to compute on: small data are cut into blocks that several tasks share,
+        and starts race for fewer passes.
+    unit_norm : bool
+        Factors of unit size have norm 1; else sum 1.
+    merges : bool
+        Least squares says what merging two components costs, so that every start may search by
+        merging. It may mislead other losses, of whose starts every second one does.
     extrapolates : bool
-        Whether passes may extrapolate H linearly from the last two (least squares).
-    gauge_free : bool
-        Rows of H may be rescaled, columns of W accordingly: the objective is the same.
-    kept : int or None
-        How many rows of the accumulator are kept with the pair; None is all.
-    fixed : int
-        So many first rows of H are held: `update_H` leaves them as they are.
+        Passes may extrapolate H linearly from the last two.
+    shares_product : bool
+        V H' and W' V may be computed for several models at once, around `update_rows`.
+    leaves_out : str or None
+        What models with a fold may leave out, by its name in `FitConfig.holdout`: ``"bicv"``,
+        rows and columns; ``"speckled"``, entries.
     """
 
-    name: str
-    solvers: tuple[str, ...]
-    penalties: Penalties
-    extrapolates: bool
-    gauge_free: bool
-    kept: int | None
-    fixed: int
+    penalties: Penalties = NO_PENALTIES
+    fixed: int = 0
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    entrywise: ClassVar[bool] = True
+    dear: ClassVar[bool] = True
+    unit_norm: ClassVar[bool] = False
+    merges: ClassVar[bool] = False
+    extrapolates: ClassVar[bool] = False
+    shares_product: ClassVar[bool] = False
+    leaves_out: ClassVar[str | None] = None
 
     @classmethod
-    def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> Loss:
+    def make(cls, penalties: Penalties, fixed: int, beta: float | None) -> Self:
         """A loss with these parameters; ``beta`` matters to one that has several."""
-        ...
+        return cls(penalties, fixed)
 
+    @property
+    def gauge_free(self) -> bool:
+        """Whether rows of H may be rescaled, columns of W accordingly."""
+        return not self.penalties
+
+    @abstractmethod
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
         """H (k, d) in the forms that all blocks of a pass share."""
-        ...
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
-        """Zero statistics of a segment: the small ones, and the accumulator of k x d."""
-        ...
+        """Zero statistics of a segment: the small ones, and an accumulator for what H needs."""
+        return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((self.statistic_rows(k, d), d))
 
+    @abstractmethod
     def statistic_rows(self, k: int, d: int) -> int:
         """Rows of what `slabs` cuts, for k components."""
-        ...
 
+    @abstractmethod
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
         """Bytes that `update_block` takes for a while besides block, W and statistics.
 
         ``entries`` are the most that a block has (nonzeros of a sparse one).
         """
-        ...
 
+    @abstractmethod
     def update_block(
         self,
-        V: Matrix,
-        start: int,
+        block: Block,
         W: np.ndarray,
         factor: Factor,
-        rows: np.ndarray,
         stats: tuple[SmallStats, Any],
         *,
         tau: float,
@@ -264,44 +190,89 @@ class Loss(Protocol):
 
         Parameters
         ----------
-        V : (m, d) block
-        start : int
-            Global index of its first row.
+        block : Block
         W : (m, k) array
-            Warm start; becomes the solution.
-        rows : (2, m) float64 array
-            Sums and sums of squares of the block's rows.
+            Warm start (zeros: none); becomes the solution.
+        stats : (SmallStats, accumulator)
+            From `empty`, of the segment.
         tau : float
             Relative tolerance of the W-step.
         residual : bool
             Compute the objective entry by entry.
         """
-        ...
+
+    def update_rows(
+        self,
+        block: Block,
+        W: np.ndarray,
+        VHt: np.ndarray,
+        factor: Factor,
+        small: SmallStats,
+        *,
+        tau: float,
+        residual: bool,
+    ) -> None:
+        """`update_block` between the two products with V, where the loss ``shares_product``.
+
+        Parameters
+        ----------
+        VHt : (m, k) array
+            V H' of the block.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def residual_of(self, V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:
+        """The non-negative part of v - w H of one row of a block, a (d,) array."""
+
+    def worst(
+        self,
+        block: Block,
+        W: np.ndarray,
+        factor: Factor,
+        residuals: np.ndarray,
+        small: SmallStats,
+    ) -> list[Candidate]:
+        """The worst row of the block, unless the segment has a worse one (one per segment)."""
+        row = int(np.argmax(residuals))
+        found = float(residuals[row])
+        if small.candidates and small.candidates[0].residual >= found:
+            return []
+        small.candidates = []
+        direction = self.residual_of(block.V, row, W[row], factor.H)
+        return [Candidate(found, block.start + row, direction)]
 
     def slabs(self, accumulator: Any, slab_starts: Sequence[int]) -> list[np.ndarray]:
         """Cut the accumulator into contiguous (r, slab) float64 arrays, r by the loss."""
-        ...
+        return [
+            np.array(accumulator[:, a:b], np.float64, order="C") for a, b in pairwise(slab_starts)
+        ]
 
+    @abstractmethod
     def size(self, total: float, sumsq: float, entries: int) -> float:
         """What scales as the loss does with V, from V's sum, sum of squares and n d."""
-        ...
 
     def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
         """The loss at (W, H) without penalties; ``sumsq`` is |V|^2."""
-        ...
+        return max(stats.divergence, 0.0)
 
     def objective(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
         """The objective at (W, H), penalties included."""
-        ...
+        penalty = self.penalties.of_W(stats.total, stats.sumsq) + factor.penalty
+        return self.divergence(stats, sumsq, factor) + penalty
 
     def leaves_zero(self, k: int, d: int) -> bool:
-        """Whether steps can move an entry of H (k x d) that is zero: a start may have some."""
-        ...
+        """Whether steps can move an entry of H (k x d) that is zero: a start may have some.
+
+        By default they cannot, as they multiply or are bounded by what there is.
+        """
+        return False
 
     def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
-        """Components that contribute nothing."""
-        ...
+        """Components that contribute nothing, by default a share below eps."""
+        return negligible(stats, G_diagonal, float(np.finfo(dtype).eps) ** 2)
 
+    @abstractmethod
     def update_H(
         self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
     ) -> HStep:
@@ -311,21 +282,28 @@ class Loss(Protocol):
         ----------
         wide : (r, slab) float64 array
             What `slabs` cut, reduced over all rows.
+        stats : SmallStats
+            Of all rows.
         H : (k, slab) array
             The H of the pass.
         columns : (2, slab) float64 array
             Sums and sums of squares of V's columns.
         """
-        ...
 
-    def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
+    def seen_columns(self, wide: np.ndarray, columns: np.ndarray, k: int) -> np.ndarray:
+        """``columns`` of `update_H` over what a model that leaves out sees, if ``wide`` says so."""
+        return columns
+
+    @abstractmethod
+    def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
         """W (m, k) of a block solved to convergence from nothing, and its divergence."""
-        ...
 
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:
         """H (k, d) that was fitted to a sample, fit to start on all of V.
+
+        By default columns that are zeros in the sample get the mean profile.
 
         Parameters
         ----------
@@ -336,4 +314,30 @@ class Loss(Protocol):
         unit : float
             The size of V's nonzero entries.
         """
-        ...
+        lost = ~H.any(axis=0) & (column_sums > 0)
+        if not lost.any() or not H.any():
+            return H
+        sizes = np.where(weights > 0, H.sum(axis=1, dtype=np.float64), 0.0)
+        tiny = float(np.finfo(np.float64).tiny)
+        part = column_sums[lost] / max(float(column_sums[~lost].sum()), tiny)
+        H = H.copy()
+        H[:, lost] = sizes[:, None] * part
+        return H
+
+    def hold_out(self, H: np.ndarray, fold: LeftOut, sparse: bool) -> HeldOut:
+        """A model that leaves out ``fold``, where the loss ``leaves_out``, at H (k, d)."""
+        raise NotImplementedError
+
+    def add_statistics(
+        self, block: Block, W: np.ndarray, factor: Factor, stats: tuple[SmallStats, Any]
+    ) -> None:
+        """`update_block` that leaves W as it is, where `HeldOutEntries` needs it."""
+        raise NotImplementedError
+
+    def predicted(self, H: np.ndarray) -> np.ndarray:
+        """H (k, d) as it predicts entries that are left out."""
+        return H
+
+    def measure(self, v: np.ndarray, fitted: np.ndarray) -> tuple[float, float]:
+        """The loss of entries that are left out, and its scale in `HeldOutStats`."""
+        raise NotImplementedError

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -17,18 +17,10 @@ from dnmf.linalg.beta import (
     pair_products,
     powers,
 )
-from dnmf.linalg.products import gram, row_residual
-from dnmf.losses.base import (
-    NO_PENALTIES,
-    Factor,
-    HStep,
-    Matrix,
-    Penalties,
-    SmallStats,
-    worst_row,
-)
+from dnmf.losses.entrywise import Entrywise, add_block
+from dnmf.losses.values import Block, Factor, HStep, Matrix, Penalties, SmallStats
 
-__all__ = ["Beta", "ItakuraSaito"]
+__all__ = ["Beta", "ClassicBeta", "ClassicItakuraSaito", "ItakuraSaito"]
 
 TILE_ENTRIES = 1 << 16
 """A tile's products stay in the cache: 2.3 times faster than tiles eight times as large."""
@@ -41,13 +33,13 @@ W_STEPS = 6
 COLD_STEPS = 20
 PATIENT_STEPS = 2000
 PATIENT_TAU = 1e-5
-FLOOR = float(np.finfo(np.float64).tiny)
 LEAST = {"float32": float(np.finfo(np.float32).tiny), "float64": 1e-150}
 """Penalties drive entries to zero by factors, which would take thousands of steps through numbers
 whose products and quotients leave the range: what is less is zero."""
 
 
-class Beta:
+@dataclass(frozen=True)
+class Beta(Entrywise):
     """W by majorisation-minimisation on the resident block; H too, or with curvature.
 
     Blocks are dense tiles in float64: powers of W H leave the range of float32. The curvature
@@ -55,48 +47,33 @@ class Beta:
 
     Parameters
     ----------
-    beta : float
     penalties : Penalties
+    fixed : int
+    beta : float
+
+    Attributes
+    ----------
     classic : bool
         The multiplicative rules and nothing else, one step of W per pass.
     """
 
-    name = "beta"
-    solvers: tuple[str, ...] = ("mu",)
-    extrapolates = False
-    residual_of = staticmethod(row_residual)
-    fixed = 0
+    beta: float = 0.5
 
-    def __init__(
-        self, beta: float, penalties: Penalties = NO_PENALTIES, classic: bool = False
-    ) -> None:
-        self.beta = beta
-        self.penalties = penalties
-        self.gauge_free = not penalties
-        self.classic = classic
-        self.kept: int | None = 1
+    name: ClassVar[str] = "beta"
+    unit: ClassVar[str] = "units of V to the power beta"
+    classic: ClassVar[bool] = False
 
     @classmethod
-    def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> Beta:
-        """See `Loss.make`."""
-        return cls(0.5 if beta is None else beta, penalties, classic=solver == "mu")
-
-    def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
-        """See `Loss.prepare`."""
-        sums = H.sum(axis=1, dtype=np.float64)
-        return Factor(H, None, gram(H.T), sums, self.penalties.of_H(H))
-
-    def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
-        """See `Loss.empty`: numerators, denominators, and the curvature where it fits."""
-        return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((self.statistic_rows(k, d), d))
+    def make(cls, penalties: Penalties, fixed: int, beta: float | None) -> Self:
+        return cls(penalties, fixed) if beta is None else cls(penalties, fixed, beta)
 
     def statistic_rows(self, k: int, d: int) -> int:
-        """See `Loss.statistic_rows`: numerators, denominators, perhaps the curvature."""
+        """Numerators, denominators, perhaps the curvature."""
         packed = k * (k + 1) // 2
         return 2 * k + (packed if not self.classic and 8 * d * packed <= CURVATURE_BYTES else 0)
 
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
-        """See `Loss.scratch_bytes`: products of a tile, its rows' pairs, H in float64.
+        """Products of a tile, its rows' pairs, H in float64.
 
         Tiles are dense, so that they may have more entries than a sparse block.
         """
@@ -105,46 +82,38 @@ class Beta:
         return 8 * (9 * tile + rows * k * (k + 1) // 2 + 2 * self.statistic_rows(k, d) * d)
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
-        """See `Loss.size`: n d mean(V)^beta."""
+        """n d mean(V)^beta."""
         return float(entries * (total / entries) ** self.beta)
 
     def update_block(
         self,
-        V: Matrix,
-        start: int,
+        block: Block,
         W: np.ndarray,
         factor: Factor,
-        rows: np.ndarray,
         stats: tuple[SmallStats, Any],
         *,
         tau: float,
         residual: bool,
     ) -> None:
-        """See `Loss.update_block`; the objective is always summed entry by entry."""
+        """The objective is always summed entry by entry."""
         small, total = stats
         k = W.shape[1]
         part = SmallStats(np.zeros((k, k)))
         of_rows = np.empty(W.shape[0])
         H: np.ndarray = factor.H.astype(np.float64)
         steps = 1 if self.classic else W_STEPS if W.any() else COLD_STEPS
-        for a, tile in _tiles(V):
+        for a, tile in _tiles(block.V):
             b = a + tile.height
             given = W[a:b].astype(np.float64)
-            start_W = _started(given.copy(), rows[0, a:b], H)
+            start_W = _started(given.copy(), block.row_sums[0, a:b], H)
             solved = self._solve(tile, start_W, H, steps, 0.0)
             W[a:b] = self._no_worse(tile, solved, start_W, given, H, steps)
             if self.penalties:
                 _flush(W[a:b])
             of_rows[a:b] = self._statistics(tile, W[a:b].astype(np.float64), H, part, total)
             part.sweeps += steps * (b - a)
-        part.WtW = gram(W)
-        sums = W.sum(axis=0, dtype=np.float64)
-        part.sums, part.total = sums, float(sums.sum())
-        part.sumsq = float(np.trace(part.WtW))
         part.divergence = float(of_rows.sum())
-        part.candidates = worst_row(self.residual_of, V, start, W, factor.H, of_rows, small)
-        part.residual = small.residual = None
-        small.add(part)
+        add_block(self, block, W, factor, part, of_rows, small)
 
     def _solve(
         self, tile: _Tile, W: np.ndarray, H: np.ndarray, steps: int, tau: float
@@ -231,29 +200,6 @@ class Beta:
         part.kkt += float(np.sum(_ratio((should - W * above) ** 2, should)))
         return np.where(some, of_rows, 0.0)
 
-    def slabs(self, accumulator: Any, slab_starts: Sequence[int]) -> list[np.ndarray]:
-        """See `Loss.slabs`."""
-        return [np.array(accumulator[:, a:b], order="C") for a, b in pairwise(slab_starts)]
-
-    def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
-        """See `Loss.divergence`."""
-        return max(stats.divergence, 0.0)
-
-    def objective(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
-        """See `Loss.objective`."""
-        penalty = self.penalties.of_W(stats.total, stats.sumsq) + factor.penalty
-        return self.divergence(stats, sumsq, factor) + penalty
-
-    def leaves_zero(self, k: int, d: int) -> bool:
-        """See `Loss.leaves_zero`: steps multiply, or are bounded by what there is."""
-        return False
-
-    def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
-        """See `Loss.dead`: A_jj G_jj <= eps^2 max (squares: shares below eps)."""
-        size = np.diag(stats.WtW) * G_diagonal
-        limit = float(np.finfo(dtype).eps) ** 2 * float(size.max(initial=0.0))
-        return [int(j) for j in np.flatnonzero(size <= limit)]
-
     def update_H(
         self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
     ) -> HStep:
@@ -286,12 +232,11 @@ class Beta:
             _flush(extrapolated[self.fixed :])
         return HStep(plain, kkt, gain, share, extrapolated, extrapolated_gain)
 
-    def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
-        """See `Loss.solve`."""
+    def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
         H = factor.H.astype(np.float64)
         pieces, total = [], 0.0
-        for a, tile in _tiles(V):
-            sums = rows[0, a : a + tile.height]
+        for a, tile in _tiles(block.V):
+            sums = block.row_sums[0, a : a + tile.height]
             W = _started(np.zeros((tile.height, H.shape[0])), sums, H)
             W = self._solve(tile, W, H, PATIENT_STEPS, PATIENT_TAU).astype(factor.H.dtype)
             for c, part in tile.parts():
@@ -300,29 +245,29 @@ class Beta:
             pieces.append(W)
         return np.concatenate(pieces), total
 
-    def from_sample(
-        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
-    ) -> np.ndarray:
-        """See `Loss.from_sample`: columns of zeros in the sample get the mean profile."""
-        lost = ~H.any(axis=0) & (column_sums > 0)
-        if not lost.any() or not H.any():
-            return H
-        sizes = np.where(weights > 0, H.sum(axis=1, dtype=np.float64), 0.0)
-        part = column_sums[lost] / max(float(column_sums[~lost].sum()), FLOOR)
-        H = H.copy()
-        H[:, lost] = sizes[:, None] * part
-        return H
 
-
+@dataclass(frozen=True)
 class ItakuraSaito(Beta):
-    """beta = 0: sum v / y - log(v / y) - 1, the same for any scale of V; V > 0."""
+    """beta = 0: sum v / y - log(v / y) - 1, equal for any scale of V; V > 0."""
 
-    name = "itakura-saito"
+    beta: float = 0.0
 
-    @classmethod
-    def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> ItakuraSaito:
-        """See `Loss.make`."""
-        return cls(0.0, penalties, classic=solver == "mu")
+    name: ClassVar[str] = "itakura-saito"
+    unit: ClassVar[str] = "no unit"
+
+
+@dataclass(frozen=True)
+class ClassicBeta(Beta):
+    """The multiplicative rules alone."""
+
+    classic = True
+
+
+@dataclass(frozen=True)
+class ClassicItakuraSaito(ItakuraSaito):
+    """The multiplicative rules alone."""
+
+    classic = True
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy
@@ -17,17 +18,13 @@ from dnmf.linalg.masked import (
 )
 from dnmf.linalg.products import gram
 from dnmf.linalg.tiles import column_order, packed_size, padded, padded_size
-from dnmf.losses.base import (
-    NO_PENALTIES,
-    Factor,
-    HStep,
-    Matrix,
-    Penalties,
-    SmallStats,
-    worst_row,
-)
-from dnmf.losses.frobenius import H_SWEEPS, H_TAU, SOLVED_SWEEPS, SOLVED_TAU, Frobenius
-from dnmf.losses.kullback_leibler import CURVATURE_BYTES, TILE_ENTRIES, KullbackLeibler, tiles
+from dnmf.losses import nonzeros
+from dnmf.losses.base import HeldOut, LeftOut, Loss
+from dnmf.losses.entrywise import add_block
+from dnmf.losses.kullback_leibler import CURVATURE_BYTES, KullbackLeibler
+from dnmf.losses.least_squares import H_SWEEPS, H_TAU, SOLVED_SWEEPS, SOLVED_TAU, LeastSquares
+from dnmf.losses.speckled import Speckled
+from dnmf.losses.values import Block, Factor, HStep, Matrix, SmallStats
 
 __all__ = ["MaskedFrobenius", "MaskedKullbackLeibler"]
 
@@ -36,13 +33,22 @@ BOLD_COLUMNS = 512
 """Columns whose curvature is held at once."""
 
 
-def _observed(V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:
-    return observed_residual(
-        scipy.sparse.csr_array(V) if isinstance(V, np.ndarray) else V, row, w, H
-    )
+@dataclass(frozen=True)
+class _Observed(Loss):
+    """Rows of V count where they are stored; single entries may be left out."""
+
+    leaves_out: ClassVar[str | None] = "speckled"
+
+    def residual_of(self, V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:
+        sparse = scipy.sparse.csr_array(V) if isinstance(V, np.ndarray) else V
+        return observed_residual(sparse, row, w, H)
+
+    def hold_out(self, H: np.ndarray, fold: LeftOut, sparse: bool) -> HeldOut:
+        return Speckled.make(self, H, fold)
 
 
-class MaskedFrobenius(Frobenius):
+@dataclass(frozen=True)
+class MaskedFrobenius(_Observed, LeastSquares):
     """1/2 sum of m (v - wh)^2 over observed entries, each row and column with its Gram matrix.
 
     m is 1 unless entries have weights.
@@ -51,97 +57,88 @@ class MaskedFrobenius(Frobenius):
     extrapolated one with their diagonals and off-diagonals of rank one.
     """
 
-    solvers = ("hals",)
-    kept: int | None = 1
-    residual_of = staticmethod(_observed)
-
-    def __init__(self, penalties: Penalties = NO_PENALTIES) -> None:
-        super().__init__(penalties)
-        self.sweeps = W_SWEEPS
-
-    @classmethod
-    def make(cls, penalties: Penalties, solver: str | None, beta: float | None) -> MaskedFrobenius:
-        """See `Loss.make`."""
-        return cls(penalties)
+    entrywise = extrapolates = True
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
-        """See `Loss.prepare`; H' is padded."""
         return Factor(H, padded(H.T), gram(H.T), penalty=self.penalties.of_H(H))
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
-        """See `Loss.empty`, by columns (d, r)."""
+        """The accumulator is by columns, (d, r)."""
         rows = self.statistic_rows(k, d)
         return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((d, rows), dtype)
 
     def statistic_rows(self, k: int, d: int) -> int:
-        """See `Loss.statistic_rows`: W' V; each column's W' W, or W' W h and the diagonal."""
+        """W' V; each column's W' W, or W' W h and the diagonal."""
         fits = 8 * d * packed_size(k) <= CURVATURE_BYTES
         return k + (packed_size(k) if fits or packed_size(k) <= 2 * k else 2 * k)
 
     def leaves_zero(self, k: int, d: int) -> bool:
-        """See `Loss.leaves_zero`: not without the columns' own Gram matrices."""
+        """Only with the columns' own Gram matrices."""
         return self.statistic_rows(k, d) == k + packed_size(k)
 
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
-        """See `Loss.scratch_bytes`: a tile's order and weights, and H' of a row's entries."""
+        """A tile's order and weights, and H' of a row's entries."""
         item, longest = dtype.itemsize, min(d, entries)
-        tile = max(min(entries, TILE_ENTRIES), longest)
+        tile = max(min(entries, nonzeros.TILE_ENTRIES), longest)
         return tile * (28 + 2 * item) + longest * (padded_size(k) + 3) * item + 16 * d
 
     def update_block(
         self,
-        V: Matrix,
-        start: int,
+        block: Block,
         W: np.ndarray,
         factor: Factor,
-        rows: np.ndarray,
         stats: tuple[SmallStats, Any],
         *,
         tau: float,
         residual: bool,
     ) -> None:
-        """See `Loss.update_block`; the objective is always summed entry by entry."""
+        """The objective is always summed entry by entry."""
+        self._update(block, W, factor, stats, W_SWEEPS, tau)
+
+    def _update(
+        self,
+        block: Block,
+        W: np.ndarray,
+        factor: Factor,
+        stats: tuple[SmallStats, Any],
+        sweeps: int,
+        tau: float,
+    ) -> None:
+        """At most so many sweeps of each row of W; the sums of what H needs, unless None."""
         small, total = stats
         k, d = W.shape[1], factor.H.shape[1]
         part = SmallStats(np.zeros((k, k)))
         of_rows = np.empty(W.shape[0])
         penalties = self.penalties
         assert factor.Ht is not None
-        exact = total.shape[1] == k + packed_size(k)
-        for a, tile in tiles(V):
+        for a, tile in nonzeros.tiles(block.V):
             b = a + tile.shape[0]
             Wp = padded(W[a:b])
             weights = entry_weights(tile)
             csr = tile.data, tile.indices, tile.indptr, weights
-            limits = penalties.l1_W, penalties.l2_W, k, tau * tau, self.sweeps
+            limits = penalties.l1_W, penalties.l2_W, k, tau * tau, sweeps
             taken, kkt = masked_rows(*csr, Wp, factor.Ht, *limits, of_rows[a:b])
             part.sweeps += taken
             part.kkt += kkt
             W[a:b] = Wp[:, :k]
-            if total.shape[1]:
+            if total is not None:
+                exact = total.shape[1] == k + packed_size(k)
                 starts, of, places = column_order(tile.indices, tile.indptr, 0, b - a, d)
                 parts = tile.data, weights, starts, of, places
                 masked_columns(*parts, Wp, factor.Ht, k, exact, total)
-        part.WtW = gram(W)
-        sums = W.sum(axis=0, dtype=np.float64)
-        part.sums, part.total, part.sumsq = sums, float(sums.sum()), float(np.trace(part.WtW))
         part.divergence = 0.5 * float(of_rows.sum())
-        part.residual = small.residual = None
-        part.candidates = worst_row(self.residual_of, V, start, W, factor.H, of_rows, small)
-        small.add(part)
+        add_block(self, block, W, factor, part, of_rows, small)
 
     def slabs(self, accumulator: Any, slab_starts: Any) -> list[np.ndarray]:
-        """See `Loss.slabs`."""
         return super().slabs(accumulator.T, slab_starts)
 
     def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
-        """See `Loss.divergence`."""
         return stats.divergence
 
     def update_H(
         self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
     ) -> HStep:
-        """See `Loss.update_H`: every column by its own Gram matrix."""
+        """Every column by its own Gram matrix."""
         k, penalties = H.shape[0], self.penalties
         old = np.ascontiguousarray(H.T, np.float64)
         share = np.sum(wide[:k] * old.T, axis=1)
@@ -194,30 +191,24 @@ class MaskedFrobenius(Frobenius):
             extrapolated[a : a + BOLD_COLUMNS] = out
         return extrapolated, total
 
-    def solve(self, V: Matrix, factor: Factor, rows: np.ndarray) -> tuple[np.ndarray, float]:
-        """See `Loss.solve`."""
-        patient = MaskedFrobenius(self.penalties)
-        patient.sweeps = SOLVED_SWEEPS
+    def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
         k = factor.H.shape[0]
-        W = np.zeros((V.shape[0], k), factor.H.dtype)
-        small, _ = patient.empty(k, 0, W.dtype, True)
-        none = np.zeros((0, 0), W.dtype)
-        tau = SOLVED_TAU[W.dtype.name]
-        patient.update_block(V, 0, W, factor, rows, (small, none), tau=tau, residual=False)
+        W = np.zeros((block.V.shape[0], k), factor.H.dtype)
+        small, tau = SmallStats(np.zeros((k, k)), np.zeros(k)), SOLVED_TAU[W.dtype.name]
+        self._update(block, W, factor, (small, None), SOLVED_SWEEPS, tau)
         return W, small.divergence
 
 
-class MaskedKullbackLeibler(KullbackLeibler):
+@dataclass(frozen=True)
+class MaskedKullbackLeibler(_Observed, KullbackLeibler):
     """Kullback-Leibler over observed entries: sums of H by rows, of W by columns, are theirs."""
 
     masked = True
-    solvers = ()
-    residual_of = staticmethod(_observed)
 
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:
-        """See `Loss.from_sample`; columns keep their size, which their sums do not tell."""
+        """Columns keep their size, which their sums do not tell."""
         mass = weights[:, None] * H.astype(np.float64)
         seen = mass.sum(axis=0)
         level = np.median(seen[seen > 0]) if seen.any() else 1.0

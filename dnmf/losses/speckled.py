@@ -1,93 +1,78 @@
-"""A block of which single entries are left out: fitted to the others, measured on them.
+"""Single entries of a block that are left out: fitted to the others, measured on them.
 
 By the losses that know unobserved entries, which take every observed entry one by one: dear next
-to leaving out whole rows and columns, and for data of any loss and shape the same question.
+to leaving out whole rows and columns, but the question is alike for data of any loss and shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import scipy
 
-from dnmf.losses.base import Factor, Loss, Matrix, SmallStats
-from dnmf.losses.held_out import MIXED, HeldOutStats
-from dnmf.losses.kullback_leibler import KullbackLeibler
+from dnmf.losses.base import HeldOut, LeftOut, Loss
+from dnmf.losses.values import Block, Factor, HeldOutStats, SmallStats
 
-__all__ = ["SpeckledFactor", "update_speckled"]
+__all__ = ["Speckled"]
 
-Mask: TypeAlias = Callable[[int, int], np.ndarray]
 TILE = 1 << 20
 """Entries that are taken apart at once, zeros too."""
 
 
-class SpeckledFactor:
-    """H' as entries that are left out are predicted: for Kullback-Leibler without zeros."""
+@dataclass(frozen=True)
+class Speckled(HeldOut):
+    """A model that leaves out single entries.
 
-    def __init__(self, loss: Loss, H: np.ndarray) -> None:
-        self.kl = isinstance(loss, KullbackLeibler)
-        if self.kl:
-            even = 0.5 * (H.mean(axis=0) + H.mean(axis=1, keepdims=True))
-            H = (1 - MIXED) * H + MIXED * even
-        self.Ht = np.ascontiguousarray(H.T)
-
-    def measure(self, v: np.ndarray, w: np.ndarray, columns: np.ndarray) -> tuple[float, float]:
-        """The loss of entries, and its scale; ``w`` are the rows of W of each."""
-        v = v.astype(np.float64)
-        fitted = np.einsum("ij,ij->i", w, self.Ht[columns], dtype=np.float64)
-        if not self.kl:
-            return 0.5 * float(np.sum((v - fitted) ** 2)), 0.5 * float(np.sum(v * v))
-        seen = fitted > 0  # a row or column without an observed count says nothing
-        v, fitted = v[seen], fitted[seen]
-        some = v > 0
-        logs = float(np.sum(v[some] * np.log(v[some] / fitted[some])))
-        return max(logs + float(np.sum(fitted - v)), 0.0), float(v.sum())
-
-
-def update_speckled(
-    loss: Loss,
-    V: Matrix,
-    start: int,
-    W: np.ndarray,
-    factor: Factor,
-    score: SpeckledFactor,
-    out: Mask,
-    rows: np.ndarray,
-    stats: tuple[SmallStats, np.ndarray],
-    *,
-    tau: float,
-) -> HeldOutStats:
-    """W of a block in place, statistics of the entries that are seen.
-
-    Parameters
+    Attributes
     ----------
     loss : Loss
         One that knows unobserved entries.
-    out : callable
-        From first and last row of the block's part to a (rows, d) bool array: what is left out.
+    fold : LeftOut
+    Ht : (d, k) array
+        H' as it predicts.
     """
-    total = HeldOutStats()
-    m, d = V.shape
-    height = max(1, TILE // d)
-    for a in range(0, m, height):
-        b = min(a + height, m)
-        tile = V[a:b] if isinstance(V, np.ndarray) else V[a:b].toarray()
-        left = out(a, b)
-        part = np.ascontiguousarray(W[a:b])
-        seen = _observed(tile, ~left)
-        loss.update_block(
-            seen, start + a, part, factor, rows[:, a:b], stats, tau=tau, residual=False
-        )
-        W[a:b] = part
-        i, columns = np.nonzero(left)
-        error, scale = score.measure(tile[i, columns], part[i], columns)
-        values = seen.data.astype(np.float64)
-        total.add(
-            HeldOutStats(error, scale, i.size, float(values.sum()), float(values @ values), b - a)
-        )
-    return total
+
+    loss: Loss
+    fold: LeftOut
+    Ht: np.ndarray
+
+    @classmethod
+    def make(cls, loss: Loss, H: np.ndarray, fold: LeftOut) -> Self:
+        """From H (k, d)."""
+        return cls(loss, fold, np.ascontiguousarray(loss.predicted(H).T))
+
+    def update(
+        self,
+        block: Block,
+        W: np.ndarray,
+        factor: Factor,
+        stats: tuple[SmallStats, Any],
+        *,
+        tau: float,
+        residual: bool,
+    ) -> HeldOutStats:
+        assert block.numbers is not None
+        total, V = HeldOutStats(), block.V
+        m, d = V.shape
+        height = max(1, TILE // d)
+        for a in range(0, m, height):
+            b = min(a + height, m)
+            tile = V[a:b] if isinstance(V, np.ndarray) else V[a:b].toarray()
+            left = self.fold.entries(block.numbers[a:b])
+            part = np.ascontiguousarray(W[a:b])
+            data = _observed(tile, ~left)
+            seen = Block(data, block.start + a, block.row_sums[:, a:b])
+            self.loss.update_block(seen, part, factor, stats, tau=tau, residual=False)
+            W[a:b] = part
+            i, columns = np.nonzero(left)
+            fitted = np.einsum("ij,ij->i", part[i], self.Ht[columns], dtype=np.float64)
+            error, scale = self.loss.measure(tile[i, columns], fitted)
+            values = data.data.astype(np.float64)
+            sums = float(values.sum()), float(values @ values)
+            total.add(HeldOutStats(error, scale, i.size, *sums, b - a))
+        return total
 
 
 def _observed(tile: np.ndarray, seen: np.ndarray) -> scipy.sparse.csr_array:

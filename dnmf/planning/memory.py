@@ -264,7 +264,7 @@ def _race_task(plan: Plan) -> int:
         return 0
     of_H = (H_STEP_ARRAYS + 1) * 8 * k * plan.shape[1]  # with the H to go back to
     nbytes = share * whole
-    plain = plan.config.loss == "frobenius" and not plan.sparse and not plan.config.masked
+    plain = not (loss_shape(plan.config).dear or plan.sparse)
     # what a pass over them takes besides: W and V H', or another order of the entries
     config, entries = plan.config, _entries(plan, 1.1 * nbytes / plan.growth)
     configs = [config, config.replace(solver=None)] if config.tempered else [config]

@@ -356,7 +356,7 @@ def _choose_axis(
 
 def _block_size(source: Source, config: FitConfig) -> int:
     """Most bytes of a block, with some room, as blocks end with whole rows."""
-    if config.loss == "frobenius":
+    if not loss_shape(config).dear:
         return config.block_size
     share = -(-source.nbytes // DEAR_BLOCKS) + source.nbytes // (100 * DEAR_BLOCKS)
     return min(config.block_size, max(share, DEAR_BLOCK_BYTES))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnmf.config import FitConfig
+from dnmf.losses import loss_class
 from dnmf.plots.canvas import BLUE, GREY, ORANGE, SEQUENTIAL, axes_or_new, literal, thin_ticks
 from dnmf.plots.checks import check_names, check_shape, checked_component
 
@@ -214,10 +216,7 @@ def _course(rows: list[dict[str, Any]], name: str) -> tuple[list[float], list[fl
 
 def _unit(fit: Any) -> str:
     """Of the objective."""
-    loss = fit.config.get("loss", "frobenius")
-    return {"frobenius": "units of V squared", "kullback-leibler": "units of V"}.get(
-        loss, "no unit" if loss == "itakura-saito" else "units of V to the power beta"
-    )
+    return loss_class(fit.config.get("loss", FitConfig.loss)).unit
 
 
 def _whole_numbers(ax: Axes, axis: str = "x") -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dnmf.config import FitConfig
 from dnmf.plots import fit as plots
 from dnmf.reporting.figures import Panel, draw
 from dnmf.reporting.rows import RowErrors
@@ -210,6 +211,6 @@ def shared_facts(details: dict[str, Any], run: Any) -> list[tuple[str, str]]:
 
 def _loss(config: dict[str, Any]) -> str:
     beta = config.get("beta")
-    return f"{config.get('loss', 'frobenius')}" + (
+    return f"{config.get('loss', FitConfig.loss)}" + (
         f" (beta = {beta:g})" if beta is not None else ""
     )

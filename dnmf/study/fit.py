@@ -12,7 +12,7 @@ from dnmf.executors.choose import choose_executor
 from dnmf.launch import begin, go_on, matrix, offered, to_resume
 from dnmf.options import OPTION_NAMES, fit_config
 from dnmf.planning.groups import grouped
-from dnmf.planning.plan import make_plan
+from dnmf.planning.plan import loss_shape, make_plan
 from dnmf.planning.report import PlanReport
 from dnmf.steps.events import Listener
 from dnmf.steps.work import Executor
@@ -169,8 +169,7 @@ def study_config(
 
 
 def _check_holdout(config: FitConfig) -> None:
-    known = config.loss in ("frobenius", "kullback-leibler") and config.solver in (None, "hals")
-    if not known or config.masked:
+    if loss_shape(config).leaves_out != "bicv":
         what = "missing or weighted entries" if config.masked else f"loss {config.loss!r}"
         what += f" with solver {config.solver!r}" if config.solver else ""
         raise OptionError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import OptionError, RunError
+from dnmf.losses import loss_class
 from dnmf.results.models import Models, open_models
 from dnmf.results.result import Result
 from dnmf.study.held_out import HeldOut, empty_folds, held_out_by_k
@@ -105,7 +106,7 @@ class Study:
         if k not in self._stability:
             runs = self.runs(k)
             sample = _row_sample(runs[0].shape, CONSENSUS_ROWS)
-            by_columns = self.facts.get("config", {}).get("loss") != "frobenius"
+            by_columns = not loss_class(self.facts["config"]["loss"]).unit_norm
             objectives = [float(run.objective or np.nan) for run in runs]
             Hs = [np.asarray(run.H) for run in runs]
             Ws = [_rows(run.W, sample) for run in runs]

@@ -13,7 +13,7 @@ from executor_tools import OPTIONS, decisions
 from marks import slow
 
 import dnmf
-from dnmf.losses import LOSSES
+from dnmf.losses import loss_names
 from dnmf.steps.events import Committed
 from dnmf.testing.counting import CountingStore
 from dnmf.testing.layouts import write_compressed
@@ -46,7 +46,7 @@ def stored(counts: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_every_loss_is_among_the_cases() -> None:
-    assert {case["loss"] for case in CASES} == set(LOSSES)
+    assert {case["loss"] for case in CASES} == set(loss_names())
 
 
 @pytest.mark.cluster

@@ -12,8 +12,8 @@ import dnmf
 from dnmf.executors.threads import Threads
 from dnmf.fitting.models.h_step import parts_of, update_H
 from dnmf.losses import get_loss
-from dnmf.losses.base import Penalties, SmallStats
 from dnmf.losses.frobenius import Frobenius
+from dnmf.losses.values import Penalties, SmallStats
 from dnmf.planning import limits
 from dnmf.planning.limits import Limits
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dnmf.linalg.measure import checksum, measure
 from dnmf.linalg.weighted import WeightedCSR, column_counts, weigh
 from dnmf.losses import get_loss
+from dnmf.losses.values import Block
 
 
 def drawn(seed: int, n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +107,7 @@ def test_components_of_rows_that_were_gone_come_back(level: float, dtype: str) -
         factor = loss.prepare(H, True)
         for _ in range(3):
             stats = loss.empty(4, 60, np.dtype(dtype), True)
-            loss.update_block(V, 0, W, factor, rows, stats, tau=1e-3, residual=False)
+            loss.update_block(Block(V, 0, rows), W, factor, stats, tau=1e-3, residual=False)
         values.append(loss.divergence(stats[0], 0.0, factor))
         np.testing.assert_allclose(W, truth, rtol=0.05)
     size = float(V.sum())

@@ -8,8 +8,9 @@ from scipy.optimize import nnls
 
 from dnmf.errors import OptionError
 from dnmf.losses import get_loss
-from dnmf.losses.base import Candidate, SmallStats
-from dnmf.testing.loss_contract import Alternation, LossContract
+from dnmf.losses.values import Candidate, SmallStats
+from dnmf.testing.alternation import Alternation
+from dnmf.testing.loss_contract import LossContract
 from dnmf.testing.problems import exact_low_rank
 
 

@@ -9,7 +9,8 @@ from scipy.special import xlogy
 
 from dnmf.linalg.weighted import weigh
 from dnmf.losses import get_loss
-from dnmf.testing.loss_contract import Alternation, LossContract
+from dnmf.testing.alternation import Alternation
+from dnmf.testing.loss_contract import LossContract
 
 
 def weights_of(shape):
@@ -75,6 +76,8 @@ class TestWeightedFrobenius(Weighted, TestMaskedFrobenius, LossContract):
 class TestMaskedKullbackLeibler(Masked, LossContract):
     kind = "kullback-leibler"
     degree = 1.0
+    gain = "bound"
+    leap = 0.8
 
     def definition(self, V, WH):
         Y = np.where(V > 0, WH, 1)
@@ -85,19 +88,6 @@ class TestMaskedKullbackLeibler(Masked, LossContract):
 
     def curvature_W(self, turn):
         return self.weights(self.make("float64")[0]) @ turn.factor.H.T / turn.W
-
-    @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    def test_gain_is_what_the_new_H_gains(self, dtype):
-        """the multiplicative step promises at most its gain; the extrapolated one gains much"""
-        V, W, H = self.make(dtype)
-        walk = Alternation(self.loss(), self.wrapped(V))
-        for _ in range(3):
-            turn = walk.turn(W, H)
-            before = self._at(V, turn.W, turn.factor.H)
-            gained = before - self._at(V, turn.W, turn.H)
-            assert 0 < turn.gain <= gained * (1 + 1e-5)
-            assert before - self._at(V, turn.W, turn.steps[0].extrapolated) > 0.8 * gained
-            W, H = turn.W, turn.H
 
 
 class TestWeightedKullbackLeibler(Weighted, TestMaskedKullbackLeibler, LossContract):

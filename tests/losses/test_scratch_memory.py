@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np, scipy.sparse as sp
 from dnmf.cli.memory_use import resident
 from dnmf.losses import get_loss
+from dnmf.losses.values import Block
 
 m, d, k, fill, dtype, sparse, name, options = json.loads(sys.argv[1])
 rng = np.random.default_rng(0)
@@ -38,9 +39,8 @@ for zeros in (W, getattr(stats[1], "S", stats[1])):
 
 def update(height):
     block = V if height == m else V[:height]  # which would be a copy
-    loss.update_block(
-        block, 0, W[:height], factor, rows[:, :height], stats, tau=0.01, residual=False
-    )
+    given = Block(block, 0, rows[:, :height])
+    loss.update_block(given, W[:height], factor, stats, tau=0.01, residual=False)
 
 update(2)  # kernels are loaded
 gc.collect()

@@ -13,7 +13,7 @@ from test_memory import _measured
 
 from dnmf.config import MIB
 from dnmf.fitting.data.context import Context
-from dnmf.losses import kullback_leibler
+from dnmf.losses import nonzeros
 from dnmf.planning.memory import BASELINE, predict_memory
 from dnmf.planning.plan import make_plan
 from dnmf.runs.folder import FolderStore
@@ -51,7 +51,7 @@ def write(path: Path, kind: str) -> None:
 def test_a_batch_stays_within_its_prediction(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kullback_leibler, "TILE_ENTRIES", 1 << 14)  # small data, small tiles
+    monkeypatch.setattr(nonzeros, "TILE_ENTRIES", 1 << 14)  # small data, small tiles
     kind, ks, seeds, options = CASES[name]
     write(tmp_path / "V.zarr", kind)
     given = {"sample": 0.0, "block_size": MIB, "segments": 4, "max_passes": 2, "tol": 0.0}

@@ -14,7 +14,7 @@ from test_memory import ATTEMPTS, _measured
 
 from dnmf.config import FitConfig, ModelSpec, Resources
 from dnmf.fitting.data.context import Context
-from dnmf.losses import beta, kullback_leibler, masked
+from dnmf.losses import beta, kullback_leibler, nonzeros
 from dnmf.options import divergence
 from dnmf.planning.memory import BASELINE, USABLE, check_memory, predict_memory
 from dnmf.planning.plan import make_plan
@@ -38,7 +38,7 @@ worker's baseline has room for."""
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """As large in proportion to these data as they are to what is out of core."""
-    for module in (kullback_leibler, masked, beta):
+    for module in (nonzeros, beta):
         monkeypatch.setattr(module, "TILE_ENTRIES", 1 << 12)
     monkeypatch.setattr(kullback_leibler, "BATCH", 1 << 8)
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from dnmf.fitting.model_state import ModelState, Pair
 from dnmf.fitting.stopping import PassResult
-from dnmf.losses.base import SmallStats
-from dnmf.losses.held_out import HeldOutStats
+from dnmf.losses.values import HeldOutStats, SmallStats
 from dnmf.runs.base import ObjectRef
 
 __all__ = [

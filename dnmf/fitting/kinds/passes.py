@@ -32,8 +32,7 @@ from dnmf.fitting.phases import phase_config
 from dnmf.fitting.record import Record, Scan
 from dnmf.fitting.stopping import MOST_TRIES, advance
 from dnmf.linalg.blas import numeric_fingerprint
-from dnmf.losses.base import Candidate, SmallStats
-from dnmf.losses.held_out import HeldOutStats
+from dnmf.losses.values import Block, Candidate, HeldOutStats, SmallStats
 from dnmf.runs.base import ObjectRef, ReadOnce
 from dnmf.steps.work import Each, Step
 
@@ -100,18 +99,11 @@ class PassWork(StepWork):
         bytes_read = 0
         for block, nbytes in self.rows.blocks(segment, loaded):
             rows = slice(block.start - first, block.start - first + block.V.shape[0])
-            batch.update(
-                block.V,
-                block.start,
-                [W[rows] for W in Ws],
-                row_sums[:, rows],
-                None if numbers is None else numbers[rows],
-                sums,
-                tau=W_TAU,
-                residual=residual,
-            )
+            of_rows = row_sums[:, rows], None if numbers is None else numbers[rows]
+            given = Block(block.V, block.start, *of_rows)
+            batch.update(given, [W[rows] for W in Ws], sums, tau=W_TAU, residual=residual)
             bytes_read += nbytes
-            del block  # before the next one but one is read
+            del block, given  # before the next one but one is read
         self._reach("segment-solved", segment=segment)
         return self._parts_of(segment, Ws, sums, bytes_read)
 
@@ -136,7 +128,7 @@ class PassWork(StepWork):
         names = [[ref] for ref in self._put("W", [segment], Ws, axis=1)]
         self._reach("segment-written", segment=segment)
         digest = numeric_fingerprint()["digest"]
-        small = PassStats(sums.small, names, bytes_read, [digest], sums.held)
+        small = PassStats(sums.small, names, bytes_read, [digest], sums.held_out)
         starts = self.context.plan.slab_starts
         slabs = [
             model.loss.slabs(wide, starts)
@@ -209,7 +201,7 @@ class PassWork(StepWork):
             size=size,
             extrapolates=model.loss.extrapolates,
             # only least squares has an objective from products, in which digits cancel
-            entrywise=stats.residual is not None or model.entrywise,
+            entrywise=stats.residual is not None or model.loss.entrywise,
             kkt=stats.kkt,
             sweeps=stats.sweeps / self.rows.starts[-1],
             revived=tuple(j for j, _ in self._revivals(position, stats, small)),
@@ -254,9 +246,8 @@ class PassWork(StepWork):
         model, stats = self.batch().models[position], small.models[position]
         old = np.ascontiguousarray(model.H[:, a:b])
         columns = self.rows.column_sums()[:, a:b]
-        if model.fold is not None and model.loss.name == "kullback-leibler":
-            # responsibilities sum to 1: the sums of the columns over the rows that are seen
-            columns = np.stack([wide[: model.k].sum(axis=0), columns[1]])
+        if model.fold is not None:
+            columns = model.loss.seen_columns(wide, columns, model.k)
         part_bytes = self.context.plan.limits.h_part_bytes
         step = update_H(model.loss, wide, stats, old, columns, each, part_bytes)
         revivals = self._revivals(position, stats, small)

@@ -29,6 +29,7 @@ from dnmf.fitting.starts.temper import temper
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H
 from dnmf.init.random import random_H
 from dnmf.linalg.weighted import WeightedCSR
+from dnmf.losses import ANY_BETA
 from dnmf.planning.plan import make_plan
 from dnmf.runs.base import ObjectRef
 from dnmf.runs.memory import MemoryStore
@@ -83,8 +84,8 @@ class RaceWork(StepWork):
         return [[Finisher(model, start, ref, found.objective, found.passes, found.W_sums)]]
 
     def _search(self, model: int, start: int, rows: Matrix, columns: np.ndarray | None) -> Fitted:
-        config = self.context.plan.config
-        spec = config.models[model]
+        config, loss = self.context.plan.config, loss_of(self.context.plan, 1)
+        spec, passes = config.models[model], DEAR_PASSES if loss.dear else PASSES
         fit = partial(self._fit, rows)
         usable = _usable(rows, safe_range(config, self.context.plan.dtype)[0])
         if config.init in NNDSVD and usable:
@@ -108,15 +109,15 @@ class RaceWork(StepWork):
         fixed = self._fixed()
         if fixed is not None:  # merging would touch them
             start_H = np.concatenate([fixed, draw(0, spec.k)[len(fixed) :]])
-            return fit(start_H, PASSES if config.loss == "frobenius" else DEAR_PASSES, TOL)
+            return fit(start_H, passes, TOL)
         most = min(rows.shape)
-        if config.loss == "frobenius":
-            return search(fit, draw, spec.k, most, TOL, PASSES)
+        if loss.merges:
+            return search(fit, draw, spec.k, most, TOL, passes)
         # what merging costs is measured by least squares: it may mislead other losses, whose
         # passes are dearer besides
         if start % 2 == 0:
-            return fit(draw(0, spec.k), DEAR_PASSES, TOL)
-        return search(fit, draw, spec.k, most, TOL, DEAR_PASSES, cycles=1)
+            return fit(draw(0, spec.k), passes, TOL)
+        return search(fit, draw, spec.k, most, TOL, passes, cycles=1)
 
     def _fit(
         self, rows: Matrix, H: np.ndarray, passes: int, tol: float, beta: float | None = None
@@ -125,7 +126,7 @@ class RaceWork(StepWork):
         alpha_W, alpha_H = tall_and_wide(plan)
         config = plan.config
         if beta is not None:  # a start may come from other steps than the fit's
-            config = config.replace(loss="beta", beta=beta, solver=None)
+            config = config.replace(loss=ANY_BETA, beta=beta, solver=None)
         config = config.replace(
             models=(ModelSpec(len(H), 0),),
             tol=tol,

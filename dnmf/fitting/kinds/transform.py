@@ -25,7 +25,7 @@ from dnmf.fitting.models.objective import loss_of
 from dnmf.fitting.record import Record, Solved, State
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.measure import measure
-from dnmf.losses.base import Factor
+from dnmf.losses.values import Block, Factor
 from dnmf.runs.base import ObjectRef
 from dnmf.steps.work import Each, Step
 
@@ -111,7 +111,9 @@ class TransformWork(StepWork):
                 part.first_bad_weight = moved(found.first_bad_weight, block.start)
             elif found.largest <= high:  # else products of V leave the dtype's range: it is refused
                 rows = np.stack([found.row_sums, found.row_sumsq])
-                W, part.divergence = self.loss.solve(block.V, factor, rows)
+                given = Block(block.V, block.start, rows)
+                W, part.divergence = self.loss.solve(given, factor)
+                del given
                 wide = W.astype(np.float64)
                 part.penalty = self.loss.penalties.of_W(float(wide.sum()), float(np.sum(wide**2)))
                 solved.append((W / scale).astype(W.dtype))

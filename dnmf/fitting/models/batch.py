@@ -16,17 +16,8 @@ from dnmf.fitting.models.holdout import Fold, fold_of_model
 from dnmf.fitting.models.objective import loss_of
 from dnmf.linalg.products import add_WtV, product_VHt, zero_WtV
 from dnmf.linalg.tiles import padded
-from dnmf.losses.base import Factor, Loss, Matrix, SmallStats
-from dnmf.losses.frobenius import Frobenius
-from dnmf.losses.held_out import (
-    HELD,
-    HeldOutFactor,
-    HeldOutStats,
-    update_held_out_kl,
-    update_held_out_rows,
-)
-from dnmf.losses.masked import MaskedFrobenius
-from dnmf.losses.speckled import SpeckledFactor, update_speckled
+from dnmf.losses.base import HeldOut, Loss
+from dnmf.losses.values import Block, Factor, HeldOutStats, SmallStats
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import Reader
 
@@ -46,10 +37,10 @@ class Model:
     factor : Factor
         As W is solved at it: H, with zeros in columns that are left out.
     scale : (k,) float64 array
-        See `load_H`.
+        From `load_H`: what a warm W is multiplied by.
     fold : Fold or None
-    held : HeldOutFactor or None
-    score : SpeckledFactor or None
+    held_out : HeldOut or None
+        What fits the model without its fold.
     """
 
     loss: Loss
@@ -57,17 +48,32 @@ class Model:
     factor: Factor
     scale: np.ndarray
     fold: Fold | None = None
-    held: HeldOutFactor | None = None
-    score: SpeckledFactor | None = None
-
-    @property
-    def entrywise(self) -> bool:
-        """Whether the objective is always summed entry by entry, so that nothing cancels."""
-        return self.loss.name != "frobenius" or type(self.loss) is MaskedFrobenius
+    held_out: HeldOut | None = None
 
     @property
     def k(self) -> int:
         return int(self.H.shape[0])
+
+    def update(self, block: Block, W: np.ndarray, sums: Sums, i: int, **how: Any) -> None:
+        """Solve W of a block in place by products of its own; it is model i of ``sums``."""
+        stats = sums.small[i], sums.wide[i]
+        if self.held_out is None:
+            self.loss.update_block(block, W, self.factor, stats, **how)
+        else:
+            found = self.held_out.update(block, W, self.factor, stats, **how)
+            sums.of_fold(i).add(found)
+
+    def update_rows(
+        self, block: Block, W: np.ndarray, VHt: np.ndarray, sums: Sums, i: int, **how: Any
+    ) -> np.ndarray:
+        """`update` with V H' given; returns the W (m, k) that W' V is to be summed from."""
+        small = sums.small[i]
+        if self.held_out is None:
+            self.loss.update_rows(block, W, VHt, self.factor, small, **how)
+            return W
+        counted, found = self.held_out.update_rows(block, W, VHt, self.factor, small, **how)
+        sums.of_fold(i).add(found)
+        return counted
 
 
 @dataclass
@@ -76,8 +82,14 @@ class Sums:
 
     small: list[SmallStats]
     wide: list[Any]
-    held: list[HeldOutStats | None]
+    held_out: list[HeldOutStats | None]
     together: list[np.ndarray] = field(default_factory=list)
+
+    def of_fold(self, i: int) -> HeldOutStats:
+        """The left-out part of model i, which has a fold."""
+        found = self.held_out[i]
+        assert found is not None
+        return found
 
 
 class Batch:
@@ -112,7 +124,7 @@ class Batch:
             _prepared(plan, store, m, state, rows, column_sums, unit)
             for m, state in zip(models, states, strict=True)
         ]
-        same = [i for i, model in enumerate(self.models) if type(model.loss) is Frobenius]
+        same = [i for i, model in enumerate(self.models) if model.loss.shares_product]
         self._cuts: dict[int, tuple[int, int, int]] = {}  # number of the stack, first, end
         self._stacks: list[tuple[np.ndarray, np.ndarray | None]] = []
         for stack in self._stacked(same) if len(same) > 1 else ():
@@ -138,7 +150,7 @@ class Batch:
         """Zero statistics of a segment."""
         plan, dtype = self.plan, np.dtype(self.plan.dtype)
         d, sparse = plan.shape[1], plan.sparse
-        held = [HeldOutStats() if model.fold else None for model in self.models]
+        held_out = [HeldOutStats() if model.fold else None for model in self.models]
         sizes = [stack.shape[0] for stack, _ in self._stacks]
         together = [zero_WtV(K, d, dtype, sparse) for K in sizes]
         small, wide = [], []
@@ -151,15 +163,12 @@ class Batch:
             sums = model.loss.empty(model.k, d, dtype, sparse)
             small.append(sums[0])
             wide.append(sums[1])
-        return Sums(small, wide, held, together)
+        return Sums(small, wide, held_out, together)
 
     def update(
         self,
-        V: Matrix,
-        start: int,
+        block: Block,
         Ws: list[np.ndarray],
-        rows: np.ndarray,
-        numbers: np.ndarray | None,
         sums: Sums,
         *,
         tau: float,
@@ -169,140 +178,23 @@ class Batch:
 
         Parameters
         ----------
-        rows : (2, m) float64 array
-            Sums and sums of squares of the block's rows.
-        numbers : (m,) int array or None
-            Their global numbers; None where no model leaves out.
         residual : sequence of bool
             For which models residuals are summed entry by entry.
         """
-        VHt = [product_VHt(V, *stack) for stack in self._stacks]
+        VHt = [product_VHt(block.V, *stack) for stack in self._stacks]
         counted: list[list[np.ndarray]] = [[] for _ in self._stacks]
         for i, (model, W) in enumerate(zip(self.models, Ws, strict=True)):
             how: Any = {"tau": tau, "residual": residual[i]}
-            if model.score is not None:
-                self._speckled(i, V, start, W, _given(numbers), rows, sums, tau)
-                continue
-            out = None if model.fold is None else model.fold.rows(_given(numbers))
             if i not in self._cuts:
-                self._alone(i, V, start, W, out, rows, sums, **how)
+                model.update(block, W, sums, i, **how)
                 continue
             stack, first, end = self._cuts[i]
             C = np.ascontiguousarray(VHt[stack][:, first:end])
-            loss: Any = model.loss
-            if out is None:
-                loss.update_rows(V, start, W, C, model.factor, rows, sums.small[i], **how)
-                counted[stack].append(W)
-            else:
-                seen = self._held_rows(i, V, start, W, C, out, rows, sums, **how)
-                counted[stack].append(seen)
+            counted[stack].append(model.update_rows(block, W, C, sums, i, **how))
         del VHt
         for parts, total in zip(counted, sums.together, strict=True):
             W = np.concatenate(parts, axis=1)
-            add_WtV(V, W, total)
-
-    def _speckled(
-        self,
-        i: int,
-        V: Matrix,
-        start: int,
-        W: np.ndarray,
-        numbers: np.ndarray,
-        rows: np.ndarray,
-        sums: Sums,
-        tau: float,
-    ) -> None:
-        """A model that leaves out single entries."""
-        model = self.models[i]
-        fold, score = model.fold, model.score
-        assert fold is not None
-        assert score is not None
-
-        def out(a: int, b: int) -> np.ndarray:
-            return fold.entries(numbers[a:b])
-
-        stats = sums.small[i], sums.wide[i]
-        found = update_speckled(
-            model.loss, V, start, W, model.factor, score, out, rows, stats, tau=tau
-        )
-        _held(sums, i).add(found)
-
-    def _alone(
-        self,
-        i: int,
-        V: Matrix,
-        start: int,
-        W: np.ndarray,
-        out: np.ndarray | None,
-        rows: np.ndarray,
-        sums: Sums,
-        *,
-        tau: float,
-        residual: bool,
-    ) -> None:
-        """A model whose products are its own."""
-        model, stats = self.models[i], (sums.small[i], sums.wide[i])
-        loss: Any = model.loss
-        if out is None:
-            loss.update_block(V, start, W, model.factor, rows, stats, tau=tau, residual=residual)
-        elif isinstance(loss, Frobenius):
-            C = product_VHt(V, model.factor.H, model.factor.Ht)
-            counted = self._held_rows(
-                i, V, start, W, C, out, rows, sums, tau=tau, residual=residual
-            )
-            add_WtV(V, counted, stats[1])
-        else:
-            assert model.held is not None
-            found = update_held_out_kl(
-                loss, V, start, W, model.factor, model.held, out, rows, stats, tau=tau
-            )
-            _held(sums, i).add(found)
-
-    def _held_rows(
-        self,
-        i: int,
-        V: Matrix,
-        start: int,
-        W: np.ndarray,
-        C: np.ndarray,
-        out: np.ndarray,
-        rows: np.ndarray,
-        sums: Sums,
-        *,
-        tau: float,
-        residual: bool,
-    ) -> np.ndarray:
-        model = self.models[i]
-        loss: Any = model.loss
-        assert model.held is not None
-        small = sums.small[i]
-        counted, found = update_held_out_rows(
-            loss,
-            V,
-            start,
-            W,
-            C,
-            model.factor,
-            model.held,
-            out,
-            rows,
-            small,
-            tau=tau,
-            residual=residual,
-        )
-        _held(sums, i).add(found)
-        return counted
-
-
-def _given(numbers: np.ndarray | None) -> np.ndarray:
-    assert numbers is not None
-    return numbers
-
-
-def _held(sums: Sums, i: int) -> HeldOutStats:
-    found = sums.held[i]
-    assert found is not None
-    return found
+            add_WtV(block.V, W, total)
 
 
 def _prepared(
@@ -321,19 +213,20 @@ def _prepared(
         return Model(loss, H, loss.prepare(H, plan.sparse), scale)
     if fold.single:
         loss = loss_of(plan, rows, masked=True)
-        H, scale = load_H(store, state, loss, column_sums, unit)
-        score = SpeckledFactor(loss, H)
-        return Model(loss, H, loss.prepare(H, True), scale, fold, score=score)
-    n, d = fold.seen
-    loss = loss_of(plan, max(rows * n // plan.shape[0], 1), d)
-    if type(loss) not in HELD:
+    else:
+        n, d = fold.seen
+        loss = loss_of(plan, max(rows * n // plan.shape[0], 1), d)
+    if loss.leaves_out != ("speckled" if fold.single else "bicv"):
         raise OptionError(
             f"models that leave out need the loss frobenius or kullback-leibler with its own "
             f"solver and without missing entries, not {plan.config.loss!r} as it was asked for; "
             f"give holdout=None"
         )
     H, scale = load_H(store, state, loss, column_sums, unit)
-    seen = H.copy()
-    seen[:, fold.columns] = 0
-    held = HeldOutFactor.make(loss, H, fold.columns, plan.sparse)
-    return Model(loss, H, loss.prepare(seen, plan.sparse), scale, fold, held)
+    seen = H
+    if fold.columns.any():
+        seen = H.copy()
+        seen[:, fold.columns] = 0
+    sparse = plan.sparse or fold.single
+    held_out = loss.hold_out(H, fold, sparse)
+    return Model(loss, H, loss.prepare(seen, sparse), scale, fold, held_out)

@@ -9,7 +9,8 @@ import numpy as np
 
 from dnmf.fitting.model_state import ModelState, Pair
 from dnmf.fitting.models.objective import tall_and_wide
-from dnmf.losses.base import Loss, Penalties
+from dnmf.losses.base import Loss
+from dnmf.losses.values import Penalties
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import Reader, Refs
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from dnmf.fitting.model_state import Pair
 from dnmf.fitting.models.factors import read_H, read_rows
-from dnmf.planning.plan import Plan
+from dnmf.planning.plan import Plan, loss_shape
 from dnmf.runs.base import Reader
 
 __all__ = ["FinalFactors", "component_order"]
@@ -59,7 +59,7 @@ class FinalFactors:
             if plan.axis == "rows" or plan.config.penalized:
                 return np.ones_like(norms)
             return np.where(norms > 0, norms, 1.0)
-        by_norm = plan.config.loss == "frobenius" or pair.W_sums is None
+        by_norm = loss_shape(plan.config).unit_norm or pair.W_sums is None
         if (asked == "weights") == (plan.axis == "rows"):  # the tall factor is to have unit size
             sizes = norms if by_norm else np.array(pair.W_sums)
             return np.where(sizes > 0, sizes, 1.0)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.losses.base import HStep, Loss, SmallStats
+from dnmf.losses.base import Loss
+from dnmf.losses.values import HStep, SmallStats
 from dnmf.steps.work import Each
 
 __all__ = ["parts_of", "update_H"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dnmf.config import FitConfig
 from dnmf.losses import get_loss
-from dnmf.losses.base import Loss, Penalties
+from dnmf.losses.base import Loss
+from dnmf.losses.values import Penalties
 from dnmf.planning.plan import Plan
 
 __all__ = ["loss_of", "tall_and_wide"]

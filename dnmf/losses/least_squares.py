@@ -1,0 +1,141 @@
+"""Least squares, f = 1/2 |V - W H|^2: what all its solvers share (design section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dnmf.linalg.hals import ABREAST, RowSolution, cold_start, solve_rows
+from dnmf.linalg.products import (
+    TILE_ENTRIES,
+    gram,
+    product_VHt,
+    residual_sumsq,
+    row_residual,
+    zero_WtV,
+)
+from dnmf.linalg.tiles import padded
+from dnmf.losses.base import Loss, negligible, rounding_unit
+from dnmf.losses.values import Block, Factor, Matrix, SmallStats
+
+__all__ = [
+    "H_SWEEPS",
+    "H_TAU",
+    "SOLVED_SWEEPS",
+    "SOLVED_TAU",
+    "LeastSquares",
+    "ridged",
+    "small_stats",
+]
+
+H_TAU = 1e-3
+H_SWEEPS = 500
+SOLVED_TAU = {"float32": 1e-5, "float64": 1e-9}
+SOLVED_SWEEPS = 5000
+
+
+@dataclass(frozen=True)
+class LeastSquares(Loss):
+    """Objective, statistics W' W and W' V, and W at a given H."""
+
+    name = "frobenius"
+    unit = "units of V squared"
+    entrywise = dear = False
+    unit_norm = merges = True
+
+    def residual_of(self, V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:
+        return row_residual(V, row, w, H)
+
+    def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
+        Ht = padded(H.T) if sparse else None
+        return Factor(H, Ht, gram(H.T), penalty=self.penalties.of_H(H))
+
+    def size(self, total: float, sumsq: float, entries: int) -> float:
+        return sumsq
+
+    def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
+        return SmallStats(np.zeros((k, k))), zero_WtV(k, d, dtype, sparse)
+
+    def statistic_rows(self, k: int, d: int) -> int:
+        return k
+
+    def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
+        """A tile of W H, or what rows side by side need; whoever plans counts V H' and W."""
+        return 8 * max(min(entries, TILE_ENTRIES), d, k * (3 * ABREAST + k))
+
+    def measured(
+        self, block: Block, W: np.ndarray, factor: Factor, small: SmallStats, residual: bool
+    ) -> float | None:
+        """The sum of squared residuals of a block, if it is asked for; ``small`` is its segment's.
+
+        A segment that has blocks without has none.
+        """
+        small.residual = small.residual or 0.0 if residual else None
+        if not residual:
+            return None
+        return residual_sumsq(block.V, W, factor.H, factor.Ht, factor.G)
+
+    def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
+        """Entry by entry where the pass computed residuals, else from products.
+
+        Products cannot tell what is below the unit of rounding, and never claim less: a false
+        zero would make the next pass, which measures, look worse.
+        """
+        if stats.residual is not None:
+            return 0.5 * stats.residual
+        value = 0.5 * (sumsq - 2.0 * stats.cross + float(np.sum(stats.WtW * factor.G)))
+        return max(value, rounding_unit(sumsq, factor.H.dtype))
+
+    def leaves_zero(self, k: int, d: int) -> bool:
+        return True
+
+    def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
+        """A_jj G_jj <= eps max."""
+        return negligible(stats, G_diagonal, float(np.finfo(dtype).eps))
+
+    def measure(self, v: np.ndarray, fitted: np.ndarray) -> tuple[float, float]:
+        difference = v.astype(np.float64) - fitted
+        scale = 0.5 * float(np.sum(np.square(v, dtype=np.float64)))
+        return 0.5 * float(np.sum(difference * difference)), scale
+
+    def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
+        l1, l2 = self.penalties.l1_W, self.penalties.l2_W
+        C, G = product_VHt(block.V, factor.H, factor.Ht), ridged(factor.G, l2)
+        W = cold_start(C - C.dtype.type(l1) if l1 else C, G)
+        solved = solve_rows(
+            W,
+            C,
+            G.astype(W.dtype),
+            block.row_sums[1],
+            tau=SOLVED_TAU[W.dtype.name],
+            l1=l1,
+            max_sweeps=SOLVED_SWEEPS,
+        )
+        left = np.maximum(solved.residual_sumsq, 0)
+        return W, 0.5 * max(float(left.sum()) - l2 * solved.sumsq, 0.0)
+
+    def from_sample(
+        self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
+    ) -> np.ndarray:
+        """Columns of zeros do no harm: steps can move them."""
+        return H
+
+
+def ridged(G: np.ndarray, l2: float) -> np.ndarray:
+    """G + l2 I."""
+    return G + l2 * np.eye(G.shape[0]) if l2 else G
+
+
+def small_stats(W: np.ndarray, found: RowSolution) -> SmallStats:
+    """What `solve_rows` found of W (m, k), and sums over its rows."""
+    return SmallStats(
+        gram(W),
+        np.sum(W, axis=0, dtype=np.float64),
+        cross=found.cross,
+        total=found.total,
+        sumsq=found.sumsq,
+        kkt=found.kkt,
+        sweeps=found.sweeps,
+    )
