@@ -20,9 +20,10 @@ import scipy
 from dnmf.conversion.external_sort import Tell, TripletSorter, tell_nobody
 from dnmf.conversion.matrix_market import stage_matrix_market
 from dnmf.errors import CorruptDataError, DnmfError, InputError, MemoryPlanError
+from dnmf.names import local_name
 from dnmf.npy_header import read_header
 from dnmf.sources.base import Source
-from dnmf.sources.checks import local_name, native_dtype
+from dnmf.sources.checks import native_dtype
 from dnmf.sources.csr import block_dtype
 from dnmf.sources.formats import as_csr
 from dnmf.sources.npy_csr import NpyCsr

@@ -17,8 +17,8 @@ from dnmf.conversion.files import needs_staging, stage, stage_columns
 from dnmf.conversion.plan import Budget, check_dtype, dense_layout, plan_rectangles
 from dnmf.conversion.target import Target, Workplace
 from dnmf.errors import OptionError
+from dnmf.names import local_name
 from dnmf.sources import Source, open_source
-from dnmf.sources.checks import local_name
 from dnmf.steps.events import Listener, Notice, Progress
 from dnmf.steps.work import Executor, StepOutcome, Work, combine_tree
 
@@ -161,7 +161,7 @@ def _stage_news(tell: Listener) -> Callable[[int, int], None]:
 
 def _columns_only(source: Source) -> Source | None:
     """V' where V is sparse and its rows cannot be read (CSC), else None."""
-    return source.transposed() if source.kind == "zarr_csc" else None
+    return None if source.by_rows else source.transposed()
 
 
 Runner = Callable[[Work, str, int], StepOutcome]

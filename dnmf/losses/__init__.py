@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from dnmf.errors import OptionError
 from dnmf.losses.base import NO_PENALTIES, Loss, Penalties
+from dnmf.names import load
 
 __all__ = ["LOSSES", "MASKED", "Loss", "get_loss"]
 
@@ -60,8 +59,7 @@ def get_loss(
             f"missing entries (missing=) and weights (weights=) are known to the losses "
             f"{' and '.join(map(repr, MASKED))}, not to {called!r}"
         )
-    module, _, attribute = (MASKED if masked else LOSSES)[name].partition(":")
-    made = getattr(import_module(module), attribute)
+    made = load((MASKED if masked else LOSSES)[name])
     if solver not in (None, *made.solvers):
         others = " or ".join(map(repr, made.solvers)) or "its default solver alone"
         raise OptionError(

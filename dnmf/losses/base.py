@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
-import scipy
+
+from dnmf.linalg.matrix import Matrix
 
 __all__ = [
     "NO_PENALTIES",
@@ -21,7 +22,6 @@ __all__ = [
     "worst_row",
 ]
 
-Matrix: TypeAlias = "np.ndarray | scipy.sparse.csr_array"
 CANDIDATES = 4
 
 

@@ -14,6 +14,7 @@ from dnmf.linalg.kl import kl_rows
 from dnmf.linalg.kl_columns import kl_columns, kl_H
 from dnmf.linalg.kl_mu import kl_mu
 from dnmf.linalg.masked import entry_weights
+from dnmf.linalg.matrix import WeightedCSR
 from dnmf.linalg.products import gram, row_residual
 from dnmf.linalg.tiles import (
     column_order,
@@ -23,7 +24,6 @@ from dnmf.linalg.tiles import (
     padded_zeros,
     vectors_of,
 )
-from dnmf.linalg.weighted import WeightedCSR
 from dnmf.losses.base import (
     NO_PENALTIES,
     Factor,

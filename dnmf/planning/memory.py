@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dnmf.config import MIB, FitConfig, ModelSpec, Resources
+from dnmf.config import MIB, FitConfig, ModelSpec, Resources, format_bytes
 from dnmf.errors import MemoryPlanError
 from dnmf.init.nndsvd import NNDSVD
 from dnmf.linalg.tiles import padded_size
@@ -367,4 +367,4 @@ def _remedy(plan: Plan, need: MemoryNeed, resources: Resources) -> str:
 
 
 def _mb(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
+    return format_bytes(size, "MB")

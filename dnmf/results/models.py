@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dnmf.names import is_url
 from dnmf.results.opening import remote_attributes
 from dnmf.results.result import Result
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import (
     STATE,
-    is_url,
     local_path,
     path_text,
     published_attributes,

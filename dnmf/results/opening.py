@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import RunError
+from dnmf.names import is_url
 from dnmf.results.result import Result
 from dnmf.results.stored_rows import StoredRows
 from dnmf.runs.base import ObjectRef, RunStore
@@ -16,7 +17,6 @@ from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import (
     STATE,
     examine,
-    is_url,
     local_path,
     path_text,
     published_attributes,

@@ -29,8 +29,8 @@ def test_one_huge_csr_chunk_is_told_with_numbers_and_the_remedy_works(tmp_path):
     assert report.plan.segments == 10
     (text,) = report.to_json()["warnings"]
     assert dict(report.lines())["warning"] == text
-    assert "chunks of 20,000 entries (0.2 MB decoded)" in text
-    assert "1.6 MB in every pass instead of 0.2 MB" in text
+    assert "chunks of 20,000 entries (200 kB decoded)" in text
+    assert "1.6 MB in every pass instead of 200 kB" in text
     chunk = int(re.search(r"dnmf convert IN OUT --to csr --chunks (\d+)$", text)[1])
     dnmf.convert(tmp_path / "V.zarr", tmp_path / "better.zarr", to="csr", chunks=chunk)
     assert dnmf.plan(tmp_path / "better.zarr", **LAYOUT).to_json()["warnings"] == []

@@ -8,14 +8,13 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
-import scipy
 
 from dnmf.fitting.data.context import Context, Loaded, read_segment, refs
 from dnmf.linalg.counter import uniform
-from dnmf.linalg.weighted import WeightedCSR
+from dnmf.linalg.matrix import Matrix, arrays_of, bytes_of, join_rows, matrix_of
 from dnmf.planning.memory import GROUP_BYTES
 from dnmf.runs.base import RunStore
-from dnmf.sources.base import Block, Matrix
+from dnmf.sources.base import Block
 
 __all__ = [
     "AllRows",
@@ -23,8 +22,6 @@ __all__ = [
     "RowSet",
     "SampleRows",
     "draw",
-    "join_rows",
-    "matrix_bytes",
     "moved",
     "open_rows",
     "put_rows",
@@ -93,20 +90,13 @@ def put_rows(store: RunStore, name: str, V: Matrix) -> list[list[str]]:
     """Store rows; three arrays for CSR, and a fourth for its weights."""
     if isinstance(V, np.ndarray):
         return [store.put(name, V).to_json()]
-    parts = {"data": V.data, "indices": V.indices, "indptr": V.indptr}
-    if isinstance(V, WeightedCSR):
-        parts["weights"] = V.weights
-    return [store.put(f"{name}-{part}", array).to_json() for part, array in parts.items()]
+    parts = zip(("data", "indices", "indptr", "weights"), arrays_of(V), strict=False)
+    return [store.put(f"{name}-{part}", array).to_json() for part, array in parts]
 
 
 def get_rows(store: RunStore, pieces: list[list[str]], d: int) -> Matrix:
     """What `put_rows` stored."""
-    arrays = [store.get(ref) for ref in refs(pieces)]
-    if len(arrays) == 1:
-        return arrays[0]
-    if len(arrays) == 4:
-        return WeightedCSR(arrays[0], arrays[3], arrays[1], arrays[2], d)
-    return scipy.sparse.csr_array(tuple(arrays), shape=(arrays[2].size - 1, d))
+    return matrix_of([store.get(ref) for ref in refs(pieces)], d)
 
 
 def sample_piece(context: Context, scan: dict[str, Any], segment: int) -> Matrix:
@@ -218,7 +208,7 @@ class SampleRows:
             if not self.scan["sample_rows"][member]:
                 continue
             waiting.append(sample_piece(self.context, self.scan, member))
-            size += matrix_bytes(waiting[-1])
+            size += bytes_of(waiting[-1])
             if size >= self.context.plan.config.block_size:
                 block = Block(join_rows(waiting), start)
                 start += block.V.shape[0]
@@ -226,25 +216,6 @@ class SampleRows:
                 yield block, 0
         if waiting:
             yield Block(join_rows(waiting), start), 0
-
-
-def join_rows(parts: list[Matrix]) -> Matrix:
-    """Consecutive rows as one matrix."""
-    if len(parts) == 1:
-        return parts[0]
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    if isinstance(parts[0], WeightedCSR):
-        return WeightedCSR.joined(parts)
-    return scipy.sparse.csr_array(scipy.sparse.vstack(parts, format="csr"))
-
-
-def matrix_bytes(V: Matrix) -> int:
-    """Bytes of a block in memory."""
-    if isinstance(V, np.ndarray):
-        return V.nbytes
-    weights = V.weights.nbytes if isinstance(V, WeightedCSR) else 0
-    return int(V.data.nbytes + V.indices.nbytes + V.indptr.nbytes + weights)
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ from dnmf.fitting.starts.temper import temper
 from dnmf.fitting.state import ModelState
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H
 from dnmf.init.random import random_H
-from dnmf.linalg.weighted import WeightedCSR
+from dnmf.linalg.matrix import Matrix, WeightedCSR
 from dnmf.planning.memory import share_to_race
 from dnmf.planning.plan import make_plan
 from dnmf.runs.memory import MemoryStore
 from dnmf.sources import open_source
 from dnmf.sources.array import SparseSource
-from dnmf.sources.base import Matrix, Source
+from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
 from dnmf.steps.work import InProcess, Step
 

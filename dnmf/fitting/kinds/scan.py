@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from dnmf.fitting.data.context import Context, Loaded, Loader, cached_work, read_segment
-from dnmf.fitting.data.rows import draw, join_rows, matrix_bytes, moved, put_rows, start_profile
+from dnmf.fitting.data.rows import draw, moved, put_rows, start_profile
 from dnmf.fitting.models.factors import read_H, start_row
 from dnmf.init.random import random_H
 from dnmf.linalg.blas import numeric_fingerprint
+from dnmf.linalg.matrix import bytes_of, join_rows
 from dnmf.linalg.measure import measure
 from dnmf.linalg.weighted import column_counts
 from dnmf.planning.fingerprint import digest
@@ -141,7 +142,7 @@ class ScanWork:
         stats.sample = [[]]
         if not sum(stats.sample_rows):
             return
-        stats.sample_bytes = sum(matrix_bytes(rows) for rows in sampled)
+        stats.sample_bytes = sum(bytes_of(rows) for rows in sampled)
         if self.context.store.path is not None or self.context.source.persistent:
             joined = join_rows(sampled)
             stats.sample = [put_rows(self.context.store, self.step.name("sample", segment), joined)]
