@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from zarr.abc.store import Store
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import LocalStore
+
+from dnmf.sources.zarr_private import Wrapped
 
 __all__ = ["chunk_name", "ending", "placed"]
 
@@ -95,7 +97,7 @@ class PlacedFolder(LocalStore):
         return self._endings.checked(key, found, byte_range)
 
 
-class PlacedChunks(WrapperStore[Store]):
+class PlacedChunks(Wrapped):
     """Any other store."""
 
     def __init__(self, store: Store, endings: Endings) -> None:
@@ -103,12 +105,12 @@ class PlacedChunks(WrapperStore[Store]):
         self._endings = endings
 
     def __str__(self) -> str:
-        return str(self._store)
+        return str(self.inner)
 
-    def _with_store(self, store: Store) -> PlacedChunks:
+    def around(self, store: Store) -> PlacedChunks:
         return PlacedChunks(store, self._endings)
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         """See `Endings.checked`."""
-        found = await self._store.get(key, prototype, byte_range)
+        found = await self.inner.get(key, prototype, byte_range)
         return self._endings.checked(key, found, byte_range)

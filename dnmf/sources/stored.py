@@ -15,13 +15,13 @@ import numpy as np
 import zarr
 from zarr.abc.store import RangeByteRequest
 from zarr.buffer.cpu import NDBuffer
-from zarr.core.sync import sync
 from zarr.storage import LocalStore, StorePath
 
 from dnmf.errors import CorruptDataError, DnmfError, InputError, TransientError
 from dnmf.sources.blosc import BloscChecked, TooShort
 from dnmf.sources.checks import may_pass, native_dtype
 from dnmf.sources.store import Location, host
+from dnmf.sources.zarr_private import stored_at, sync
 
 __all__ = ["Region", "StoredArray", "expect_files"]
 
@@ -190,7 +190,7 @@ class StoredArray:
                 (max(a, i * g), min(b, (i + 1) * g))
                 for (a, b), i, g in zip(region, at, grid, strict=True)
             )
-            yield self.array.store_path / self.array.metadata.encode_chunk_key(at), part
+            yield stored_at(self.array, at), part
 
     def unstored(self, region: Region, values: np.ndarray) -> list[str]:
         """Keys of the chunks of this region that are not stored.
