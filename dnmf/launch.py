@@ -40,7 +40,7 @@ from dnmf.runs.memory import MemoryStore
 from dnmf.sources import from_spec
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
-from dnmf.steps.events import Listener, Planned
+from dnmf.steps.events import Listener, Planned, ignore
 from dnmf.steps.serial import Serial
 from dnmf.steps.work import Executor
 
@@ -90,7 +90,7 @@ def begin(
     """
     if out is not None:
         local_path(out)  # whether it is one is said before V is read
-    listen = on_event or _ignore
+    listen = on_event or ignore
     source = matrix(*data, config.missing, getattr(executor, "client", None))
     serial = isinstance(executor, Serial)
     moves = not serial and not source.persistent
@@ -234,7 +234,7 @@ def go_on(
                 f"{store.path} was overwritten by another process since this one read it; what is "
                 f"there now is left as it is. To go on with that: {resume_command(store.path)}"
             )
-        result = run_in_folder(context, executor, on_event or _ignore, max_time)
+        result = run_in_folder(context, executor, on_event or ignore, max_time)
         return _without_staged(store, result)
 
 
@@ -340,7 +340,3 @@ def _other_data(store: FolderStore, planned: Plan, given: str) -> InputError:
         f"V ({given}) is not the matrix that {store.path} was begun with ({planned.description}); "
         f"pass that one, or start again with overwrite"
     )
-
-
-def _ignore(event: Any) -> None:
-    """No listener: events go nowhere."""

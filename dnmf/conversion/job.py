@@ -19,7 +19,7 @@ from dnmf.conversion.target import Target, Workplace
 from dnmf.errors import OptionError
 from dnmf.names import local_name
 from dnmf.sources import Source, open_source
-from dnmf.steps.events import Listener, Notice, Progress
+from dnmf.steps.events import Listener, Notice, Progress, ignore
 from dnmf.steps.work import Executor, StepOutcome, Work, combine_tree
 
 __all__ = ["Converted", "convert"]
@@ -125,7 +125,7 @@ def convert(
     RunError
         The target cannot be written.
     """
-    tell = on_event or _ignore
+    tell = on_event or ignore
     if to is not None and to not in LAYOUTS:
         raise OptionError(f"to is {to!r}; it must be one of {', '.join(LAYOUTS)}")
     sizes = None if chunks is None else np.atleast_1d(chunks).tolist()
@@ -146,10 +146,6 @@ def convert(
         written = job.to_csr() if layout == "csr" else job.to_dense()
         place.publish()
     return Converted(target.path, layout, opened.shape, *written)
-
-
-def _ignore(event: Any) -> None:
-    """Where nobody listens."""
 
 
 def _stage_news(tell: Listener) -> Callable[[int, int], None]:

@@ -253,8 +253,8 @@ class Source(ABC):
 
     def describe(self) -> str:
         """One line for people: where, shape, dtype, chunks, size."""
-        layout = "CSR" if self.is_sparse else "dense"
-        return matrix_text(self.kind, self.shape, self.dtype, layout, self.nbytes)
+        where, layout = next(iter(self.paths()), self.kind), "CSR" if self.is_sparse else "dense"
+        return matrix_text(where, self.shape, self.dtype, layout, self.nbytes)
 
     def metadata(self) -> dict[str, Any]:
         """JSON: shape, dtype, layout; two equal ones promise equal block cuts."""

@@ -12,6 +12,7 @@ import numpy as np
 from dnmf.fitting.data.context import Context, Loaded, read_segment, refs
 from dnmf.linalg.counter import uniform
 from dnmf.linalg.matrix import Matrix, arrays_of, bytes_of, join_rows, matrix_of
+from dnmf.linalg.streams import Stream
 from dnmf.planning.memory import GROUP_BYTES
 from dnmf.runs.base import RunStore
 from dnmf.sources.base import Block
@@ -28,8 +29,6 @@ __all__ = [
     "race_rows",
     "start_profile",
 ]
-
-SAMPLE_STREAM = 1 << 40
 
 
 class RowSet(Protocol):
@@ -83,7 +82,7 @@ def draw(context: Context, start: int, stop: int) -> np.ndarray:
 
 
 def _numbers(start: int, stop: int) -> np.ndarray:
-    return uniform(0, SAMPLE_STREAM, np.arange(start, stop), np.zeros(1, np.int64))[:, 0]
+    return uniform(0, Stream.SAMPLE, np.arange(start, stop), np.zeros(1, np.int64))[:, 0]
 
 
 def put_rows(store: RunStore, name: str, V: Matrix) -> list[list[str]]:

@@ -31,6 +31,7 @@ from dnmf.sources import open_source
 from dnmf.sources.array import SparseSource
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
+from dnmf.steps.events import ignore
 from dnmf.steps.work import InProcess, Step
 
 __all__ = ["RaceWork", "race_share"]
@@ -161,7 +162,7 @@ class RaceWork:
         store = MemoryStore()
         laid_out = put_start(store, laid_out, H, fixed=self._held())
         store.create(laid_out.to_json())
-        record = run(Context(store, laid_out, source), InProcess(), lambda event: None)
+        record = run(Context(store, laid_out, source), InProcess(), ignore)
         state = ModelState.from_json(record["state"]["models"][0])
         assert state.pair is not None
         WtW = store.get(refs([state.pair.WtW])[0])
