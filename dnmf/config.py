@@ -9,7 +9,8 @@ from typing import Any
 
 from dnmf.errors import OptionError
 
-__all__ = ["MIB", "FitConfig", "ModelSpec", "Resources", "parse_bytes", "whole_number"]
+__all__ = ["MIB", "FitConfig", "ModelSpec", "Resources", "format_bytes", "parse_bytes",
+           "whole_number"]  # fmt: skip
 
 MIB = 1 << 20
 
@@ -37,6 +38,25 @@ def parse_bytes(value: str | int | float, name: str = "size", least: int = 1) ->
         bound = "at least one byte" if least else "0 or more"
         raise OptionError(f"{name} is {value!r}; it must be {bound}")
     return int(size)
+
+
+def format_bytes(size: float, unit: str | None = None) -> str:
+    """Write a size for people: ``"8.2 GB"``, in decimal units, as `parse_bytes` reads them.
+
+    Parameters
+    ----------
+    size : float
+        Bytes.
+    unit : {None, "MB"}
+        ``"MB"`` for sizes that are to be compared, or typed again: ``"12,345 MB"``.
+    """
+    if unit is not None:
+        return f"{size / 1e6:,.0f} {unit}"
+    for name in ("B", "kB", "MB", "GB"):
+        if abs(size) < 999.5:
+            return f"{size:.0f} B" if name == "B" else f"{size:.3g} {name}"
+        size /= 1000
+    return f"{size:.3g} TB"
 
 
 def whole_number(value: Any, name: str, minimum: int) -> int:

@@ -38,10 +38,9 @@ from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import examine, local_path, resume_command
 from dnmf.runs.memory import MemoryStore
 from dnmf.sources import from_spec
-from dnmf.sources.array import ArraySource, SparseSource
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
-from dnmf.steps.events import Listener, Planned
+from dnmf.steps.events import Listener, Planned, ignore
 from dnmf.steps.work import Executor
 
 __all__ = ["begin", "go_on", "matrix", "offered", "planned_run", "to_resume"]
@@ -90,10 +89,10 @@ def begin(
     """
     if out is not None:
         local_path(out)  # whether it is one is said before V is read
-    listen = on_event or _ignore
+    listen = on_event or ignore
     source = matrix(*data, config.missing, executor.dask_client)
     moves = not executor.in_process and not source.persistent
-    if not (moves and _of_dask(source)):  # whose chunks are not those that the fit reads
+    if not (moves and source.lazy):  # whose chunks are not those that the fit reads
         laid_out, oriented, need = _lay_out(source, config, mode, executor)
     if out is None and not executor.in_process:
         raise OptionError("a fit on a cluster needs out: a path that all workers reach")
@@ -105,7 +104,7 @@ def begin(
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
         context = Context(memory, laid_out, oriented)
         return result_in_memory(context, run(context, executor, listen, config.max_time))
-    protected = [*_paths(source), *protect] if overwrite or resume else []
+    protected = [*source.paths(), *protect] if overwrite or resume else []
     store = FolderStore.create_new(out, None, overwrite, protected, unbegun=resume)
     with _working_on(store):
         try:
@@ -153,35 +152,16 @@ def to_resume(out: str | os.PathLike[str] | None, overwrite: bool, resume: bool)
     return None if examine(path).unbegun else path
 
 
-def _parts(source: Source) -> tuple[Source, ...]:
-    """V, and its weights if it has some."""
-    return (source.V, source.weights) if isinstance(source, WeightedSource) else (source,)
-
-
-def _of_dask(source: Source) -> bool:
-    return any(part.kind == "dask" for part in _parts(source))
-
-
-def _paths(source: Source) -> list[str]:
-    """Where the data are, if that is a place: an output may not replace it."""
-    specs = [part.spec() for part in _parts(source) if part.persistent]
-    found = [str(spec[name]) for spec in specs for name in ("location", "path") if name in spec]
-    for part in _parts(source):
-        if part.kind == "dask":
-            found += part.places()  # type: ignore[attr-defined]
-    return found
-
-
 def _place(
     source: Source, config: FitConfig, mode: str, store: FolderStore, executor: Executor
 ) -> Source:
     """V where the workers find it: held in their memory, or written into the run once."""
-    if isinstance(source, WeightedSource):
-        V, weights = source.V, source.weights
+    if len(source.parts) == 2:
+        V, weights = source.parts
         V = V if V.persistent else stage(V, store, executor)
         weights = weights if weights.persistent else stage(weights, store, executor, WEIGHTS)
         return WeightedSource(V, weights, config.missing)
-    if source.kind != "dask":
+    if not source.lazy:
         return stage(source, store, executor)
     from dnmf.interop.in_cluster import keep_or_stage
 
@@ -199,8 +179,7 @@ def _lay_out(
 
 def offered(executor: Executor, plan: Plan, source: Source) -> Resources:
     """Return what the executor offers to this plan."""
-    in_memory = (isinstance(part, ArraySource | SparseSource) for part in _parts(source))
-    return executor.resources(needs_of(plan, all(in_memory)))
+    return executor.resources(needs_of(plan, source.in_memory))
 
 
 def go_on(
@@ -252,7 +231,7 @@ def go_on(
                 f"{store.path} was overwritten by another process since this one read it; what is "
                 f"there now is left as it is. To go on with that: {resume_command(store.path)}"
             )
-        run_in_folder(context, executor, on_event or _ignore, max_time)
+        run_in_folder(context, executor, on_event or ignore, max_time)
         _drop_staged(store)
     return _opened(store.path)
 
@@ -323,11 +302,10 @@ def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:
     """Whether a source is in the place that the run reads, or has the shape of what was staged."""
     assert planned.source is not None
     shape = planned.shape if planned.axis == "rows" else planned.shape[::-1]
-    pairs: list[tuple[Source, Any]] = [(source, planned.source)]
-    if isinstance(source, WeightedSource):
-        parts = {"V": source.V, "weights": source.weights}
-        pairs = [(part, planned.source.get(name)) for name, part in parts.items()]
-    for part, spec in pairs:
+    specs: list[Any] = [planned.source]
+    if len(source.parts) == 2:
+        specs = [planned.source.get(name) for name in ("V", "weights")]
+    for part, spec in zip(source.parts, specs, strict=True):
         if part.persistent:
             if json.loads(json.dumps(dict(part.spec()))) != spec:
                 return False
@@ -340,7 +318,7 @@ def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:
 
 def _check_entries(store: FolderStore, planned: Plan, source: Source, found: Result) -> None:
     """Refuse other entries in data that nobody else can open; not in what Dask would compute."""
-    if source.persistent or _of_dask(source):
+    if source.persistent or source.lazy:
         return
     begun = found.fingerprint
     if begun is None and not found.done:  # before the scan
@@ -358,7 +336,3 @@ def _other_data(store: FolderStore, planned: Plan, given: str) -> InputError:
         f"V ({given}) is not the matrix that {store.path} was begun with ({planned.description}); "
         f"pass that one, or start again with overwrite"
     )
-
-
-def _ignore(event: Any) -> None:
-    """No listener: events go nowhere."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import io
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,3 +74,9 @@ def test_damaged_headers_are_value_errors(noise, at, dtype):
         read_header(io.BytesIO(bytes(data)))
     except ValueError:
         return
+
+
+def test_it_is_here_for_python_3_11() -> None:
+    """Where 3.12 is the oldest, `dnmf.npy_header` gives way to `numpy.lib.format`."""
+    project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())
+    assert project["project"]["requires-python"] == ">=3.11"

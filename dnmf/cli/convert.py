@@ -8,7 +8,7 @@ import click
 
 from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import debug_option, local_options, overwrite
-from dnmf.cli.text import bytes_text
+from dnmf.config import format_bytes
 
 if TYPE_CHECKING:
     from dnmf.conversion.job import Converted
@@ -71,7 +71,7 @@ def command(source: str, target: str, cluster: ClusterOptions, **options: Any) -
 def _summary(done: Converted) -> str:
     """What was written, in a line."""
     rows, columns = done.shape
-    size = f"{rows:,} x {columns:,} {done.dtype}, {bytes_text(done.bytes_written)}"
+    size = f"{rows:,} x {columns:,} {done.dtype}, {format_bytes(done.bytes_written)}"
     if done.entries is None:
         return f"wrote {done.path}: dense {size}, chunks {' x '.join(map(str, done.chunks))}"
     return f"wrote {done.path}: CSR {size}, {done.entries:,} entries"

@@ -43,15 +43,15 @@ class Peaks:
 
     def lines(self, limit: int | None) -> list[tuple[str, str]]:
         """Label and value: largest worker, growth of the client, restarts."""
-        from dnmf.cli.text import bytes_text
+        from dnmf.config import format_bytes
 
         if self.client is None:
-            return [("largest size", f"{bytes_text(resident()[1])} resident, in this process")]
+            return [("largest size", f"{format_bytes(resident()[1])} resident, in this process")]
         peaks = worker_peaks(self.client)
-        of = f" of {bytes_text(limit)}" if limit else ""
+        of = f" of {format_bytes(limit)}" if limit else ""
         lines = [
-            ("largest worker", f"{bytes_text(max(peaks.values()))} resident{of}"),
-            ("client's growth", bytes_text(max(0, resident()[1] - self.before))),
+            ("largest worker", f"{format_bytes(max(peaks.values()))} resident{of}"),
+            ("client's growth", format_bytes(max(0, resident()[1] - self.before))),
         ]
         lost = self.workers - set(peaks)
         if lost:

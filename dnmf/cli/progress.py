@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from dnmf.cli.text import bytes_text, columns, number_text, seconds_text
+from dnmf.cli.text import columns, number_text, seconds_text
+from dnmf.config import format_bytes
 from dnmf.steps.events import Committed, Event, Listener, Notice, Planned, Progress
 
 if TYPE_CHECKING:
@@ -109,10 +110,10 @@ class ProgressState:
     def _speed(self) -> list[str]:
         step, seconds = self.step, self.clock() - self.started
         read = self.read_before + self._step_bytes()
-        total = f"{bytes_text(read)} read" if read else ""
+        total = f"{format_bytes(read)} read" if read else ""
         if step is None or not self.running:
             return ["", total, "", ""]
-        rate = f"{bytes_text(step.bytes_done / seconds)}/s" if step.bytes_done and seconds else ""
+        rate = f"{format_bytes(step.bytes_done / seconds)}/s" if step.bytes_done and seconds else ""
         left = seconds * (step.total - step.done) / step.done if step.done else None
         return [
             f"{step.done}/{step.total}",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dnmf.cli.text import bytes_text, columns, number_text, seconds_text
+from dnmf.cli.text import columns, number_text, seconds_text
+from dnmf.config import format_bytes
 
 if TYPE_CHECKING:
     from dnmf.results.result import Result
@@ -25,7 +26,7 @@ def summary(result: Result, path: str, seconds: float) -> str:
     """
     lines = [
         *quality(result),
-        ("bytes read", bytes_text(bytes_read(result))),
+        ("bytes read", format_bytes(bytes_read(result))),
         ("time", seconds_text(seconds)),
         ("stopped", result.stop_reason or "not yet"),
         ("result", path),
@@ -63,7 +64,7 @@ def history_table(rows: list[dict[str, Any]]) -> str:
             str(row["pass"]),
             number_text(row["objective"], 8),
             number_text(row["relative_error"], 5),
-            bytes_text(row["bytes_read"]),
+            format_bytes(row["bytes_read"]),
             seconds_text(row["seconds"]),
             "" if row["accepted"] else "rejected",
         )

@@ -19,7 +19,8 @@ from dnmf.cli.options import (
     type_options,
 )
 from dnmf.cli.options_loss import loss_options
-from dnmf.cli.text import bytes_text, columns, seconds_text
+from dnmf.cli.text import columns, seconds_text
+from dnmf.config import format_bytes
 
 if TYPE_CHECKING:
     from dnmf.study.study import Study
@@ -155,7 +156,7 @@ def study_summary(study: Study, path: str, seconds: float | None = None) -> str:
         )
     lines = [("models", str(len(study.models)))]
     if study.reads is not None:
-        read = bytes_text(study.facts["bytes_read"])
+        read = format_bytes(study.facts["bytes_read"])
         lines.append(("bytes read", f"{read} ({study.reads:.3g} reads of V)"))
     if seconds is not None:
         lines.append(("time", seconds_text(seconds)))

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["bytes_text", "columns", "number_text", "seconds_text"]
-
-
-def bytes_text(size: float) -> str:
-    """``8.0 GB``: decimal units, as disks and ``--memory 1GB`` count them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(size) < 999.5:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
+__all__ = ["columns", "number_text", "seconds_text"]
 
 
 def seconds_text(seconds: float) -> str:

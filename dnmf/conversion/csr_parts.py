@@ -22,7 +22,6 @@ from dnmf.config import MIB
 from dnmf.conversion.plan import PIECE, Budget
 from dnmf.conversion.rectangles import (
     cast_into,
-    entry_chunk_bytes,
     piece_need,
     read_rectangle,
     read_unit,
@@ -165,7 +164,7 @@ def _sparse_bands(source: Source, layout: CsrLayout, budget: Budget, part: int) 
     if need > budget.task:
         at = int(np.argmax(costs))
         raise budget.refusal(f"to read rows {starts[at]} to {starts[at + 1] - 1}", need)
-    bands, chunk = len(starts) - 1, entry_chunk_bytes(source)
+    bands, chunk = len(starts) - 1, source.entry_chunk_bytes
     per_band = max(1, source.nbytes // bands)
     per_task = max(1, -(-bands // MOST_TASKS), max(TASK_BYTES, 4 * chunk) // per_band)
     tasks = np.append(np.arange(0, bands, per_task), bands)

@@ -13,7 +13,7 @@ import scipy
 from dnmf.config import MIB
 from dnmf.sources.csr import narrowed, wide
 
-__all__ = ["NpyWriter", "Tell", "TripletSorter", "tell_nobody"]
+__all__ = ["NpyWriter", "Tell", "TripletSorter"]
 
 Tell = Callable[[int, int], None]
 """Hears how much is done, of how much."""
@@ -23,10 +23,6 @@ COPIES = 6
 
 MOST_BUCKETS = 128
 SMALLEST_BUDGET = 4 * MIB
-
-
-def tell_nobody(done: int, total: int) -> None:
-    """Where nobody asked for progress."""
 
 
 class NpyWriter:

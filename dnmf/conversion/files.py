@@ -17,15 +17,17 @@ from typing import BinaryIO, cast
 import numpy as np
 import scipy
 
-from dnmf.conversion.external_sort import Tell, TripletSorter, tell_nobody
+from dnmf.conversion.external_sort import Tell, TripletSorter
 from dnmf.conversion.matrix_market import stage_matrix_market
 from dnmf.errors import CorruptDataError, DnmfError, InputError, MemoryPlanError
+from dnmf.names import local_name
 from dnmf.npy_header import read_header
 from dnmf.sources.base import Source
-from dnmf.sources.checks import local_name, native_dtype
+from dnmf.sources.checks import native_dtype
 from dnmf.sources.csr import block_dtype
 from dnmf.sources.formats import as_csr
 from dnmf.sources.npy_csr import NpyCsr
+from dnmf.steps.events import ignore
 
 __all__ = ["SUFFIXES", "needs_staging", "stage", "stage_columns"]
 
@@ -44,7 +46,7 @@ def needs_staging(path: str | os.PathLike[str]) -> bool:
     return local_name(path).lower().endswith(SUFFIXES)
 
 
-def stage(path: str, folder: str, memory: int, tell: Tell = tell_nobody) -> Source:
+def stage(path: str, folder: str, memory: int, tell: Tell = ignore) -> Source:
     """Write a file's matrix as ``.npy`` files into an empty folder, and open those.
 
     Parameters
@@ -193,7 +195,7 @@ def _sort(
     sorter.finish()
 
 
-def stage_columns(columns: Source, folder: str, memory: int, tell: Tell = tell_nobody) -> Source:
+def stage_columns(columns: Source, folder: str, memory: int, tell: Tell = ignore) -> Source:
     """Write a matrix that is stored by columns as CSR files into an empty folder.
 
     Parameters

@@ -17,10 +17,10 @@ from dnmf.conversion.files import needs_staging, stage, stage_columns
 from dnmf.conversion.plan import Budget, check_dtype, dense_layout, plan_rectangles
 from dnmf.conversion.target import Target, Workplace
 from dnmf.errors import OptionError
+from dnmf.names import local_name
 from dnmf.planning.versions import compare_versions
 from dnmf.sources import Source, open_source
-from dnmf.sources.checks import local_name
-from dnmf.steps.events import Listener, Notice, Progress
+from dnmf.steps.events import Listener, Notice, Progress, ignore
 from dnmf.steps.serial import Serial
 from dnmf.steps.work import Executor, StepOutcome, Work
 
@@ -127,7 +127,7 @@ def convert(
     RunError
         The target cannot be written.
     """
-    tell = on_event or _ignore
+    tell = on_event or ignore
     if to is not None and to not in LAYOUTS:
         raise OptionError(f"to is {to!r}; it must be one of {', '.join(LAYOUTS)}")
     sizes = None if chunks is None else np.atleast_1d(chunks).tolist()
@@ -150,10 +150,6 @@ def convert(
     return Converted(target.path, layout, opened.shape, *written)
 
 
-def _ignore(event: Any) -> None:
-    """Where nobody listens."""
-
-
 def _stage_news(tell: Listener) -> Callable[[int, int], None]:
     def news(done: int, total: int) -> None:
         tell(Progress("stage", 0, done, total, 0, 0))
@@ -163,7 +159,7 @@ def _stage_news(tell: Listener) -> Callable[[int, int], None]:
 
 def _columns_only(source: Source) -> Source | None:
     """V' where V is sparse and its rows cannot be read (CSC), else None."""
-    return source.transposed() if source.kind == "zarr_csc" else None
+    return None if source.by_rows else source.transposed()
 
 
 Runner = Callable[[Work, str, int], StepOutcome]

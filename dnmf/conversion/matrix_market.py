@@ -19,8 +19,9 @@ import numpy as np
 import scipy
 
 from dnmf.config import MIB
-from dnmf.conversion.external_sort import Tell, TripletSorter, tell_nobody
+from dnmf.conversion.external_sort import Tell, TripletSorter
 from dnmf.errors import CorruptDataError, InputError, MemoryPlanError
+from dnmf.steps.events import ignore
 
 __all__ = ["Header", "read_header", "stage_matrix_market"]
 
@@ -104,7 +105,7 @@ def _read_header(path: Path, file: BinaryIO) -> Header:
     return Header(rows, columns, entries, layout, field, symmetry, lines)
 
 
-def stage_matrix_market(path: Path, folder: Path, memory: int, tell: Tell = tell_nobody) -> Header:
+def stage_matrix_market(path: Path, folder: Path, memory: int, tell: Tell = ignore) -> Header:
     """Write a Matrix Market file's matrix as ``.npy`` files.
 
     Parameters

@@ -9,35 +9,18 @@ import numpy as np
 
 from dnmf.errors import InputError
 from dnmf.sources.base import Source
-from dnmf.sources.stored import Region, StoredArray
-from dnmf.sources.zarr_csr import ZarrCSR
-from dnmf.sources.zarr_dense import ZarrDense
+from dnmf.sources.stored import Region
 
-__all__ = ["cast_into", "entry_chunk_bytes", "piece_need", "read_rectangle", "read_unit"]
-
-
-def _stored(source: Source) -> StoredArray | None:
-    """The array behind a source that is a dense Zarr array as it lies, else None."""
-    return source._stored if type(source) is ZarrDense else None
+__all__ = ["cast_into", "piece_need", "read_rectangle", "read_unit"]
 
 
 def read_unit(source: Source) -> tuple[int, int]:
     """Rows and columns of V that are decoded together (a chunk; one row where it is not cut)."""
     n, d = source.shape
-    stored = _stored(source)
+    stored = source.stored_array
     if stored is None:
         return 1, d
     return min(n, stored.chunks[0]), min(d, stored.chunks[1])
-
-
-def entry_chunk_bytes(source: Source) -> int:
-    """Bytes of the entries of a sparse source that are decoded together; 0 where none are."""
-    if not isinstance(source, ZarrCSR):
-        return 0
-    data, indices = source._arrays.data, source._arrays.indices
-    return max(a.chunks[0] for a in (data, indices)) * (
-        data.dtype.itemsize + indices.dtype.itemsize
-    )
 
 
 def piece_need(source: Source, piece: int) -> int:
@@ -49,7 +32,7 @@ def piece_need(source: Source, piece: int) -> int:
     piece : int
         As for `read_rectangle`.
     """
-    stored, (rows, columns) = _stored(source), read_unit(source)
+    stored, (rows, columns) = source.stored_array, read_unit(source)
     if stored is not None:
         rows, columns = _piece_shape(source, piece)
         region = ((0, rows), (0, columns))
@@ -89,7 +72,7 @@ def read_rectangle(
     CorruptDataError, TransientError
         See `Source.read_blocks`.
     """
-    stored = _stored(source)
+    stored = source.stored_array
     if stored is None:
         _read_rows(source, rows, columns, out, piece)
         return

@@ -21,8 +21,9 @@ from dnmf.errors import (
     ResumableError,
     RunError,
 )
+from dnmf.names import is_url
 from dnmf.sources import Source
-from dnmf.sources.store import is_url, locate
+from dnmf.sources.store import locate
 
 __all__ = ["Target", "Workplace", "open_target", "writing"]
 

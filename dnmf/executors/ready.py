@@ -11,13 +11,21 @@ from dnmf.quick_exit import QuickExit
 
 __all__ = ["dask_setup", "dask_teardown", "import_ahead"]
 
-AHEAD = "dnmf.fitting.drive"
-"""The module with which the sources, losses and kernels of every task are imported."""
+AHEAD = (
+    *("dnmf.fitting.kinds.scan", "dnmf.fitting.kinds.race", "dnmf.fitting.kinds.passes"),
+    *("dnmf.fitting.kinds.publish", "dnmf.fitting.kinds.transform", "dnmf.losses.frobenius"),
+)
+"""The modules with which the sources, losses and kernels of every task are imported."""
 
 
 def import_ahead() -> None:
     """Import what a fit needs in a thread, while this process waits for others."""
-    threading.Thread(target=import_module, args=(AHEAD,), name="dnmf-imports", daemon=True).start()
+    threading.Thread(target=_import_all, name="dnmf-imports", daemon=True).start()
+
+
+def _import_all() -> None:
+    for name in AHEAD:
+        import_module(name)
 
 
 def dask_setup(worker: Any) -> None:

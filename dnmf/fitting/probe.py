@@ -14,7 +14,6 @@ from dnmf.fitting.data.context import Context
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import ObjectRef
 from dnmf.runs.folder import FolderStore
-from dnmf.sources.in_cluster import InClusterSource
 from dnmf.steps.retries import with_retries
 from dnmf.steps.work import Executor
 
@@ -128,7 +127,7 @@ def _read_one(path: str, number: int) -> None:
     context = Context.open(path)
     starts = context.plan.block_starts
     block = number % context.plan.blocks
-    if isinstance(context.source, InClusterSource):  # workers are handed its blocks
+    if context.source.in_cluster:  # workers are handed its blocks
         return
     for _ in context.source.read_blocks(starts[block : block + 2]):
         return

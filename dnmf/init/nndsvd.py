@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.linalg.counter import uniform
+from dnmf.linalg.streams import Stream
 
 __all__ = ["NNDSVD", "nndsvd_H", "singular_vectors"]
 
@@ -14,7 +15,6 @@ NNDSVD = ("nndsvd", "nndsvda", "nndsvdar")
 
 OVERSAMPLING = 10
 POWERS = 4
-STREAM = 1 << 41
 SMALL = 0.01
 
 
@@ -36,7 +36,7 @@ def singular_vectors(V: Any, k: int, seed: int) -> tuple[np.ndarray, np.ndarray,
     Vt : (r, d) array
     """
     width = min(k + OVERSAMPLING, *V.shape)
-    draws = uniform(seed, STREAM, np.arange(V.shape[1]), np.arange(width))
+    draws = uniform(seed, Stream.NNDSVD_RANGE, np.arange(V.shape[1]), np.arange(width))
     Q = np.linalg.qr(V @ (draws - 0.5).astype(V.dtype))[0]
     for _ in range(POWERS):  # subspace iteration, kept orthogonal
         Q = np.linalg.qr(V.T @ Q)[0]
@@ -69,7 +69,7 @@ def nndsvd_H(V: Any, k: int, seed: int, variant: str, positive: bool) -> np.ndar
     U, S, Vt = singular_vectors(V, k, seed)
     d = V.shape[1]
     mean = np.asarray(V.sum(axis=0), np.float64).ravel() / V.shape[0]
-    noise = uniform(seed, STREAM + 1, np.arange(k), np.arange(d))
+    noise = uniform(seed, Stream.NNDSVD_NOISE, np.arange(k), np.arange(d))
     H = 2.0 * noise * mean
     for j in range(S.size):
         H[j] = np.sqrt(S[j]) * (np.abs(Vt[j]) if j == 0 else _larger_part(U[:, j], Vt[j]))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from dnmf.linalg.counter import exponential
+from dnmf.linalg.streams import STARTS
 
 __all__ = ["random_H"]
 
 
 def random_H(
-    seed: int, model: int, k: int, first_column: int, column_sums: np.ndarray, dtype: str
+    seed: int, start: int, k: int, first_column: int, column_sums: np.ndarray, dtype: str
 ) -> np.ndarray:
     """Rows are the mean row of V times independent exponential noise.
 
@@ -19,8 +20,8 @@ def random_H(
 
     Parameters
     ----------
-    seed, model : int
-        Streams of one seed are independent between models.
+    seed, start : int
+        Starts of one seed are independent.
     k : int
     first_column : int
         Global index of the first column drawn.
@@ -32,6 +33,8 @@ def random_H(
     (k, c) array of ``dtype``
     """
     columns = np.arange(first_column, first_column + column_sums.size)
-    noise = exponential(seed, model, np.arange(k), columns)
+    if not 0 <= start < STARTS:
+        raise ValueError(f"start {start} has no stream of its own")
+    noise = exponential(seed, start, np.arange(k), columns)
     noise *= column_sums
     return noise.astype(dtype)

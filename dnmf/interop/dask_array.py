@@ -22,6 +22,7 @@ from dask.system import CPU_COUNT
 from dnmf.errors import DnmfError, InputError, TransientError
 from dnmf.interop.dask_blocks import Band, assemble, extent
 from dnmf.interop.dask_origins import paths_read
+from dnmf.linalg.matrix import join_rows
 from dnmf.sources.base import Matrix, Source
 from dnmf.sources.checks import check_shape, matrix_text, may_pass, native_dtype
 from dnmf.sources.csr import block_dtype, digest, index_dtype
@@ -34,7 +35,7 @@ _PER_CHUNK = 8192
 """Bytes of a chunk besides its entries: its task, its Python objects."""
 
 
-class DaskArraySource:
+class DaskArraySource(Source):
     """A Dask array. What is read together is a row of its chunks.
 
     The graph is evaluated with Dask's own choice of scheduler (threads, unless configured or a
@@ -58,6 +59,7 @@ class DaskArraySource:
     """
 
     kind: ClassVar[str] = "dask"
+    lazy = True
 
     def __init__(self, x: da.Array, client: Any = None) -> None:
         if x.ndim != 2:
@@ -93,17 +95,9 @@ class DaskArraySource:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(cloudpickle.loads(state["pickled"]))
 
-    def places(self) -> list[str]:
-        """Local paths that the graph reads, as far as it shows them."""
+    def paths(self) -> list[str]:
+        # as far as the graph shows them
         return paths_read(self._graph)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._dtype
 
     @property
     def is_sparse(self) -> bool:
@@ -113,10 +107,6 @@ class DaskArraySource:
     def nbytes(self) -> int:
         last = index_dtype(self.shape[1]).itemsize if self.is_sparse else 0
         return self.block_bytes(0, self.shape[0]) + last
-
-    @property
-    def persistent(self) -> bool:
-        return False
 
     @property
     def array(self) -> da.Array:
@@ -131,7 +121,6 @@ class DaskArraySource:
         return da.Array({**self._graph, **same}, name, (self._heights, self._widths), meta=x._meta)
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
-        """See `Source.block_starts`; whole rows of chunks."""
         width = index_dtype(self.shape[1]).itemsize
         per_row, per_entry = (width, itemsize + width) if self.is_sparse else (0, itemsize)
         starts = [0]
@@ -145,7 +134,7 @@ class DaskArraySource:
         return np.array([*starts, self.shape[0]], np.int64)
 
     def block_bytes(self, start: int, stop: int) -> int:
-        """See `Source.block_bytes`; of all chunks that the rows touch where they are CSR."""
+        # of all chunks that the rows touch where they are CSR
         if not self.is_sparse:
             return (stop - start) * self.shape[1] * self.dtype.itemsize
         first, last = self._touched(start, stop)
@@ -154,14 +143,13 @@ class DaskArraySource:
         return entries * (self.dtype.itemsize + width) + (stop - start) * width
 
     def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
-        """See `Source.read_overhead`; without what the array's own graph takes inside."""
+        # without what the array's own graph takes inside
         first, last = self._touched(start, stop)
         touched = self.block_bytes(int(self._edges[first]), int(self._edges[last]))
         chunks = (last - first) * len(self._widths)
         return touched * (3 if self.is_sparse else 2) + chunks * _PER_CHUNK
 
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
-        """See `Source.read_blocks`; every chunk is computed once."""
         reader = _Reader(self, int(starts[-1]))
         for start, stop in pairwise(map(int, starts)):
             yield reader.take(start, stop)
@@ -180,21 +168,6 @@ class DaskArraySource:
         return list(self._get(graph, keys, f"rows {starts[0]} to {starts[-1] - 1}"))
 
     def block_graph(self, starts: Sequence[int]) -> tuple[Graph, list[str]]:
-        """A Dask graph that makes blocks of rows.
-
-        Parameters
-        ----------
-        starts : sequence of int
-            Blocks ``starts[0]:starts[1]``, ``starts[1]:starts[2]``, ...
-
-        Returns
-        -------
-        graph : dict
-            No more than is needed.
-        keys : list of str
-            One per block; each gives a C-contiguous array or a canonical CSR array in this
-            source's dtype. Equal for equal arrays and rows.
-        """
         tasks: Graph = {}
         for start, stop in pairwise(map(int, starts)):
             chunks, band = self.band(start, stop)
@@ -220,9 +193,6 @@ class DaskArraySource:
         """(rows of chunks + 1,) int64 array: where each begins, then n."""
         return self._edges.astype(np.int64)
 
-    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
-        return []
-
     def transposed(self) -> Source | None:
         return None if self.is_sparse else DaskArraySource(self.array.T, self._client)
 
@@ -235,9 +205,7 @@ class DaskArraySource:
     def metadata(self) -> dict[str, Any]:
         """JSON; a checksum of the chunks' heights and entries, since blocks are cut by them."""
         return {
-            "kind": self.kind,
-            "shape": list(self.shape),
-            "dtype": self.dtype.name,
+            **super().metadata(),
             "sparse": self.is_sparse,
             "chunks": digest([self._edges, np.array(self._entries, np.int64)]),
         }
@@ -313,7 +281,7 @@ class _Reader:
                 tail = parts.pop()
                 parts.append(tail[: stop - whole])
                 self._held = tail[stop - whole :]
-        return _locked(parts[0] if len(parts) == 1 else _stacked(parts))
+        return _locked(join_rows(parts))
 
 
 def _futures(graph: Mapping[Any, Any]) -> Graph:
@@ -345,12 +313,6 @@ def _is_sparse(x: da.Array) -> bool:
         f"the chunks of the dask array are {kind}; V needs NumPy arrays or scipy sparse matrices: "
         "convert them, as in x.map_blocks(numpy.asarray) or x.map_blocks(scipy.sparse.csr_array)"
     )
-
-
-def _stacked(parts: list[Matrix]) -> Matrix:
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    return sp.csr_array(sp.vstack(parts, format="csr"))
 
 
 def _locked(block: Matrix) -> Matrix:

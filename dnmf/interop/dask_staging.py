@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
-from dnmf.config import Resources
+from dnmf.config import Resources, format_bytes
 from dnmf.conversion.target import open_target, writing
 from dnmf.errors import (
     ClusterError,
@@ -31,7 +31,6 @@ from dnmf.interop.grid import DenseGrid, dense_grid
 from dnmf.interop.staging import check_room, create_dense
 from dnmf.planning.memory import BASELINE, USABLE
 from dnmf.runs.files import new_id
-from dnmf.sources.checks import size_text
 from dnmf.sources.stacked import Part, write_list, write_part
 
 __all__ = ["stage_dask"]
@@ -118,11 +117,11 @@ def _check_memory(
     if limit is None or need <= USABLE * limit:
         return
     raise MemoryPlanError(
-        f"to write the dask array to the run folder, a worker would need {size_text(need)}: its "
-        f"chunks have up to {tall} x {wide} entries ({size_text(tall * wide * item)}), and each of "
-        f"{resources.threads} threads needs {size_text(task)}; but only {USABLE:.0%} of its "
-        f"limit of {size_text(limit)} can be planned. Make the array with smaller chunks, or give "
-        "workers more memory or fewer threads"
+        f"to write the dask array to the run folder, a worker would need {format_bytes(need)}: its "
+        f"chunks have up to {tall} x {wide} entries ({format_bytes(tall * wide * item)}), and each "
+        f"of {resources.threads} threads needs {format_bytes(task)}; but only {USABLE:.0%} of its "
+        f"limit of {format_bytes(limit)} can be planned. Make the array with smaller chunks, or "
+        "give workers more memory or fewer threads"
     )
 
 
@@ -159,7 +158,7 @@ def _explained(error: Exception) -> Exception:
     again = "Nothing is left of it; run this again"
     if isinstance(error, KilledWorker):
         limit = error.last_worker.memory_limit
-        memory = f" of {size_text(limit)}" if limit else ""
+        memory = f" of {format_bytes(limit)}" if limit else ""
         return ClusterError(
             f"workers died one after the other while they computed the same chunks of the dask "
             f"array: probably these need more than the workers' memory{memory}. Make the array "

@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 import zarr
 
-from dnmf.config import MIB
+from dnmf.config import MIB, format_bytes
 from dnmf.conversion.target import open_target, writing
 from dnmf.errors import RunError
 from dnmf.interop.grid import DenseGrid, dense_grid
@@ -20,7 +20,6 @@ from dnmf.runs.files import TEMPORARY, make_folder, new_id, sync_folder
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import from_spec
 from dnmf.sources.base import Source
-from dnmf.sources.checks import size_text
 from dnmf.sources.stacked import write_list, write_part
 from dnmf.steps.work import Executor
 
@@ -111,8 +110,8 @@ def check_room(root: str, nbytes: int) -> None:
     if nbytes > free:
         raise RunError(
             f"V is to be written to {os.path.dirname(root)}, so that all workers can read it; it "
-            f"takes {size_text(nbytes)}, but {size_text(free)} are free there. Make room, give "
-            "another out=, or give V as a path of a Zarr array"
+            f"takes {format_bytes(nbytes)}, but {format_bytes(free)} are free there. Make room, "
+            "give another out=, or give V as a path of a Zarr array"
         )
 
 

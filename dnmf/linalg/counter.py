@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["exponential", "uniform"]
+__all__ = ["exponential", "key_of", "uniform"]
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
+
+
+def key_of(seed: int, stream: int) -> int:
+    """The number of 64 bits that stands for a stream of a seed: another one for every stream."""
+    return _finalize_int(_finalize_int(seed) + stream)
 
 
 def uniform(seed: int, stream: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -21,12 +26,11 @@ def uniform(seed: int, stream: int, rows: np.ndarray, columns: np.ndarray) -> np
     Parameters
     ----------
     seed, stream : int
-        Which array; streams of one seed are independent.
+        Which array; streams of one seed are independent. `dnmf.linalg.streams` lists them.
     rows, columns : 1-d integer arrays
         Global coordinates.
     """
-    key = _finalize_int(_finalize_int(seed & _MASK) + stream)
-    row_keys = _finalize(rows.astype(np.uint64) + np.uint64(key))
+    row_keys = _finalize(rows.astype(np.uint64) + np.uint64(key_of(seed, stream)))
     column_keys = columns.astype(np.uint64) * np.uint64(_GOLDEN)
     bits = _finalize(row_keys[:, None] + column_keys[None, :])
     return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52  # 53 bits would round to 1

@@ -7,11 +7,12 @@ from functools import lru_cache
 import numpy as np
 
 from dnmf.linalg.counter import uniform
+from dnmf.linalg.streams import Stream
 
 __all__ = ["COLUMNS", "ROWS", "SPECKLED", "fold_of", "speckled"]
 
 ROWS, COLUMNS = 0, 1
-STREAM = 1 << 41
+AXES = (Stream.FOLD_ROWS, Stream.FOLD_COLUMNS)
 SPECKLED = 0.1
 RANKED = 1 << 20
 """Up to so many rows or columns folds are of equal size; above, of equal probability."""
@@ -47,13 +48,13 @@ def speckled(seed: int, rows: np.ndarray, columns: np.ndarray, fold: int, folds:
 
     A share of `SPECKLED` of all entries, less where folds are many; folds do not overlap.
     """
-    numbers = uniform(seed, STREAM + 2, rows, columns)
+    numbers = uniform(seed, Stream.SPECKLED, rows, columns)
     first = fold / folds
     return (numbers >= first) & (numbers < first + min(SPECKLED, 1 / folds))
 
 
 def _draw(seed: int, axis: int, index: np.ndarray) -> np.ndarray:
-    return uniform(seed, STREAM + axis, index, np.zeros(1, np.int64))[:, 0]
+    return uniform(seed, AXES[axis], index, np.zeros(1, np.int64))[:, 0]
 
 
 @lru_cache(maxsize=64)

@@ -8,8 +8,8 @@ import numpy as np
 
 from dnmf.linalg.floats import eps_of
 from dnmf.linalg.jit import kernel
+from dnmf.linalg.matrix import WeightedCSR
 from dnmf.linalg.tiles import add_gram, add_rows, dots, gather
-from dnmf.linalg.weighted import WeightedCSR
 
 __all__ = ["entry_weights", "masked_columns", "masked_rows", "observed_residual", "solve_columns"]
 

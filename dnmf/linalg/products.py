@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeAlias
 
 import numpy as np
-import scipy
 
 from dnmf.linalg.csr_products import csr_add_VtW, csr_VHt
 from dnmf.linalg.jit import csr_arrays, fused_kernel, unlocked
+from dnmf.linalg.matrix import Matrix
 from dnmf.linalg.tiles import padded_size, padded_zeros, vectors_of
 
 __all__ = ["TILE_ENTRIES", "add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual",
            "zero_WtV"]  # fmt: skip
 
-Matrix: TypeAlias = "np.ndarray | scipy.sparse.csr_array"
 TILE_ENTRIES = 1 << 18
 """Entries of W H that are made at once where residuals are computed, or one row."""
 

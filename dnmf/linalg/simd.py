@@ -15,8 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
 from numba.extending import intrinsic, models, overload, register_model
+
+from dnmf.linalg.numba_private import cgutils
 
 __all__ = ["LANES", "LINE", "bits", "fma", "greater", "largest", "load", "number",
            "prefetch", "smallest", "splat_at", "store", "store_totals", "total"]  # fmt: skip

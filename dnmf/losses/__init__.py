@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from dnmf.errors import OptionError
 from dnmf.losses.base import Loss
 from dnmf.losses.values import NO_PENALTIES, Penalties
+from dnmf.names import load
 
 __all__ = [
     "ANY_BETA",
@@ -92,8 +91,7 @@ def loss_class(
             f"{' with missing entries or weights' if masked else ''} is minimised by {others}"
         )
     own = next(iter(found))
-    module, _, attribute = found[own if solver is None else solver].partition(":")
-    made: type[Loss] = getattr(import_module(module), attribute)
+    made: type[Loss] = load(found[own if solver is None else solver])
     return made
 
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 import scipy
 
+from dnmf.linalg.matrix import places
 from dnmf.losses.base import HeldOut, LeftOut, Loss
 from dnmf.losses.values import Block, Factor, HeldOutStats, SmallStats
 
@@ -77,7 +78,4 @@ class Speckled(HeldOut):
 
 def _observed(tile: np.ndarray, seen: np.ndarray) -> scipy.sparse.csr_array:
     """Some entries of a dense tile, zeros among them too."""
-    counts = np.count_nonzero(seen, axis=1)
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    columns = np.broadcast_to(np.arange(tile.shape[1], dtype=np.int32), tile.shape)[seen]
-    return scipy.sparse.csr_array((tile[seen], columns, starts), shape=tile.shape, copy=False)
+    return scipy.sparse.csr_array((tile[seen], *places(seen)), shape=tile.shape, copy=False)

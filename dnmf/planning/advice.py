@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dnmf.config import format_bytes
 from dnmf.planning.plan import Plan
 
 __all__ = ["decoded_again", "warnings"]
@@ -75,10 +76,11 @@ def _large_csr_chunks(plan: Plan, metadata: Mapping[str, Any]) -> str:
     stored = metadata["data"]
     count, chunk = stored["shape"][0], stored["chunks"][0]
     return (
-        f"chunks of {min(chunk, count):,} entries ({_mb(most)} decoded) are large beside a segment "
-        f"of V ({_mb(max(plan.segment_bytes))}), and segments decode those that they share each "
-        f"for itself: {_mb(decoded + again)} in every pass instead of {_mb(decoded)}. Smaller ones "
-        f"are read once: dnmf convert IN OUT --to csr --chunks {_smaller(count, plan.segments)}"
+        f"chunks of {min(chunk, count):,} entries ({format_bytes(most)} decoded) are large beside "
+        f"a segment of V ({format_bytes(max(plan.segment_bytes))}), and segments decode those that "
+        f"they share each for itself: {format_bytes(decoded + again)} in every pass instead of "
+        f"{format_bytes(decoded)}. Smaller ones are read once: dnmf convert IN OUT --to csr "
+        f"--chunks {_smaller(count, plan.segments)}"
     )
 
 
@@ -87,7 +89,3 @@ def _smaller(entries: int, segments: int) -> int:
     wanted = max(1.0, FEW * entries / (segments - 1))
     unit = 10 ** int(log10(wanted))
     return int(wanted / unit) * unit
-
-
-def _mb(size: float) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,.0f} bytes"

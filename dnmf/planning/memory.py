@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dnmf.config import MIB, ModelSpec, Resources
+from dnmf.config import MIB, ModelSpec, Resources, format_bytes
 from dnmf.errors import MemoryPlanError
 from dnmf.init.nndsvd import NNDSVD
 from dnmf.linalg.tiles import padded_size
@@ -339,4 +339,4 @@ def _remedy(plan: Plan, need: MemoryNeed, resources: Resources) -> str:
 
 
 def _mb(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
+    return format_bytes(size, "MB")

@@ -17,7 +17,6 @@ from dnmf.planning.limits import Limits, current
 from dnmf.planning.versions import installed
 from dnmf.runs.base import Refs, optional_refs, refs_to_json
 from dnmf.sources.base import Source
-from dnmf.sources.weighted import WeightedSource
 
 __all__ = ["Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan"]
 
@@ -182,7 +181,7 @@ def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
 
 def _zeros(source: Source) -> str:
     """How many entries are not stored, where the source knows; stored ones may be zero too."""
-    stored: int | None = getattr(source, "nonzeros", None)
+    stored = source.nonzeros
     if stored is None:
         return ""
     entries = source.shape[0] * source.shape[1]
@@ -227,12 +226,10 @@ def make_plan(
     sizes = [oriented.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
     total = sum(sizes)
     wanted = config.segments or _segments(total)
-    cuts = list(range(len(sizes) + 1))
-    if isinstance(oriented, WeightedSource):
-        cuts = oriented.segment_cuts(starts)
+    cuts = oriented.segment_cuts(starts)
     count = min(len(cuts) - 1, wanted)
     segment_blocks = [cuts[s * (len(cuts) - 1) // count] for s in range(count + 1)]
-    growth = _growth(oriented, config, dtype)
+    growth = oriented.growth(dtype.itemsize, config.missing)
     largest = int(np.argmax(sizes))
     rows = max(b - a for a, b in itertools.pairwise(starts))
     alone = count == len(sizes)
@@ -277,19 +274,9 @@ def _segments(nbytes: int) -> int:
     return min(MOST_SEGMENTS, max(FEWEST_SEGMENTS, small, -(-nbytes // SEGMENT_BYTES)))
 
 
-def _growth(source: Source, config: FitConfig, dtype: np.dtype) -> float:
-    """Bytes of entries in memory over their bytes as stored (an upper bound with weights)."""
-    item = dtype.itemsize
-    if isinstance(source, WeightedSource):
-        return (2 * item + 4) / source.stored_entry
-    dense_as_sparse = config.missing == "nan"
-    return (item + 4 * dense_as_sparse) / source.dtype.itemsize
-
-
 def _check_missing(source: Source, config: FitConfig) -> None:
     """Refuse a way of saying what is missing that this V does not have."""
-    if isinstance(source, WeightedSource):
-        source = source.V
+    source = source.parts[0]
     if config.missing == "nan" and source.is_sparse:
         raise OptionError(
             f"missing is 'nan', but {source.describe()} is sparse: what it does not store would be "
@@ -337,9 +324,8 @@ def _choose_axis(
             if axis == choices[-1][0]:
                 raise
             continue
-        most = max(candidate.block_bytes(a, b) for a, b in itertools.pairwise(starts))
-        if isinstance(candidate, WeightedSource):
-            most = max(most, candidate.tallest)
+        sizes = [candidate.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
+        most = max(candidate.tallest, *sizes)
         if most > config.max_block:
             found.append((axis, most))
         elif block_size > config.max_block:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dnmf.config import Resources
+from dnmf.config import Resources, format_bytes
 from dnmf.planning.advice import decoded_again, warnings
 from dnmf.planning.memory import MemoryNeed
 from dnmf.planning.plan import Plan
@@ -69,31 +69,37 @@ class PlanReport:
         n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
         rows, block, _ = plan.largest_block
         limit = self.resources.memory_limit
-        of = f" of {_size(limit)}" if limit else ""
+        of = f" of {format_bytes(limit)}" if limit else ""
         what = "columns" if plan.axis == "columns" else "rows"
         again = decoded_again(plan)
-        shared = f"; up to {_size(again)} more of chunks that segments share" if again else ""
+        shared = (
+            f"; up to {format_bytes(again)} more of chunks that segments share" if again else ""
+        )
         return [
             ("data", plan.description),
             ("matrix", f"V {n:,} x {d:,}, k = {_models(plan)}, computing in {plan.dtype}"),
             (
                 "blocks",
-                f"{plan.blocks:,} of at most {rows:,} {what} ({_size(block)}), by {plan.axis}",
+                f"{plan.blocks:,} of at most {rows:,} {what} ({format_bytes(block)}), "
+                f"by {plan.axis}",
             ),
             (
                 "segments",
                 f"{plan.segments:,}, sums in {plan.slabs} slab(s), fan-in {plan.config.fan_in}",
             ),
             *self._batch(),
-            ("bytes per read", f"{_size(plan.bytes_per_read)} (the scan, and every pass){shared}"),
+            (
+                "bytes per read",
+                f"{format_bytes(plan.bytes_per_read)} (the scan, and every pass){shared}",
+            ),
             ("runs on", self.resources.description),
             ("kept in memory", self.kept),
             ("tasks per pass", f"{self.tasks:,}"),
             (
                 "memory per worker",
-                f"{_size(need.total)} predicted{of} (imports {_size(need.baseline)}, H "
-                f"{_size(need.shared)}, per task {_size(need.per_task)}, sums "
-                f"{_size(need.reduction)})",
+                f"{format_bytes(need.total)} predicted{of} (imports {format_bytes(need.baseline)}, "
+                f"H {format_bytes(need.shared)}, per task {format_bytes(need.per_task)}, sums "
+                f"{format_bytes(need.reduction)})",
             ),
             *(("warning", text) for text in warnings(plan)),
         ]
@@ -145,11 +151,3 @@ class PlanReport:
 
 def _models(plan: Plan) -> str:
     return ", ".join(str(k) for k in dict.fromkeys(model.k for model in plan.config.models))
-
-
-def _size(nbytes: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:,.0f} {unit}" if unit in ("bytes", "kB") else f"{nbytes:,.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:,.2f} TB"

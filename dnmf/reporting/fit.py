@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.config import FitConfig
+from dnmf.config import FitConfig, format_bytes
 from dnmf.plots import fit as plots
 from dnmf.reporting.figures import Panel, draw
 from dnmf.reporting.rows import RowErrors
@@ -190,7 +190,7 @@ def fit_facts(fit: Any) -> list[tuple[str, str]]:
     facts += [("Passes over V", passes)]
     if once:
         facts.append(("Reads of V", f"{1 + read / once:.3g}, the scan included"))
-        facts.append(("Bytes read", f"{(once + read) / 1e6:,.1f} MB"))
+        facts.append(("Bytes read", format_bytes(once + read)))
     return [*facts, ("Seconds in passes", f"{seconds:,.1f}"), *shared_facts(details, fit)]
 
 
@@ -200,7 +200,7 @@ def shared_facts(details: dict[str, Any], run: Any) -> list[tuple[str, str]]:
     layout, facts = details.get("layout") or {}, []
     memory = details.get("memory_per_worker")
     if memory:
-        facts.append(("Memory", f"{memory / 1e6:,.0f} MB predicted for a worker of one thread"))
+        facts.append(("Memory", f"{format_bytes(memory)} predicted for a worker of one thread"))
     if layout:
         blocks = f"{layout['blocks']:,} blocks in {layout['segments']:,} segments"
         facts.append(("Layout", blocks))

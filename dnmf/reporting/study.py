@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dnmf.config import format_bytes
 from dnmf.plots import study as plots
 from dnmf.reporting.figures import Panel, draw
 from dnmf.reporting.fit import shared_facts
@@ -76,7 +77,7 @@ def study_facts(study: Any) -> list[tuple[str, str]]:
     if study.reads is not None:
         found += [
             ("Reads of V", f"{study.reads:.3g} for all models, the scan included"),
-            ("Bytes read", f"{facts['bytes_read'] / 1e6:,.1f} MB"),
+            ("Bytes read", format_bytes(facts["bytes_read"])),
             ("Seconds in steps", f"{facts['seconds']:,.1f}"),
         ]
     return [*found, *shared_facts(facts, study)]

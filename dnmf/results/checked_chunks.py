@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from zarr.abc.store import Store
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import LocalStore
 
 from dnmf.runs.sealed import ENDING, chunk_name
+from dnmf.sources.zarr_private import Wrapped
 
 __all__ = ["checked"]
 
@@ -74,7 +75,7 @@ class CheckedFolder(LocalStore):
         return self._endings.check(key, found, byte_range)
 
 
-class CheckedStore(WrapperStore[Store]):
+class CheckedStore(Wrapped):
     """Checks the chunks in any other store."""
 
     def __init__(self, store: Store, endings: Endings) -> None:
@@ -82,11 +83,11 @@ class CheckedStore(WrapperStore[Store]):
         self._endings = endings
 
     def __str__(self) -> str:
-        return str(self._store)
+        return str(self.inner)
 
-    def _with_store(self, store: Store) -> CheckedStore:
+    def around(self, store: Store) -> CheckedStore:
         return CheckedStore(store, self._endings)
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-        found = await self._store.get(key, prototype, byte_range)
+        found = await self.inner.get(key, prototype, byte_range)
         return self._endings.check(key, found, byte_range)

@@ -8,13 +8,13 @@ from typing import Any
 
 from dnmf.fitting.record import Record
 from dnmf.fitting.summary import facts_of_models
+from dnmf.names import is_url
 from dnmf.planning.plan import Plan
 from dnmf.results.opening import remote_attributes
 from dnmf.results.result import Result
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import (
     STATE,
-    is_url,
     local_path,
     path_text,
     published_attributes,

@@ -11,6 +11,7 @@ from dnmf.errors import RunError
 from dnmf.fitting.model_state import Pair
 from dnmf.fitting.models.final import FinalFactors
 from dnmf.fitting.record import Record, Solved
+from dnmf.names import is_url
 from dnmf.planning.plan import Plan
 from dnmf.results.result import Result
 from dnmf.results.stored_rows import StoredRows
@@ -19,7 +20,6 @@ from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import (
     STATE,
     examine,
-    is_url,
     local_path,
     path_text,
     published_attributes,

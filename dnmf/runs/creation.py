@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from dnmf.errors import OutputExistsError, RunLockedError
+from dnmf.names import is_url
 from dnmf.runs.files import create_file, make_folder, new_id, storage, sync_folder
 from dnmf.runs.layout import (
     OBJECTS,
@@ -204,7 +205,7 @@ def _check_replaceable(
     if not overwrite or not existing.replaceable:
         raise OutputExistsError(f"{path} {existing.text}. {_remedy(path, existing)}")
     for source in [os.fspath(source) for source in protected]:
-        if "://" in source:
+        if is_url(source):
             continue
         real = os.path.realpath(os.path.expanduser(source))
         if os.path.commonpath([real, path]) == path:

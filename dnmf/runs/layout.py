@@ -37,7 +37,6 @@ __all__ = [
     "Existing",
     "examine",
     "foreign_entries",
-    "is_url",
     "local_path",
     "path_text",
     "published_attributes",
@@ -72,11 +71,6 @@ def path_text(path: str | os.PathLike[str]) -> str:
             "str or a pathlib.Path"
         )
     return text
-
-
-def is_url(text: str) -> bool:
-    """Say whether a text is a URL of something else than a file system."""
-    return "://" in text and not text.startswith("file://")
 
 
 def local_path(path: str | os.PathLike[str]) -> str:

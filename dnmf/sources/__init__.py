@@ -1,4 +1,4 @@
-"""What V may be: one class per kind of storage, behind the `Source` protocol.
+"""What V may be: one class per kind of storage, all of them `Source`.
 
 `open_source` finds the kind of whatever a person gives; `from_spec` makes a source again in
 another process. A new kind is one module, one line in `SOURCES` and one contract test.
@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import scipy
 
 from dnmf.errors import InputError
+from dnmf.names import load, local_name
 from dnmf.sources.base import Block, Matrix, Source
-from dnmf.sources.checks import local_name
 
 __all__ = ["SOURCES", "Block", "Matrix", "Source", "from_spec", "open_source"]
 
@@ -28,11 +27,17 @@ SOURCES: dict[str, str] = {
     "sparse": "dnmf.sources.array:SparseSource",
     "stacked": "dnmf.sources.stacked:StackedCSR",
     "zarr": "dnmf.sources.zarr_dense:ZarrDense",
-    "zarr_columns": "dnmf.sources.transposed:ZarrColumns",
+    "zarr_columns": "dnmf.sources.zarr_dense:ZarrColumns",
     "zarr_csc": "dnmf.sources.zarr_csc:ZarrCSC",
     "zarr_csr": "dnmf.sources.zarr_csr:ZarrCSR",
 }
 """Every kind of source and its class, imported when it is used."""
+
+MADE = {
+    "in_cluster": "dnmf.sources.in_cluster:InClusterSource",
+    "weighted": "dnmf.sources.weighted:WeightedSource",
+}
+"""What a run's plan may name besides: known by its shape alone, or made of two sources."""
 
 
 def from_spec(spec: Mapping[str, Any]) -> Source:
@@ -44,14 +49,10 @@ def from_spec(spec: Mapping[str, Any]) -> Source:
         The kind is unknown, or the data are no longer there.
     """
     kind = spec.get("kind")
-    if kind == "weighted":  # two sources of the others
-        from dnmf.sources.weighted import WeightedSource
-
-        return WeightedSource.from_spec(spec)
-    if kind not in SOURCES:
+    name = SOURCES.get(str(kind)) or MADE.get(str(kind))
+    if name is None:
         raise InputError(f"source of kind {kind!r}; known kinds are {', '.join(sorted(SOURCES))}")
-    module, _, name = SOURCES[kind].partition(":")
-    source: Source = getattr(import_module(module), name).from_spec(spec)
+    source: Source = load(name).from_spec(spec)
     return source
 
 

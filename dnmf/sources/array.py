@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, NoReturn
+from typing import Any
 
 import numpy as np
 import scipy
@@ -13,13 +13,13 @@ from dnmf.errors import InputError
 from dnmf.sources.base import Matrix, Source
 from dnmf.sources.checks import check_shape, matrix_text, native_dtype
 from dnmf.sources.csr import check_offsets, csr_block, digest, index_dtype
-from dnmf.sources.cuts import RowCost, cut_by_cost, cut_evenly
+from dnmf.sources.cuts import RowCost, cut_by_cost
 from dnmf.sources.formats import as_csr
 
 __all__ = ["ArraySource", "SparseSource"]
 
 
-class ArraySource:
+class ArraySource(Source):
     """A NumPy array. Blocks are read-only views where rows are contiguous, else copies.
 
     Parameters
@@ -32,7 +32,9 @@ class ArraySource:
         V is masked, empty, not two-dimensional or not real.
     """
 
-    kind: ClassVar[str] = "array"
+    kind = "array"
+    noun = "an array in memory"
+    in_memory = True
 
     def __init__(self, V: np.ndarray) -> None:
         if isinstance(V, np.ma.MaskedArray):
@@ -41,39 +43,8 @@ class ArraySource:
                 "entries are zeros"
             )
         self._V = np.asarray(V)
-        self._shape = check_shape(self._V.shape, "the array")
-        self._dtype = native_dtype(self._V.dtype, "the array")
-
-    @classmethod
-    def from_spec(cls, spec: Mapping[str, Any]) -> NoReturn:
-        raise _only_here("an array")
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._dtype
-
-    @property
-    def is_sparse(self) -> bool:
-        return False
-
-    @property
-    def nbytes(self) -> int:
-        return self._V.nbytes
-
-    @property
-    def persistent(self) -> bool:
-        return False
-
-    def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
-        n, d = self.shape
-        return cut_evenly(n, d * itemsize, block_size, max_rows, [1])
-
-    def block_bytes(self, start: int, stop: int) -> int:
-        return (stop - start) * self.shape[1] * self.dtype.itemsize
+        shape = check_shape(self._V.shape, "the array")
+        super().__init__(shape, native_dtype(self._V.dtype, "the array"))
 
     def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         return 0
@@ -87,23 +58,14 @@ class ArraySource:
         block.flags.writeable = False
         return block
 
-    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
-        return []
-
     def transposed(self) -> Source | None:
         return ArraySource(self._V.T)
 
     def describe(self) -> str:
         return matrix_text("array", self.shape, self.dtype, "in memory", self.nbytes)
 
-    def metadata(self) -> dict[str, Any]:
-        return {"kind": self.kind, "shape": list(self.shape), "dtype": self.dtype.name}
 
-    def spec(self) -> Mapping[str, Any]:
-        raise _only_here("an array")
-
-
-class SparseSource:
+class SparseSource(Source):
     """A scipy sparse matrix or array.
 
     CSR is used as it is, every other format (CSC too) is converted to CSR once: the data are in
@@ -122,12 +84,14 @@ class SparseSource:
         Its index arrays contradict its shape.
     """
 
-    kind: ClassVar[str] = "sparse"
+    kind = "sparse"
+    noun = "a sparse matrix in memory"
+    in_memory = True
+    is_sparse = True
 
     def __init__(self, V: scipy.sparse.sparray | scipy.sparse.spmatrix) -> None:
         where = f"the {type(V).__name__}"
-        self._shape = check_shape(V.shape, where)
-        self._dtype = native_dtype(V.dtype, where)
+        super().__init__(check_shape(V.shape, where), native_dtype(V.dtype, where))
         self._format = str(V.format)
         csr = as_csr(V, where)
         self._data, self._indices = csr.data, csr.indices
@@ -135,34 +99,13 @@ class SparseSource:
         self._indptr = check_offsets(csr.indptr, 0, self._shape[0], nonzeros, where)
         self._canonical: set[tuple[int, int]] = set()  # blocks that were found so
 
-    @classmethod
-    def from_spec(cls, spec: Mapping[str, Any]) -> NoReturn:
-        raise _only_here("a sparse matrix")
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._dtype
-
-    @property
-    def is_sparse(self) -> bool:
-        return True
-
     @property
     def nonzeros(self) -> int:
-        """Stored entries."""
         return int(self._indptr[-1])
 
     @property
     def nbytes(self) -> int:
         return self.block_bytes(0, self.shape[0]) + self._indptr.itemsize
-
-    @property
-    def persistent(self) -> bool:
-        return False
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
         width = index_dtype(self.shape[1]).itemsize
@@ -174,10 +117,6 @@ class SparseSource:
         nonzeros = int(self._indptr[stop] - self._indptr[start])
         entry = self._dtype.itemsize + self._indices.itemsize
         return nonzeros * entry + (stop - start) * self._indptr.itemsize
-
-    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
-        """See `Source.read_overhead`; as if rows had duplicates to be summed."""
-        return self.block_bytes(start, stop)
 
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
         for start, stop in pairwise(starts):
@@ -203,12 +142,6 @@ class SparseSource:
             self._canonical.add((start, stop))
         return block
 
-    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
-        return []
-
-    def transposed(self) -> Source | None:
-        return None
-
     def describe(self) -> str:
         layout = f"CSR with {self.nonzeros} stored entries, in memory"
         if self._format != "csr":
@@ -216,19 +149,5 @@ class SparseSource:
         return matrix_text("sparse matrix", self.shape, self.dtype, layout, self.nbytes)
 
     def metadata(self) -> dict[str, Any]:
-        """JSON; holds a checksum of indptr, since blocks are cut by it."""
-        return {
-            "kind": self.kind,
-            "shape": list(self.shape),
-            "dtype": self.dtype.name,
-            "indptr": digest([self._indptr]),
-        }
-
-    def spec(self) -> Mapping[str, Any]:
-        raise _only_here("a sparse matrix")
-
-
-def _only_here(what: str) -> InputError:
-    return InputError(
-        f"{what} in memory cannot be opened by another process; write it to Zarr (dnmf convert)"
-    )
+        # a checksum of indptr too, since blocks are cut by it
+        return {**super().metadata(), "indptr": digest([self._indptr])}

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import scipy  # which loads scipy.sparse where it is first used: a dense fit does not
 
-__all__ = ["Block", "Matrix", "Source"]
+from dnmf.errors import InputError
+from dnmf.linalg.matrix import Matrix
+from dnmf.sources.checks import matrix_text
+from dnmf.sources.cuts import cut_evenly
 
-Matrix: TypeAlias = "np.ndarray | scipy.sparse.csr_array"
-"""What one block holds: a C-contiguous array or a canonical CSR array (or a `WeightedCSR`)."""
+if TYPE_CHECKING:
+    from dnmf.sources.stored import StoredArray
+
+__all__ = ["INDEX_BYTES", "Block", "Matrix", "Source"]
+
+INDEX_BYTES = 4
+"""Bytes of a column index, where there are fewer than 2^31 columns."""
 
 
 @dataclass(frozen=True)
@@ -32,40 +40,118 @@ class Block:
     start: int
 
 
-@runtime_checkable
-class Source(Protocol):
+class Source(ABC):
     """A non-negative matrix V (n x d) on storage or in memory.
 
     A source is immutable and picklable, holds no open handles after pickling, and never
     modifies what it reads. Reading is thread-safe.
 
-    Attributes
+    A subclass says how rows are read (`read_blocks`) and its `kind`. Everything else has a
+    default, which is right for a dense matrix whose rows can be read one by one, and which a
+    subclass overrides where it knows better.
+
+    Parameters
     ----------
-    kind : str
-        The name under which the registry knows the class.
     shape : (int, int)
     dtype : numpy.dtype
-        As stored.
-    is_sparse : bool
-        Whether blocks are CSR arrays.
-    nbytes : int
-        Decoded bytes of V (for CSR: data, indices and indptr).
-    persistent : bool
-        Whether ``spec()`` finds the same data from another process.
+        Of the blocks, in this machine's byte order.
     """
 
     kind: ClassVar[str]
+    """The name under which the registry knows the class."""
+
+    noun: ClassVar[str] = "a matrix in memory"
+    """What a source that is not persistent is to people."""
+
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype) -> None:
+        self._shape, self._dtype = shape, dtype
 
     @property
-    def shape(self) -> tuple[int, int]: ...
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of V."""
+        return self._shape
+
     @property
-    def dtype(self) -> np.dtype: ...
+    def dtype(self) -> np.dtype:
+        """The dtype of the blocks: as stored, but for byte order and float16 in CSR."""
+        return self._dtype
+
     @property
-    def is_sparse(self) -> bool: ...
+    def is_sparse(self) -> bool:
+        """Whether blocks are CSR arrays."""
+        return False
+
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Decoded bytes of V (for CSR: data, indices and indptr)."""
+        return self.block_bytes(0, self.shape[0])
+
     @property
-    def persistent(self) -> bool: ...
+    def nonzeros(self) -> int | None:
+        """The number of stored entries, where the source knows it; some may be zero."""
+        return None
+
+    @property
+    def persistent(self) -> bool:
+        """Whether ``spec()`` finds the same data from another process."""
+        return False
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether V lies decoded in this process's memory."""
+        return False
+
+    @property
+    def lazy(self) -> bool:
+        """Whether V is computed by a Dask graph whenever it is read."""
+        return False
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether only a cluster's workers have V: they are handed the blocks, nobody reads."""
+        return False
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows can be read; else `transposed` can, as with CSC."""
+        return True
+
+    @property
+    def parts(self) -> tuple[Source, ...]:
+        """The sources that V is made of: itself, or the entries and their weights."""
+        return (self,)
+
+    def paths(self) -> list[str]:
+        """The local paths and URLs that V is read from, which an output may not replace."""
+        spec = self.spec() if self.persistent else {}
+        return [str(spec[name]) for name in ("location", "path", "folder") if name in spec]
+
+    @property
+    def stored_array(self) -> StoredArray | None:
+        """The dense Zarr array that V is, rows by rows, where it is one."""
+        return None
+
+    @property
+    def entry_chunk_bytes(self) -> int:
+        """Bytes of the entries of a sparse V that are decoded together; 0 where none are."""
+        return 0
+
+    @property
+    def tallest(self) -> int:
+        """Bytes that must be decoded together although no block has them; 0 where none are."""
+        return 0
+
+    def growth(self, itemsize: int, missing: str | None) -> float:
+        """Bytes of entries in memory over their bytes as stored, or an upper bound.
+
+        Parameters
+        ----------
+        itemsize : int
+            Bytes of an entry in the dtype that the fit computes in.
+        missing : {None, "nan", "zeros"}
+            With "nan" the observed entries of a dense V become sparse, with an index each.
+        """
+        return (itemsize + INDEX_BYTES * (missing == "nan")) / self.dtype.itemsize
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
         """Cut the rows into blocks.
@@ -87,20 +173,42 @@ class Source(Protocol):
             ``starts[b]`` is the first row of block b, ``starts[-1]`` is n. Depends on the
             data and the arguments only. Strictly increasing.
         """
-        ...
+        n, d = self.shape
+        return cut_evenly(n, d * itemsize, block_size, max_rows, self._units())
+
+    def _units(self) -> list[int]:
+        """Numbers of rows whose multiples are good blocks of a dense V, as for `cut_evenly`."""
+        return [1]
+
+    def segment_cuts(self, starts: Sequence[int]) -> list[int]:
+        """Which of the blocks a segment may begin with, then the number of blocks.
+
+        Parameters
+        ----------
+        starts : sequence of int
+            From `block_starts`.
+        """
+        return list(range(len(starts)))
 
     def block_bytes(self, start: int, stop: int) -> int:
         """Decoded bytes, as stored, of the rows ``start`` to ``stop``; reads no data of V."""
-        ...
+        return (stop - start) * self.shape[1] * self.dtype.itemsize
 
     def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
         """Bytes that reading these rows needs at its peak beyond the block it returns.
 
-        ``alone`` says that no other block is read with them (``starts`` of two entries), so that
-        nothing is kept for the next one.
-        """
-        ...
+        By default those of the block once more.
 
+        Parameters
+        ----------
+        start, stop : int
+        alone : bool
+            No other block is read with them (``starts`` of two entries), so that nothing is
+            kept for the next one.
+        """
+        return self.block_bytes(start, stop)
+
+    @abstractmethod
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
         """Read the blocks ``starts[0]:starts[1]``, ``starts[1]:starts[2]``, ... in order.
 
@@ -116,24 +224,65 @@ class Source(Protocol):
         TransientError
             The storage failed in a way that may pass.
         """
-        ...
+
+    def block_graph(self, starts: Sequence[int]) -> tuple[dict[Any, Any], list[str]] | None:
+        """A Dask graph that makes these blocks, where V is one; else None.
+
+        Parameters
+        ----------
+        starts : sequence of int
+            Blocks ``starts[0]:starts[1]``, ``starts[1]:starts[2]``, ...
+
+        Returns
+        -------
+        graph : dict
+            No more than is needed.
+        keys : list of str
+            One per block; each gives a C-contiguous array or a canonical CSR array in this
+            source's dtype. Equal for equal arrays and rows.
+        """
+        return None
 
     def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
         """Names of the chunks of these rows that are not stored at all (read as fill value)."""
-        ...
+        return []
 
     def transposed(self) -> Source | None:
         """V' as a source whose blocks are columns of V, or None where that is impossible."""
-        ...
+        return None
 
     def describe(self) -> str:
         """One line for people: where, shape, dtype, chunks, size."""
-        ...
+        where, layout = next(iter(self.paths()), self.kind), "CSR" if self.is_sparse else "dense"
+        return matrix_text(where, self.shape, self.dtype, layout, self.nbytes)
 
     def metadata(self) -> dict[str, Any]:
         """JSON: shape, dtype, layout; two equal ones promise equal block cuts."""
-        ...
+        return {"kind": self.kind, "shape": list(self.shape), "dtype": self.dtype.name}
 
     def spec(self) -> Mapping[str, Any]:
-        """JSON from which ``dnmf.sources.from_spec`` makes this source again elsewhere."""
-        ...
+        """JSON from which ``dnmf.sources.from_spec`` makes this source again elsewhere.
+
+        Raises
+        ------
+        InputError
+            Other processes cannot find the data.
+        """
+        raise self._only_here()
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> Source:
+        """Make the source again that had this ``spec()``.
+
+        Raises
+        ------
+        InputError
+            The data are no longer there, or never were for other processes.
+        """
+        raise cls._only_here()
+
+    @classmethod
+    def _only_here(cls) -> InputError:
+        return InputError(
+            f"{cls.noun} cannot be opened by another process; write it to Zarr (dnmf convert)"
+        )

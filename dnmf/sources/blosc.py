@@ -6,7 +6,8 @@ import struct
 from typing import Any
 
 from zarr.abc.store import RangeByteRequest, Store
-from zarr.storage import WrapperStore
+
+from dnmf.sources.zarr_private import Wrapped
 
 __all__ = ["BloscChecked", "TooShort"]
 
@@ -17,7 +18,7 @@ class TooShort(ValueError):  # noqa: N818
     """Fewer bytes than the compressor wrote."""
 
 
-class BloscChecked(WrapperStore[Store]):
+class BloscChecked(Wrapped):
     """A store whose chunks were compressed by Blosc last.
 
     c-blosc trusts the size in its own header: of a truncated buffer it reads on behind the end,
@@ -36,11 +37,11 @@ class BloscChecked(WrapperStore[Store]):
         super().__init__(store)
         self._sharded = sharded
 
-    def _with_store(self, store: Store) -> BloscChecked:
+    def around(self, store: Store) -> BloscChecked:
         return BloscChecked(store, self._sharded)
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-        value = await self._store.get(key, prototype, byte_range)
+        value = await self.inner.get(key, prototype, byte_range)
         if self._sharded:  # what begins at 0 may be an index
             chunk = isinstance(byte_range, RangeByteRequest) and byte_range.start > 0
         else:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
+from dnmf.config import format_bytes
 from dnmf.errors import InputError
 
-__all__ = ["check_shape", "local_name", "matrix_text", "may_pass", "native_dtype", "size_text"]
+__all__ = ["check_shape", "matrix_text", "may_pass", "native_dtype"]
 
 _ENDLESS = 2**48
-
-
-def local_name(path: str | os.PathLike[str]) -> str:
-    """A path as the system takes it: without ``file://``, and with ``~`` replaced."""
-    text = os.fspath(path)
-    for scheme in ("file://", "local://"):
-        text = text.removeprefix(scheme)
-    return os.path.expanduser(text)
 
 
 def check_shape(shape: Sequence[int], where: str) -> tuple[int, int]:
@@ -70,17 +62,8 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(error, OSError) and not isinstance(error, for_good)
 
 
-def size_text(size: float) -> str:
-    """``8.2 GB``, in decimal units."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
-
-
 def matrix_text(
     where: str, shape: tuple[int, int], dtype: np.dtype, layout: str, nbytes: int
 ) -> str:
     """One line for people: where, shape, dtype, layout and size."""
-    return f"{where}: {shape[0]} x {shape[1]} {dtype}, {layout}, {size_text(nbytes)}"
+    return f"{where}: {shape[0]} x {shape[1]} {dtype}, {layout}, {format_bytes(nbytes)}"

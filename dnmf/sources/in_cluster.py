@@ -13,8 +13,8 @@ from dnmf.sources.base import Matrix, Source
 __all__ = ["InClusterSource"]
 
 
-class InClusterSource:
-    """A Dask array as a worker knows it, whose blocks it is handed.
+class InClusterSource(Source):
+    """What a worker knows of a Dask array whose blocks it is handed.
 
     Parameters
     ----------
@@ -23,9 +23,14 @@ class InClusterSource:
     """
 
     kind: ClassVar[str] = "in_cluster"
+    in_cluster = True
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self._spec = dict(spec)
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> Source:
+        return cls(spec)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from dnmf.errors import CorruptDataError, InputError, TransientError
 from dnmf.npy_header import read_header
 from dnmf.sources.base import Matrix, Source
 from dnmf.sources.checks import check_shape, matrix_text, may_pass, native_dtype
-from dnmf.sources.cuts import cut_evenly
 
 __all__ = ["NpySource"]
 
@@ -52,7 +51,7 @@ class _Region:
     across: bool
 
 
-class NpySource:
+class NpySource(Source):
     """An array in a file, row by row or column by column.
 
     Blocks are read with plain file reads, not mapped: a mapped block would be read by whoever
@@ -67,12 +66,13 @@ class NpySource:
         The file is shorter than its header says.
     """
 
-    kind: ClassVar[str] = "npy"
+    kind = "npy"
+    persistent = True
 
     def __init__(self, region: _Region) -> None:
         where = region.path
-        check_shape(region.shape[::-1] if region.across else region.shape, where)
-        self._dtype = native_dtype(np.dtype(region.dtype), where)
+        shape = check_shape(region.shape[::-1] if region.across else region.shape, where)
+        super().__init__(shape, native_dtype(np.dtype(region.dtype), where))
         self._region = region
         rows, columns = region.shape
         needed = region.offset + rows * columns * self._dtype.itemsize
@@ -128,36 +128,8 @@ class NpySource:
         values = {key: value for key, value in spec.items() if key != "kind"}
         return cls(_Region(**{**values, "shape": tuple(values["shape"])}))
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        rows, columns = self._region.shape
-        return (columns, rows) if self._region.across else (rows, columns)
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._dtype
-
-    @property
-    def is_sparse(self) -> bool:
-        return False
-
-    @property
-    def nbytes(self) -> int:
-        return self.block_bytes(0, self.shape[0])
-
-    @property
-    def persistent(self) -> bool:
-        return True
-
-    def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
-        n, d = self.shape
-        return cut_evenly(n, d * itemsize, block_size, max_rows, [1])
-
-    def block_bytes(self, start: int, stop: int) -> int:
-        return (stop - start) * self.shape[1] * self.dtype.itemsize
-
     def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
-        """See `Source.read_overhead`: one piece where rows of V lie across the file."""
+        # one piece where rows of V lie across the file
         row = (stop - start) * self.dtype.itemsize
         across = max(_PIECE, row) if self._region.across else 0
         foreign = np.dtype(self._region.dtype) != self._dtype and not self._region.across
@@ -211,18 +183,12 @@ class NpySource:
         text = f"{self._region.path} could not be read: {error}"
         return TransientError(text) if may_pass(error) else CorruptDataError(text)
 
-    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
-        return []
-
     def transposed(self) -> Source | None:
         return type(self)(replace(self._region, across=not self._region.across))
 
     def describe(self) -> str:
         layout = "by columns" if self._region.across else "by rows"
         return matrix_text(self._region.path, self.shape, self.dtype, layout, self.nbytes)
-
-    def metadata(self) -> dict[str, Any]:
-        return {"kind": self.kind, "shape": list(self.shape), "dtype": self.dtype.name}
 
     def spec(self) -> Mapping[str, Any]:
         return {"kind": self.kind, **vars(self._region), "shape": list(self._region.shape)}

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ STRETCH = 1 << 20
 """Entries of indptr that are looked at together."""
 
 
-class NpyCsr:
+class NpyCsr(Source):
     """A CSR matrix in a folder with ``data.npy``, ``indices.npy`` and ``indptr.npy``.
 
     Parameters
@@ -37,7 +37,9 @@ class NpyCsr:
         Whether data and indices may be longer than indptr says, as SciPy's may.
     """
 
-    kind: ClassVar[str] = "npy_csr"
+    kind = "npy_csr"
+    is_sparse = True
+    persistent = True
 
     def __init__(
         self,
@@ -48,30 +50,26 @@ class NpyCsr:
     ) -> None:
         self.folder = Path(folder).absolute()
         self.name = name or str(self.folder)
-        self.shape = check_shape(shape, self.name)
+        n, d = check_shape(shape, self.name)
         data, indices, indptr = (self._array(part) for part in ("data", "indices", "indptr"))
-        self.nonzeros = len(data)
-        self.dtype = block_dtype(native_dtype(data.dtype, self.name))
-        self._index_bytes = index_dtype(self.shape[1]).itemsize
-        if len(indices) != len(data) or len(indptr) != self.shape[0] + 1:
+        super().__init__((n, d), block_dtype(native_dtype(data.dtype, self.name)))
+        self._nonzeros = len(data)
+        self._index_bytes = index_dtype(d).itemsize
+        if len(indices) != len(data) or len(indptr) != n + 1:
             raise CorruptDataError(
                 f"{self.name}: data, indices and indptr have {len(data)}, {len(indices)} and "
-                f"{len(indptr)} entries; a CSR matrix of {self.shape[0]} rows needs equally many "
-                f"data and indices, and {self.shape[0] + 1} in indptr"
+                f"{len(indptr)} entries; a CSR matrix of {n} rows needs equally many "
+                f"data and indices, and {n + 1} in indptr"
             )
         if spare:
-            self.nonzeros = min(self.nonzeros, max(int(indptr[-1]), 0))
+            self._nonzeros = min(self._nonzeros, max(int(indptr[-1]), 0))
 
     def __repr__(self) -> str:
         return f"NpyCsr({str(self.folder)!r}, {self.shape})"
 
     @property
-    def is_sparse(self) -> bool:
-        return True
-
-    @property
-    def persistent(self) -> bool:
-        return True
+    def nonzeros(self) -> int:
+        return self._nonzeros
 
     @property
     def nbytes(self) -> int:
@@ -102,24 +100,17 @@ class NpyCsr:
             yield checked[start - begin :]
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
-        """See `Source.block_starts`."""
         itemsize = max(itemsize, self._cost().per_nonzero - self._index_bytes)
         cost = RowCost(8, itemsize + self._index_bytes)
         block_size = cost.even(self.shape[0], self.nonzeros, block_size)
         return cut_by_cost(self._stretches(), cost, block_size, max_rows)[0]
 
     def block_bytes(self, start: int, stop: int) -> int:
-        """See `Source.block_bytes`."""
         indptr = self._array("indptr")
         entries = int(indptr[stop]) - int(indptr[start])
         return entries * self._cost().per_nonzero + 8 * (stop - start)
 
-    def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
-        """See `Source.read_overhead`: the stored arrays beside the block, or a sorted copy."""
-        return self.block_bytes(start, stop)
-
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
-        """See `Source.read_blocks`."""
         data, indices, indptr = (self._array(part) for part in ("data", "indices", "indptr"))
         for start, stop in pairwise(map(int, starts)):
             some = np.asarray(indptr[start : stop + 1])
@@ -135,31 +126,18 @@ class NpyCsr:
                 where=self.name,
             )
 
-    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
-        """Nothing: a file is there as a whole or not at all."""
-        return []
-
-    def transposed(self) -> Source | None:
-        """None: columns of CSR are spread over the whole file."""
-        return None
-
     def describe(self) -> str:
-        """See `Source.describe`."""
         layout = f"CSR, {self.nonzeros:,} stored entries"
         return matrix_text(self.name, self.shape, self.dtype, layout, self.nbytes)
 
     def metadata(self) -> dict[str, Any]:
-        """See `Source.metadata`."""
         return {
-            "kind": self.kind,
-            "shape": list(self.shape),
-            "dtype": str(self.dtype),
+            **super().metadata(),
             "nonzeros": self.nonzeros,
             "indptr": digest(self._stretches()),
         }
 
     def spec(self) -> Mapping[str, Any]:
-        """See `Source.spec`."""
         return {
             "kind": self.kind,
             "folder": str(self.folder),

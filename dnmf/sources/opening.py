@@ -9,9 +9,10 @@ from contextlib import suppress
 import zarr
 
 from dnmf.errors import DnmfError, InputError
+from dnmf.names import is_url, local_name
 from dnmf.sources.base import Source
 from dnmf.sources.compressed import CompressedArrays, encoding_of
-from dnmf.sources.store import Location, is_url, locate, location_of
+from dnmf.sources.store import Location, locate, location_of
 from dnmf.sources.zarr_csc import ZarrCSC
 from dnmf.sources.zarr_csr import ZarrCSR
 from dnmf.sources.zarr_dense import ZarrDense
@@ -121,7 +122,7 @@ def _hierarchies_in(path: str) -> str:
 
 def _parent_group(text: str) -> tuple[str, zarr.Group] | None:
     """The nearest group above a place where nothing is."""
-    parent = text if is_url(text) else os.path.abspath(os.path.expanduser(text))
+    parent = text if is_url(text) else os.path.abspath(local_name(text))
     for _ in range(_MOST_PARENTS):
         parent = parent.rstrip("/").rpartition("/")[0]
         if not parent or parent.endswith(("/", ":")):

@@ -82,7 +82,7 @@ def write_list(root: str, columns: int, dtype: np.dtype, parts: Sequence[Part]) 
     zarr.create_group(root, attributes={ATTRIBUTE: listed})
 
 
-class StackedCSR:
+class StackedCSR(Source):
     """The parts of a hierarchy as one matrix. Opened one at a time, as rows are read.
 
     Parameters

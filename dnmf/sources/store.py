@@ -12,16 +12,12 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from dnmf.errors import DnmfError, InputError, MissingDependencyError, TransientError
+from dnmf.names import is_url, local_name
 from dnmf.sources.checks import may_pass
 
-__all__ = ["Location", "host", "is_url", "locate", "location_of"]
+__all__ = ["Location", "host", "locate", "location_of"]
 
 Node = zarr.Array[Any] | zarr.Group
-
-
-def is_url(text: str) -> bool:
-    """Whether fsspec, not the local file system, resolves it."""
-    return "://" in text or "::" in text
 
 
 @dataclass(frozen=True)
@@ -104,10 +100,8 @@ def locate(text: str) -> Location:
     MissingDependencyError
         The protocol needs a package that is not installed.
     """
-    for local in ("file://", "local://"):
-        text = text.removeprefix(local)
     if not is_url(text):
-        path = os.path.abspath(os.path.expanduser(text))
+        path = os.path.abspath(local_name(text))
         return Location(LocalStore(path, read_only=True), "", path, True)
     url = text.rstrip("/")
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from math import prod
@@ -13,16 +15,15 @@ import numpy as np
 import zarr
 from zarr.abc.store import RangeByteRequest
 from zarr.buffer.cpu import NDBuffer
-from zarr.core.sync import sync
 from zarr.storage import LocalStore, StorePath
 
 from dnmf.errors import CorruptDataError, DnmfError, InputError, TransientError
 from dnmf.sources.blosc import BloscChecked, TooShort
 from dnmf.sources.checks import may_pass, native_dtype
-from dnmf.sources.readahead import expect_files
 from dnmf.sources.store import Location, host
+from dnmf.sources.zarr_private import stored_at, sync
 
-__all__ = ["Region", "StoredArray"]
+__all__ = ["Region", "StoredArray", "expect_files"]
 
 EXPECTED = 1 << 20
 """Decoded bytes of a stored object from which on asking for it early is worth opening it twice."""
@@ -189,7 +190,7 @@ class StoredArray:
                 (max(a, i * g), min(b, (i + 1) * g))
                 for (a, b), i, g in zip(region, at, grid, strict=True)
             )
-            yield self.array.store_path / self.array.metadata.encode_chunk_key(at), part
+            yield stored_at(self.array, at), part
 
     def unstored(self, region: Region, values: np.ndarray) -> list[str]:
         """Keys of the chunks of this region that are not stored.
@@ -297,3 +298,22 @@ def _region_text(region: Region) -> str:
     names = ("rows", "columns") if len(region) == 2 else ("entries",)
     parts = [f"{name} {a} to {b - 1}" for name, (a, b) in zip(names, region, strict=True)]
     return ", ".join(parts)
+
+
+def expect_files(paths: Iterable[str]) -> None:
+    """Begin to read files into the system's page cache; returns before they are there.
+
+    A hint and nothing else: it takes no memory of this process, what was hinted in vain can be
+    dropped at any time, and no failure is an error, since whoever reads the file meets it. Systems
+    without ``posix_fadvise`` (macOS) do nothing.
+    """
+    advise = getattr(os, "posix_fadvise", None)
+    if advise is None:
+        return
+    for path in paths:
+        with suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                advise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(handle)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import scipy
 
 from dnmf.errors import InputError, OptionError
-from dnmf.linalg.weighted import WeightedCSR, weigh
-from dnmf.sources.base import Source
+from dnmf.linalg.matrix import WeightedCSR
+from dnmf.linalg.weighted import weigh
+from dnmf.sources.base import INDEX_BYTES, Source
 
 __all__ = ["WeightedSource"]
 
-INDEX_BYTES = 4
 
-
-class WeightedSource:
+class WeightedSource(Source):
     """Blocks are `WeightedCSR`: the entries whose weight is not 0. Bytes are those of both.
 
     Parameters
@@ -36,7 +35,8 @@ class WeightedSource:
         V is sparse, the weights are dense, and what V does not store counts as zero.
     """
 
-    kind: ClassVar[str] = "weighted"
+    kind = "weighted"
+    is_sparse = True
 
     def __init__(self, V: Source, weights: Source, missing: str | None = None) -> None:
         if V.shape != weights.shape:
@@ -50,6 +50,7 @@ class WeightedSource:
                 f"every zero of V would be stored. Give the weights sparse (what they do not store "
                 f"is unobserved), or say missing='zeros' if V's zeros are unobserved"
             )
+        super().__init__(V.shape, V.dtype)
         self.V, self.weights, self.missing = V, weights, missing
 
     @classmethod
@@ -59,40 +60,45 @@ class WeightedSource:
         return cls(from_spec(spec["V"]), from_spec(spec["weights"]), spec["missing"])
 
     @property
-    def shape(self) -> tuple[int, int]:
-        return self.V.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.V.dtype
-
-    @property
-    def is_sparse(self) -> bool:
-        return True
+    def parts(self) -> tuple[Source, ...]:
+        return self.V, self.weights
 
     @property
     def nbytes(self) -> int:
-        return self.V.nbytes + self.weights.nbytes
+        return sum(part.nbytes for part in self.parts)
 
     @property
     def persistent(self) -> bool:
-        return self.V.persistent and self.weights.persistent
+        return all(part.persistent for part in self.parts)
+
+    @property
+    def in_memory(self) -> bool:
+        return all(part.in_memory for part in self.parts)
+
+    @property
+    def lazy(self) -> bool:
+        return any(part.lazy for part in self.parts)
+
+    def paths(self) -> list[str]:
+        return [path for part in self.parts for path in part.paths()]
 
     @property
     def stored_entry(self) -> int:
         """Fewest bytes that an observed entry takes as stored."""
-        parts = [self.V, self.weights]
-        if not any(part.is_sparse for part in parts):
-            return self.V.dtype.itemsize + self.weights.dtype.itemsize
-        return min(part.dtype.itemsize + INDEX_BYTES for part in parts if part.is_sparse)
+        if not any(part.is_sparse for part in self.parts):
+            return sum(part.dtype.itemsize for part in self.parts)
+        return min(part.dtype.itemsize + INDEX_BYTES for part in self.parts if part.is_sparse)
+
+    def growth(self, itemsize: int, missing: str | None) -> float:
+        return (2 * itemsize + INDEX_BYTES) / self.stored_entry
 
     @property
     def tallest(self) -> int:
-        """Bytes of the weights that must be decoded together."""
+        # of the weights; blocks are cut by the chunks of V
         return max(self.weights.block_bytes(a, b) for a, b in pairwise(_finest(self.weights)))
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
-        """See `Source.block_starts`; where chunk-rows of both end, if such blocks fit."""
+        # where chunk-rows of both end, if such blocks fit
         size = max(1, block_size * itemsize // (2 * itemsize + INDEX_BYTES))
         if self.V.is_sparse:
             both = [x.block_starts(size, itemsize, max_rows) for x in (self.V, self.weights)]
@@ -107,16 +113,16 @@ class WeightedSource:
         return np.array(starts, np.int64)
 
     def segment_cuts(self, starts: Sequence[int]) -> list[int]:
-        """Which blocks a segment may begin with, so that no chunk of weights is read twice."""
         if self.weights.is_sparse:
-            return list(range(len(starts)))
+            return super().segment_cuts(starts)
+        # so that no chunk of weights is read twice
         return np.flatnonzero(np.isin(starts, _finest(self.weights))).tolist()
 
     def block_bytes(self, start: int, stop: int) -> int:
         return self.V.block_bytes(start, stop) + self.weights.block_bytes(start, stop)
 
     def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
-        """See `Source.read_overhead`: of both, and the entries being picked, then cast."""
+        # of both, and the entries being picked, then cast
         entries = self.block_bytes(start, stop) // self.stored_entry
         item = max(4, self.V.dtype.itemsize, self.weights.dtype.itemsize)
         parts = self.V.read_overhead(start, stop) + self.weights.read_overhead(start, stop)
@@ -128,10 +134,8 @@ class WeightedSource:
             yield weigh(next(blocks), next(weights), self.missing)
 
     def unstored(self, start: int, stop: int, V: Any) -> list[str]:
-        """See `Source.unstored`: of V alone, where a chunk has observed entries at all.
-
-        Weights that are not stored are 0, as Zarr leaves chunks of zeros out.
-        """
+        # Of V alone, where a chunk has observed entries at all: weights that are not stored are 0,
+        # as Zarr leaves chunks of zeros out.
         if self.V.is_sparse:  # the storage is asked: what was picked says nothing
             return self.V.unstored(start, stop, scipy.sparse.csr_array(V.shape, dtype=V.dtype))
         names = self.V.unstored(start, stop, V.entries.toarray())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from dnmf.sources.zarr_csr import ZarrCSR
 __all__ = ["ZarrCSC"]
 
 
-class ZarrCSC:
+class ZarrCSC(Source):
     """V as CSC: only its columns can be read in order, so only `transposed` reads.
 
     Parameters
@@ -25,11 +25,14 @@ class ZarrCSC:
         CSC.
     """
 
-    kind: ClassVar[str] = "zarr_csc"
+    kind = "zarr_csc"
+    is_sparse = True
+    by_rows = False
 
     def __init__(self, arrays: CompressedArrays) -> None:
         if arrays.encoding != "csc_matrix":
             raise InputError(f"{arrays.location.name} is stored by rows ({arrays.encoding})")
+        super().__init__(arrays.shape[::-1], block_dtype(arrays.data.dtype))
         self._arrays = arrays
 
     @classmethod
@@ -37,21 +40,7 @@ class ZarrCSC:
         return cls(CompressedArrays.from_spec(spec))
 
     @property
-    def shape(self) -> tuple[int, int]:
-        columns, rows = self._arrays.shape
-        return rows, columns
-
-    @property
-    def dtype(self) -> np.dtype:
-        return block_dtype(self._arrays.data.dtype)
-
-    @property
-    def is_sparse(self) -> bool:
-        return True
-
-    @property
     def nonzeros(self) -> int:
-        """Stored entries."""
         return self._arrays.nonzeros
 
     @property
@@ -63,7 +52,6 @@ class ZarrCSC:
         return self._arrays.location.shared
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
-        """Always refused, as is everything else that is about rows."""
         raise self._no_rows()
 
     def block_bytes(self, start: int, stop: int) -> int:
@@ -79,7 +67,6 @@ class ZarrCSC:
         raise self._no_rows()
 
     def transposed(self) -> Source | None:
-        """V' as CSR, over the same arrays."""
         return ZarrCSR(self._arrays)
 
     def describe(self) -> str:

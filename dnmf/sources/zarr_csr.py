@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import scipy
@@ -19,7 +19,7 @@ from dnmf.sources.forward import ForwardReader
 __all__ = ["ZarrCSR"]
 
 
-class ZarrCSR:
+class ZarrCSR(Source):
     """A sparse matrix whose rows are stored one after the other.
 
     Parameters
@@ -28,9 +28,12 @@ class ZarrCSR:
         CSR, or CSC to be read as the transpose.
     """
 
-    kind: ClassVar[str] = "zarr_csr"
+    kind = "zarr_csr"
+    is_sparse = True
 
     def __init__(self, arrays: CompressedArrays) -> None:
+        # float32 where float16 is stored, which scipy's sparse arrays cannot hold
+        super().__init__(arrays.shape, block_dtype(arrays.data.dtype))
         self._arrays = arrays
         self._offsets: dict[int, int] = {}  # of rows where blocks begin, as far as known
 
@@ -39,24 +42,10 @@ class ZarrCSR:
         return cls(CompressedArrays.from_spec(spec))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_arrays": self._arrays, "_offsets": {}}
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self._arrays.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Of blocks; float32 where float16 is stored, which scipy's sparse arrays cannot hold."""
-        return block_dtype(self._arrays.data.dtype)
-
-    @property
-    def is_sparse(self) -> bool:
-        return True
+        return {**self.__dict__, "_offsets": {}}
 
     @property
     def nonzeros(self) -> int:
-        """Stored entries."""
         return self._arrays.nonzeros
 
     @property
@@ -68,7 +57,6 @@ class ZarrCSR:
         return self._arrays.location.shared
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
-        """See `Source.block_starts`; reads all of indptr, in stretches."""
         width = index_dtype(self.shape[1]).itemsize
         cost = RowCost(per_row=width, per_nonzero=itemsize + width)
         block_size = cost.even(self.shape[0], self._arrays.nonzeros, block_size)
@@ -80,7 +68,6 @@ class ZarrCSR:
         return self._bytes(self._offset(stop) - self._offset(start), stop - start)
 
     def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
-        """See `Source.read_overhead`; an upper estimate."""
         a, b = self._offset(start), self._offset(stop)
         arrays, nonzeros = self._arrays, b - a
         parts = (arrays.data, arrays.indices)
@@ -143,9 +130,6 @@ class ZarrCSR:
             names += part.not_stored(region, part.count_fill(values) if complete else None)
         return names
 
-    def transposed(self) -> Source | None:
-        return None
-
     def describe(self) -> str:
         if self._arrays.encoding == "csc_matrix":
             n, d = self.shape
@@ -157,6 +141,11 @@ class ZarrCSR:
 
     def spec(self) -> Mapping[str, Any]:
         return self._arrays.location.spec(self.kind)
+
+    @property
+    def entry_chunk_bytes(self) -> int:
+        parts = self._arrays.data, self._arrays.indices
+        return max(part.chunks[0] for part in parts) * sum(part.dtype.itemsize for part in parts)
 
     def _entry(self) -> int:
         """Bytes of a stored entry in a block."""

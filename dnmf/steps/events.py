@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Committed", "Event", "Listener", "Notice", "Planned", "Progress", "Stopped"]
+__all__ = ["Committed", "Event", "Listener", "Notice", "Planned", "Progress", "Stopped",
+           "ignore"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,7 @@ class Notice:
 
 Event = Planned | Progress | Committed | Stopped | Notice
 Listener = Callable[[Event], None]
+
+
+def ignore(*news: Any) -> None:
+    """Listen to whatever is told, and do nothing."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from zarr.abc.store import RangeByteRequest, Store
-from zarr.storage import WrapperStore
+
+from dnmf.sources.zarr_private import Wrapped
 
 __all__ = ["CountingStore"]
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
-class CountingStore(WrapperStore[Store]):
+class CountingStore(Wrapped):
     """Wraps a store, and logs every read; copies with another mode share the log.
 
     Counts in this process only.
@@ -48,11 +49,11 @@ class CountingStore(WrapperStore[Store]):
         self.reads: list[tuple[str, Any, int | None]] = [] if log is None else log.reads
         self.asked: list[str] = [] if log is None else log.asked
 
-    def _with_store(self, store: Store) -> CountingStore:
+    def around(self, store: Store) -> CountingStore:
         return CountingStore(store, self)
 
     def with_read_only(self, read_only: bool = False) -> CountingStore:
-        return self._with_store(self._store.with_read_only(read_only))
+        return self.around(self.inner.with_read_only(read_only))
 
     def reset(self) -> None:
         """Forget what was read."""
@@ -78,7 +79,7 @@ class CountingStore(WrapperStore[Store]):
         self.reads.append((key, byte_range, None if value is None else len(value)))
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-        value = await self._store.get(key, prototype, byte_range)
+        value = await self.inner.get(key, prototype, byte_range)
         self._log(key, byte_range, value)
         return value
 
@@ -86,17 +87,11 @@ class CountingStore(WrapperStore[Store]):
         self, prototype: Any, key_ranges: Iterable[tuple[str, Any]]
     ) -> list[Any]:
         ranges = list(key_ranges)
-        values = await self._store.get_partial_values(prototype, ranges)
+        values = await self.inner.get_partial_values(prototype, ranges)
         for (key, byte_range), value in zip(ranges, values, strict=True):
             self._log(key, byte_range, value)
         return values
 
-    async def _get_many(
-        self, requests: Iterable[tuple[str, Any, Any]]
-    ) -> AsyncGenerator[tuple[str, Any], None]:
-        for key, prototype, byte_range in requests:
-            yield key, await self.get(key, prototype, byte_range)
-
     async def exists(self, key: str) -> bool:
         self.asked.append(key)
-        return await self._store.exists(key)
+        return await self.inner.exists(key)

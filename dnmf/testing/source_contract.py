@@ -102,7 +102,9 @@ class SourceContract:
     def test_every_dtype(self, tmp_path: Path) -> None:
         for dtype in self.dtypes:
             V = sample_matrix(dtype)
-            source = self.make(V, tmp_path / dtype)
+            folder = tmp_path / dtype
+            folder.mkdir()
+            source = self.make(V, folder)
             expected = np.dtype(self.block_dtypes.get(dtype, dtype))
             blocks = list(source.read_blocks([0, 50, 157]))
             assert source.dtype == expected

@@ -7,7 +7,8 @@ import io
 import pytest
 
 from dnmf.cli.progress import ProgressState, _Live, listener
-from dnmf.cli.text import bytes_text, columns, number_text, seconds_text
+from dnmf.cli.text import columns, number_text, seconds_text
+from dnmf.config import format_bytes
 from dnmf.steps.events import Committed, Notice, Planned, Progress, Stopped
 
 
@@ -137,7 +138,7 @@ def test_the_display_ends_with_an_exception():
     [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (123_456_789, "123 MB"), (8e9, "8 GB")],
 )
 def test_bytes(size, text):
-    assert bytes_text(size) == text
+    assert format_bytes(size) == text
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dnmf.linalg.matrix import WeightedCSR, join_rows
 from dnmf.linalg.measure import checksum, measure
-from dnmf.linalg.weighted import WeightedCSR, column_counts, weigh
+from dnmf.linalg.weighted import column_counts, weigh
 from dnmf.losses import get_loss
 from dnmf.losses.values import Block
 
@@ -56,7 +57,7 @@ def test_rows_are_cut_and_joined(seed: int, n: int, d: int) -> None:
     V, M = drawn(seed, n, d)
     whole, clean = weigh(V, M, None), np.where(M > 0, V, 0)
     middle = n // 2
-    joined = WeightedCSR.joined([whole[:middle], whole[middle:]])
+    joined = join_rows([whole[:middle], whole[middle:]])
     for got, expected in zip(dense(joined), (clean, M), strict=True):
         np.testing.assert_array_equal(got, expected)
     rows = np.random.default_rng(seed).permutation(n)[: max(1, middle)]

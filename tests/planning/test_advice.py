@@ -29,8 +29,8 @@ def test_one_huge_csr_chunk_is_told_with_numbers_and_the_remedy_works(tmp_path):
     assert report.plan.segments == 10
     (text,) = report.to_json()["warnings"]
     assert dict(report.lines())["warning"] == text
-    assert "chunks of 20,000 entries (0.2 MB decoded)" in text
-    assert "1.6 MB in every pass instead of 0.2 MB" in text
+    assert "chunks of 20,000 entries (160 kB decoded)" in text
+    assert "1.6 MB in every pass instead of 160 kB" in text
     chunk = int(re.search(r"dnmf convert IN OUT --to csr --chunks (\d+)$", text)[1])
     dnmf.convert(tmp_path / "V.zarr", tmp_path / "better.zarr", to="csr", chunks=chunk)
     assert dnmf.plan(tmp_path / "better.zarr", **LAYOUT).to_json()["warnings"] == []
@@ -46,7 +46,7 @@ def test_the_numbers_are_what_is_read(tmp_path):
     report = dnmf.plan(zarr.open_group(store, mode="r"), **LAYOUT)
     assert report.to_json()["bytes_decoded_again"] == 9 * ENTRIES * (4 + 4)
     line = dict(report.lines())["bytes per read"]
-    assert line.endswith("; up to 1.4 MB more of chunks that segments share")
+    assert line.endswith("; up to 1.44 MB more of chunks that segments share")
 
 
 def test_usual_chunks_are_nothing_to_warn_of(tmp_path):

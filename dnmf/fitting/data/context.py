@@ -17,16 +17,14 @@ import scipy
 from dnmf.errors import CorruptDataError, InputError, RunError
 from dnmf.faultpoints import reach
 from dnmf.fitting.record import State
+from dnmf.linalg.matrix import Matrix, WeightedCSR, arrays_of, bytes_of, matrix_of, places
 from dnmf.linalg.measure import checksum
-from dnmf.linalg.weighted import WeightedCSR
 from dnmf.planning.memory import needs_of
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import RunStore
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import from_spec
-from dnmf.sources.array import ArraySource, SparseSource
-from dnmf.sources.base import Block, Matrix, Source
-from dnmf.sources.in_cluster import InClusterSource
+from dnmf.sources.base import Block, Source
 from dnmf.steps.work import Needs, SegmentLoader, Step, Work
 
 __all__ = ["Context", "Loaded", "Loader", "RunWork", "read_segment"]
@@ -62,8 +60,7 @@ class Context:
         plan = Plan.from_json(store.plan())
         if plan.source is None:
             raise RunError(f"{path}: its data were only in the memory of the process that began it")
-        held = plan.source["kind"] == "in_cluster"
-        source = InClusterSource(plan.source) if held else from_spec(plan.source)
+        source = from_spec(plan.source)
         if json.loads(json.dumps(source.metadata())) != plan.source_metadata:
             raise InputError(
                 f"{source.describe()} changed since the run began (then {plan.description}); "
@@ -146,9 +143,9 @@ class Loader(SegmentLoader):
         return self.context.plan.memory_bytes
 
     def graph(self, segment: int) -> tuple[dict[Any, Any], list[Any]] | None:
-        make = getattr(self.context.source, "block_graph", None)
+        """A Dask graph and the keys of the segment's blocks, where V is a graph; else None."""
         starts = self.context.plan.segment_block_starts(segment)
-        return None if make is None else make(starts)
+        return self.context.source.block_graph(starts)
 
     def __call__(self, segment: int, raw: list[Matrix] | None = None) -> Loaded:
         if raw is None:
@@ -157,10 +154,10 @@ class Loader(SegmentLoader):
             plan, starts = self.context.plan, self.context.plan.segment_block_starts(segment)
             dtype, missing = plan.dtype, plan.config.missing
             found = [
-                (Block(_cast(block, dtype, missing), start), _nbytes(block), checksum(block))
+                (Block(_cast(block, dtype, missing), start), bytes_of(block), checksum(block))
                 for block, start in zip(raw, starts, strict=False)
             ]
-        return [(_arrays(block.V), block.start, nbytes, check) for block, nbytes, check in found]
+        return [(arrays_of(block.V), block.start, size, check) for block, size, check in found]
 
 
 def _cached_loader(path: str, run_id: str) -> Loader:
@@ -173,21 +170,6 @@ def _opened(path: str, run_id: str) -> Context:
     if context.plan.run_id != run_id:
         raise RunError(f"{path} was replaced by another run; this one cannot go on")
     return context
-
-
-def _arrays(V: Matrix) -> tuple[np.ndarray, ...]:
-    if isinstance(V, WeightedCSR):
-        return V.parts
-    return (V,) if isinstance(V, np.ndarray) else (V.data, V.indices, V.indptr)
-
-
-def _matrix(arrays: tuple[np.ndarray, ...], d: int) -> Matrix:
-    if len(arrays) == 1:
-        return arrays[0]
-    if len(arrays) == 4:
-        data, indices, indptr, weights = arrays
-        return WeightedCSR(data, weights, indices, indptr, d)
-    return scipy.sparse.csr_array(arrays, shape=(arrays[2].size - 1, d), copy=False)
 
 
 def read_segment(
@@ -214,9 +196,9 @@ def read_segment(
     starts = context.plan.segment_block_starts(segment)
     first = context.plan.segment_blocks[segment]
     if loaded is not None:
-        for position, (arrays, start, nbytes, check) in enumerate(loaded):
+        for position, (arrays, start, size, check) in enumerate(loaded):
             _verify(context, segment, position, check, checksums, None)
-            yield Block(_matrix(arrays, context.plan.shape[1]), start), nbytes, check
+            yield Block(matrix_of(arrays, context.plan.shape[1]), start), size, check
         return
     known = checksums if segment in context.verified else None
     blocks = context.source.read_blocks(starts)
@@ -224,18 +206,18 @@ def read_segment(
         reach("block-read", segment=segment, block=first + position)
         check = checksum(raw) if known is None else int(known[first + position])
         _verify(context, segment, position, check, checksums, raw)
-        nbytes = _nbytes(raw)
+        size = bytes_of(raw)
         if isinstance(raw, WeightedCSR):  # what was picked from the bytes of both
-            nbytes = context.source.block_bytes(starts[position], starts[position + 1])
+            size = context.source.block_bytes(starts[position], starts[position + 1])
         item = (
             Block(_cast(raw, context.plan.dtype, context.plan.config.missing), starts[position]),
-            nbytes,
+            size,
             check,
         )
         del raw  # where the dtype differs, only the copy stays
         yield item
         del item
-    if checksums is not None and isinstance(context.source, (ArraySource, SparseSource)):
+    if checksums is not None and context.source.in_memory:
         context.verified.add(segment)
 
 
@@ -269,7 +251,7 @@ def _verify(
 def _no_longer_stored(source: Source, start: int, stop: int, raw: Matrix | None) -> list[str]:
     """Chunks of a block that differs, as far as its source knows of chunks."""
     if raw is None:  # decoded before, perhaps into another form
-        if isinstance(source, InClusterSource) or hasattr(source, "block_graph"):
+        if source.in_cluster or source.lazy:
             return []
         raw = next(iter(source.read_blocks((start, stop))))
     return source.unstored(start, stop, raw)
@@ -300,20 +282,11 @@ def _cast(raw: Matrix, dtype: str, missing: str | None) -> Matrix:
             return raw.astype(dtype)
         if missing == "nan" and isinstance(raw, np.ndarray):
             observed = ~np.isnan(raw)
-            counts = np.count_nonzero(observed, axis=1)
-            starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-            columns = np.broadcast_to(np.arange(raw.shape[1], dtype=np.int32), raw.shape)[observed]
             data = raw[observed].astype(dtype, copy=False)
-            return scipy.sparse.csr_array((data, columns, starts), shape=raw.shape)
+            return scipy.sparse.csr_array((data, *places(observed)), shape=raw.shape)
         if isinstance(raw, np.ndarray):
             return np.ascontiguousarray(raw, dtype=dtype)
         if raw.data.dtype == dtype:
             return raw
         data = raw.data.astype(dtype)
     return scipy.sparse.csr_array((data, raw.indices, raw.indptr), shape=raw.shape)
-
-
-def _nbytes(raw: Matrix) -> int:
-    if isinstance(raw, np.ndarray):
-        return raw.nbytes
-    return int(raw.data.nbytes + raw.indices.nbytes + raw.indptr.nbytes)

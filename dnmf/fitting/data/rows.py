@@ -8,14 +8,14 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
-import scipy
 
 from dnmf.fitting.data.context import Context, Loaded, read_segment
 from dnmf.fitting.record import Scan
 from dnmf.linalg.counter import uniform
-from dnmf.linalg.weighted import WeightedCSR
+from dnmf.linalg.matrix import Matrix, arrays_of, bytes_of, join_rows, matrix_of
+from dnmf.linalg.streams import Stream
 from dnmf.runs.base import Refs, RunStore
-from dnmf.sources.base import Block, Matrix
+from dnmf.sources.base import Block
 
 __all__ = [
     "AllRows",
@@ -23,16 +23,12 @@ __all__ = [
     "RowSet",
     "SampleRows",
     "draw",
-    "join_rows",
-    "matrix_bytes",
     "moved",
     "open_rows",
     "put_rows",
     "race_rows",
     "start_profile",
 ]
-
-SAMPLE_STREAM = 1 << 40
 
 
 class RowSet(Protocol):
@@ -86,27 +82,21 @@ def draw(context: Context, start: int, stop: int) -> np.ndarray:
 
 
 def _numbers(start: int, stop: int) -> np.ndarray:
-    return uniform(0, SAMPLE_STREAM, np.arange(start, stop), np.zeros(1, np.int64))[:, 0]
+    return uniform(0, Stream.SAMPLE, np.arange(start, stop), np.zeros(1, np.int64))[:, 0]
 
 
 def put_rows(store: RunStore, name: str, V: Matrix) -> Refs:
     """Store rows; three arrays for CSR, and a fourth for its weights."""
     if isinstance(V, np.ndarray):
         return (store.put(name, V),)
-    parts = {"data": V.data, "indices": V.indices, "indptr": V.indptr}
-    if isinstance(V, WeightedCSR):
-        parts["weights"] = V.weights
-    return tuple(store.put(f"{name}-{part}", array) for part, array in parts.items())
+    names = ("data", "indices", "indptr", "weights")
+    arrays = zip(names, arrays_of(V), strict=False)
+    return tuple(store.put(f"{name}-{what}", array) for what, array in arrays)
 
 
 def get_rows(store: RunStore, stored: Refs, d: int) -> Matrix:
     """Read what `put_rows` stored."""
-    arrays = [store.get(ref) for ref in stored]
-    if len(arrays) == 1:
-        return arrays[0]
-    if len(arrays) == 4:
-        return WeightedCSR(arrays[0], arrays[3], arrays[1], arrays[2], d)
-    return scipy.sparse.csr_array(tuple(arrays), shape=(arrays[2].size - 1, d))
+    return matrix_of([store.get(ref) for ref in stored], d)
 
 
 def sampled_rows(context: Context, scan: Scan, segment: int) -> Matrix:
@@ -227,7 +217,7 @@ class SampleRows:
             if not self.scan.sample_rows[segment_of_V]:
                 continue
             waiting.append(sampled_rows(self.context, self.scan, segment_of_V))
-            size += matrix_bytes(waiting[-1])
+            size += bytes_of(waiting[-1])
             if size >= self.context.plan.config.block_size:
                 block = Block(join_rows(waiting), start)
                 start += block.V.shape[0]
@@ -235,25 +225,6 @@ class SampleRows:
                 yield block, 0
         if waiting:
             yield Block(join_rows(waiting), start), 0
-
-
-def join_rows(parts: list[Matrix]) -> Matrix:
-    """Consecutive rows as one matrix."""
-    if len(parts) == 1:
-        return parts[0]
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    if isinstance(parts[0], WeightedCSR):
-        return WeightedCSR.joined(parts)
-    return scipy.sparse.csr_array(scipy.sparse.vstack(parts, format="csr"))
-
-
-def matrix_bytes(V: Matrix) -> int:
-    """Bytes of a block in memory."""
-    if isinstance(V, np.ndarray):
-        return V.nbytes
-    weights = V.weights.nbytes if isinstance(V, WeightedCSR) else 0
-    return int(V.data.nbytes + V.indices.nbytes + V.indptr.nbytes + weights)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from dnmf.fitting.data.context import Context, RunWork
 from dnmf.fitting.record import Record
+from dnmf.names import load
 from dnmf.steps.work import Step
 
 __all__ = ["KINDS", "Cost", "StepWork", "make_work"]
@@ -68,6 +68,5 @@ class StepWork(RunWork):
 
 def make_work(context: Context, step: Step) -> StepWork:
     """Make the work of a step, by its kind."""
-    module, _, name = KINDS[step.kind].partition(":")
-    work: StepWork = getattr(import_module(module), name)(context, step)
+    work: StepWork = load(KINDS[step.kind])(context, step)
     return work

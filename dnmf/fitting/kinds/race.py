@@ -28,15 +28,16 @@ from dnmf.fitting.starts.search import Fitted, search
 from dnmf.fitting.starts.temper import temper
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H
 from dnmf.init.random import random_H
-from dnmf.linalg.weighted import WeightedCSR
+from dnmf.linalg.matrix import Matrix, WeightedCSR
 from dnmf.losses import ANY_BETA
 from dnmf.planning.plan import make_plan
 from dnmf.runs.base import ObjectRef
 from dnmf.runs.memory import MemoryStore
 from dnmf.sources import open_source
 from dnmf.sources.array import SparseSource
-from dnmf.sources.base import Matrix, Source
+from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
+from dnmf.steps.events import ignore
 from dnmf.steps.serial import Serial
 from dnmf.steps.work import Step
 
@@ -149,7 +150,7 @@ class RaceWork(StepWork):
         store = MemoryStore()
         laid_out = put_start(store, laid_out, H, fixed=self._fixed())
         store.create(laid_out.to_json())
-        record = run(Context(store, laid_out, source), Serial(), lambda event: None)
+        record = run(Context(store, laid_out, source), Serial(), ignore)
         state = record.state.models[0]
         pair = state.pair
         assert pair is not None

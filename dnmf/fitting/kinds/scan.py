@@ -10,7 +10,7 @@ import numpy as np
 
 from dnmf.fitting.checks import check_scan
 from dnmf.fitting.data.context import Loaded, Loader, read_segment
-from dnmf.fitting.data.rows import draw, join_rows, matrix_bytes, moved, put_rows, start_profile
+from dnmf.fitting.data.rows import draw, moved, put_rows, start_profile
 from dnmf.fitting.data.scan_stats import MOST_NAMES, ScanStats
 from dnmf.fitting.kinds.base import Cost, StepWork
 from dnmf.fitting.model_state import ModelState
@@ -19,6 +19,7 @@ from dnmf.fitting.phases import first_phase, start_notes
 from dnmf.fitting.record import Record, Scan, State
 from dnmf.init.random import random_H
 from dnmf.linalg.blas import numeric_fingerprint
+from dnmf.linalg.matrix import bytes_of, join_rows
 from dnmf.linalg.measure import measure
 from dnmf.linalg.weighted import column_counts
 from dnmf.planning.fingerprint import digest
@@ -96,7 +97,7 @@ class ScanWork(StepWork):
         stats.sample = [()]
         if not sum(stats.sample_rows):
             return
-        stats.sample_bytes = sum(matrix_bytes(rows) for rows in sampled)
+        stats.sample_bytes = sum(bytes_of(rows) for rows in sampled)
         if self.context.store.path is not None or self.context.source.persistent:
             joined = join_rows(sampled)
             stats.sample = [put_rows(self.context.store, self.step.name("sample", segment), joined)]

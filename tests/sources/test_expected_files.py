@@ -14,7 +14,7 @@ import pytest
 import zarr
 
 from dnmf.sources import forward, open_source, stored
-from dnmf.sources.readahead import expect_files
+from dnmf.sources.stored import expect_files
 
 
 def resident(path: Path) -> float:
