@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import scipy
+
+if TYPE_CHECKING:
+    import scipy
 
 __all__ = [
     "NO_PENALTIES",
