@@ -24,7 +24,8 @@ from executor_tools import (
 
 import dnmf
 from dnmf.errors import CorruptDataError, ResumableError, RunError, StorageError
-from dnmf.fitting.data.context import Context, Loader, read_segment
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.data.reading import Loader, read_segment
 from dnmf.runs import lock as lock_module
 from dnmf.steps import retries
 from dnmf.steps.events import Committed

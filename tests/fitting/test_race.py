@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 import dnmf
 from dnmf.errors import OptionError
-from dnmf.fitting.data.rows import _numbers
+from dnmf.fitting.data.sample import sample_numbers
 from dnmf.planning import limits
 from dnmf.steps.events import Committed, Notice
 from dnmf.testing.problems import planted_poisson
@@ -45,7 +45,7 @@ def _notes(V, k=3, **options):
 @pytest.fixture(params=[0.0, 1e-20], ids=["zeros", "tiny"])
 def sparse(request):
     """2000 x 6 in float32, of which the tenth that starts race on is zero, or nearly so."""
-    order = _numbers(0, 2000)
+    order = sample_numbers(0, 2000)
     V = np.zeros((2000, 6), np.float32)
     V[order > 0.2] = np.random.default_rng(0).random((int(np.sum(order > 0.2)), 6))
     V[order < 0.1] = request.param
@@ -64,7 +64,7 @@ def test_rows_that_tell_nothing_are_not_raced_on(sparse, options):
 
 def test_a_sample_of_zeros_is_not_fitted():
     """A step on it would leave an H of zeros, and another start than the one that was asked for."""
-    rows = _numbers(0, 3000) > 0.3
+    rows = sample_numbers(0, 3000) > 0.3
     V = np.zeros((3000, 6))
     V[rows] = np.random.default_rng(0).random((int(rows.sum()), 6))
     small = {"sample_bytes": V.nbytes // 5}

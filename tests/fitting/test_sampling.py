@@ -12,7 +12,8 @@ import zarr
 
 import dnmf
 from dnmf.fitting.data.context import Context
-from dnmf.fitting.data.rows import draw, open_rows
+from dnmf.fitting.data.rows import open_rows
+from dnmf.fitting.data.sample import draw
 from dnmf.steps.events import Committed
 from dnmf.steps.serial import Serial
 from dnmf.testing.layouts import write_dense

@@ -5,33 +5,20 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-import scipy
-
-from dnmf.errors import CorruptDataError, InputError, RunError
-from dnmf.faultpoints import reach
+from dnmf.errors import InputError, RunError
 from dnmf.fitting.record import State
-from dnmf.linalg.matrix import Matrix, WeightedCSR, arrays_of, bytes_of, matrix_of, places
-from dnmf.linalg.measure import checksum
-from dnmf.planning.memory import needs_of
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import RunStore
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import from_spec
-from dnmf.sources.base import Block, Source
-from dnmf.steps.work import Needs, SegmentLoader, Step, Work
+from dnmf.sources.base import Source
+from dnmf.steps.work import Step, Work
 
-__all__ = ["Context", "Loaded", "Loader", "RunWork", "read_segment"]
-
-
-Loaded: TypeAlias = "list[tuple[tuple[np.ndarray, ...], int, int, int]]"
-"""A decoded segment as plain data: arrays of the block, first row, bytes read, checksum."""
+__all__ = ["Context", "RunWork", "opened"]
 
 
 @dataclass
@@ -108,7 +95,7 @@ def _cached_work(make: Any, path: str, run_id: str, step: Step) -> Any:
     key = (make, path, run_id, step)
     with _works_lock:
         if key not in _works:
-            _works[key] = make(_opened(path, run_id), step)
+            _works[key] = make(opened(path, run_id), step)
             for other in [other for other in _works if other[1] == path and other != key]:
                 del _works[other]  # the H of an earlier step
             while len(_works) > 2:
@@ -117,176 +104,10 @@ def _cached_work(make: Any, path: str, run_id: str, step: Step) -> Any:
         return _works[key]
 
 
-class Loader(SegmentLoader):
-    """Decodes whole segments of a run.
-
-    Parameters
-    ----------
-    context : Context
-    """
-
-    def __init__(self, context: Context) -> None:
-        self.context = context
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _cached_loader, (self.context.store.path, self.context.plan.run_id)
-
-    @property
-    def run_id(self) -> str:
-        return self.context.plan.run_id
-
-    @property
-    def needs(self) -> Needs:
-        return needs_of(self.context.plan)
-
-    def sizes(self) -> list[int]:
-        return self.context.plan.memory_bytes
-
-    def graph(self, segment: int) -> tuple[dict[Any, Any], list[Any]] | None:
-        """A Dask graph and the keys of the segment's blocks, where V is a graph; else None."""
-        starts = self.context.plan.segment_block_starts(segment)
-        return self.context.source.block_graph(starts)
-
-    def __call__(self, segment: int, raw: list[Matrix] | None = None) -> Loaded:
-        if raw is None:
-            found = list(read_segment(self.context, segment, None))
-        else:
-            plan, starts = self.context.plan, self.context.plan.segment_block_starts(segment)
-            dtype, missing = plan.dtype, plan.config.missing
-            found = [
-                (Block(_cast(block, dtype, missing), start), bytes_of(block), checksum(block))
-                for block, start in zip(raw, starts, strict=False)
-            ]
-        return [(arrays_of(block.V), block.start, size, check) for block, size, check in found]
-
-
-def _cached_loader(path: str, run_id: str) -> Loader:
-    return Loader(_opened(path, run_id))
-
-
 @lru_cache(maxsize=2)  # steps follow each other in milliseconds where data are small
-def _opened(path: str, run_id: str) -> Context:
+def opened(path: str, run_id: str) -> Context:
+    """Open a run in this process once, unless another run has taken its folder."""
     context = Context.open(path)
     if context.plan.run_id != run_id:
         raise RunError(f"{path} was replaced by another run; this one cannot go on")
     return context
-
-
-def read_segment(
-    context: Context, segment: int, checksums: np.ndarray | None, loaded: Loaded | None = None
-) -> Iterator[tuple[Block, int, int]]:
-    """Read a segment's blocks in order, one ahead of the caller.
-
-    Parameters
-    ----------
-    checksums : (blocks,) uint64 array or None
-        Of all blocks as the scan found them; a block that differs is refused.
-    loaded : list, optional
-        What a `Loader` read before; nothing is read then.
-
-    Yields
-    ------
-    block : Block
-        In the dtype that the fit computes in.
-    nbytes : int
-        Decoded bytes, as stored.
-    check : int
-        The block's checksum as stored.
-    """
-    starts = context.plan.segment_block_starts(segment)
-    first = context.plan.segment_blocks[segment]
-    if loaded is not None:
-        for position, (arrays, start, size, check) in enumerate(loaded):
-            _verify(context, segment, position, check, checksums, None)
-            yield Block(matrix_of(arrays, context.plan.shape[1]), start), size, check
-        return
-    known = checksums if segment in context.verified else None
-    blocks = context.source.read_blocks(starts)
-    for position, raw in enumerate(_ahead(blocks, len(starts) - 1)):
-        reach("block-read", segment=segment, block=first + position)
-        check = checksum(raw) if known is None else int(known[first + position])
-        _verify(context, segment, position, check, checksums, raw)
-        size = bytes_of(raw)
-        if isinstance(raw, WeightedCSR):  # what was picked from the bytes of both
-            size = context.source.block_bytes(starts[position], starts[position + 1])
-        item = (
-            Block(_cast(raw, context.plan.dtype, context.plan.config.missing), starts[position]),
-            size,
-            check,
-        )
-        del raw  # where the dtype differs, only the copy stays
-        yield item
-        del item
-    if checksums is not None and context.source.in_memory:
-        context.verified.add(segment)
-
-
-def _verify(
-    context: Context,
-    segment: int,
-    position: int,
-    check: int,
-    checksums: np.ndarray | None,
-    raw: Matrix | None,
-) -> None:
-    """Refuse a block that is not the one that the scan saw; ``raw`` is the block as read."""
-    if checksums is None:
-        return
-    if check == int(checksums[context.plan.segment_blocks[segment] + position]):
-        return
-    start, stop = context.plan.segment_block_starts(segment)[position : position + 2]
-    what = f"rows {start} to {stop - 1} of {context.source.describe()}"
-    names = _no_longer_stored(context.source, int(start), int(stop), raw)
-    if names:
-        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise CorruptDataError(
-            f"{len(names):,} chunk(s) of {what} that the scan read are missing now: {some}; "
-            f"restore them, then go on with dnmf resume"
-        )
-    raise CorruptDataError(
-        f"{what} changed since the scan; restore V and go on with dnmf resume, or start a new fit"
-    )
-
-
-def _no_longer_stored(source: Source, start: int, stop: int, raw: Matrix | None) -> list[str]:
-    """Chunks of a block that differs, as far as its source knows of chunks."""
-    if raw is None:  # decoded before, perhaps into another form
-        if source.in_cluster or source.lazy:
-            return []
-        raw = next(iter(source.read_blocks((start, stop))))
-    return source.unstored(start, stop, raw)
-
-
-def _ahead(blocks: Iterator[Matrix], count: int) -> Iterator[Matrix]:
-    """The same blocks, the next one being read by another thread."""
-    if count < 2:  # nothing to read ahead
-        yield from blocks
-        return
-    with ThreadPoolExecutor(1, thread_name_prefix="dnmf-read") as reader:
-        pending = reader.submit(next, blocks)
-        for position in range(count):
-            block = pending.result()
-            if position + 1 < count:
-                pending = reader.submit(next, blocks)
-            yield block
-            del block
-
-
-def _cast(raw: Matrix, dtype: str, missing: str | None) -> Matrix:
-    """The block in the dtype to compute in; a copy only where the dtype differs.
-
-    Where NaN is missing, the observed entries of a dense block, zeros too, as a sparse one.
-    """
-    with np.errstate(over="ignore"):  # what becomes infinite is refused with its row and column
-        if isinstance(raw, WeightedCSR):
-            return raw.astype(dtype)
-        if missing == "nan" and isinstance(raw, np.ndarray):
-            observed = ~np.isnan(raw)
-            data = raw[observed].astype(dtype, copy=False)
-            return scipy.sparse.csr_array((data, *places(observed)), shape=raw.shape)
-        if isinstance(raw, np.ndarray):
-            return np.ascontiguousarray(raw, dtype=dtype)
-        if raw.data.dtype == dtype:
-            return raw
-        data = raw.data.astype(dtype)
-    return scipy.sparse.csr_array((data, raw.indices, raw.indptr), shape=raw.shape)

@@ -12,7 +12,8 @@ import numpy as np
 
 from dnmf.faultpoints import reach
 from dnmf.fitting.checks import check_objective
-from dnmf.fitting.data.context import Context, Loaded, Loader
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.data.reading import Loaded, Loader
 from dnmf.fitting.data.rows import open_rows
 from dnmf.fitting.kinds.base import Cost, StepWork
 from dnmf.fitting.kinds.pass_results import (

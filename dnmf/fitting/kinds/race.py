@@ -14,7 +14,8 @@ import scipy
 from dnmf.config import FitConfig, ModelSpec
 from dnmf.fitting.checks import safe_range
 from dnmf.fitting.data.context import Context
-from dnmf.fitting.data.rows import RaceRows, open_rows, race_rows, start_profile
+from dnmf.fitting.data.rows import open_rows, start_profile
+from dnmf.fitting.data.sample import RaceRows, race_rows
 from dnmf.fitting.kinds.base import Cost, StepWork
 from dnmf.fitting.loop import run
 from dnmf.fitting.model_state import ModelState

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from dnmf.fitting.checks import check_scan
-from dnmf.fitting.data.context import Loaded, Loader, read_segment
-from dnmf.fitting.data.rows import draw, moved, put_rows, start_profile
+from dnmf.fitting.data.reading import Loaded, Loader, read_segment
+from dnmf.fitting.data.rows import moved, start_profile
+from dnmf.fitting.data.sample import draw, put_rows
 from dnmf.fitting.data.scan_stats import MOST_NAMES, ScanStats
 from dnmf.fitting.kinds.base import Cost, StepWork
 from dnmf.fitting.model_state import ModelState

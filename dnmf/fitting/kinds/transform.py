@@ -17,7 +17,8 @@ from dnmf.fitting.checks import (
     check_weights,
     safe_range,
 )
-from dnmf.fitting.data.context import Context, read_segment
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.data.reading import read_segment
 from dnmf.fitting.data.rows import moved
 from dnmf.fitting.kinds.base import Cost, StepWork
 from dnmf.fitting.models.factors import normalize, read_H
