@@ -7,19 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.config import FitConfig, Resources
+from dnmf.config import Resources
 from dnmf.conversion.entry import convert
 from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
-from dnmf.launch import begin, go_on, matrix, offered, planned_run, to_resume
-from dnmf.options import (
-    OPTION_NAMES,
-    fit_config,
-    given_fixed,
-    given_start,
-    given_W,
-    merge_aliases,
-)
+from dnmf.launch.begin import begin
+from dnmf.launch.data import matrix, offered
+from dnmf.launch.request import Request, ignore
+from dnmf.launch.resume import go_on, planned_run, to_resume
+from dnmf.options import OPTION_NAMES, asked, merge_aliases
 from dnmf.planning.memory import check_memory
 from dnmf.planning.plan import make_plan
 from dnmf.planning.report import PlanReport
@@ -180,18 +176,17 @@ def fit(
     """
     arguments = dict(locals())  # before anything else is local
     options = merge_aliases({name: arguments[name] for name in OPTION_NAMES})
-    H, name, options["k"] = given_start(init, options["k"])
-    W = given_W(init_W, H)
     begun = to_resume(out, overwrite, resume)
     if begun is not None and options["seed"] is None:  # the one that was drawn when it began
         options["seed"] = planned_run(begun).config.models[0].seed
-    fixed, said = given_fixed(fixed_H)
-    config = fit_config({**options, **said}, name)
-    work = choose_executor(client, executor)
+    config, given = asked(options)
+    work, listen = choose_executor(client, executor), on_event or ignore
+    request = Request(
+        V, weights, config, given, out=out, overwrite=overwrite, resume=resume, on_event=listen
+    )
     if begun is not None:
-        return go_on(begun, work, on_event, max_time, V, config, weights, (H, W, fixed))
-    data = (V, weights)
-    return begin(data, config, "fit", work, out, overwrite, on_event, H, W, fixed, resume=resume)
+        return go_on(begun, work, listen, max_time, request)
+    return begin(request, work)
 
 
 def transform(
@@ -243,37 +238,39 @@ def transform(
             f"one, such as study.result({fit.ks[0]})"
         )
     H = np.asarray(fit.H if isinstance(fit, Result) else fit)
-    options: dict[str, Any] = {"block_size": block_size, "max_block": max_block, "dtype": dtype}
-    asked = {"loss": loss, "beta": beta, "alpha_W": alpha_W, "l1_ratio": l1_ratio}
-    asked["missing"] = missing
-    options["weights"] = weights
-    same = loss is None and beta is None
+    if H.ndim != 2:
+        raise OptionError(
+            f"fit is {H!r:.60}; it must be a result, its path, or an array H (k x d), such as "
+            f"the components_ of a fitted dnmf.NMF"
+        )
+    options: dict[str, Any] = {"alpha_W": alpha_W, "l1_ratio": l1_ratio, "missing": missing}
     learned = fit.config if isinstance(fit, Result) else {}
-    for option, value in asked.items():
-        inherited = learned.get(option) if same or option not in ("loss", "beta") else None
-        options[option] = value if value is not None else inherited
+    if loss is None and beta is None:
+        loss, beta = learned.get("loss"), learned.get("beta")
+    for name, value in options.items():
+        options[name] = learned.get(name) if value is None else value
     if alpha_W is None and options["alpha_W"] and learned.get("normalize"):
         raise OptionError(
             f"the fit has alpha_W = {options['alpha_W']:g}, and normalize = "
             f"{learned['normalize']!r} rescaled its H afterwards: for this H the same alpha_W is "
             f"another problem. Fit without normalize, or give alpha_W"
         )
-    checked, name, k = _given_H(H)
-    config = fit_config({**options, "k": k, "seed": 0}, name)
-    work = choose_executor(client, executor)
-    kept = (fit.path,) if isinstance(fit, Result) and fit.path else ()
-    data, mode = (V, weights), "transform"
-    begun = begin(data, config, mode, work, out, overwrite, on_event, checked, None, protect=kept)
-    return begun.W
-
-
-def _given_H(H: np.ndarray) -> tuple[np.ndarray | None, str, int | None]:
-    if H.ndim != 2:
-        raise OptionError(
-            f"fit is {H!r:.60}; it must be a result, its path, or an array H (k x d), such as "
-            f"the components_ of a fitted dnmf.NMF"
-        )
-    return given_start(H, None)
+    options |= {"block_size": block_size, "max_block": max_block, "dtype": dtype}
+    options |= {"weights": weights, "loss": loss, "beta": beta, "init": H, "seed": 0}
+    config, given = asked(options)
+    protected = (fit.path,) if isinstance(fit, Result) and fit.path else ()
+    request = Request(
+        V,
+        weights,
+        config,
+        given,
+        "transform",
+        out,
+        overwrite,
+        protected=protected,
+        on_event=on_event or ignore,
+    )
+    return begin(request, choose_executor(client, executor)).W
 
 
 def resume(
@@ -309,7 +306,7 @@ def resume(
     ResumableError
         It was interrupted again; the message says how to go on.
     """
-    found = go_on(path, choose_executor(client, executor), on_event, max_time, None, None)
+    found = go_on(path, choose_executor(client, executor), on_event or ignore, max_time)
     return Study(found) if isinstance(found, Models) else found
 
 
@@ -361,13 +358,11 @@ def plan(
     MemoryPlanError
         It could not run.
     """
-    values = merge_aliases({"k": k, **options})
-    values |= given_fixed(values.get("fixed_H"))[1]
-    unknown = set(values) - (set(FitConfig.__dataclass_fields__) - {"models"}) - {"k", "seed"}
+    unknown = sorted(set(options) - set(OPTION_NAMES))
     if unknown:
-        raise OptionError(f"plan has no option {', '.join(sorted(unknown))}")
-    _, name, values["k"] = given_start(init, values["k"])
-    config = fit_config({"seed": 0, **{n: v for n, v in values.items() if v is not None}}, name)
+        raise OptionError(f"plan has no option {', '.join(unknown)}")
+    values = merge_aliases({"k": k, **options})
+    config, _ = asked({**values, "init": init, "seed": values.get("seed") or 0})
     source = matrix(V, values.get("weights"), config.missing)
     laid_out, _ = make_plan(source, config)
     there = resources or offered(choose_executor(client, None), laid_out, source)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from dnmf.cli.cluster import ClusterOptions
-from dnmf.config import parse_bytes
 from dnmf.errors import OptionError
+from dnmf.values import parse_bytes
 
 __all__ = [
     "DURATION",

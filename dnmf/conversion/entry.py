@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from dnmf.config import parse_bytes
 from dnmf.conversion.job import Converted
 from dnmf.conversion.job import convert as run_conversion
 from dnmf.executors.choose import choose_executor
 from dnmf.steps.events import Listener
 from dnmf.steps.work import Executor
+from dnmf.values import parse_bytes
 
 __all__ = ["convert"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array
 
-from dnmf.config import whole_number
 from dnmf.errors import OptionError
+from dnmf.values import whole_number
 
 __all__ = ["LATER", "check_parameters", "seed_of", "solver_of", "start_of"]
 

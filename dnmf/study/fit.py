@@ -6,28 +6,28 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dnmf.config import FitConfig, ModelSpec, Resources, whole_number
+from dnmf.config import FitConfig, ModelSpec, Resources
 from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
-from dnmf.launch import begin, go_on, matrix, offered, to_resume
-from dnmf.options import OPTION_NAMES, fit_config
+from dnmf.launch.begin import begin
+from dnmf.launch.data import matrix, offered
+from dnmf.launch.request import Request, ignore
+from dnmf.launch.resume import go_on, to_resume
+from dnmf.options import ALIASES, OPTION_NAMES, fit_config
 from dnmf.planning.groups import grouped
 from dnmf.planning.plan import make_plan
 from dnmf.planning.report import PlanReport
 from dnmf.steps.events import Listener
 from dnmf.steps.work import Executor
 from dnmf.study.study import Study
+from dnmf.values import whole_number
 
 __all__ = ["SEEDS", "fit_many", "plan_many", "study_config"]
 
 SEEDS = 5
 """Runs of every k, by default."""
 
-OPTIONS = tuple(
-    name
-    for name in OPTION_NAMES
-    if name not in ("k", "n_components", "seed", "random_state", "max_iter")
-)
+OPTIONS = set(OPTION_NAMES) - {"k", "seed", "init_W", *ALIASES.values()}
 
 
 def fit_many(
@@ -87,14 +87,20 @@ def fit_many(
         The cluster is gone; the message says how to go on.
     """
     config = study_config(ks, seeds, holdout, folds, options)
-    weights = options.get("weights")
-    work = choose_executor(client, executor)
+    work, listen = choose_executor(client, executor), on_event or ignore
+    request = Request(
+        V,
+        options.get("weights"),
+        config,
+        out=out,
+        overwrite=overwrite,
+        resume=resume,
+        on_event=listen,
+    )
     begun = to_resume(out, overwrite, resume)
     if begun is not None:
-        return Study(go_on(begun, work, on_event, config.max_time, V, config, weights))
-    data = (V, weights)
-    found = begin(data, config, "fit", work, out, overwrite, on_event, None, None, resume=resume)
-    return Study(found)
+        return Study(go_on(begun, work, listen, config.max_time, request))
+    return Study(begin(request, work))
 
 
 def plan_many(
@@ -145,7 +151,7 @@ def study_config(
             "fixed_H was given, but a study compares what its runs learn, and rows that are held "
             "would count as found again by each; give fixed_H to dnmf.fit, one k at a time"
         )
-    unknown = sorted(set(options) - {*OPTIONS, "init", "fixed_H"})
+    unknown = sorted(set(options) - OPTIONS)
     if unknown:
         raise OptionError(f"fit_many has no option {', '.join(unknown)}")
     sizes = _numbers(ks, "ks", 1)
@@ -158,7 +164,7 @@ def study_config(
             f"init is {init!r}, which is the same start for every seed, but {len(starts)} seeds "
             f"were given: runs would agree for no reason. Give one seed, or init='random'"
         )
-    given = {name: value for name, value in options.items() if name != "init"}
+    given = {name: value for name, value in options.items() if name not in ("init", "fixed_H")}
     one = fit_config({"n_init": 1, **given, "k": sizes[0], "seed": starts[0]}, init)
     models = [ModelSpec(k, seed) for k in sizes for seed in starts]
     if holdout is not None:

@@ -17,7 +17,7 @@ from dnmf.fitting.data.rows import RaceRows, open_rows, race_rows, start_profile
 from dnmf.fitting.models.factors import read_H, start_row
 from dnmf.fitting.models.holdout import fold_of_model
 from dnmf.fitting.models.objective import loss_of, tall_and_wide
-from dnmf.fitting.starts.given import put_start
+from dnmf.fitting.starts.given import Given, put_start
 from dnmf.fitting.starts.search import Fitted, search
 from dnmf.fitting.starts.temper import temper
 from dnmf.fitting.state import ModelState
@@ -159,7 +159,7 @@ class RaceWork:
         )
         laid_out, source = make_plan(_source(rows), config)
         store = MemoryStore()
-        laid_out = put_start(store, laid_out, H, fixed=self._held())
+        laid_out = put_start(store, laid_out, Given(H, fixed=self._held()))
         store.create(laid_out.to_json())
         record = run(Context(store, laid_out, source), InProcess(), lambda event: None)
         state = ModelState.from_json(record["state"]["models"][0])

@@ -1,0 +1,105 @@
+"""The data of a run: V and its weights as one source, where they are kept, and their plan."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from typing import Any
+
+from dnmf.config import FitConfig, Resources
+from dnmf.errors import InputError
+from dnmf.executors.threads import Threads
+from dnmf.interop import as_source
+from dnmf.interop.staging import STAGED, WEIGHTS, stage
+from dnmf.planning.groups import grouped
+from dnmf.planning.memory import MemoryNeed
+from dnmf.planning.plan import Plan, make_plan
+from dnmf.runs.folder import FolderStore
+from dnmf.sources.array import ArraySource, SparseSource
+from dnmf.sources.base import Source
+from dnmf.sources.weighted import WeightedSource
+from dnmf.steps.work import Executor
+
+__all__ = ["lay_out", "matrix", "of_dask", "offered", "paths", "place", "without_staged"]
+
+
+def matrix(V: Any, weights: Any, missing: str | None, client: Any = None) -> Source:
+    """V, and its weights if it has some, as one source."""
+    if weights is None:
+        return as_source(V, client)
+    return WeightedSource(as_source(V, client), _weights(weights, client), missing)
+
+
+def _weights(weights: Any, client: Any) -> Source:
+    """Weights as a source; what is wrong with them is said of them."""
+    try:
+        return as_source(weights, client)
+    except InputError as error:
+        one_each = getattr(weights, "ndim", 0) == 1
+        remedy = (
+            ". For one number per row give a matrix: np.broadcast_to(weights[:, None], V.shape)"
+            if one_each
+            else ""
+        )
+        text = re.sub(r"\bV\b", "weights", str(error))
+        raise type(error)(f"weights: {text}{remedy}") from error
+
+
+def parts(source: Source) -> tuple[Source, ...]:
+    """V, and its weights if it has some."""
+    return (source.V, source.weights) if isinstance(source, WeightedSource) else (source,)
+
+
+def of_dask(source: Source) -> bool:
+    return any(part.kind == "dask" for part in parts(source))
+
+
+def paths(source: Source) -> list[str]:
+    """Where the data are, if that is a place: an output may not replace it."""
+    specs = [part.spec() for part in parts(source) if part.persistent]
+    found = [str(spec[name]) for spec in specs for name in ("location", "path") if name in spec]
+    for part in parts(source):
+        if part.kind == "dask":
+            found += part.places()  # type: ignore[attr-defined]
+    return found
+
+
+def place(
+    source: Source, config: FitConfig, mode: str, store: FolderStore, executor: Executor
+) -> Source:
+    """V where the workers find it: held in their memory, or written into the run once."""
+    if isinstance(source, WeightedSource):
+        V, weights = source.V, source.weights
+        V = V if V.persistent else stage(V, store, executor)
+        weights = weights if weights.persistent else stage(weights, store, executor, WEIGHTS)
+        return WeightedSource(V, weights, config.missing)
+    if source.kind != "dask":
+        return stage(source, store, executor)
+    from dnmf.interop.in_cluster import keep_or_stage
+
+    return keep_or_stage(source, config, mode, store, executor)
+
+
+def lay_out(
+    source: Source, config: FitConfig, mode: str, executor: Executor
+) -> tuple[Plan, Source, MemoryNeed]:
+    """The plan, the source as it will be read, and the memory that the plan needs."""
+    laid_out, oriented = make_plan(source, config, mode)
+    laid_out, need = grouped(laid_out, offered(executor, laid_out, source))
+    return laid_out, oriented, need
+
+
+def offered(executor: Executor, plan: Plan, source: Source) -> Resources:
+    """What the executor offers to this plan."""
+    if isinstance(executor, Threads):
+        in_memory = (isinstance(part, ArraySource | SparseSource) for part in parts(source))
+        executor.settle(plan, all(in_memory))
+    return executor.resources()
+
+
+def without_staged(store: FolderStore, result: Any) -> Any:
+    """The result of a run that needs its own copy of V no longer."""
+    for name in (STAGED, WEIGHTS):
+        shutil.rmtree(os.path.join(store.state_folder, name), ignore_errors=True)
+    return result
