@@ -126,7 +126,7 @@ class FitConfig:
         POSITIVE,
         "Stop when a further decrease of the objective by this share of it is no longer expected.",
     )
-    max_passes: int = _option(200, Whole(), "Most passes over V, each of which reads it once.")
+    max_passes: int = _option(200, Whole(), "Most passes over V; each reads it once.")
     max_time: float | None = _option(
         None, Seconds(), "Start no further pass after this time: 90 (seconds), 15min, 2h."
     )
@@ -148,8 +148,8 @@ class FitConfig:
     missing_chunks: str = _option(
         "auto",
         Choice(("auto", "fill", "error")),
-        "Whether chunks that are not stored count as the array's fill value, or are an error; auto "
-        "decides by whether most chunks are stored.",
+        "Whether chunks that are not stored count as filled with the array's fill value, or are an "
+        "error; auto accepts them where V has so many zeros that chunks of zeros are likely.",
     )
     sample: float = _option(
         0.2,
@@ -168,7 +168,9 @@ class FitConfig:
     )
     alpha_W: float = _option(0.0, POSITIVE, "Strength of the penalty of W, as in scikit-learn.")
     alpha_H: float | str = _option(
-        "same", Number(0, word="same", rule=POSITIVE.rule), "Strength of the penalty of H."
+        "same",
+        Number(0, word="same", rule=POSITIVE.rule),
+        "Strength of the penalty of H; same: that of W.",
     )
     l1_ratio: float = _option(
         0.0,

@@ -23,12 +23,12 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("run", metavar="RUN")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: all there is to know.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything that is known, as JSON.")
 @debug_option
 def command(run: str, as_json: bool) -> None:
-    """Show options, data, history and state of the fit in folder RUN, finished or running.
+    """Show the options, data, history and state of the run in folder RUN, finished or not.
 
-    --json also lists what each process executed.
+    --json also lists which process worked on what.
     """
     import dnmf
 
