@@ -116,7 +116,3 @@ def main() -> None:
         with suppress(OSError):
             sys.stderr.write(f"error: the output could not be written: {error.strerror}\n")
         ending.code = NOT_FLUSHED
-
-
-if __name__ == "__main__":
-    main()

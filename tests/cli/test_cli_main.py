@@ -22,7 +22,7 @@ HEAVY = ["numpy", "scipy", "dask", "distributed", "zarr", "numba", "sklearn", "r
 
 def run_program(*arguments: str, **kwargs) -> subprocess.CompletedProcess:
     """The installed program, in a process of its own."""
-    command = [sys.executable, "-m", "dnmf.cli.main", *arguments]
+    command = [sys.executable, "-m", "dnmf", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, **kwargs)
 
 
@@ -69,7 +69,7 @@ def test_help_starts_fast():
             times.append(time.perf_counter() - start)
         return min(times)
 
-    assert seconds("-m", "dnmf.cli.main", "--help") - seconds("-c", "pass") < 0.5
+    assert seconds("-m", "dnmf", "--help") - seconds("-c", "pass") < 0.5
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -156,7 +156,7 @@ def test_bad_use_exits_with_2_in_a_real_process():
 def test_a_closed_pipe_is_no_traceback():
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "dnmf.cli.main", "--help"]
+    command = [sys.executable, "-m", "dnmf", "--help"]
     run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(write)
     assert "Traceback" not in run.stderr
