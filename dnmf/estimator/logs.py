@@ -1,15 +1,18 @@
-"""Events of a fit as lines of a log: what ``verbose`` shows."""
+"""What a fit tells: events as lines of a log, for ``verbose``, and scikit-learn's warning."""
 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sklearn.exceptions import ConvergenceWarning
+
 from dnmf.steps.events import Committed, Event, Listener, Notice, Planned, Stopped
 
-__all__ = ["shown"]
+__all__ = ["shown", "warn_if_unfinished"]
 
 log = logging.getLogger("dnmf")
 
@@ -55,3 +58,14 @@ def _row_text(event: Committed, row: dict[str, Any]) -> str:
         f"{event.kind} {row['pass']}: objective {row['objective']:.6g}, "
         f"relative error {row['relative_error']:.6g}, {row['seconds']:.3g} s"
     )
+
+
+def warn_if_unfinished(model: Any) -> None:
+    """Warn as scikit-learn does: whenever the last pass allowed was needed, unless tol is 0."""
+    if model.n_iter_ >= model.max_iter and model.tol > 0:
+        warnings.warn(
+            f"Maximum number of iterations {model.max_iter} reached. Increase it to improve "
+            f"convergence.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )

@@ -50,12 +50,13 @@ def report(
     Parameters
     ----------
     run : Result, Study, or path of one
+        What to show.
     out : path
-        Of the page.
+        The file to write.
     shape : (int, int), optional
-        Rows and columns of pixels: rows of H are images.
+        Rows and columns of pixels of the images that rows of V are; rows of H are drawn so.
     names : sequence of str, optional
-        Of the columns of V.
+        Names of the columns of V.
     k : int, optional
         Which of a study's models are drawn; by default those of the recommended k.
     overwrite : bool

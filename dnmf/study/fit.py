@@ -55,12 +55,15 @@ def fit_many(
     Parameters
     ----------
     V : as for `dnmf.fit`
+        The matrix.
     ks : int or iterable of int
         Numbers of components.
     seeds : int or iterable of int
-        Of the random starts of every k; a number n means 0 to n - 1.
+        Seeds of the random starts of every k; a number n means 0 to n - 1.
     out : path, optional
         Where the run and then the study lives. Needed on a cluster.
+    client : distributed.Client, optional
+        The cluster, as for `dnmf.fit`.
     holdout : {"bicv", "speckled", None}
         ``"bicv"`` adds, for every k, a model per fold that does not see the fold's rows and
         columns, and measures its error where both were left out (bi-cross-validation, Owen and
@@ -69,13 +72,21 @@ def fit_many(
         and Kullback-Leibler.
     folds : int
         Into how many parts rows and columns are cut, and how many such models each k gets.
-    overwrite, resume, client, executor, on_event : as for `dnmf.fit`
+    overwrite : bool
+        Replace ``out`` if dnmf made it.
+    resume : bool
+        Go on with the study at ``out`` if there is one, as for `dnmf.fit`.
+    executor : Executor, optional
+        Instead of ``client``, as for `dnmf.fit`.
+    on_event : callable, optional
+        Called with each event, as for `dnmf.fit`.
     **options
-        Those of `dnmf.fit` that are left; ``n_init`` is 1 here: the seeds are the starts.
+        Other options of `dnmf.fit`; ``n_init`` is 1 by default: the seeds are the starts.
 
     Returns
     -------
     Study
+        The results of all models, and what they say together.
 
     Raises
     ------
@@ -118,17 +129,30 @@ def plan_many(
 
     Parameters
     ----------
-    V, ks, seeds, holdout, folds, **options : as for `fit_many`
-    resources, client : as for `dnmf.plan`
+    V : as for `dnmf.fit`
+        The matrix; none of its entries is read.
+    ks, seeds : int or iterable of int
+        Numbers of components, and seeds of every k, as for `fit_many`.
+    resources : Resources, optional
+        What it would run on; by default those of ``client``, else of this process.
+    client : distributed.Client, optional
+        The cluster, as for `dnmf.fit`.
+    holdout : {"bicv", "speckled", None}
+        What is left out, as for `fit_many`.
+    folds : int
+        Into how many parts, as for `fit_many`.
+    **options
+        Other options of `fit_many`.
 
     Returns
     -------
     PlanReport
+        The plan; ``lines()`` and ``to_json()`` show it.
 
     Raises
     ------
     MemoryPlanError
-        It could not run.
+        The study could not run in the memory of a worker.
     """
     config = study_config(ks, seeds, holdout, folds, options)
     source = matrix(V, options.get("weights"), config.missing)
@@ -145,7 +169,7 @@ def study_config(
     folds: int,
     options: dict[str, Any],
 ) -> FitConfig:
-    """The options of a study: whole models, k by k and seed by seed, then those of the folds."""
+    """Make the options of a study: models of all of V by k and seed, then those of the folds."""
     if options.get("fixed_H") is not None:
         raise OptionError(
             "fixed_H was given, but a study compares what its runs learn, and rows that are held "

@@ -86,6 +86,11 @@ def compare(a: Any, b: Any, *, threshold: float = PARTNER) -> Comparison:
     threshold : float
         Least cosine of a pair.
 
+    Returns
+    -------
+    Comparison
+        The pairs, and the components of both that have no partner.
+
     Raises
     ------
     InputError
