@@ -43,7 +43,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """All that decides the result of a fit besides the data.
+    """Options of a fit: all that decides its result besides the data.
 
     Attributes
     ----------
@@ -112,7 +112,8 @@ class FitConfig:
     batch : bool
         Each model has a result of its own, in a group of its own.
     fixed_H : str or None
-        Of the rows of H that are held as given: their number, a space, and a digest.
+        The number of rows of H that are given and stay as they are, a space, and a digest of
+        them; None where there are none.
     normalize : str or None
         ``"components"``: rows of H, ``"weights"``: columns of W are scaled to unit size (norm for
         least squares, else sum) in the result, the other factor accordingly.
@@ -250,17 +251,17 @@ class FitConfig:
 
     @property
     def tempered(self) -> bool:
-        """Whether random starts need more than steps from one place: the divergence is concave."""
+        """Whether a random start needs more than steps downhill: the divergence is concave."""
         return self.init == "random" and self.beta is not None and self.beta < 1
 
     @property
     def fixed(self) -> int:
-        """So many first rows of H are held."""
+        """Number of first rows of H that are given and stay as they are."""
         return int(self.fixed_H.partition(" ")[0]) if self.fixed_H else 0
 
     @property
     def placed(self) -> int:
-        """So many first components keep their place in the result; others are sorted."""
+        """Number of first components that keep their place in the result; others are sorted."""
         return self.models[0].k if self.keep_order else self.fixed
 
     @property
@@ -294,7 +295,7 @@ class FitConfig:
         return cls(**{**value, "models": models})
 
     def differences(self, other: FitConfig) -> list[str]:
-        """Sentences for the options in which a resumed run may not differ."""
+        """Tell, in sentences, the options that differ and may not when a run is resumed."""
         free = {"max_time", "strict_bits"}
         return [
             f"{field.name} was {getattr(self, field.name)!r}, now {getattr(other, field.name)!r}"

@@ -54,7 +54,7 @@ def merge_aliases(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seed_number(seed: Any) -> int:
-    """A seed as a whole number; None draws one, a NumPy generator gives one."""
+    """Turn a seed into a whole number; None draws one, a NumPy generator gives one."""
     if seed is None:
         return secrets.randbits(31)
     if isinstance(seed, np.random.RandomState):
@@ -134,7 +134,7 @@ BETAS = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
 
 def _divergence(loss: str | float | None, beta: float | None) -> dict[str, Any]:
-    """``loss`` and ``beta`` as the registry of losses knows them.
+    """Turn ``loss`` and ``beta`` into what the registry of losses knows.
 
     ``loss`` may be a number, which is beta; the betas that have a name get their loss. Neither is
     least squares.
@@ -173,7 +173,7 @@ def _divergence(loss: str | float | None, beta: float | None) -> dict[str, Any]:
 
 
 def _dtype_name(dtype: Any) -> str:
-    """The name of a dtype, whatever names it; what is none stays, for the error."""
+    """Return the name of a dtype; what is none stays, for the error."""
     try:
         return np.dtype(dtype).name
     except TypeError:
@@ -196,7 +196,7 @@ def _check_starts(config: FitConfig, asked: int) -> None:
 
 
 def fit_config(options: dict[str, Any], init: str) -> FitConfig:
-    """The frozen options of a fit; options that are None keep their defaults."""
+    """Freeze the options of a fit; those that are None keep their defaults."""
     values = {name: value for name, value in options.items() if value is not None}
     k = values.pop("k", None)
     if k is None:

@@ -48,7 +48,7 @@ def parse_bytes(value: str | int | float, name: str = "size", least: int = 1) ->
 
 
 def whole_number(value: Any, name: str, minimum: int) -> int:
-    """``value`` as an int, or an OptionError that names it."""
+    """Return ``value`` as an int, or raise an OptionError that names it."""
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):

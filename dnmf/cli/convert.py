@@ -73,7 +73,7 @@ def command(source: str, target: str, cluster: ClusterOptions, **options: Any) -
 
 
 def _summary(done: Converted) -> str:
-    """What was written, in a line."""
+    """Say what was written, in a line."""
     rows, columns = done.shape
     size = f"{rows:,} x {columns:,} {done.dtype}, {bytes_text(done.bytes_written)}"
     if done.entries is None:

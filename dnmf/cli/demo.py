@@ -85,7 +85,7 @@ def command(
 
 @contextmanager
 def _kept_folder(folder: Path | None) -> Iterator[Path]:
-    """The folder to work in; it stays, unless the demo was refused before it wrote anything."""
+    """Make the folder to work in; it stays unless the demo was refused before it wrote anything."""
     home = Path(tempfile.mkdtemp(prefix="dnmf-demo-")) if folder is None else folder
     existed = folder is not None and home.exists()
     home.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _large(planted: Planted, out: Path, cluster: ClusterOptions, max_passes: int
 
 
 def _generate(planted: Planted, client: Any, listen: Listener) -> float:
-    """Write V; the relative error that the planted factors leave."""
+    """Write V and return the relative error that the planted factors leave."""
     from dnmf.cli.demo_planted import generate
     from dnmf.steps.events import Progress
 

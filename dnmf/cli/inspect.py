@@ -87,12 +87,12 @@ def _matrix(result: Result) -> str:
 
 
 def _options(config: dict[str, Any]) -> str:
-    """Those that a person would ask for first; --json has all."""
+    """Show the options that a person would ask for first; --json has all."""
     seeds = ", ".join(str(model["seed"]) for model in config["models"])
     return f"seed = {seeds}, tol = {config['tol']:g}, max_passes = {config['max_passes']}"
 
 
 def _executed(entries: list[list[Any]]) -> str:
-    """How many steps, and by how many processes: more than one after a resume."""
+    """Tell how many steps ran, and by how many processes: more than one after a resume."""
     processes = {(host, pid, attempt) for _, _, host, pid, attempt in entries}
     return f"{len(entries)} step(s) by {len(processes)} process(es)"

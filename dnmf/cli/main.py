@@ -99,7 +99,7 @@ def cli(debug: bool) -> None:
 
 
 def main() -> None:
-    """Entry point of the ``dnmf`` program."""
+    """Run the ``dnmf`` program."""
     from dnmf import blas_env
     from dnmf.quick_exit import NOT_FLUSHED, QuickExit
 

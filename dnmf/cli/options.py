@@ -129,7 +129,7 @@ def options(*names: str) -> Callable[[F], F]:
 
 
 def _type_of(kind: Kind) -> tuple[click.ParamType, str | None]:
-    """The type that click reads an option as, and what its help calls the value."""
+    """Return the type that click reads an option as, and what its help calls the value."""
     if isinstance(kind, Bytes):
         return Size(kind.least), None
     if isinstance(kind, Whole):

@@ -85,7 +85,7 @@ class ProgressState:
         return (step.kind, step.number) != (event.kind, event.number) or event.done < step.done
 
     def _end_step(self) -> None:
-        """The next step starts about now: between two steps there is only a small commit."""
+        """Take the next step to start now: between two steps there is only a small commit."""
         self.read_before += self._step_bytes()
         self.running, self.started = False, self.clock()
 
@@ -93,11 +93,11 @@ class ProgressState:
         return self.step.bytes_done if self.step and self.running else 0
 
     def cells(self) -> list[str]:
-        """Title, segments, bytes read in all, rate, time left, objective, relative error."""
+        """List title, segments, bytes read in all, rate, time left, objective, relative error."""
         return [self._title(), *self._speed(), *self._quality()]
 
     def share(self) -> float:
-        """Of the running step that is done, 0 to 1."""
+        """Return the share of the running step that is done, 0 to 1."""
         return self.step.done / self.step.total if self.step and self.step.total else 0.0
 
     def _title(self) -> str:
@@ -131,7 +131,7 @@ class ProgressState:
 
 
 def that_fit(cells: list[str], width: int) -> list[str | None]:
-    """What one line has room for, whole: the least important cells are left out.
+    """Choose the cells that one line has room for; the least important are left out.
 
     Parameters
     ----------

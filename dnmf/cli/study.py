@@ -127,9 +127,9 @@ def command(
 
 
 def study_summary(study: Study, path: str, seconds: float | None = None) -> str:
-    """A table by k, what was read, and the recommendation."""
-    held = study.held_out
-    errors = dict(zip(held.ks, held.mean, strict=True)) if held else {}
+    """Write a table by k, what was read, and the recommendation."""
+    held_out = study.held_out
+    errors = dict(zip(held_out.ks, held_out.mean, strict=True)) if held_out else {}
     head = ("k", "objective", "held-out error", "stability", "solutions", "passes")
     rows = [head]
     for k in study.ks:
@@ -158,7 +158,7 @@ def study_summary(study: Study, path: str, seconds: float | None = None) -> str:
 
 
 def study_lines(study: Study, path: str) -> str:
-    """State, and the models' lines where it runs still."""
+    """Write the summary, or the models' lines where the study runs still."""
     if study.done:
         return study_summary(study, path)
     head = ("k", "seed", "fold", "passes", "objective", "")
@@ -178,6 +178,6 @@ def study_lines(study: Study, path: str) -> str:
 
 
 def study_json(study: Study) -> str:
-    """All there is to know besides the factors, for ``inspect --json``."""
+    """Write all there is to know besides the factors, for ``inspect --json``."""
     facts = {name: value for name, value in study.facts.items() if name != "format"}
     return json.dumps({"path": study.path, "done": study.done, **facts}, indent=2)

@@ -19,7 +19,7 @@ log = logging.getLogger("dnmf")
 
 @contextmanager
 def shown(verbose: int) -> Iterator[Listener | None]:
-    """A listener that logs the fit's events while the block runs; None when not verbose."""
+    """Give a listener that logs the fit's events while the block runs; None when not verbose."""
     if not verbose:
         yield None
         return
@@ -51,7 +51,7 @@ def _log(event: Event, verbose: int) -> None:
 
 
 def _row_text(event: Committed, row: dict[str, Any]) -> str:
-    """One row of the history in words: of a pass over X or over a sample of it, or of a start."""
+    """Tell one row of the history: of a pass over X or over a sample of it, or of a start."""
     if "pass" not in row:
         return f"start {row['start']}: objective {row['objective']:.6g} on a part of the sample"
     return (

@@ -334,7 +334,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return fitted
 
     def _checked_input(self, X: Any, weights: Any, reset: bool) -> tuple[Any, str]:
-        """V as dnmf reads it, and the dtype to compute in; sets or compares the features.
+        """Return V as dnmf reads it and the dtype to compute in; sets or compares the features.
 
         Where entries have weights, the scan finds those that must be finite and are not.
         """
@@ -353,18 +353,18 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return V, "float32" if V.dtype == np.float32 else "float64"
 
     def _executor(self, X: Any) -> Any:
-        """Data in the memory of this process stay there unless a client was given."""
+        """Choose where to compute: on X in memory this process works unless a client was given."""
         if self.client is None and not is_stored(X):
             return Threads()
         return api.choose_executor(self.client, None)
 
     def _place(self, X: Any, out: Any, keep: bool) -> AbstractContextManager[Any]:
-        """Where the result goes: for stored X that this process works on somewhere, always."""
+        """Give the path of the result: stored X that this process works on always needs one."""
         needed = is_stored(X) and isinstance(self._executor(X), Serial)
         return place(out, needed=needed, keep=keep)
 
     def _hand_back(self, W: Any, X: Any) -> Any:
-        """W as the caller of X expects it: NumPy, a Dask array or a Zarr array."""
+        """Return W as the caller of X expects it: NumPy, a Dask array or a Zarr array."""
         own = getattr(self, "_sklearn_output_config", {})
         asked = own.get("transform", get_config()["transform_output"])
         if not is_stored(X) or asked != "default":  # a data frame is in memory
@@ -384,7 +384,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def __sklearn_clone__(self) -> NMF:
-        """Clones share the connection: it cannot be copied."""
+        """Make a clone that shares the connection, which cannot be copied."""
         values = self.get_params(deep=False)
         shared = {"client": values.pop("client")} if "client" in values else {}
         copies = {name: clone(value, safe=False) for name, value in values.items()}
@@ -395,5 +395,5 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return copy
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the connection, which only this process has."""
+        """Leave the connection out, which only this process has."""
         return {**super().__getstate__(), "client": None}

@@ -78,9 +78,9 @@ def begin(request: Request, executor: Executor) -> Any:
 @contextmanager
 def _working_on(store: FolderStore) -> Iterator[None]:
     """Hold the lock of a run that this process just made; where that fails there is no run."""
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            held.enter_context(store.locked())
+            stack.enter_context(store.locked())
         except BaseException:
             store.discard()
             raise

@@ -25,14 +25,14 @@ __all__ = ["lay_out", "matrix", "of_dask", "offered", "paths", "place", "without
 
 
 def matrix(V: Any, weights: Any, missing: str | None, client: Any = None) -> Source:
-    """V, and its weights if it has some, as one source."""
+    """Make one source of V and its weights, if it has some."""
     if weights is None:
         return as_source(V, client)
     return WeightedSource(as_source(V, client), _weights(weights, client), missing)
 
 
 def _weights(weights: Any, client: Any) -> Source:
-    """Weights as a source; what is wrong with them is said of them."""
+    """Make a source of the weights; an error about them names them, not V."""
     try:
         return as_source(weights, client)
     except InputError as error:
@@ -47,7 +47,7 @@ def _weights(weights: Any, client: Any) -> Source:
 
 
 def parts(source: Source) -> tuple[Source, ...]:
-    """V, and its weights if it has some."""
+    """Take V and its weights, if it has some, apart."""
     return (source.V, source.weights) if isinstance(source, WeightedSource) else (source,)
 
 
@@ -56,7 +56,7 @@ def of_dask(source: Source) -> bool:
 
 
 def paths(source: Source) -> list[str]:
-    """Where the data are, if that is a place: an output may not replace it."""
+    """List the paths of the data, which an output may not replace."""
     specs = [part.spec() for part in parts(source) if part.persistent]
     found = [str(spec[name]) for spec in specs for name in ("location", "path") if name in spec]
     for part in parts(source):
@@ -68,7 +68,7 @@ def paths(source: Source) -> list[str]:
 def place(
     source: Source, config: FitConfig, mode: str, store: FolderStore, executor: Executor
 ) -> Source:
-    """V where the workers find it: held in their memory, or written into the run once."""
+    """Bring V to where the workers find it: into their memory, or once into the run."""
     if isinstance(source, WeightedSource):
         V, weights = source.V, source.weights
         V = V if V.persistent else stage(V, store, executor)
@@ -84,14 +84,14 @@ def place(
 def lay_out(
     source: Source, config: FitConfig, mode: str, executor: Executor
 ) -> tuple[Plan, Source, MemoryNeed]:
-    """The plan, the source as it will be read, and the memory that the plan needs."""
+    """Make the plan, the source as it will be read, and the memory that the plan needs."""
     laid_out, oriented = make_plan(source, config, mode)
     laid_out, need = grouped(laid_out, offered(executor, laid_out, source))
     return laid_out, oriented, need
 
 
 def offered(executor: Executor, plan: Plan, source: Source) -> Resources:
-    """What the executor offers to this plan."""
+    """Ask the executor what it offers to this plan."""
     if isinstance(executor, Threads):
         in_memory = (isinstance(part, ArraySource | SparseSource) for part in parts(source))
         executor.settle(plan, all(in_memory))
@@ -99,7 +99,7 @@ def offered(executor: Executor, plan: Plan, source: Source) -> Resources:
 
 
 def without_staged(store: FolderStore, result: Any) -> Any:
-    """The result of a run that needs its own copy of V no longer."""
+    """Delete the run's own copy of V, which its result does not need, and return the result."""
     for name in (STAGED, WEIGHTS):
         shutil.rmtree(os.path.join(store.state_folder, name), ignore_errors=True)
     return result

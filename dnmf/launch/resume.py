@@ -34,7 +34,7 @@ __all__ = ["go_on", "planned_run", "to_resume"]
 
 
 def to_resume(out: str | os.PathLike[str] | None, overwrite: bool, resume: bool) -> str | None:
-    """The run to go on with; None begins a new one, also after one that had not begun.
+    """Return the run to go on with; None begins a new one, also after one that had not begun.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _check_options(store: FolderStore, planned: Plan, config: FitConfig | None) 
 def _reopen(
     store: FolderStore, planned: Plan, source: Source | None, executor: Executor, found: Result
 ) -> Context | None:
-    """The run's context, None if it is done; data, where given, must be what it was begun with."""
+    """Open the run's context, None if it is done; data that are given must be those of the run."""
     kind = planned.source["kind"] if planned.source else None
     if kind not in (None, "in_cluster"):
         if source is not None and not _is_same(store, planned, source):

@@ -126,7 +126,7 @@ def _study(
 def _model(
     fit: Result, shape: tuple[int, int] | None, names: Sequence[str] | None
 ) -> dict[str, Any]:
-    """What the page shows of one fit; rows of V are read once for it."""
+    """Collect what the page shows of one fit; rows of V are read once for it."""
     _check(fit, shape, names)
     found = row_errors(fit)
     return {
@@ -150,11 +150,13 @@ def _name(path: str | None) -> str:
 
 
 def _numbers(study: Study) -> list[list[str]]:
-    """The numbers behind the figures, a row for every k."""
-    held, several = study.held_out, len(study.seeds) > 1
+    """List the numbers behind the figures, a row for every k."""
+    held_out, several = study.held_out, len(study.seeds) > 1
     errors = (
-        dict(zip(held.ks, zip(held.mean, held.standard_error, strict=True), strict=True))
-        if held
+        dict(
+            zip(held_out.ks, zip(held_out.mean, held_out.standard_error, strict=True), strict=True)
+        )
+        if held_out
         else {}
     )
     lines = []

@@ -211,7 +211,7 @@ def _check_holdout(config: FitConfig) -> None:
 
 
 def _numbers(values: int | Iterable[int], name: str, minimum: int) -> list[int]:
-    """Distinct whole numbers in the order given."""
+    """Check that numbers are whole and distinct; their order stays."""
     listed: Sequence[Any] = [values] if isinstance(values, int) else list(values)
     found = [whole_number(value, name, minimum) for value in listed]
     if not found:

@@ -17,7 +17,7 @@ PARTNER = 0.8
 
 
 def cosines(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Cosine similarities of rows, (a, b); 0 where a row is zero."""
+    """Compute cosine similarities of rows, (a, b); 0 where a row is zero."""
     return np.clip(_unit(A) @ _unit(B).T, 0.0, 1.0)
 
 
@@ -30,7 +30,7 @@ def _unit(X: np.ndarray) -> np.ndarray:
 
 
 def match(A: np.ndarray, B: np.ndarray) -> list[tuple[int, int, float]]:
-    """Pairs (row of A, row of B, cosine) of the one-to-one assignment of largest sum.
+    """Find pairs (row of A, row of B, cosine): the one-to-one assignment of largest sum.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Comparison:
 
     @property
     def mean_cosine(self) -> float:
-        """Over the pairs; NaN without any."""
+        """Mean cosine over the pairs; NaN without any."""
         return float(np.mean([cosine for _, _, cosine in self.pairs])) if self.pairs else np.nan
 
     def __str__(self) -> str:

@@ -251,7 +251,7 @@ class Study:
 
 
 def _row_sample(shape: tuple[int, int] | None, most: int) -> np.ndarray | None:
-    """Rows of W to look at, evenly spaced; None for all."""
+    """Choose rows of W to look at, evenly spaced; None for all."""
     if shape is None or shape[0] <= most:
         return None
     return np.unique(np.linspace(0, shape[0] - 1, most).astype(np.int64))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import numpy as np
@@ -88,6 +89,13 @@ def test_help_lists_every_command_with_its_line():
 def test_version():
     run = CliRunner().invoke(cli, ["--version"])
     assert run.output == f"dnmf, version {dnmf.__version__}\n"
+
+
+def test_the_changelog_and_the_citation_are_of_this_version():
+    root = Path(dnmf.__file__).parents[1]
+    citation = (root / "CITATION.cff").read_text().splitlines()
+    assert f"version: {dnmf.__version__}" in citation
+    assert f"\n## {dnmf.__version__} (" in (root / "CHANGELOG.md").read_text()
 
 
 def test_unknown_command_names_the_known_ones():
