@@ -7,25 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.config import FitConfig, Resources
+from dnmf.config import Resources
 from dnmf.conversion.entry import convert
 from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
-from dnmf.launch import begin, go_on, matrix, offered, planned_run, to_resume
-from dnmf.options import (
-    OPTION_NAMES,
-    fit_config,
-    given_fixed,
-    given_start,
-    given_W,
-    merge_aliases,
-)
+from dnmf.launch.begin import begin
+from dnmf.launch.data import matrix, offered
+from dnmf.launch.request import Request
+from dnmf.launch.resume import go_on, planned_run, to_resume
+from dnmf.options import OPTION_NAMES, asked, merge_aliases
 from dnmf.planning.memory import check_memory
 from dnmf.planning.plan import make_plan
 from dnmf.planning.report import PlanReport
 from dnmf.results.models import Models, is_batch
+from dnmf.results.opening import open_result
 from dnmf.results.result import Result
-from dnmf.steps.events import Listener
+from dnmf.steps.events import Listener, ignore
 from dnmf.steps.work import Executor
 from dnmf.study.study import Study
 
@@ -84,69 +81,81 @@ def fit(
     V : path, URL, zarr.Array, zarr.Group, numpy array, scipy CSR, dask.array or Source
         The matrix; see the README for what can be read. Never modified.
     k : int
-        Number of components. ``n_components`` is another name.
+        Number of components.
     out : path, optional
         Where the run and then the result lives. Needed on a cluster; without it, W and H stay
         in this process and nothing can be resumed.
     client : distributed.Client, optional
         The cluster. By default the active client if there is one, else this process works.
     seed : int, optional
-        Of the random start; None draws one (it is recorded). ``random_state`` is another name.
+        Seed of the random starts; None draws one, which is recorded.
     init : {"random", "nndsvd", "nndsvda", "nndsvdar"} or (k, d) array
-        The start of H; NNDSVD takes singular vectors of (a part of) the sample. Whatever the start,
-        components of the result are sorted by falling share of V, but see ``keep_order``.
+        The start of H: at random, from singular vectors of the sample (NNDSVD), or as given.
+        Components of the result are sorted by falling share of V, but see ``keep_order``.
     tol : float, default 1e-4
-        Stop when the decrease still to be expected is at most ``tol`` times the objective.
+        The fit stops when the decrease that is still to be expected is at most ``tol`` times the
+        objective.
     max_passes : int, default 200
-        Most reads of V after the scan. ``max_iter`` is another name.
+        Most passes over V; each reads it once. The scan, which comes before, is not counted.
     max_time : float, optional
-        Seconds after which no further pass over V starts but the first one, to which the passes
-        over the sample lead: what there is then is what an undisturbed fit has at that point.
+        Seconds after which no further pass over V starts. The first pass is always made. A fit
+        that ends this way has what an undisturbed one has after as many passes.
     dtype : {"float32", "float64"}, optional
-        To compute in; by default float32 for V of float32 and smaller types, else float64.
+        Type to compute in; by default float32 for V of float32 and smaller types, else float64.
     block_size : int or str, default "32MiB"
         Bytes of V that are decoded at once.
     max_block : int or str, default "256MiB"
         Bytes that the smallest readable block may take.
-    segments, fan_in, slab_size : int, optional
-        Granularity of scheduling and of sums; part of the layout that decides the bits.
+    segments : int, optional
+        Number of tasks that a pass is cut into; by default by the size of V. Like ``block_size``,
+        ``fan_in`` and ``slab_size`` it decides the order of additions, and so the last bits.
+    fan_in : int, default 4
+        How many partial sums are added at once.
+    slab_size : int or str, default "16MiB"
+        Bytes of the columns of a sum that one task adds.
     missing_chunks : {"auto", "fill", "error"}
-        Whether chunks that are not stored count as fill value.
+        Whether chunks that are not stored count as filled with the array's fill value, or are an
+        error. "auto" accepts them where V has so many zeros that chunks of zeros are likely.
     sample : float, default 0.2
-        Share of the rows that the scan keeps as a resident sample, on which starts race and H
-        is fitted before the first pass over V; 0 works without.
+        Share of the rows that the first read keeps in memory. Starts are compared on it, and the
+        best is fitted to it, before the first pass over V; 0 works without a sample.
     sample_bytes : int or str, default "1GiB"
         Most bytes of the sample.
     n_init : int, default 2
-        Random starts that search on a part of the sample, each beginning with half as many
-        components again; the best goes on. With 1 a small V is fitted from one plain start, but for
-        beta < 1, where one start searches too.
+        Random starts that are compared on the sample, each of which first fits half as many
+        components again and merges them; the best goes on. With 1 a small V is fitted from one
+        plain start (for beta < 1 this one searches, too).
     loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float, default "frobenius"
         The divergence, or beta of any other one, with scikit-learn's definitions.
     beta : float, optional
         Instead of ``loss``; with both, they must agree.
     solver : {"hals", "mu"}, optional
         By default the loss's own; "mu" is Lee and Seung's multiplicative rules.
-    alpha_W, alpha_H, l1_ratio : float
-        Penalties with scikit-learn's meaning: d alpha_W (l1_ratio sum(W) + (1 - l1_ratio) / 2
-        |W|^2), and n alpha_H of H likewise; ``alpha_H="same"`` is ``alpha_W``.
+    alpha_W : float, default 0
+        Strength of the penalty of W, with scikit-learn's meaning: d alpha_W (l1_ratio sum(W) +
+        (1 - l1_ratio) / 2 |W|^2).
+    alpha_H : float or "same", default "same"
+        Strength of the penalty of H, which is multiplied by n instead of d; "same" is ``alpha_W``.
+    l1_ratio : float, default 0
+        Share of the l1 norm in both penalties.
     missing : {"nan", "zeros"}, optional
         Which entries of V are unobserved: NaN, or what a sparse V does not store. For least
         squares and Kullback-Leibler.
     weights : as V, optional
-        A matrix of V's shape, in any chunks, of weights m >= 0 of the entries: the loss is the
-        sum of m times each entry's. 0 is unobserved, whatever V has there, NaN too. For
-        measurements with uncertainties sigma give 1 / sigma^2. For least squares and
+        A matrix of V's shape, in any chunks, with a weight of 0 or more for every entry, by which
+        its loss is multiplied. An entry of weight 0 is not observed, whatever V has there, NaN
+        too. For measurements with uncertainties sigma give 1 / sigma^2. For least squares and
         Kullback-Leibler. A pass reads V and the weights once.
     fixed_H : (r, d) array, optional
-        Rows of H that are held as given, r < k: they are the first r components of the result, in
-        this order and scale, while the others are learned beside them.
+        Rows of H that are known and stay as they are, r < k: they are the first r components of
+        the result, in this order and scale. The others are learned beside them.
     normalize : {"components", "weights"}, optional
         Scale rows of H, or columns of W, of the result to unit norm (least squares) or unit sum
         (other losses), and the other factor so that the product is the same. Penalties depend on
         scale: the objective that is reported is that of the pair before.
     strict_bits : bool
-        Refuse processors or libraries that round differently, instead of saying so.
+        Refuse workers whose processors or libraries round differently; by default the result
+        says so.
     overwrite : bool
         Replace ``out`` if dnmf made it.
     resume : bool
@@ -156,10 +165,12 @@ def fit(
         Instead of ``client``. With neither, and no active client, this process works: on V in
         its memory with several threads, see ``dnmf.executors.threads.Threads``.
     on_event : callable, optional
-        Receives `dnmf.steps.events`. On a cluster `Progress` comes on the client's event loop:
-        do not ask the client for anything there. What it raises ends the fit.
+        Called with each event of `dnmf.steps.events`. On a cluster `Progress` comes on the
+        client's event loop: do not ask the client for anything there. What it raises ends the fit.
+    n_components, max_iter, random_state : int, optional
+        scikit-learn's names of ``k``, ``max_passes`` and ``seed``.
     init_W : (n, k) array, optional
-        Warm start of W for the first pass, with an array ``init``.
+        Start of W for the first pass, beside an array ``init``.
     keep_order : bool
         Components of the result keep the order of an array ``init``, instead of being sorted.
 
@@ -180,18 +191,17 @@ def fit(
     """
     arguments = dict(locals())  # before anything else is local
     options = merge_aliases({name: arguments[name] for name in OPTION_NAMES})
-    H, name, options["k"] = given_start(init, options["k"])
-    W = given_W(init_W, H)
     begun = to_resume(out, overwrite, resume)
     if begun is not None and options["seed"] is None:  # the one that was drawn when it began
         options["seed"] = planned_run(begun).config.models[0].seed
-    fixed, said = given_fixed(fixed_H)
-    config = fit_config({**options, **said}, name)
-    work = choose_executor(client, executor)
+    config, given = asked(options)
+    work, listen = choose_executor(client, executor), on_event or ignore
+    request = Request(
+        V, weights, config, given, out=out, overwrite=overwrite, resume=resume, on_event=listen
+    )
     if begun is not None:
-        return go_on(begun, work, on_event, max_time, V, config, weights, (H, W, fixed))
-    data = (V, weights)
-    return begin(data, config, "fit", work, out, overwrite, on_event, H, W, fixed, resume=resume)
+        return go_on(begun, work, listen, max_time, request)
+    return begin(request, work)
 
 
 def transform(
@@ -213,22 +223,31 @@ def transform(
     executor: Executor | None = None,
     on_event: Listener | None = None,
 ) -> Any:
-    """W of new rows: minimise the loss over W >= 0 at the H of a fit, in one read of V.
+    """Compute W of new rows: minimise the loss over W >= 0 at the H of a fit, in one read of V.
+
+    For an array H the default is least squares without penalty. With a penalty, H must have the
+    scale of the fit: for one that ``normalize`` rescaled, give ``alpha_W``.
 
     Parameters
     ----------
     V : as for `fit`
-        (m, d): the fit's columns.
+        The new rows (m, d), with the columns of the fit.
     fit : Result, path of a result, or (k, d) array H
+        Whose H to use.
     out : path, optional
-        Writes a Zarr group with ``W`` there; needed on a cluster.
-    client, executor, overwrite, on_event : as for `fit`
-    dtype, block_size, max_block : as for `fit`
-    loss, beta, alpha_W, l1_ratio, missing : as for `fit`
-        By default those of the fit; for an array H least squares without penalty. With alpha_W, H
-        must have the scale of the fit: one that ``normalize`` rescaled needs alpha_W given.
+        Where a Zarr group with ``W`` is written; needed on a cluster.
+    client : distributed.Client, optional
+        The cluster, as for `fit`.
+    overwrite : bool
+        Replace ``out`` if dnmf made it.
+    dtype, block_size, max_block : optional
+        How to read and compute, as for `fit`.
+    loss, beta, alpha_W, l1_ratio, missing : optional
+        What to minimise, as for `fit`; by default what the fit did.
     weights : as V, optional
-        Of the entries of these rows; without them every entry weighs 1.
+        Weights of the entries of these rows; without them every entry weighs 1.
+    executor, on_event : optional
+        As for `fit`.
 
     Returns
     -------
@@ -243,37 +262,31 @@ def transform(
             f"one, such as study.result({fit.ks[0]})"
         )
     H = np.asarray(fit.H if isinstance(fit, Result) else fit)
-    options: dict[str, Any] = {"block_size": block_size, "max_block": max_block, "dtype": dtype}
-    asked = {"loss": loss, "beta": beta, "alpha_W": alpha_W, "l1_ratio": l1_ratio}
-    asked["missing"] = missing
-    options["weights"] = weights
-    same = loss is None and beta is None
+    if H.ndim != 2:
+        raise OptionError(
+            f"fit is {H!r:.60}; it must be a result, its path, or an array H (k x d), such as "
+            f"the components_ of a fitted dnmf.NMF"
+        )
+    options: dict[str, Any] = {"alpha_W": alpha_W, "l1_ratio": l1_ratio, "missing": missing}
     learned = fit.config if isinstance(fit, Result) else {}
-    for option, value in asked.items():
-        inherited = learned.get(option) if same or option not in ("loss", "beta") else None
-        options[option] = value if value is not None else inherited
+    if loss is None and beta is None:
+        loss, beta = learned.get("loss"), learned.get("beta")
+    for name, value in options.items():
+        options[name] = learned.get(name) if value is None else value
     if alpha_W is None and options["alpha_W"] and learned.get("normalize"):
         raise OptionError(
             f"the fit has alpha_W = {options['alpha_W']:g}, and normalize = "
             f"{learned['normalize']!r} rescaled its H afterwards: for this H the same alpha_W is "
             f"another problem. Fit without normalize, or give alpha_W"
         )
-    checked, name, k = _given_H(H)
-    config = fit_config({**options, "k": k, "seed": 0}, name)
-    work = choose_executor(client, executor)
-    kept = (fit.path,) if isinstance(fit, Result) and fit.path else ()
-    data, mode = (V, weights), "transform"
-    begun = begin(data, config, mode, work, out, overwrite, on_event, checked, None, protect=kept)
-    return begun.W
-
-
-def _given_H(H: np.ndarray) -> tuple[np.ndarray | None, str, int | None]:
-    if H.ndim != 2:
-        raise OptionError(
-            f"fit is {H!r:.60}; it must be a result, its path, or an array H (k x d), such as "
-            f"the components_ of a fitted dnmf.NMF"
-        )
-    return given_start(H, None)
+    options |= {"block_size": block_size, "max_block": max_block, "dtype": dtype}
+    options |= {"weights": weights, "loss": loss, "beta": beta, "init": H, "seed": 0}
+    config, given = asked(options)
+    kept, listen = (fit.path,) if isinstance(fit, Result) and fit.path else (), on_event or ignore
+    request = Request(
+        V, weights, config, given, "transform", out, overwrite, protected=kept, on_event=listen
+    )
+    return begin(request, choose_executor(client, executor)).W
 
 
 def resume(
@@ -292,15 +305,17 @@ def resume(
     ----------
     path : path
         The run folder, ``out`` of what began it.
-    client, executor, on_event : as for `fit`
-        Another number of workers, or none, gives the same bits.
+    client : distributed.Client, optional
+        The cluster, as for `fit`. Another number of workers, or none, gives the same bits.
     max_time : float, optional
         Seconds after which no further pass starts, instead of those that it began with.
+    executor, on_event : optional
+        As for `fit`.
 
     Returns
     -------
     Result or Study
-        Or, of a transform, the result that has its W.
+        What the run was begun for; of a transform, a result that has its W.
 
     Raises
     ------
@@ -309,7 +324,7 @@ def resume(
     ResumableError
         It was interrupted again; the message says how to go on.
     """
-    found = go_on(path, choose_executor(client, executor), on_event, max_time, None, None)
+    found = go_on(path, choose_executor(client, executor), on_event or ignore, max_time)
     return Study(found) if isinstance(found, Models) else found
 
 
@@ -319,17 +334,19 @@ def open(path: str | os.PathLike[str]) -> Any:
     Parameters
     ----------
     path : path or URL
+        The run folder, ``out`` of what made it.
 
     Returns
     -------
     Result or Study
+        What is there, which loads W and H when they are asked for.
 
     Raises
     ------
     RunError
-        There is none, or it is damaged.
+        There is no run of dnmf, or it is damaged.
     """
-    return Study.open(path) if is_batch(path) else Result.open(path)
+    return Study.open(path) if is_batch(path) else open_result(path)
 
 
 def plan(
@@ -345,29 +362,34 @@ def plan(
 
     Parameters
     ----------
-    V, k, init : as for `fit`
+    V : as for `fit`
+        The matrix; none of its entries is read.
+    k : int
+        Number of components.
     resources : Resources, optional
         What it would run on; by default those of ``client``, else of this process.
     client : distributed.Client, optional
+        The cluster, as for `fit`.
+    init : as for `fit`
+        The start of H.
     **options
-        Those of `fit` that decide the layout.
+        Other options of `fit`.
 
     Returns
     -------
     PlanReport
+        The plan; ``lines()`` and ``to_json()`` show it.
 
     Raises
     ------
     MemoryPlanError
-        It could not run.
+        The fit could not run in the memory of a worker.
     """
-    values = merge_aliases({"k": k, **options})
-    values |= given_fixed(values.get("fixed_H"))[1]
-    unknown = set(values) - (set(FitConfig.__dataclass_fields__) - {"models"}) - {"k", "seed"}
+    unknown = sorted(set(options) - set(OPTION_NAMES))
     if unknown:
-        raise OptionError(f"plan has no option {', '.join(sorted(unknown))}")
-    _, name, values["k"] = given_start(init, values["k"])
-    config = fit_config({"seed": 0, **{n: v for n, v in values.items() if v is not None}}, name)
+        raise OptionError(f"plan has no option {', '.join(unknown)}")
+    values = merge_aliases({"k": k, **options})
+    config, _ = asked({**values, "init": init, "seed": values.get("seed") or 0})
     source = matrix(V, values.get("weights"), config.missing)
     laid_out, _ = make_plan(source, config)
     there = resources or offered(choose_executor(client, None), laid_out, source)

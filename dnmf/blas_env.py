@@ -55,7 +55,7 @@ def _has_avx512() -> bool:
 
 
 def _architecture() -> str:
-    """What OpenBLAS takes the processor for, remembered per installation and processor."""
+    """Tell what OpenBLAS takes the processor for, remembered per installation and processor."""
     key = "\n".join([sys.prefix, sys.version, _flags(), *_numpy_builds()])
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = home / "dnmf" / f"blas-{hashlib.sha256(key.encode()).hexdigest()[:16]}"

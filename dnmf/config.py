@@ -2,74 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from dnmf.errors import OptionError
+from dnmf.values import Bytes, Choice, Flag, Kind, Number, Seconds, Whole, whole_number
 
-__all__ = ["MIB", "FitConfig", "ModelSpec", "Resources", "format_bytes", "parse_bytes",
-           "whole_number"]  # fmt: skip
+__all__ = ["MIB", "OPTIONS", "FitConfig", "ModelSpec", "Resources"]
 
 MIB = 1 << 20
 
-_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
-_UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "": 1}
-_UNITS |= {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+def _option(default: Any, kind: Kind, text: str = "") -> Any:
+    """Declare an option of a fit: its default, what it may be, and its text in ``--help``."""
+    return field(default=default, metadata={"kind": kind, "help": text})
 
 
-def parse_bytes(value: str | int | float, name: str = "size", least: int = 1) -> int:
-    """Turn ``"600MB"``, ``"2GiB"`` or a number of bytes into an int.
-
-    Raises
-    ------
-    OptionError
-        The value is not a size, or below ``least``.
-    """
-    text = str(value).strip().lower().replace(" ", "").replace("_", "")
-    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text[len(digits) :]
-    try:
-        size = float(digits) * _UNITS[unit]
-    except (ValueError, KeyError):
-        raise OptionError(f"{name} is {value!r}; give bytes, as in 600MB or 2GiB") from None
-    if not (least <= size < 2**62):
-        bound = "at least one byte" if least else "0 or more"
-        raise OptionError(f"{name} is {value!r}; it must be {bound}")
-    return int(size)
-
-
-def format_bytes(size: float, unit: str | None = None) -> str:
-    """Write a size for people: ``"8.2 GB"``, in decimal units, as `parse_bytes` reads them.
-
-    Parameters
-    ----------
-    size : float
-        Bytes.
-    unit : {None, "MB"}
-        ``"MB"`` for sizes that are to be compared, or typed again: ``"12,345 MB"``.
-    """
-    if unit is not None:
-        return f"{size / 1e6:,.0f} {unit}"
-    for name in ("B", "kB", "MB", "GB"):
-        if abs(size) < 999.5:
-            return f"{size:.0f} B" if name == "B" else f"{size:.3g} {name}"
-        size /= 1000
-    return f"{size:.3g} TB"
-
-
-def whole_number(value: Any, name: str, minimum: int) -> int:
-    """``value`` as an int, or an OptionError that names it."""
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = None
-    if number is None or number != value or isinstance(value, bool):
-        raise OptionError(f"{name} is {value!r}; it must be a whole number")
-    if number < minimum:
-        raise OptionError(f"{name} is {number}; it must be at least {minimum}")
-    return number
+POSITIVE = Number(0, rule="a finite number, 0 or more")
 
 
 @dataclass(frozen=True)
@@ -93,7 +43,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """All that decides the result of a fit besides the data.
+    """Options of a fit: all that decides its result besides the data.
 
     Attributes
     ----------
@@ -162,7 +112,8 @@ class FitConfig:
     batch : bool
         Each model has a result of its own, in a group of its own.
     fixed_H : str or None
-        Of the rows of H that are held as given: their number, a space, and a digest.
+        The number of rows of H that are given and stay as they are, a space, and a digest of
+        them; None where there are none.
     normalize : str or None
         ``"components"``: rows of H, ``"weights"``: columns of W are scaled to unit size (norm for
         least squares, else sum) in the result, the other factor accordingly.
@@ -171,34 +122,86 @@ class FitConfig:
     models: tuple[ModelSpec, ...]
     loss: str = "frobenius"
     init: str = "random"
-    tol: float = 1e-4
-    max_passes: int = 200
-    max_time: float | None = None
-    dtype: str | None = None
-    block_size: int = 32 * MIB
-    max_block: int = 256 * MIB
-    segments: int | None = None
-    fan_in: int = 4
-    slab_size: int = 16 * MIB
-    strict_bits: bool = False
-    missing_chunks: str = "auto"
-    sample: float = 0.2
-    sample_bytes: int = 1 << 30
-    n_init: int = 2
-    beta: float | None = None
-    solver: str | None = None
-    alpha_W: float = 0.0
-    alpha_H: float | str = "same"
-    l1_ratio: float = 0.0
-    missing: str | None = None
-    weights: bool = False
+    tol: float = _option(
+        1e-4,
+        POSITIVE,
+        "Stop when a further decrease of the objective by this share of it is no longer expected.",
+    )
+    max_passes: int = _option(200, Whole(), "Most passes over V; each reads it once.")
+    max_time: float | None = _option(
+        None, Seconds(), "Start no further pass after this time: 90 (seconds), 15min, 2h."
+    )
+    dtype: str | None = _option(
+        None,
+        Choice((None, "float32", "float64")),
+        "Type to compute in [default: float32 for V of float32 or smaller types, else float64].",
+    )
+    block_size: int = _option(
+        32 * MIB, Bytes(), "Memory of a block, the rows of V that are decoded at once."
+    )
+    max_block: int = _option(256 * MIB, Bytes())
+    segments: int | None = _option(None, Whole())
+    fan_in: int = _option(4, Whole(2))
+    slab_size: int = _option(16 * MIB, Bytes())
+    strict_bits: bool = _option(
+        False, Flag(), "Refuse workers whose processors or libraries would round differently."
+    )
+    missing_chunks: str = _option(
+        "auto",
+        Choice(("auto", "fill", "error")),
+        "Whether chunks that are not stored count as filled with the array's fill value, or are an "
+        "error; auto accepts them where V has so many zeros that chunks of zeros are likely.",
+    )
+    sample: float = _option(
+        0.2,
+        Number(0, 1, rule="a share between 0 and 1"),
+        "Share of the rows that are kept in memory and fitted before V is read again; 0: none.",
+    )
+    sample_bytes: int = _option(1 << 30, Bytes(0), "Most memory of these rows; 0: none.")
+    n_init: int = _option(
+        2, Whole(), "Random starts that are compared on the sample; the best goes on."
+    )
+    beta: float | None = _option(None, Number())
+    solver: str | None = _option(
+        None,
+        Choice((None, "hals", "mu")),
+        "mu: multiplicative updates, which need many more passes [default: the loss's own solver].",
+    )
+    alpha_W: float = _option(0.0, POSITIVE, "Strength of the penalty of W, as in scikit-learn.")
+    alpha_H: float | str = _option(
+        "same",
+        Number(0, word="same", rule=POSITIVE.rule),
+        "Strength of the penalty of H; same: that of W.",
+    )
+    l1_ratio: float = _option(
+        0.0,
+        Number(0, 1, rule="a finite number between 0 and 1"),
+        "Share of the l1 norm in the penalties; the rest is the squared l2 norm.",
+    )
+    missing: str | None = _option(
+        None,
+        Choice((None, "nan", "zeros")),
+        "Entries of V that were not observed: those that are NaN, or those that a sparse V does "
+        "not store.",
+    )
+    weights: bool = _option(
+        False,
+        Flag(),
+        "A matrix with the weight of every entry of V: 0 for one that was not observed, "
+        "1/sigma^2 for one of uncertainty sigma.",
+    )
     residuals: bool = True
     fixed_H: str | None = None
-    normalize: str | None = None
+    normalize: str | None = _option(
+        None,
+        Choice((None, "components", "weights")),
+        "Scale the result: rows of H (components) or columns of W (weights) have unit norm, or "
+        "unit sum for losses other than frobenius.",
+    )
     holdout: str | None = None
     folds: int = 5
     batch: bool = False
-    keep_order: bool = False
+    keep_order: bool = _option(False, Flag())
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -208,35 +211,17 @@ class FitConfig:
             whole_number(model.seed, "seed", 0)
             if model.fold is not None and not 0 <= model.fold < self.folds:
                 raise OptionError(f"fold is {model.fold}; there are {self.folds}, from 0 on")
-        whole_number(self.max_passes, "max_passes", 1)
-        whole_number(self.fan_in, "fan_in", 2)
-        for name in ("block_size", "max_block", "slab_size"):
-            whole_number(getattr(self, name), name, 1)
-        whole_number(self.n_init, "n_init", 1)
+        for name, option in OPTIONS.items():
+            value = getattr(self, name)
+            if value is not None or option.default is not None:
+                object.__setattr__(self, name, option.metadata["kind"].read(value, name))
         whole_number(self.folds, "folds", 2)
-        _one_of(self.holdout, "holdout", (None, "bicv", "speckled"))
-        whole_number(self.sample_bytes, "sample_bytes", 0)
-        if not (isinstance(self.sample, (int, float)) and 0 <= self.sample <= 1):
-            raise OptionError(f"sample is {self.sample!r}; it must be a share between 0 and 1")
+        Choice((None, "bicv", "speckled")).read(self.holdout, "holdout")
         if self.init.startswith("nndsvd") and not (self.sample and self.sample_bytes):
             raise OptionError(
                 f"init is {self.init!r}, which comes from the rows of the sample, but the sample "
                 f"is empty; give sample and sample_bytes more than 0, or init='random'"
             )
-        if self.segments is not None:
-            whole_number(self.segments, "segments", 1)
-        if not (isinstance(self.tol, (int, float)) and 0 <= self.tol < math.inf):
-            raise OptionError(f"tol is {self.tol!r}; it must be a finite number, 0 or more")
-        if self.max_time is not None and not (
-            isinstance(self.max_time, (int, float)) and self.max_time > 0
-        ):
-            raise OptionError(f"max_time is {self.max_time!r}; it must be more than 0 seconds")
-        _one_of(self.dtype, "dtype", (None, "float32", "float64"))
-        _one_of(self.missing_chunks, "missing_chunks", ("auto", "fill", "error"))
-        _one_of(self.solver, "solver", (None, "hals", "mu"))
-        _one_of(self.missing, "missing", (None, "nan", "zeros"))
-        _one_of(self.normalize, "normalize", (None, "components", "weights"))
-        self._check_penalties()
         self._check_fixed()
 
     def _check_fixed(self) -> None:
@@ -254,16 +239,6 @@ class FitConfig:
                 f"scale of its rows; give one of them"
             )
 
-    def _check_penalties(self) -> None:
-        if isinstance(self.alpha_H, str) and self.alpha_H != "same":
-            raise OptionError(f"alpha_H is {self.alpha_H!r}; it must be 'same' or a number")
-        if self.alpha_H != "same":
-            _number(self.alpha_H, "alpha_H", 0.0, math.inf)
-        _number(self.alpha_W, "alpha_W", 0.0, math.inf)
-        _number(self.l1_ratio, "l1_ratio", 0.0, 1.0)
-        if self.beta is not None:
-            _number(self.beta, "beta", -math.inf, math.inf)
-
     @property
     def alphas(self) -> tuple[float, float]:
         """alpha_W and alpha_H as numbers."""
@@ -276,17 +251,17 @@ class FitConfig:
 
     @property
     def tempered(self) -> bool:
-        """Whether random starts need more than steps from one place: the divergence is concave."""
+        """Whether a random start needs more than steps downhill: the divergence is concave."""
         return self.init == "random" and self.beta is not None and self.beta < 1
 
     @property
     def fixed(self) -> int:
-        """So many first rows of H are held."""
+        """Number of first rows of H that are given and stay as they are."""
         return int(self.fixed_H.partition(" ")[0]) if self.fixed_H else 0
 
     @property
     def placed(self) -> int:
-        """So many first components keep their place in the result; others are sorted."""
+        """Number of first components that keep their place in the result; others are sorted."""
         return self.models[0].k if self.keep_order else self.fixed
 
     @property
@@ -313,14 +288,14 @@ class FitConfig:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> FitConfig:
-        known = {field.name for field in fields(cls)}
+        known = {one.name for one in fields(cls)}
         if set(value) != known:
             raise OptionError(f"options of another version: {sorted(set(value) ^ known)}")
         models = tuple(ModelSpec(**model) for model in value["models"])
         return cls(**{**value, "models": models})
 
     def differences(self, other: FitConfig) -> list[str]:
-        """Sentences for the options in which a resumed run may not differ."""
+        """Tell, in sentences, the options that differ and may not when a run is resumed."""
         free = {"max_time", "strict_bits"}
         return [
             f"{field.name} was {getattr(self, field.name)!r}, now {getattr(other, field.name)!r}"
@@ -332,17 +307,8 @@ class FitConfig:
         return replace(self, **changes)
 
 
-def _number(value: object, name: str, low: float, high: float) -> None:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not good or not (low <= float(value) <= high and math.isfinite(value)):  # type: ignore[arg-type]
-        limits = f", {low:g} or more" if math.isinf(high) and not math.isinf(low) else ""
-        limits = f" between {low:g} and {high:g}" if not math.isinf(high) else limits
-        raise OptionError(f"{name} is {value!r}; it must be a finite number{limits}")
-
-
-def _one_of(value: object, name: str, names: tuple[object, ...]) -> None:
-    if value not in names:
-        raise OptionError(f"{name} is {value!r}; it must be one of {', '.join(map(str, names))}")
+OPTIONS = {option.name: option for option in fields(FitConfig) if option.metadata}
+"""Options of a fit by name: what Python, the command line and the estimator share."""
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,24 @@
-"""Names and values that callers may use for the options of a fit."""
+"""The options of a fit, as callers may name and give them, turned into a `FitConfig`."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import secrets
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from dnmf.config import FitConfig, ModelSpec, parse_bytes, whole_number
+from dnmf.config import OPTIONS, FitConfig, ModelSpec
 from dnmf.errors import OptionError
+from dnmf.fitting.starts.given import Given
 from dnmf.init.nndsvd import NNDSVD
 from dnmf.losses import ANY_BETA, BETAS, POWERS, loss_names
+from dnmf.values import whole_number
 
-__all__ = [
-    "ALIASES",
-    "OPTION_NAMES",
-    "fit_config",
-    "given_W",
-    "given_fixed",
-    "given_start",
-    "merge_aliases",
-]
+__all__ = ["ALIASES", "OPTION_NAMES", "asked", "fit_config", "merge_aliases"]
 
 ALIASES = {
     "k": "n_components",
@@ -31,43 +26,10 @@ ALIASES = {
     "seed": "random_state",
 }
 
-NUMBERS = ("tol", "max_time", "sample", "alpha_W", "alpha_H", "l1_ratio", "beta")
-"""Options that may be numbers of NumPy, and are kept as Python's."""
-
 MOST_ALPHA = 1e12
 
-OPTION_NAMES = (
-    "k",
-    "n_components",
-    "seed",
-    "random_state",
-    "max_passes",
-    "max_iter",
-    "tol",
-    "max_time",
-    "dtype",
-    "block_size",
-    "max_block",
-    "segments",
-    "fan_in",
-    "slab_size",
-    "missing_chunks",
-    "sample",
-    "sample_bytes",
-    "n_init",
-    "loss",
-    "beta",
-    "solver",
-    "alpha_W",
-    "alpha_H",
-    "l1_ratio",
-    "missing",
-    "weights",
-    "normalize",
-    "strict_bits",
-    "keep_order",
-)
-"""Arguments of `dnmf.fit` that end in a `FitConfig`, with their other names."""
+OPTION_NAMES = (*OPTIONS, "k", "seed", *ALIASES.values(), "loss", "init", "init_W", "fixed_H")
+"""Arguments of `dnmf.fit` that end in a `FitConfig` and the arrays beside it."""
 
 
 def merge_aliases(options: dict[str, Any]) -> dict[str, Any]:
@@ -92,8 +54,8 @@ def merge_aliases(options: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def seed_number(seed: Any) -> int:
-    """A seed as a whole number; None draws one, a NumPy generator gives one."""
+def _seed_number(seed: Any) -> int:
+    """Turn a seed into a whole number; None draws one, a NumPy generator gives one."""
     if seed is None:
         return secrets.randbits(31)
     if isinstance(seed, np.random.RandomState):
@@ -103,17 +65,29 @@ def seed_number(seed: Any) -> int:
     return whole_number(seed, "seed", 0)
 
 
-def given_start(init: Any, k: int | None) -> tuple[np.ndarray | None, str, int | None]:
-    """Tell a given H from the name of a start.
+def asked(options: Mapping[str, Any]) -> tuple[FitConfig, Given]:
+    """Turn what a caller gave for `OPTION_NAMES` into frozen options and given arrays.
 
-    Returns
-    -------
-    H : (k, d) array or None
-    name : str
-        ``"custom"``, or the name given.
-    k : int or None
-        Taken from H where it was not given.
+    Options that are None, or are not there, have their defaults. Names are those that
+    `merge_aliases` leaves.
+
+    Raises
+    ------
+    OptionError
+        A value is impossible, or two options contradict each other.
     """
+    values = dict(options)
+    H, init, values["k"] = _given_start(values.pop("init", "random"), values.get("k"))
+    W = _given_W(values.pop("init_W", None), H)
+    fixed = _given_fixed(values.pop("fixed_H", None))
+    if fixed is not None:
+        digest = hashlib.sha256(np.ascontiguousarray(fixed, np.float64).tobytes()).hexdigest()
+        values["fixed_H"] = f"{len(fixed)} {digest[:16]}"
+    return fit_config(values, init), Given(H, W, fixed)
+
+
+def _given_start(init: Any, k: int | None) -> tuple[np.ndarray | None, str, int | None]:
+    """Tell a given H from the name of a start: H or None, the name, and k."""
     if isinstance(init, str):
         if init not in ("random", *NNDSVD):
             names = ", ".join(map(repr, ("random", *NNDSVD)))
@@ -125,13 +99,8 @@ def given_start(init: Any, k: int | None) -> tuple[np.ndarray | None, str, int |
     return H, "custom", H.shape[0]
 
 
-def given_W(init_W: Any, H: np.ndarray | None) -> np.ndarray | None:
-    """A given start of W, which only helps beside the H that it belongs to.
-
-    Returns
-    -------
-    (n, k) array or None
-    """
+def _given_W(init_W: Any, H: np.ndarray | None) -> np.ndarray | None:
+    """Check a given start of W, which only helps beside the H that it belongs to."""
     if init_W is None:
         return None
     if H is None:
@@ -139,23 +108,16 @@ def given_W(init_W: Any, H: np.ndarray | None) -> np.ndarray | None:
     return _start(init_W, "init_W", "a real (n, k) W")
 
 
-def given_fixed(fixed_H: Any) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """Rows of H that are held, and the options that say so.
-
-    Returns
-    -------
-    fixed : (r, d) array or None
-    options : dict
-    """
+def _given_fixed(fixed_H: Any) -> np.ndarray | None:
+    """Check rows of H that are given and stay as they are."""
     if fixed_H is None:
-        return None, {}
+        return None
     fixed = _start(fixed_H, "fixed_H", "real (r, d) rows of H")
     empty = np.flatnonzero(~fixed.any(axis=1))
     if empty.size or not fixed.size:
         which = f"row {empty[0]} of fixed_H is all zeros" if fixed.size else "fixed_H has no entry"
         raise OptionError(f"{which}: it would stay so; leave it out")
-    digest = hashlib.sha256(np.ascontiguousarray(fixed, np.float64).tobytes()).hexdigest()[:16]
-    return fixed, {"fixed_H": f"{len(fixed)} {digest}"}
+    return fixed
 
 
 def _start(value: Any, name: str, what: str) -> np.ndarray:
@@ -169,8 +131,8 @@ def _start(value: Any, name: str, what: str) -> np.ndarray:
     return X
 
 
-def divergence(loss: str | float | None, beta: float | None) -> dict[str, Any]:
-    """``loss`` and ``beta`` as the registry of losses knows them.
+def _divergence(loss: str | float | None, beta: float | None) -> dict[str, Any]:
+    """Turn ``loss`` and ``beta`` into what the registry of losses knows.
 
     ``loss`` may be a number, which is beta; the betas that have a name get their loss. Neither is
     least squares.
@@ -205,15 +167,15 @@ def divergence(loss: str | float | None, beta: float | None) -> dict[str, Any]:
     if named is None:
         for name, number in BETAS.items():
             if number == beta:
-                return divergence(name, None)
+                return _divergence(name, None)
         return {"loss": ANY_BETA, "beta": float(beta)}
     if beta != named:
         raise OptionError(f"loss {loss!r} has beta = {named:g}, but beta is {beta!r}")
-    return divergence(loss, None)
+    return _divergence(loss, None)
 
 
-def dtype_name(dtype: Any) -> str:
-    """The name of a dtype, whatever names it; what is none stays, for the error."""
+def _dtype_name(dtype: Any) -> str:
+    """Return the name of a dtype; what is none stays, for the error."""
     try:
         return np.dtype(dtype).name
     except TypeError:
@@ -236,26 +198,16 @@ def _check_starts(config: FitConfig, asked: int) -> None:
 
 
 def fit_config(options: dict[str, Any], init: str) -> FitConfig:
-    """The frozen options of a fit; options that are None keep their defaults."""
+    """Freeze the options of a fit; those that are None keep their defaults."""
     values = {name: value for name, value in options.items() if value is not None}
     k = values.pop("k", None)
     if k is None:
         raise OptionError("k, the number of components, was not given")
-    model = ModelSpec(whole_number(k, "k", 1), seed_number(values.pop("seed", None)))
-    for name in NUMBERS:
-        if isinstance(values.get(name), np.generic):
-            values[name] = values[name].item()
-    for name in ("block_size", "max_block", "slab_size", "sample_bytes"):
-        if name in values:
-            least = 0 if name == "sample_bytes" else 1  # no sample
-            values[name] = parse_bytes(values[name], name, least)
-    for name in ("max_passes", "segments", "fan_in", "n_init"):
-        if name in values:
-            values[name] = whole_number(values[name], name, 1)
+    model = ModelSpec(whole_number(k, "k", 1), _seed_number(values.pop("seed", None)))
     values["weights"] = "weights" in values and values["weights"] is not False
     if "dtype" in values:
-        values["dtype"] = dtype_name(values["dtype"])
-    values.update(divergence(values.get("loss"), values.get("beta")))
+        values["dtype"] = _dtype_name(values["dtype"])
+    values.update(_divergence(values.get("loss"), values.get("beta")))
     config = FitConfig(models=(model,), init=init, **values)
     _check_starts(config, values.get("n_init", 1))
     if config.keep_order and init != "custom":

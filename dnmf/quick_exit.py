@@ -16,7 +16,7 @@ NOT_FLUSHED = 120
 
 
 class QuickExit:
-    """From its making on, this process ends as soon as Python's exit handlers ran.
+    """Ends the process as soon as the exit handlers that are registered after it ran.
 
     Those registered later run before, and finalizers and handlers of logging; so make it early.
     Taking apart what NumPy, numba, Zarr and Dask put into memory takes Python a tenth to half of

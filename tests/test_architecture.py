@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import os
-import re
 import subprocess
 import sys
 import time
@@ -14,7 +12,6 @@ from configparser import ConfigParser
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
 
 import pytest
 
@@ -214,31 +211,6 @@ def test_import_is_fast() -> None:
 def test_help_is_fast() -> None:
     program = "import sys; sys.argv[1:] = ['--help']; from dnmf.cli.main import main; main()"
     assert _fastest("-c", program) - _fastest("-c", "pass") < 0.5
-
-
-def _public_callables() -> Iterator[tuple[str, Any]]:
-    """Functions of the package's public names, and methods of its classes."""
-    import dnmf
-
-    for name in dnmf.__all__:
-        found = getattr(dnmf, name)
-        if inspect.isfunction(found):
-            yield name, found
-        if inspect.isclass(found):
-            for method, function in inspect.getmembers(found, inspect.isfunction):
-                if not method.startswith("_") and function.__module__.startswith("dnmf"):
-                    yield f"{name}.{method}", function
-
-
-def test_docstrings_name_every_parameter() -> None:
-    missing = []
-    for name, function in _public_callables():
-        text = inspect.getdoc(function) or ""
-        given = [one for one in inspect.signature(function).parameters if one != "self"]
-        missing += [
-            (name, one) for one in given if not re.search(rf"(^|[\s`*]){re.escape(one)}\b", text)
-        ]
-    assert missing == []
 
 
 def test_the_mark_of_clusters_leaves_out_what_starts_workers() -> None:

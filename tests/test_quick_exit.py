@@ -88,7 +88,7 @@ def test_the_program_tells_its_exit_code() -> None:
 def test_a_fit_whose_output_cannot_be_written_goes_on(tmp_path) -> None:
     np.save(tmp_path / "V.npy", np.random.default_rng(0).gamma(1, size=(30, 8)))
     arguments = ["fit", str(tmp_path / "V.npy"), "-k", "2", "--workers", "0"]
-    program = [sys.executable, "-m", "dnmf.cli.main", *arguments, "--out", str(tmp_path / "W")]
+    program = [sys.executable, "-m", "dnmf", *arguments, "--out", str(tmp_path / "W")]
     with open("/dev/full", "w") as full:
         done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
     assert done.returncode == 120

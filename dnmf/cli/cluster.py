@@ -60,7 +60,7 @@ class ClusterOptions:
 
     @contextmanager
     def running(self) -> Iterator[dict[str, Any]]:
-        """Keywords that say where to run: ``client``, or ``executor`` where this process works.
+        """Give keywords that say where to run: ``client``, or ``executor`` for this process.
 
         A cluster that this starts ends with the context; one that ran already goes on running.
         Says where to watch it.
@@ -85,7 +85,7 @@ class ClusterOptions:
 
     @contextmanager
     def offered(self) -> Iterator[dict[str, Any]]:
-        """Keywords for ``dnmf.plan``: where a fit would run. Starts no cluster."""
+        """Give keywords for ``dnmf.plan``: where a fit would run. Starts no cluster."""
         if self.serial:
             yield {"resources": self._alone().resources()}
         elif self._running:
@@ -97,7 +97,7 @@ class ClusterOptions:
             yield {"resources": local_resources(self.workers, self.threads, self.memory)}
 
     def arguments(self) -> str:
-        """The options again, as one would type them; starts with a blank unless empty."""
+        """Return the options as one would type them; starts with a blank unless empty."""
         return "".join(
             f" {name} {shlex.quote(str(value))}"
             for name, value in self._pairs()

@@ -8,7 +8,7 @@ import click
 
 from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import debug_option, local_options, overwrite
-from dnmf.config import format_bytes
+from dnmf.values import format_bytes
 
 if TYPE_CHECKING:
     from dnmf.conversion.job import Converted
@@ -45,20 +45,24 @@ class _Chunks(click.ParamType):
 @click.option(
     "--to",
     type=click.Choice(["dense", "csr"]),
-    help="Layout of OUT [default: that of IN].",
+    help="Whether OUT is a dense array or a CSR matrix [default: as IN].",
 )
 @click.option(
-    "--chunks", type=_Chunks(), help="Rows and columns of a chunk: 1000,5000; for CSR its entries."
+    "--chunks",
+    type=_Chunks(),
+    help="Shape of the chunks of OUT: 1000,5000; for CSR their number of entries.",
 )
-@click.option("--dtype", metavar="TYPE", help="Type of OUT's entries [default: that of IN].")
+@click.option(
+    "--dtype", metavar="TYPE", help="Type of the entries of OUT: float32 [default: as IN]."
+)
 @overwrite
 @local_options
 @debug_option
 def command(source: str, target: str, cluster: ClusterOptions, **options: Any) -> None:
     """Copy the matrix IN to the Zarr store OUT with other chunks, layout or type.
 
-    IN is what fit reads (Zarr, CSR in Zarr), or a .npy, .npz (scipy) or Matrix Market file. It
-    runs in parallel, within the memory limit.
+    IN is a Zarr array, a CSR matrix in Zarr, or a .npy, .npz (scipy) or Matrix Market file. The
+    copy is made in parallel and keeps to the memory limit.
     """
     from dnmf.api import convert
     from dnmf.cli.progress import listener
@@ -69,7 +73,7 @@ def command(source: str, target: str, cluster: ClusterOptions, **options: Any) -
 
 
 def _summary(done: Converted) -> str:
-    """What was written, in a line."""
+    """Say what was written, in a line."""
     rows, columns = done.shape
     size = f"{rows:,} x {columns:,} {done.dtype}, {format_bytes(done.bytes_written)}"
     if done.entries is None:

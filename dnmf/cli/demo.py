@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnmf.cli.cluster import ClusterOptions
-from dnmf.cli.options import SIZE, debug_option, local_options, max_passes_option, seed_option
+from dnmf.cli.options import SIZE, debug_option, local_options, option, seed_option
 from dnmf.errors import OptionError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -36,14 +36,16 @@ BLOCK_SIZE = 128 * 1024
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where data and result go [default: a new temporary folder].",
+    help="Folder for the data and the result [default: a new temporary one].",
 )
-@click.option("--large", type=SIZE, help="Generate a dense matrix of this size instead: 8GB.")
+@click.option(
+    "--large", type=SIZE, help="Generate and factorize a dense matrix of this size instead: 8GB."
+)
 @click.option(
     "--columns",
     type=click.IntRange(min=1),
     metavar="N",
-    help=f"With --large: its columns [default: {COLUMNS}].",
+    help=f"Columns of the generated matrix [default: {COLUMNS}].",
 )
 @click.option(
     "-k",
@@ -51,8 +53,8 @@ BLOCK_SIZE = 128 * 1024
     metavar="N",
     help=f"Number of components [default: {TOPICS}; with --large {COMPONENTS}].",
 )
-@seed_option("Of the random start, and of generated data.")
-@max_passes_option("Most reads after the scan")
+@seed_option("Seed of the random starts, and of the generated matrix.")
+@option("max_passes")
 @local_options
 @debug_option
 def command(
@@ -66,8 +68,8 @@ def command(
 ) -> None:
     """Factorize the docstrings of Python's standard library and print their topics.
 
-    With --large, generate a matrix of any size with known factors instead, in parallel, and
-    factorize it within --memory per worker. Everything is kept in the folder.
+    With --large, generate a matrix of any size with known factors instead, and factorize it with
+    no more than --memory for each worker. Data and result stay in the folder.
     """
     if large is None and columns is not None:
         raise OptionError("--columns belongs to --large; the docstrings have the columns they have")
@@ -83,7 +85,7 @@ def command(
 
 @contextmanager
 def _kept_folder(folder: Path | None) -> Iterator[Path]:
-    """The folder to work in; it stays, unless the demo was refused before it wrote anything."""
+    """Make the folder to work in; it stays unless the demo was refused before it wrote anything."""
     home = Path(tempfile.mkdtemp(prefix="dnmf-demo-")) if folder is None else folder
     existed = folder is not None and home.exists()
     home.mkdir(parents=True, exist_ok=True)
@@ -157,7 +159,7 @@ def _large(planted: Planted, out: Path, cluster: ClusterOptions, max_passes: int
 
 
 def _generate(planted: Planted, client: Any, listen: Listener) -> float:
-    """Write V; the relative error that the planted factors leave."""
+    """Write V and return the relative error that the planted factors leave."""
     from dnmf.cli.demo_planted import generate
     from dnmf.steps.events import Progress
 

@@ -66,7 +66,7 @@ class Corpus:
 
 
 def standard_library() -> Path:
-    """The folder that holds the sources of the standard library.
+    """Find the folder that holds the sources of the standard library.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def standard_library() -> Path:
 
 
 def docstrings(root: Path) -> Iterator[tuple[str, str]]:
-    """Dotted name and docstring of every documented function, class and module below ``root``.
+    """Give dotted name and docstring of every documented function, class, module in ``root``.
 
     In the order of the sorted paths, so that the same Python gives the same rows. A name that is
     defined again (a setter, the other branch of an if) gets a number.
@@ -120,7 +120,7 @@ def _in_node(node: ast.Module | ast.ClassDef | ast.AST, name: str) -> Iterator[t
 
 
 def vectorize(documents: Sequence[tuple[str, str]], min_df: int = 5, max_df: float = 0.1) -> Corpus:
-    """tf-idf of the documents' words.
+    """Compute tf-idf of the documents' words.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ ITEM = 4  # bytes of a float32
 
 @dataclass(frozen=True)
 class Planted:
-    """Which matrix.
+    """The size and the seed of a planted matrix.
 
     Attributes
     ----------
@@ -91,11 +91,11 @@ class Planted:
         )
 
     def factor(self) -> np.ndarray:
-        """The planted H, (k, columns): half of it zeros."""
+        """Draw the planted H, (k, columns): half of it zeros."""
         return _sparse(_generator(self.seed, 0), (self.k, self.columns))
 
     def block(self, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-        """Entries of one chunk, (rows, columns) float32, and those without noise."""
+        """Draw the entries of one chunk, (rows, columns) float32, and those without noise."""
         from threadpoolctl import threadpool_limits
 
         generator = _generator(self.seed, 1 + chunk)
@@ -110,7 +110,7 @@ class Planted:
         return noise, clean
 
     def write(self, chunk: int) -> tuple[float, float]:
-        """Write one chunk; |V|^2 and |V - W H|^2 of it."""
+        """Write one chunk and return its |V|^2 and |V - W H|^2."""
         import zarr
 
         V, clean = self.block(chunk)
@@ -133,7 +133,7 @@ def _generator(seed: int, stream: int) -> np.random.Generator:
 
 
 def _sparse(generator: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Half zeros, half uniform in (0, 1), float32."""
+    """Draw float32 numbers, half of them zeros, half uniform in (0, 1)."""
     values = generator.random(shape, dtype="float32")
     values -= 0.5
     values *= 2

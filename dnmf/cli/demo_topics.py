@@ -13,7 +13,7 @@ __all__ = ["print_topics", "topics"]
 
 
 def topics(H: Any, W: Any, corpus: Corpus, words: int = 8, objects: int = 3) -> list[list[str]]:
-    """Top words and most typical objects of every component.
+    """List the top words and the most typical objects of every component.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def topics(H: Any, W: Any, corpus: Corpus, words: int = 8, objects: int = 3) -> 
 
 
 def _top(weights: np.ndarray, names: list[str], count: int) -> list[str]:
-    """Names of the largest weights above 0, ties by position."""
+    """List the names of the largest weights above 0, ties by position."""
     order = (-weights).argsort(kind="stable")[:count]
     return [names[place] for place in order if weights[place] > 0]
 

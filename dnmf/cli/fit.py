@@ -9,11 +9,10 @@ import click
 
 from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import (
-    DURATION,
     cluster_options,
     debug_option,
-    layout_options,
-    max_passes_option,
+    k_option,
+    options,
     overwrite,
     seed_option,
 )
@@ -30,34 +29,24 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("v", metavar="V")
-@layout_options
-@click.option("--out", required=True, metavar="PATH", help="Where the run and its result live.")
-@seed_option("Of the random starts (the rows of the sample are the same for every seed).")
+@k_option
 @click.option(
-    "--tol",
-    type=click.FloatRange(min=0),
-    help="Stop when this part of the objective is the most still to be gained [default: 1e-4].",
+    "--out", required=True, metavar="PATH", help="Folder of the run, which becomes the result."
 )
-@max_passes_option("Most reads of V after the scan")
-@click.option("--max-time", type=DURATION, help="No pass starts after: 90, 15min, 2h.")
-@click.option(
-    "--missing-chunks",
-    type=click.Choice(["auto", "fill", "error"]),
-    default="auto",
-    show_default=True,
-    help="What a chunk that is not stored means.",
-)
+@seed_option("Seed of the random starts; the sample of rows does not depend on it.")
+@options("tol", "max_passes", "max_time", "dtype", "block_size", "missing_chunks")
 @loss_options
 @start_options
-@click.option("--strict-bits", is_flag=True, help="Refuse workers that would round differently.")
+@options("strict_bits")
 @overwrite
 @cluster_options
 @debug_option
-def command(v: str, out: str, cluster: ClusterOptions, **options: Any) -> None:
-    """Factorize the matrix at path or URL V: find W (n x k) and H (k x d) with V = W H.
+def command(v: str, out: str, cluster: ClusterOptions, **given: Any) -> None:
+    """Factorize the matrix V (n x d) into W (n x k) times H (k x d).
 
-    V is a Zarr array, a CSR matrix in Zarr as AnnData writes it (path/to/store.zarr/X), or a
-    .npy file. The run in --out survives interruptions; the same folder ends as the result.
+    V is the path or URL of a Zarr array, of a CSR matrix in Zarr as AnnData writes it
+    (path/to/store.zarr/X), or of a .npy file. A fit that is interrupted can go on: see dnmf
+    resume. Defaults fit most data; dnmf plan shows what would run.
     """
     import dnmf
     from dnmf.cli.interrupt import resumable
@@ -68,7 +57,7 @@ def command(v: str, out: str, cluster: ClusterOptions, **options: Any) -> None:
     open_source(v)  # a wrong path need not wait for a cluster
     began = time.monotonic()
     with resumable(out, cluster.arguments()), cluster.running() as where, listener() as listen:
-        given = {name: value for name, value in options.items() if value is not None}
+        given = {name: value for name, value in given.items() if value is not None}
         if "fixed_H" in given:
             given["fixed_H"] = read_rows(given["fixed_H"])
         result = dnmf.fit(v, out=out, **where, on_event=listen, **given)

@@ -23,12 +23,12 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("run", metavar="RUN")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: all there is to know.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything that is known, as JSON.")
 @debug_option
 def command(run: str, as_json: bool) -> None:
-    """Show options, data, history and state of the fit in folder RUN, finished or running.
+    """Show the options, data, history and state of the run in folder RUN, finished or not.
 
-    --json also lists what each process executed.
+    --json also lists which process worked on what.
     """
     import dnmf
 
@@ -87,12 +87,12 @@ def _matrix(result: Result) -> str:
 
 
 def _options(config: dict[str, Any]) -> str:
-    """Those that a person would ask for first; --json has all."""
+    """Show the options that a person would ask for first; --json has all."""
     seeds = ", ".join(str(model["seed"]) for model in config["models"])
     return f"seed = {seeds}, tol = {config['tol']:g}, max_passes = {config['max_passes']}"
 
 
 def _executed(entries: list[list[Any]]) -> str:
-    """How many steps, and by how many processes: more than one after a resume."""
+    """Tell how many steps ran, and by how many processes: more than one after a resume."""
     processes = {(host, pid, attempt) for _, _, host, pid, attempt in entries}
     return f"{len(entries)} step(s) by {len(processes)} process(es)"

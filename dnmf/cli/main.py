@@ -21,15 +21,15 @@ from dnmf.errors import DnmfError
 __all__ = ["cli", "main"]
 
 COMMANDS = {
-    "fit": "Factorize a matrix: V = W H.",
-    "plan": "Show how a fit would run, without running it.",
-    "resume": "Go on with a fit that was interrupted.",
-    "inspect": "Show what a run holds and how far it is.",
-    "transform": "Compute W of new rows for the H of a fit.",
-    "convert": "Rechunk a matrix, or convert it to Zarr.",
-    "study": "How many components: many models in the same reads.",
-    "report": "Draw a result or a study as one HTML page.",
-    "demo": "Try it out: topics of Python's docstrings, or a matrix of any size.",
+    "fit": "Factorize a matrix.",
+    "plan": "Show how a fit would run and the memory it needs.",
+    "resume": "Go on with a fit or study that was interrupted.",
+    "inspect": "Show a result, or how far a running fit is.",
+    "transform": "Compute W of new rows with the H of a fit.",
+    "convert": "Convert a matrix to Zarr, or rechunk it.",
+    "study": "Find how many components a matrix supports.",
+    "report": "Draw a result or a study as an HTML page.",
+    "demo": "Try it on Python's docstrings, or on a large generated matrix.",
 }
 """Name (also of the module in this folder) and what ``dnmf --help`` says about it."""
 
@@ -85,18 +85,21 @@ class LazyGroup(click.Group):
     epilog="Example:  dnmf fit counts.zarr -k 20 --out topics.zarr",
 )
 @click.version_option(__version__, prog_name="dnmf")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error, too.")
 def cli(debug: bool) -> None:
     """Non-negative matrix factorization for matrices that do not fit in memory.
 
-    V (n x d) is approximated by W (n x k) times H (k x d), all entries >= 0. Exit codes: 0 done,
-    2 bad use or input, 3 interrupted but resumable, 130 interrupted with nothing to resume, 120
-    the output could not be written, 1 anything unforeseen.
+    V (n x d) is approximated by W (n x k) times H (k x d), all entries 0 or more. V stays on
+    storage and is read in parallel, by this machine or by a Dask cluster.
+
+    Exit codes: 0 done; 2 wrong use or input; 3 interrupted, go on with dnmf resume; 130
+    interrupted with nothing to go on with; 120 standard output could not be written; 1 anything
+    else.
     """
 
 
 def main() -> None:
-    """Entry point of the ``dnmf`` program."""
+    """Run the ``dnmf`` program."""
     from dnmf import blas_env
     from dnmf.quick_exit import NOT_FLUSHED, QuickExit
 
@@ -113,7 +116,3 @@ def main() -> None:
         with suppress(OSError):
             sys.stderr.write(f"error: the output could not be written: {error.strerror}\n")
         ending.code = NOT_FLUSHED
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ __all__ = ["Peaks", "resident", "worker_peaks"]
 
 
 def resident() -> tuple[int, int]:
-    """Resident bytes of this process: now, and at its peak.
+    """Measure the resident bytes of this process: now, and at its peak.
 
     The kernel's own high-water mark, so nothing between two samples is missed.
     """
@@ -29,7 +29,7 @@ def _kib(text: str) -> int:
 
 
 def worker_peaks(client: Any) -> dict[str, int]:
-    """Peak resident bytes of every worker process, by address (new after a restart)."""
+    """Measure the peak resident bytes of every worker, by address (new after a restart)."""
     return {address: peak for address, (_, peak) in client.run(resident).items()}
 
 
@@ -42,8 +42,8 @@ class Peaks:
         self.workers = set(worker_peaks(client)) if client else set()
 
     def lines(self, limit: int | None) -> list[tuple[str, str]]:
-        """Label and value: largest worker, growth of the client, restarts."""
-        from dnmf.config import format_bytes
+        """List label and value: largest worker, growth of the client, restarts."""
+        from dnmf.values import format_bytes
 
         if self.client is None:
             return [("largest size", f"{format_bytes(resident()[1])} resident, in this process")]

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from dnmf.cli.cluster import ClusterOptions
-from dnmf.config import parse_bytes
+from dnmf.config import MIB, OPTIONS
 from dnmf.errors import OptionError
+from dnmf.values import Bytes, Choice, Flag, Kind, Number, Seconds, Whole, parse_bytes
 
 __all__ = [
     "DURATION",
@@ -19,12 +20,12 @@ __all__ = [
     "Size",
     "cluster_options",
     "debug_option",
-    "layout_options",
+    "k_option",
     "local_options",
-    "max_passes_option",
+    "option",
+    "options",
     "overwrite",
     "seed_option",
-    "type_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,10 +66,92 @@ class _Duration(click.ParamType):
         return seconds
 
 
+class _NumberOr(click.ParamType):
+    """A number, or one word."""
+
+    name = "number"
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | float:
+        if value == self.word:
+            return self.word
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor {self.word!r}")
+
+
 SIZE = Size()
 DURATION = _Duration()
 
-overwrite = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+
+def option(name: str, text: str | None = None, default: str | None = None) -> Callable[[F], F]:
+    """Declare an option of a fit as `dnmf.config.OPTIONS` has it.
+
+    Parameters
+    ----------
+    name : str
+        Its name in Python.
+    text : str, optional
+        Help of this command, instead of the table's.
+    default : str, optional
+        Default of this command, instead of the table's.
+    """
+    field = OPTIONS[name]
+    kind = field.metadata["kind"]
+    words = (text or field.metadata["help"]).removesuffix(".")
+    shown = _default_text(field.default, kind) if default is None else default
+    names = (f"--{name.replace('_', '-')}", name)
+    if isinstance(kind, Flag):
+        return click.option(*names, is_flag=True, help=f"{words}.")
+    type_, metavar = _type_of(kind)
+    return click.option(
+        *names,
+        type=type_,
+        metavar=metavar,
+        help=f"{words} [default: {shown}]." if shown else f"{words}.",
+    )
+
+
+def options(*names: str) -> Callable[[F], F]:
+    """Declare several options of a fit, in this order."""
+
+    def decorate(function: F) -> F:
+        for name in reversed(names):
+            function = option(name)(function)
+        return function
+
+    return decorate
+
+
+def _type_of(kind: Kind) -> tuple[click.ParamType, str | None]:
+    """Return the type that click reads an option as, and what its help calls the value."""
+    if isinstance(kind, Bytes):
+        return Size(kind.least), None
+    if isinstance(kind, Whole):
+        return click.IntRange(min=kind.least), "N"
+    if isinstance(kind, Choice):
+        return click.Choice([name for name in kind.names if name is not None]), None
+    if isinstance(kind, Number):
+        high = None if kind.high == float("inf") else kind.high
+        number = click.FloatRange(kind.low, high) if kind.word is None else _NumberOr(kind.word)
+        return number, "NUMBER"
+    assert isinstance(kind, Seconds)
+    return DURATION, None
+
+
+def _default_text(default: Any, kind: Kind) -> str:
+    if isinstance(kind, Bytes):
+        whole, unit = (default >> 30, "GiB") if default >= 1 << 30 else (default // MIB, "MiB")
+        return f"{whole}{unit}"
+    return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
+
+
+overwrite = click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 
 
 def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -87,7 +170,7 @@ debug_option = click.option(
 
 
 def seed_option(text: str) -> Callable[[F], F]:
-    """``--seed``; ``text`` says of what."""
+    """Declare ``--seed`` with this help."""
     return click.option(
         "--seed",
         type=click.IntRange(min=0),
@@ -98,70 +181,48 @@ def seed_option(text: str) -> Callable[[F], F]:
     )
 
 
-def max_passes_option(text: str) -> Callable[[F], F]:
-    """``--max-passes``; ``text`` says of what."""
-    return click.option(
-        "--max-passes",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help=f"{text} [default: 200].",
-    )
-
-
-def layout_options(function: F) -> F:
-    """``-k``, ``--dtype``, ``--block-size``: what decides the plan besides the data."""
-    function = click.option(
-        "-k", type=click.IntRange(min=1), metavar="N", required=True, help="Number of components."
-    )(type_options(function))
-    return function
-
-
-def type_options(function: F) -> F:
-    """``--dtype``, ``--block-size``."""
-    for option in (
-        click.option(
-            "--block-size", type=SIZE, help="Bytes of a decoded block of rows [default: 32MiB]."
-        ),
-        click.option(
-            "--dtype",
-            type=click.Choice(["float32", "float64"]),
-            help="Type to compute in [default: by the data].",
-        ),
-    ):
-        function = option(function)
-    return function
+k_option = click.option(
+    "-k", type=click.IntRange(min=1), metavar="N", required=True, help="Number of components."
+)
 
 
 _LOCAL = (
     click.option(
-        "--memory", type=SIZE, help="Per worker: 600MB, 2GiB [default: the machine's share]."
+        "--memory",
+        type=SIZE,
+        help="Memory limit of each worker: 600MB, 2GiB [default: its share of the machine's].",
     ),
     click.option(
         "--threads",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Per worker [default: by the machine; 1 with --workers 0].",
+        help="Threads of each worker [default: by the machine; 1 with --workers 0].",
     ),
     click.option(
         "--workers",
         type=click.IntRange(min=0),
         metavar="N",
-        help="Processes of a local cluster; 0: this process works alone [default: by the machine].",
+        help="Worker processes of a Dask cluster that is started on this machine; 0: no cluster, "
+        "this process does all the work [default: by the machine].",
     ),
 )
 _RUNNING = (
     click.option(
-        "--scheduler-file", metavar="PATH", help="Use the cluster whose scheduler wrote this file."
+        "--scheduler-file",
+        metavar="PATH",
+        help="Use the running Dask cluster whose scheduler wrote this file.",
     ),
     click.option(
-        "--scheduler", metavar="ADDRESS", help="Use a cluster that runs: tcp://host:8786."
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Use the running Dask cluster with this scheduler: tcp://host:8786.",
     ),
 )
 _NAMES = tuple(field.name for field in fields(ClusterOptions))
 
 
 def local_options(function: F) -> Callable[..., Any]:
-    """``--workers``, ``--threads``, ``--memory``: a local cluster, or none.
+    """Declare ``--workers``, ``--threads`` and ``--memory``: a local cluster, or none.
 
     The command receives them as one argument ``cluster``, checked for contradictions.
     """
@@ -179,7 +240,7 @@ def local_options(function: F) -> Callable[..., Any]:
 
 
 def cluster_options(function: F) -> Callable[..., Any]:
-    """``local_options``, and ``--scheduler`` or ``--scheduler-file`` for a cluster that runs."""
+    """Declare `local_options`, and ``--scheduler`` and ``--scheduler-file``: a running cluster."""
     for option in _RUNNING:
         function = option(function)
     return local_options(function)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dnmf.cli.cluster import ClusterOptions
-from dnmf.cli.options import cluster_options, debug_option, layout_options
+from dnmf.cli.options import cluster_options, debug_option, k_option, options
 from dnmf.cli.options_loss import loss_options, read_rows, start_options
 from dnmf.cli.text import columns
 
@@ -23,21 +23,22 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("v", metavar="V")
-@layout_options
+@k_option
+@options("dtype", "block_size")
 @loss_options
 @start_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @cluster_options
 @debug_option
-def command(v: str, as_json: bool, cluster: ClusterOptions, **options: Any) -> None:
-    """Show blocks, segments, bytes per read and memory per worker of a fit of V.
+def command(v: str, as_json: bool, cluster: ClusterOptions, **given: Any) -> None:
+    """Show how dnmf fit would read V, and the memory that each worker would need.
 
-    Nothing runs and no entry of V is read. A fit that would be refused is refused here, with
-    the same message.
+    Nothing is fitted and no entry of V is read. What dnmf fit would refuse for want of memory is
+    refused here, with the same message.
     """
     import dnmf
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
     if "fixed_H" in given:
         given["fixed_H"] = read_rows(given["fixed_H"])
     with cluster.offered() as where:

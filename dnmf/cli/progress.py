@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dnmf.cli.text import columns, number_text, seconds_text
-from dnmf.config import format_bytes
 from dnmf.steps.events import Committed, Event, Listener, Notice, Planned, Progress
+from dnmf.values import format_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -86,7 +86,7 @@ class ProgressState:
         return (step.kind, step.number) != (event.kind, event.number) or event.done < step.done
 
     def _end_step(self) -> None:
-        """The next step starts about now: between two steps there is only a small commit."""
+        """Take the next step to start now: between two steps there is only a small commit."""
         self.read_before += self._step_bytes()
         self.running, self.started = False, self.clock()
 
@@ -94,11 +94,11 @@ class ProgressState:
         return self.step.bytes_done if self.step and self.running else 0
 
     def cells(self) -> list[str]:
-        """Title, segments, bytes read in all, rate, time left, objective, relative error."""
+        """List title, segments, bytes read in all, rate, time left, objective, relative error."""
         return [self._title(), *self._speed(), *self._quality()]
 
     def share(self) -> float:
-        """Of the running step that is done, 0 to 1."""
+        """Return the share of the running step that is done, 0 to 1."""
         return self.step.done / self.step.total if self.step and self.step.total else 0.0
 
     def _title(self) -> str:
@@ -132,7 +132,7 @@ class ProgressState:
 
 
 def that_fit(cells: list[str], width: int) -> list[str | None]:
-    """What one line has room for, whole: the least important cells are left out.
+    """Choose the cells that one line has room for; the least important are left out.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dnmf.cli.text import columns, number_text, seconds_text
-from dnmf.config import format_bytes
+from dnmf.values import format_bytes
 
 if TYPE_CHECKING:
     from dnmf.results.result import Result
@@ -14,7 +14,7 @@ __all__ = ["bytes_read", "history_table", "quality", "snippet", "summary"]
 
 
 def summary(result: Result, path: str, seconds: float) -> str:
-    """Objective, error, passes, bytes, seconds, why it ended, and where the result is.
+    """Tell objective, error, passes, bytes, seconds, why it ended, and where the result is.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def summary(result: Result, path: str, seconds: float) -> str:
 
 
 def quality(result: Result) -> list[tuple[str, str]]:
-    """Label and value: objective, relative error, passes."""
+    """List label and value: objective, relative error, passes."""
     return [
         ("objective", number_text(result.objective)),
         ("relative error", number_text(result.relative_error, 5)),
@@ -44,20 +44,20 @@ def quality(result: Result) -> list[tuple[str, str]]:
 
 
 def bytes_read(result: Result) -> int:
-    """Decoded bytes of V that a finished fit read: its scan, and all passes."""
+    """Count the decoded bytes of V that a finished fit read: in its scan and all passes."""
     scan = result.details["layout"]["bytes_per_read"] if result.details["mode"] == "fit" else 0
     return int(scan) + sum(int(row["bytes_read"]) for row in result.history)
 
 
 def snippet(path: str, fit: bool = True) -> str:
-    """Python that opens a result, of a fit or of a transform."""
+    """Write Python that opens a result, of a fit or of a transform."""
     opened = f"dnmf.open({path!r})"
     line = f"fit = {opened}  # fit.W, fit.H, fit.history" if fit else f"W = {opened}.W"
     return f"    import dnmf\n    {line}"
 
 
 def history_table(rows: list[dict[str, Any]]) -> str:
-    """One line per pass; a rejected extrapolation is marked."""
+    """Write one line per pass; a rejected extrapolation is marked."""
     head = ("pass", "objective", "relative error", "bytes read", "time", "")
     cells = [
         (

@@ -35,23 +35,31 @@ class _Shape(click.ParamType):
 
 @click.command(epilog=EPILOG)
 @click.argument("run", metavar="RUN")
-@click.option("-o", "--out", required=True, metavar="FILE", help="The page, such as report.html.")
+@click.option("-o", "--out", required=True, metavar="FILE", help="File to write: report.html.")
 @click.option(
-    "--shape", type=_Shape(), metavar="ROWSxCOLUMNS", help="Draw rows of H as images: 112x92."
+    "--shape",
+    type=_Shape(),
+    metavar="ROWSxCOLUMNS",
+    help="Shape of the images that rows of V are: 112x92; rows of H are drawn as such.",
 )
 @click.option(
     "--names",
     type=click.Path(exists=True, dir_okay=False),
     metavar="FILE",
-    help="Names of the columns of V, one per line.",
+    help="Text file with the names of the columns of V, one per line.",
 )
-@click.option("-k", type=click.IntRange(min=1), metavar="N", help="Which of a study's models.")
+@click.option(
+    "-k",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Which k of a study is drawn in detail [default: the recommended one].",
+)
 @overwrite
 @debug_option
 def command(run: str, out: str, names: str | None, **options: Any) -> None:
-    """Write one HTML page about the result or study in folder RUN; it needs no other file.
+    """Draw the result or study in folder RUN as one HTML page, which needs no other file.
 
-    Needs matplotlib: python -m pip install 'dnmf[plot]'.
+    This needs matplotlib: python -m pip install 'dnmf[plot]'.
     """
     import dnmf
     from dnmf.errors import InputError

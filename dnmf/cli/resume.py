@@ -7,7 +7,7 @@ import time
 import click
 
 from dnmf.cli.cluster import ClusterOptions
-from dnmf.cli.options import DURATION, cluster_options, debug_option
+from dnmf.cli.options import cluster_options, debug_option, option
 
 __all__ = ["command"]
 
@@ -18,14 +18,14 @@ Example:
 
 @click.command(epilog=EPILOG)
 @click.argument("run", metavar="RUN")
-@click.option("--max-time", type=DURATION, help="No pass starts after: 90, 15min, 2h.")
+@option("max_time")
 @cluster_options
 @debug_option
 def command(run: str, max_time: float | None, cluster: ClusterOptions) -> None:
-    """Go on with the fit in folder RUN from its last committed pass.
+    """Go on with the fit, study or transform in folder RUN that was interrupted.
 
-    The result is bit for bit that of a fit that was not interrupted. A finished fit is left as
-    it is.
+    It goes on after the last pass that was stored, on this or another cluster, and the result is
+    bit for bit that of a run without the interruption. A finished run is left as it is.
     """
     import dnmf
     from dnmf.cli.interrupt import resumable

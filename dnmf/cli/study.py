@@ -10,17 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnmf.cli.cluster import ClusterOptions
-from dnmf.cli.options import (
-    DURATION,
-    cluster_options,
-    debug_option,
-    max_passes_option,
-    overwrite,
-    type_options,
-)
+from dnmf.cli.options import cluster_options, debug_option, option, options, overwrite
 from dnmf.cli.options_loss import loss_options
 from dnmf.cli.text import columns, seconds_text
-from dnmf.config import format_bytes
+from dnmf.values import format_bytes
 
 if TYPE_CHECKING:
     from dnmf.study.study import Study
@@ -64,7 +57,11 @@ class _Numbers(click.ParamType):
 @click.command(epilog=EPILOG)
 @click.argument("v", metavar="V")
 @click.option(
-    "--ks", type=_Numbers(), required=True, metavar="LIST", help="Numbers of components: 2:20."
+    "--ks",
+    type=_Numbers(),
+    required=True,
+    metavar="LIST",
+    help="Numbers of components: 2:20 (2 to 20), 2:20:3 (every third), 5,10,15.",
 )
 @click.option(
     "--seeds",
@@ -72,15 +69,16 @@ class _Numbers(click.ParamType):
     metavar="N",
     default=5,
     show_default=True,
-    help="Runs of every k.",
+    help="Fits of every k, each from another random start.",
 )
-@click.option("--out", metavar="PATH", help="Where the study lives; needed unless --plan.")
+@click.option("--out", metavar="PATH", help="Folder of the study; needed unless --plan.")
 @click.option(
     "--holdout",
     type=click.Choice(["bicv", "speckled", "none"]),
     default="bicv",
     show_default=True,
-    help="Leave out rows and columns, or single entries, to measure the error of every k.",
+    help="What further fits leave out, to measure the error of every k on it: a part of the rows "
+    "and of the columns (bicv), a tenth of the entries (speckled), or nothing.",
 )
 @click.option(
     "--folds",
@@ -88,35 +86,29 @@ class _Numbers(click.ParamType):
     metavar="N",
     default=5,
     show_default=True,
-    help="Parts that rows and columns are cut into; a further model each, of every k.",
+    help="Such fits of every k, each of which leaves out another part.",
 )
-@type_options
-@click.option("--tol", type=click.FloatRange(min=0), help="As for fit [default: 1e-4].")
-@max_passes_option("Most passes of each model")
-@click.option("--max-time", type=DURATION, help="No pass starts after: 90, 15min, 2h.")
+@options("tol")
+@option("max_passes", "Most passes over V of each fit")
+@options("max_time", "dtype", "block_size")
 @loss_options
-@click.option(
-    "--n-init",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Random starts of each model that race on the sample, besides --seeds [default: 1].",
-)
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and stop.")
+@option("n_init", "Random starts of each fit that are compared on the sample, besides --seeds", "1")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and run nothing.")
 @overwrite
 @cluster_options
 @debug_option
 def command(
-    v: str, out: str | None, only_plan: bool, holdout: str, cluster: ClusterOptions, **options: Any
+    v: str, out: str | None, only_plan: bool, holdout: str, cluster: ClusterOptions, **given: Any
 ) -> None:
-    """Fit V with every number of components in --ks, --seeds times, in the same reads of V.
+    """Find how many components V supports: fit it with every k in --ks, several times each.
 
-    Further models leave out a part of the rows and columns, so that their error there says how
-    many components V supports. The answer comes with its reasons. `dnmf resume` goes on with a
-    study that was interrupted, `dnmf report` draws it.
+    All these fits share every read of V. Further fits leave out a part of V; their errors on that
+    part, and how alike the fits of each k are, make the recommendation, which comes with its
+    reasons. dnmf resume goes on with a study that was interrupted, dnmf report draws it.
     """
     import dnmf
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
     given["holdout"] = None if holdout == "none" else holdout
     if only_plan:
         given.pop("overwrite")
@@ -136,9 +128,9 @@ def command(
 
 
 def study_summary(study: Study, path: str, seconds: float | None = None) -> str:
-    """A table by k, what was read, and the recommendation."""
-    held = study.held_out
-    errors = dict(zip(held.ks, held.mean, strict=True)) if held else {}
+    """Write a table by k, what was read, and the recommendation."""
+    held_out = study.held_out
+    errors = dict(zip(held_out.ks, held_out.mean, strict=True)) if held_out else {}
     head = ("k", "objective", "held-out error", "stability", "solutions", "passes")
     rows = [head]
     for k in study.ks:
@@ -167,7 +159,7 @@ def study_summary(study: Study, path: str, seconds: float | None = None) -> str:
 
 
 def study_lines(study: Study, path: str) -> str:
-    """State, and the models' lines where it runs still."""
+    """Write the summary, or the models' lines where the study runs still."""
     if study.done:
         return study_summary(study, path)
     head = ("k", "seed", "fold", "passes", "objective", "")
@@ -187,6 +179,6 @@ def study_lines(study: Study, path: str) -> str:
 
 
 def study_json(study: Study) -> str:
-    """All there is to know besides the factors, for ``inspect --json``."""
+    """Write all there is to know besides the factors, for ``inspect --json``."""
     facts = {name: value for name, value in study.facts.items() if name != "format"}
     return json.dumps({"path": study.path, "done": study.done, **facts}, indent=2)

@@ -21,12 +21,12 @@ def seconds_text(seconds: float) -> str:
 
 
 def number_text(value: float | None, digits: int = 6) -> str:
-    """A number with some digits, ``-`` where there is none."""
+    """Write a number with some digits, ``-`` where there is none."""
     return "-" if value is None else f"{value:.{digits}g}"
 
 
 def columns(rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
-    """Rows as lines with aligned columns; the last column is never padded.
+    """Write rows as lines with aligned columns; the last column is never padded.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ import click
 
 from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.options import cluster_options, debug_option, overwrite
+from dnmf.config import OPTIONS
 
 __all__ = ["command"]
 
@@ -17,8 +18,8 @@ Example:
 @click.command(epilog=EPILOG)
 @click.argument("v", metavar="V")
 @click.argument("result", metavar="RESULT")
-@click.option("--out", required=True, metavar="PATH", help="The Zarr group that gets W.")
-@click.option("--weights", metavar="PATH", help="A matrix of weights of V's entries.")
+@click.option("--out", required=True, metavar="PATH", help="Zarr group to write, with the array W.")
+@click.option("--weights", metavar="PATH", help=OPTIONS["weights"].metadata["help"])
 @overwrite
 @cluster_options
 @debug_option
@@ -30,9 +31,10 @@ def command(
     overwrite: bool,
     cluster: ClusterOptions,
 ) -> None:
-    """Compute W >= 0 for the rows of V with the H of a fit: V = W H.
+    """Compute W for the rows of the matrix V with the H of the fit in folder RESULT.
 
-    V has the columns of the fitted matrix, any rows. RESULT is the folder of the fit.
+    V has the columns of the fitted matrix and any number of rows. W is computed with the loss and
+    the penalties of the fit, in one read of V.
     """
     import dnmf
     from dnmf.cli.interrupt import resumable

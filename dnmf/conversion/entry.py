@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from dnmf.config import parse_bytes
 from dnmf.conversion.job import Converted
 from dnmf.conversion.job import convert as run_conversion
 from dnmf.executors.choose import choose_executor
 from dnmf.steps.events import Listener
 from dnmf.steps.work import Executor
+from dnmf.values import parse_bytes
 
 __all__ = ["convert"]
 
@@ -36,13 +36,29 @@ def convert(
     source : path, URL, array or Source
         What `dnmf.fit` takes, or a ``.npz``, ``.mtx`` or ``.mtx.gz`` file.
     target : path or URL
+        The Zarr store to write.
+    to : {"dense", "csr"}, optional
+        Layout to write; by default that of the source.
+    chunks : int or (int, int), optional
+        Rows and columns of a chunk (of CSR: its number of entries); by default some that a fit
+        reads well.
+    dtype : dtype, optional
+        Type of the entries; by default that of the source.
     memory : int or str, optional
         What one worker process may use, such as ``"2GiB"``.
     client : distributed.Client, optional
         By default the active client if there is one, else this process works.
-    to, chunks, dtype, overwrite, executor, on_event
-        As for `dnmf.conversion.job.convert`, which also says how often the source is read and
-        what is raised.
+    overwrite : bool
+        Replace ``target``.
+    executor : Executor, optional
+        Instead of ``client``, as for `dnmf.fit`.
+    on_event : callable, optional
+        Called with each event, as for `dnmf.fit`.
+
+    Returns
+    -------
+    Converted
+        What was written, and how much was read for it.
     """
     return run_conversion(
         source,

@@ -32,13 +32,13 @@ STORED = ("zarr", "dask")
 
 
 def module(X: Any) -> str:
-    """The package that the class of X comes from; of an array of a result the one behind it."""
+    """Find the package that the class of X comes from; of a result's array the one behind it."""
     packages = [str(kind.__module__).partition(".")[0] for kind in type(X).__mro__]
     return next((name for name in packages if name != "dnmf"), "dnmf")
 
 
 def content(X: Any) -> Any:
-    """The matrix in a labelled one, so that a lazy matrix is not loaded for its labels.
+    """Take the matrix out of a labelled one, so that a lazy matrix is not loaded for its labels.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def content(X: Any) -> Any:
 
 
 def weight_matrix(weights: Any) -> Any:
-    """The same for weights, which may be a list as X may."""
+    """Take the matrix out of labelled weights, or make one of a list."""
     weights = content(weights)
     return np.asarray(weights) if isinstance(weights, (list, tuple)) else weights
 
@@ -80,8 +80,9 @@ def refuse_same_place(out: Any, fitted: Any) -> None:
 
 @contextmanager
 def place(out: Any, needed: bool, keep: bool) -> Iterator[Any]:
-    """Where a result goes: ``out``, or where one is ``needed`` a temporary folder, which stays
-    until the process ends if ``keep``; or None: memory, or a cluster's refusal.
+    """Give the path of a result: ``out``, or a temporary folder where one is ``needed``.
+
+    With ``keep`` that folder stays until the process ends. None is memory, which a cluster refuses.
     """
     if out is not None or not needed:
         yield out

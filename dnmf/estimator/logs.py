@@ -1,22 +1,25 @@
-"""Events of a fit as lines of a log: what ``verbose`` shows."""
+"""What a fit tells: events as lines of a log, for ``verbose``, and scikit-learn's warning."""
 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sklearn.exceptions import ConvergenceWarning
+
 from dnmf.steps.events import Committed, Event, Listener, Notice, Planned, Stopped
 
-__all__ = ["shown"]
+__all__ = ["shown", "warn_if_unfinished"]
 
 log = logging.getLogger("dnmf")
 
 
 @contextmanager
 def shown(verbose: int) -> Iterator[Listener | None]:
-    """A listener that logs the fit's events while the block runs; None when not verbose."""
+    """Give a listener that logs the fit's events while the block runs; None when not verbose."""
     if not verbose:
         yield None
         return
@@ -48,10 +51,21 @@ def _log(event: Event, verbose: int) -> None:
 
 
 def _row_text(event: Committed, row: dict[str, Any]) -> str:
-    """One row of the history in words: of a pass over X or over a sample of it, or of a start."""
+    """Tell one row of the history: of a pass over X or over a sample of it, or of a start."""
     if "pass" not in row:
         return f"start {row['start']}: objective {row['objective']:.6g} on a part of the sample"
     return (
         f"{event.kind} {row['pass']}: objective {row['objective']:.6g}, "
         f"relative error {row['relative_error']:.6g}, {row['seconds']:.3g} s"
     )
+
+
+def warn_if_unfinished(model: Any) -> None:
+    """Warn as scikit-learn does: whenever the last pass allowed was needed, unless tol is 0."""
+    if model.n_iter_ >= model.max_iter and model.tol > 0:
+        warnings.warn(
+            f"Maximum number of iterations {model.max_iter} reached. Increase it to improve "
+            f"convergence.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -24,7 +22,7 @@ from dnmf.estimator.inputs import (
     refuse_same_place,
     weight_matrix,
 )
-from dnmf.estimator.logs import shown
+from dnmf.estimator.logs import shown, warn_if_unfinished
 from dnmf.estimator.parameters import (
     check_parameters,
     seed_of,
@@ -57,8 +55,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     n_components : int, "auto" or None, default="auto"
-        k. ``"auto"``: as many as the given H has rows, without one as many as X has columns.
-        None: as many as X has columns.
+        Number of components, k. ``"auto"``: as many as the given H has rows, without one as many
+        as X has columns. None: as many as X has columns.
     init : {"random", "nndsvd", "nndsvda", "nndsvdar", "custom"} or None, default=None
         None is ``"random"``. ``"custom"`` starts from H and, if given, W of `fit_transform`.
     solver : {"cd", "mu", "auto"}, default="cd"
@@ -92,12 +90,12 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     block_size : int or str, optional
         Bytes of X that are decoded at once, e.g. ``"32MiB"``.
     dtype : {"float32", "float64"}, optional
-        To compute in. By default float32 for X of float32, else float64, as in scikit-learn.
-    fixed_H : (r, d) array, optional
-        Rows of ``components_`` that are held as given, r < k: the first r components, in this order
-        and scale. The others are learned beside them.
+        Type to compute in. By default float32 for X of float32, else float64, as in scikit-learn.
     n_init : int, default=1
-        Random starts that race before the fit; `dnmf.fit` takes 2 unless told otherwise.
+        Random starts that are compared on a sample before the fit; `dnmf.fit` takes 2 by default.
+    fixed_H : (r, d) array, optional
+        Rows of ``components_`` that are known and stay as they are, r < k: the first r
+        components, in this order and scale. The others are learned beside them.
     missing : {"nan", "zeros"} or None, default=None
         Entries of X that were not observed, in `fit` and `transform`: ``"nan"``, those that are
         NaN (X is dense); ``"zeros"``, those that a sparse X does not store, as for ratings. They
@@ -182,11 +180,17 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.missing = missing
 
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> NMF:
-        """Learn ``components_`` from X (n x d); y, W, H and weights are as for `fit_transform`.
+        """Learn ``components_`` from X.
+
+        Parameters
+        ----------
+        X, y, W, H, weights : matrix
+            As for `fit_transform`.
 
         Returns
         -------
-        self
+        NMF
+            This model.
         """
         X = content(X)
         with self._place(X, self.out, keep=False) as place:  # W is not asked for
@@ -202,16 +206,17 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ----------
         X : (n, d) matrix
             Entries finite (or NaN, for ``missing="nan"``) and 0 or more. Never modified.
-        y : ignored
+        y : object
+            Ignored.
         W : (n, k) array, optional
-            Warm start of W for ``init="custom"``; without it every row starts at 0.
+            Start of W for ``init="custom"``; without it every row starts at 0.
         H : (k, d) array, optional
             Start of H, needed for ``init="custom"``.
         weights : (n, d) matrix, optional
-            Of the entries of X, 0 or more, held by whatever X may be held by: 0 for one that was
-            not observed (X may be NaN there), 1 / sigma^2 for one with uncertainty sigma. For
-            least squares and Kullback-Leibler. Not scikit-learn's ``sample_weight``, which has
-            one number per row.
+            Weights of the entries of X, 0 or more, in any form that X may have: 0 for an entry
+            that was not observed (X may be NaN there), 1 / sigma^2 for one with uncertainty
+            sigma. For least squares and Kullback-Leibler. This is not scikit-learn's
+            ``sample_weight``, which has one number per row.
 
         Returns
         -------
@@ -230,13 +235,14 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def transform(
         self, X: Any, *, weights: Any = None, out: str | os.PathLike[str] | None = None
     ) -> Any:
-        """W of the rows of X at the learned ``components_``, in one read of X.
+        """Compute W of the rows of X at the learned ``components_``, in one read of X.
 
         Parameters
         ----------
         X : (m, d) matrix
+            Rows with the columns of the fitted data.
         weights : (m, d) matrix, optional
-            Of these entries; see `fit_transform`.
+            Weights of these entries, as for `fit_transform`.
         out : path, optional
             Where W is written, as a Zarr group; needed on a cluster.
 
@@ -268,7 +274,12 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self._hand_back(W, X)
 
     def inverse_transform(self, X: Any) -> Any:
-        """W H for W (m x k): the data that W stands for.
+        """Compute the data that W stands for: W times ``components_``.
+
+        Parameters
+        ----------
+        X : (m, k) array
+            W.
 
         Returns
         -------
@@ -318,11 +329,11 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.reconstruction_err_ = float(np.sqrt(2.0 * last["divergence"]))
         self.stop_reason_ = fitted.stop_reason
         self.history_ = fitted.history
-        self._warn_if_unfinished()
+        warn_if_unfinished(self)
         return fitted
 
     def _checked_input(self, X: Any, weights: Any, reset: bool) -> tuple[Any, str]:
-        """V as dnmf reads it, and the dtype to compute in; sets or compares the features.
+        """Return V as dnmf reads it and the dtype to compute in; sets or compares the features.
 
         Where entries have weights, the scan finds those that must be finite and are not.
         """
@@ -341,28 +352,18 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return V, "float32" if V.dtype == np.float32 else "float64"
 
     def _executor(self, X: Any) -> Any:
-        """Data in the memory of this process stay there unless a client was given."""
+        """Choose where to compute: on X in memory this process works unless a client was given."""
         if self.client is None and not is_stored(X):
             return Threads()
         return api.choose_executor(self.client, None)
 
     def _place(self, X: Any, out: Any, keep: bool) -> AbstractContextManager[Any]:
-        """Where the result goes: for stored X that this process works on somewhere, always."""
+        """Give the path of the result: stored X that this process works on always needs one."""
         needed = is_stored(X) and self._executor(X).in_process
         return place(out, needed=needed, keep=keep)
 
-    def _warn_if_unfinished(self) -> None:
-        """As scikit-learn does: whenever the last pass allowed was needed, unless tol is 0."""
-        if self.n_iter_ >= self.max_iter and self.tol > 0:
-            warnings.warn(
-                f"Maximum number of iterations {self.max_iter} reached. Increase it to improve "
-                f"convergence.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-
     def _hand_back(self, W: Any, X: Any) -> Any:
-        """W as the caller of X expects it: NumPy, a Dask array or a Zarr array."""
+        """Return W as the caller of X expects it: NumPy, a Dask array or a Zarr array."""
         own = getattr(self, "_sklearn_output_config", {})
         asked = own.get("transform", get_config()["transform_output"])
         if not is_stored(X) or asked != "default":  # a data frame is in memory
@@ -382,7 +383,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def __sklearn_clone__(self) -> NMF:
-        """Clones share the connection: it cannot be copied."""
+        """Make a clone that shares the connection, which cannot be copied."""
         values = self.get_params(deep=False)
         shared = {"client": values.pop("client")} if "client" in values else {}
         copies = {name: clone(value, safe=False) for name, value in values.items()}
@@ -393,5 +394,5 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return copy
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the connection, which only this process has."""
+        """Leave the connection out, which only this process has."""
         return {**super().__getstate__(), "client": None}

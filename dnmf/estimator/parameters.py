@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array
 
-from dnmf.config import whole_number
 from dnmf.errors import OptionError
+from dnmf.values import whole_number
 
 __all__ = ["LATER", "check_parameters", "seed_of", "solver_of", "start_of"]
 
@@ -83,17 +83,17 @@ def _check_number(name: str, value: Any) -> None:
 
 
 def solver_of(solver: str) -> str | None:
-    """``solver`` of `dnmf.fit`; None is the loss's own."""
+    """Turn ``solver`` into that of `dnmf.fit`; None is the loss's own."""
     return {"cd": "hals", "mu": "mu", "auto": None}[solver]
 
 
 def seed_of(random_state: Any) -> Any:
-    """scikit-learn takes the module ``numpy.random`` for NumPy's global generator."""
+    """Turn the module ``numpy.random`` into NumPy's global generator, as scikit-learn does."""
     return np.random.mtrand._rand if random_state is np.random else random_state
 
 
 def start_array(given: Any, name: str) -> np.ndarray:
-    """A given start of W or H as a finite, non-negative array that is not all zeros."""
+    """Check that a given start of W or H is finite, non-negative and not all zeros."""
     array: np.ndarray = check_array(given, input_name=name)
     if array.min() < 0:
         raise OptionError(
@@ -117,7 +117,7 @@ def check_shape(given: np.ndarray, shape: tuple[int, int], name: str) -> None:
 def start_of(
     model: Any, shape: tuple[int, int], dtype: np.dtype, W: Any, H: Any
 ) -> tuple[int, Any, np.ndarray | None]:
-    """k, and the arguments ``init`` and ``init_W`` of `dnmf.fit`."""
+    """Return k, and the arguments ``init`` and ``init_W`` of `dnmf.fit`."""
     n, d = shape
     k = d if model.n_components in ("auto", None) else int(model.n_components)
     if model.init != "custom":

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
-from dnmf.config import Resources, format_bytes
+from dnmf.config import Resources
 from dnmf.conversion.target import open_target, writing
 from dnmf.errors import (
     ClusterError,
@@ -32,6 +32,7 @@ from dnmf.interop.staging import check_room, create_dense
 from dnmf.planning.memory import BASELINE, USABLE
 from dnmf.runs.files import new_id
 from dnmf.sources.stacked import Part, write_list, write_part
+from dnmf.values import format_bytes
 
 __all__ = ["stage_dask"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 import zarr
 
-from dnmf.config import MIB, format_bytes
+from dnmf.config import MIB
 from dnmf.conversion.target import open_target, writing
 from dnmf.errors import RunError
 from dnmf.interop.grid import DenseGrid, dense_grid
@@ -22,6 +22,7 @@ from dnmf.sources import from_spec
 from dnmf.sources.base import Source
 from dnmf.sources.stacked import write_list, write_part
 from dnmf.steps.work import Executor
+from dnmf.values import format_bytes
 
 __all__ = ["STAGED", "WEIGHTS", "create_dense", "stage"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.config import format_bytes
 from dnmf.planning.plan import Plan
+from dnmf.values import format_bytes
 
 __all__ = ["decoded_again", "warnings"]
 

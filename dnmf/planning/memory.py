@@ -7,13 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from dnmf.config import MIB, ModelSpec, Resources, format_bytes
+from dnmf.config import MIB, ModelSpec, Resources
 from dnmf.errors import MemoryPlanError
 from dnmf.init.nndsvd import NNDSVD
 from dnmf.linalg.tiles import padded_size
 from dnmf.losses import Loss
 from dnmf.planning.plan import Plan, chunk_rows, loss_shape
 from dnmf.steps.work import Needs
+from dnmf.values import format_bytes
 
 __all__ = [
     "BASELINE",

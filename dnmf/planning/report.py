@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dnmf.config import Resources, format_bytes
+from dnmf.config import Resources
 from dnmf.planning.advice import decoded_again, warnings
 from dnmf.planning.memory import MemoryNeed
 from dnmf.planning.plan import Plan
 from dnmf.steps.residency import room, that_fit
 from dnmf.steps.tree import tree_levels
+from dnmf.values import format_bytes
 
 __all__ = ["PlanReport"]
 

@@ -30,7 +30,7 @@ SEQUENTIAL = "viridis"
 
 
 def matplotlib(name: str) -> Any:
-    """A module of matplotlib.
+    """Import a module of matplotlib.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def matplotlib(name: str) -> Any:
 
 
 def axes_or_new(ax: Axes | None) -> Axes:
-    """The Axes given, or those of a new figure of pyplot's."""
+    """Return the Axes given, or those of a new figure of pyplot's."""
     if ax is not None:
         return ax
     made: Axes = matplotlib("pyplot").subplots(layout="constrained")[1]
@@ -55,12 +55,12 @@ def axes_or_new(ax: Axes | None) -> Axes:
 
 
 def literal(text: object) -> str:
-    """A text of the user as it is: matplotlib takes what is between dollars for a formula."""
+    """Escape a text of the user: matplotlib takes what is between dollars for a formula."""
     return str(text).replace("$", r"\$")
 
 
 def plain_logs(ax: Axes) -> None:
-    """Numbers such as 0.2 on a logarithmic y axis that spans little."""
+    """Write numbers such as 0.2 on a logarithmic y axis that spans little."""
     ticker = matplotlib("ticker")
     for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
         which(ticker.FuncFormatter(lambda value, place: f"{value:.3g}"))
@@ -68,18 +68,18 @@ def plain_logs(ax: Axes) -> None:
 
 
 def thin_ticks(ax: Axes, numbers: Sequence[int], most: int = 20) -> None:
-    """Ticks of the x axis at these numbers, or at every so many of them."""
+    """Set ticks of the x axis at these numbers, or at every so many of them."""
     shown = list(numbers)[:: -(-len(numbers) // most) or 1]
     ax.set_xticks(shown, [str(number) for number in shown])
 
 
 def new_figure() -> Figure:
-    """A figure of pyplot's."""
+    """Make a figure of pyplot's."""
     made: Figure = matplotlib("pyplot").figure(layout="constrained")
     return made
 
 
 def bare_figure(width: float, height: float) -> Figure:
-    """A figure that no window and no global state knows; sizes in inches."""
+    """Make a figure that no window and no global state knows; sizes in inches."""
     made: Figure = matplotlib("figure").Figure(figsize=(width, height), layout="constrained")
     return made

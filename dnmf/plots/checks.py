@@ -39,7 +39,7 @@ def check_shape(shape: Any, columns: int) -> None:
 
 
 def checked_component(component: Any, k: int) -> int:
-    """Its number as an int; refused where there is none of it."""
+    """Return the component's number as an int, or refuse one that is not there."""
     try:
         number = operator.index(component)
     except TypeError:

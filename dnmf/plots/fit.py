@@ -37,7 +37,7 @@ ROWS = 50_000
 
 
 def plot_objective(fit: Any, ax: Axes | None = None) -> Axes:
-    """The objective after every pass over V; rejected passes are crosses."""
+    """Draw the objective after every pass over V; rejected passes are crosses."""
     ax = axes_or_new(ax)
     rows = fit.history
     accepted = [row for row in rows if row["accepted"]]
@@ -53,7 +53,7 @@ def plot_objective(fit: Any, ax: Axes | None = None) -> Axes:
 
 
 def plot_kkt(fit: Any, ax: Axes | None = None) -> Axes:
-    """How far W and H are from optimal after every pass: 0 at a stationary point."""
+    """Draw how far W and H are from optimal after every pass: 0 at a stationary point."""
     ax = axes_or_new(ax)
     accepted = [row for row in fit.history if row["accepted"]]
     for name, color in (("kkt_W", BLUE), ("kkt_H", ORANGE)):
@@ -76,7 +76,7 @@ def plot_kkt(fit: Any, ax: Axes | None = None) -> Axes:
 
 
 def plot_H(fit: Any, ax: Axes | None = None, names: Sequence[str] | None = None) -> Axes:
-    """H as a heat map, every component scaled to its largest entry."""
+    """Draw H as a heat map, every component scaled to its largest entry."""
     H = np.asarray(fit.H, np.float64)
     k, d = H.shape
     check_names(names, d)
@@ -112,7 +112,7 @@ def plot_features(
     names: Sequence[str] | None = None,
     top: int = 10,
 ) -> Axes:
-    """The largest entries of one row of H, with their names."""
+    """Draw the largest entries of one row of H, with their names."""
     k, d = fit.H.shape
     component = checked_component(component, k)
     check_names(names, d)
@@ -133,7 +133,7 @@ def plot_features(
 def draw_images(
     fit: Any, shape: tuple[int, int], figure: Figure | SubFigure, across: int = 7
 ) -> np.ndarray:
-    """Rows of H as images of ``shape`` (rows x columns of pixels); returns their Axes."""
+    """Draw rows of H as images of ``shape`` (rows x columns of pixels); returns their Axes."""
     H = np.asarray(fit.H, np.float64)
     check_shape(shape, H.shape[1])
     down = -(-H.shape[0] // across)
@@ -152,7 +152,7 @@ def draw_images(
 
 
 def plot_W(fit: Any, ax: Axes | None = None) -> Axes:
-    """How each component's weights are spread over the rows of V: quartiles and extremes."""
+    """Draw how each component's weights are spread over the rows of V: quartiles, extremes."""
     ax = axes_or_new(ax)
     W = _some_rows(fit.W)
     peak = W.max(initial=0.0)
@@ -175,7 +175,7 @@ def plot_W(fit: Any, ax: Axes | None = None) -> Axes:
 
 
 def plot_share(fit: Any, ax: Axes | None = None) -> Axes:
-    """How much of W H each component makes up, in percent of its sum."""
+    """Draw how much of W H each component makes up, in percent of its sum."""
     ax = axes_or_new(ax)
     share = 100 * shares(fit)
     ax.bar(range(share.size), share, color=BLUE)
@@ -186,7 +186,7 @@ def plot_share(fit: Any, ax: Axes | None = None) -> Axes:
 
 
 def shares(fit: Any) -> np.ndarray:
-    """Every component's part of the sum of W H, (k,), from up to `ROWS` rows of W."""
+    """Compute every component's part of the sum of W H, (k,), from up to `ROWS` rows of W."""
     mass = _some_rows(fit.W).sum(axis=0, dtype=np.float64)
     mass *= np.asarray(fit.H, np.float64).sum(axis=1)
     total = mass.sum()
@@ -194,7 +194,7 @@ def shares(fit: Any) -> np.ndarray:
 
 
 def plot_rows(numbers: np.ndarray, errors: np.ndarray, label: str, ax: Axes | None = None) -> Axes:
-    """Reconstruction error of rows of V by their number; the worst are named."""
+    """Draw the reconstruction error of rows of V by their number; the worst are named."""
     ax = axes_or_new(ax)
     ax.plot(numbers, errors, ".", ms=2, color=BLUE, alpha=0.5, rasterized=True)
     finite = np.flatnonzero(np.isfinite(errors))
@@ -227,7 +227,7 @@ def _whole_numbers(ax: Axes, axis: str = "x") -> None:
 
 
 def _some_rows(W: Any) -> np.ndarray:
-    """W, or evenly spaced runs of its rows where it is long."""
+    """Read W, or evenly spaced runs of its rows where it is long."""
     n = W.shape[0]
     if n <= ROWS:
         return np.asarray(W[:])

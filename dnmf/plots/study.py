@@ -24,18 +24,18 @@ __all__ = ["plot_consensus", "plot_held_out", "plot_objectives", "plot_stability
 
 
 def plot_held_out(study: Any, ax: Axes | None = None) -> Axes:
-    """Held-out error over k: every fold, their mean, and the k that is recommended."""
-    held = study.held_out
-    if held is None:
+    """Draw the held-out error over k: every fold, their mean, and the k that is recommended."""
+    held_out = study.held_out
+    if held_out is None:
         raise OptionError("the study left nothing out; fit it with holdout='bicv'")
     ax = axes_or_new(ax)
-    for fold in held.errors.T:
-        ax.plot(held.ks, fold, "-", color=GREY, lw=0.7, alpha=0.6)
+    for fold in held_out.errors.T:
+        ax.plot(held_out.ks, fold, "-", color=GREY, lw=0.7, alpha=0.6)
     ax.plot([], [], "-", color=GREY, lw=0.7, label="each fold")
     ax.errorbar(
-        held.ks,
-        held.mean,
-        yerr=held.mean * held.standard_error,
+        held_out.ks,
+        held_out.mean,
+        yerr=held_out.mean * held_out.standard_error,
         fmt="o-",
         color=BLUE,
         capsize=3,
@@ -46,13 +46,13 @@ def plot_held_out(study: Any, ax: Axes | None = None) -> Axes:
     plain_logs(ax)
     ax.set_xlabel("k (number of components)")
     ax.set_ylabel("held-out error (share of V there)")
-    thin_ticks(ax, held.ks)
+    thin_ticks(ax, held_out.ks)
     ax.legend(frameon=False, fontsize=8)
     return ax
 
 
 def plot_stability(study: Any, ax: Axes | None = None) -> Axes:
-    """How alike the runs of every k are: 1 is the same components every time."""
+    """Draw how alike the runs of every k are: 1 is the same components every time."""
     ax = axes_or_new(ax)
     found = [study.stability(k) for k in study.ks]
     ax.plot(study.ks, [s.mean for s in found], "o-", color=BLUE, label="matched cosine, mean")
@@ -69,7 +69,7 @@ def plot_stability(study: Any, ax: Axes | None = None) -> Axes:
 
 
 def plot_objectives(study: Any, ax: Axes | None = None) -> Axes:
-    """The objective of every run over k, against the best run of the smallest k."""
+    """Draw the objective of every run over k, against the best run of the smallest k."""
     ax = axes_or_new(ax)
     lines = [x for x in study.models if x["fold"] is None and x["objective"] is not None]
     smallest = min(x["k"] for x in lines)
@@ -82,7 +82,7 @@ def plot_objectives(study: Any, ax: Axes | None = None) -> Axes:
 
 
 def plot_consensus(study: Any, k: int, ax: Axes | None = None) -> Axes:
-    """Which rows or columns are together in how many runs, ordered by average linkage."""
+    """Draw which rows or columns are together in how many runs, ordered by average linkage."""
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 

@@ -65,7 +65,7 @@ def draw(
 
 
 def as_svg(figure: Any, title: str) -> str:
-    """The figure as an element of a page: its ids are its own, its title is said."""
+    """Turn the figure into an element of a page, with ids of its own and its title as label."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", dpi=DPI, metadata={"Date": None, "Creator": None})
     text = stream.getvalue().decode()

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.config import FitConfig, format_bytes
+from dnmf.config import FitConfig
 from dnmf.plots import fit as plots
 from dnmf.reporting.figures import Panel, draw
 from dnmf.reporting.rows import RowErrors
+from dnmf.values import format_bytes
 
 __all__ = ["fit_facts", "fit_panels"]
 
@@ -30,7 +31,7 @@ def fit_panels(
     shape: tuple[int, int] | None = None,
     names: Sequence[str] | None = None,
 ) -> list[Panel]:
-    """Every figure of a fit, in the order of the page; ``found`` is what was read of V for it."""
+    """Draw every figure of a fit, in the order of the page; ``found`` is what was read of V."""
     panels = [_objective(fit), _kkt(fit), _shares(fit)]
     panels += [_heat(fit, names)]
     if shape is not None:
@@ -60,7 +61,7 @@ def _objective(fit: Any) -> Panel:
 
 
 def _cut_short(fit: Any) -> bool:
-    """Whether the fit ended because it was allowed no more passes."""
+    """Tell whether the fit ended because it was allowed no more passes."""
     return bool(fit.passes >= fit.config["max_passes"] and "before tol" in (fit.stop_reason or ""))
 
 
@@ -136,7 +137,7 @@ def _features(fit: Any, names: Sequence[str]) -> Panel:
 
 
 def _shortened(name: str) -> str:
-    """Both ends stay: names often begin alike."""
+    """Shorten a name and keep both its ends: names often begin alike."""
     return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 8]}…{name[-7:]}"
 
 
@@ -167,7 +168,7 @@ def _rows(found: Any) -> Panel:
 
 
 def fit_facts(fit: Any) -> list[tuple[str, str]]:
-    """Label and value of what ran."""
+    """List label and value of what ran."""
     details, config = fit.details, fit.config
     layout = details.get("layout") or {}
     shape = fit.shape
@@ -195,7 +196,7 @@ def fit_facts(fit: Any) -> list[tuple[str, str]]:
 
 
 def shared_facts(details: dict[str, Any], run: Any) -> list[tuple[str, str]]:
-    """What a fit and a study both have."""
+    """List label and value of what a fit and a study both have."""
     versions = details.get("versions") or getattr(run, "versions", {}) or {}
     layout, facts = details.get("layout") or {}, []
     memory = details.get("memory_per_worker")

@@ -45,7 +45,7 @@ def row_errors(fit: Any) -> RowErrors:
     """Reconstruct evenly spaced blocks of rows, up to 20,000 rows and 256 MiB."""
     details, config = fit.details, fit.config
     spec: Mapping[str, Any] | None = details.get("source_spec")
-    if not spec or spec.get("kind") in ("in_cluster", "held"):
+    if not spec or spec.get("kind") in ("in_cluster", "held"):  # held: as 0.1 called it
         return _none("V was only in memory, so no row of it could be read again")
     if config.get("weights") or config.get("missing"):
         return _none("entries are missing or weighted, so rows are not compared as a whole")
@@ -82,7 +82,7 @@ def _read(source: Source, fit: Any) -> RowErrors:
 
 
 def _dense(V: np.ndarray, W: np.ndarray, H: np.ndarray) -> np.ndarray:
-    """In stretches of rows: a chunk-row may be tall, and its product is float64."""
+    """Compute errors some rows at a time: a chunk-row may be tall, and its product is float64."""
     step = max(1, BLOCK_BYTES // (8 * V.shape[1]))
     squares, left = np.empty(V.shape[0]), np.empty(V.shape[0])
     for a in range(0, V.shape[0], step):
@@ -94,7 +94,7 @@ def _dense(V: np.ndarray, W: np.ndarray, H: np.ndarray) -> np.ndarray:
 
 
 def _sparse(V: sp.csr_array, W: np.ndarray, H: np.ndarray) -> np.ndarray:
-    """At the stored entries one by one; all others are zero, so there w H counts by itself."""
+    """Compute errors at the stored entries one by one; at the others, zeros, w H is the error."""
     features = np.ascontiguousarray(H.T)
     rows = np.repeat(np.arange(V.shape[0]), np.diff(V.indptr))
     # |w H|^2, from which what falls on stored entries is taken away
@@ -111,6 +111,6 @@ def _sparse(V: sp.csr_array, W: np.ndarray, H: np.ndarray) -> np.ndarray:
 
 
 def _relative(left: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """Both are squared norms of rows."""
+    """Divide squared norms of rows and take the root."""
     share = np.divide(left, squares, out=np.full_like(left, np.nan), where=squares > 0)
     return np.asarray(np.sqrt(share))

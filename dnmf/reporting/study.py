@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from dnmf.config import format_bytes
 from dnmf.plots import study as plots
 from dnmf.reporting.figures import Panel, draw
 from dnmf.reporting.fit import shared_facts
+from dnmf.values import format_bytes
 
 __all__ = ["study_facts", "study_panels"]
 
 
 def study_panels(study: Any) -> list[Panel]:
-    """Every figure that is about k."""
+    """Draw every figure that is about k."""
     panels = []
     if study.held_out is not None:
         panels.append(
@@ -60,7 +60,7 @@ def study_panels(study: Any) -> list[Panel]:
 
 
 def study_facts(study: Any) -> list[tuple[str, str]]:
-    """Label and value of what ran."""
+    """List label and value of what ran."""
     facts = study.facts
     whole = [line for line in study.models if line["fold"] is None]
     folds = len(study.models) - len(whole)

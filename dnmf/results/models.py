@@ -10,7 +10,7 @@ from dnmf.fitting.record import Record
 from dnmf.fitting.summary import facts_of_models
 from dnmf.names import is_url
 from dnmf.planning.plan import Plan
-from dnmf.results.opening import remote_attributes
+from dnmf.results.opening import open_result, remote_attributes
 from dnmf.results.result import Result
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import (
@@ -21,7 +21,7 @@ from dnmf.runs.layout import (
     read_plan,
 )
 
-__all__ = ["Models", "is_batch", "open_models"]
+__all__ = ["Models", "is_batch", "open_models", "open_run"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,16 @@ def open_models(path: str | os.PathLike[str]) -> Models:
     if attributes is not None:
         facts = {name: value for name, value in attributes.items() if name != "history_columns"}
         whole = [line["model"] for line in facts["models"] if line["fold"] is None]
-        return Models(folder, True, [Result.open(folder, m) for m in whole], facts)
+        return Models(folder, True, [open_result(folder, m) for m in whole], facts)
     store = FolderStore(folder)
     plan, latest = Plan.from_json(store.plan()), store.latest()
     record = Record() if latest is None else Record.from_json(latest[1])
     lines = facts_of_models(plan, record)
     facts = {"models": lines, "config": plan.config.to_json(), "source": plan.description}
     whole = [line["model"] for line in lines if line["fold"] is None]
-    return Models(folder, False, [Result.open(folder, m) for m in whole], facts)
+    return Models(folder, False, [open_result(folder, m) for m in whole], facts)
+
+
+def open_run(path: str | os.PathLike[str]) -> Result | Models:
+    """Open whatever a run folder holds: one model, or a fit of many."""
+    return open_models(path) if is_batch(path) else open_result(path)

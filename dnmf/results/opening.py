@@ -30,7 +30,25 @@ __all__ = ["in_progress", "open_result", "remote_attributes"]
 
 
 def open_result(path: str | os.PathLike[str], model: int = 0) -> Result:
-    """See ``Result.open``."""
+    """Open the result in a run folder, or the committed pair of a run in progress.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The run folder; a finished one may also be a URL that Zarr opens.
+    model : int
+        Which one, where the run fits several.
+
+    Returns
+    -------
+    Result
+        What is there, which loads W and H when they are asked for.
+
+    Raises
+    ------
+    RunError
+        There is no run of dnmf, it is damaged, or of another format.
+    """
     text = path_text(path)
     if is_url(text):
         return _remote(text, model)

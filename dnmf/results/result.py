@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,26 +56,6 @@ class Result:
     _factors: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], model: int = 0) -> Result:
-        """Open the result in a run folder, or the committed pair of a run in progress.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The run folder; a finished one may also be a URL that Zarr opens.
-        model : int
-            Which one, where the run fits several.
-
-        Raises
-        ------
-        RunError
-            There is no run of dnmf, it is damaged, or of another format.
-        """
-        from dnmf.results.opening import open_result
-
-        return open_result(path, model)
-
-    @classmethod
     def in_memory(
         cls,
         W: Any,
@@ -91,12 +70,33 @@ class Result:
         versions: Mapping[str, str] | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> Result:
-        """A finished result without a folder.
+        """Make a finished result without a folder.
 
         Parameters
         ----------
         W : (n, k) array
+            The row factor.
         H : (k, d) array
+            The column factor.
+        history : sequence of dict
+            One row per pass.
+        objective, relative_error : float, optional
+            Of W and H.
+        stop_reason : str, optional
+            Why the fit ended, a sentence.
+        config : mapping, optional
+            The options.
+        fingerprint : str, optional
+            Of the data.
+        versions : mapping, optional
+            Versions of the packages that computed it.
+        details : mapping, optional
+            What else there is to say of the run.
+
+        Returns
+        -------
+        Result
+            The result, which is done.
         """
         return cls(
             path=None,
@@ -165,31 +165,41 @@ class Result:
         return None
 
     def plot_objective(self, ax: Any = None) -> Any:
-        """Draw the objective after every pass; returns the Axes. Needs matplotlib.
+        """Draw the objective after every pass; needs matplotlib.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
             To draw on; by default those of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
         """
         from dnmf.plots.fit import plot_objective
 
         return plot_objective(self, ax)
 
     def plot_kkt(self, ax: Any = None) -> Any:
-        """Draw how far W and H are from optimal after every pass; returns the Axes.
+        """Draw how far W and H are from optimal after every pass; needs matplotlib.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
             To draw on; by default those of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
         """
         from dnmf.plots.fit import plot_kkt
 
         return plot_kkt(self, ax)
 
     def plot_H(self, ax: Any = None, names: Sequence[str] | None = None) -> Any:
-        """Draw H as a heat map; returns the Axes. Needs matplotlib.
+        """Draw H as a heat map; needs matplotlib.
 
         Parameters
         ----------
@@ -197,6 +207,11 @@ class Result:
             To draw on; by default those of a new figure.
         names : sequence of str, optional
             Of the d columns of V; shown where there are at most 60.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
         """
         from dnmf.plots.fit import plot_H
 
@@ -205,7 +220,7 @@ class Result:
     def plot_features(
         self, component: int, ax: Any = None, names: Sequence[str] | None = None, top: int = 10
     ) -> Any:
-        """Draw the largest entries of one row of H; returns the Axes. Needs matplotlib.
+        """Draw the largest entries of one row of H; needs matplotlib.
 
         Parameters
         ----------
@@ -217,13 +232,18 @@ class Result:
             Of the d columns of V.
         top : int
             How many entries.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
         """
         from dnmf.plots.fit import plot_features
 
         return plot_features(self, component, ax, names, top)
 
     def plot_images(self, shape: tuple[int, int], figure: Any = None) -> np.ndarray:
-        """Draw rows of H as images; returns their Axes. Needs matplotlib.
+        """Draw rows of H as images; needs matplotlib.
 
         Parameters
         ----------
@@ -231,6 +251,11 @@ class Result:
             Rows and columns of pixels, whose product is d.
         figure : matplotlib.figure.Figure, optional
             To draw on; by default a new one.
+
+        Returns
+        -------
+        array of matplotlib.axes.Axes
+            What was drawn on.
         """
         from dnmf.plots.canvas import new_figure
         from dnmf.plots.fit import draw_images
@@ -238,31 +263,47 @@ class Result:
         return draw_images(self, shape, new_figure() if figure is None else figure)
 
     def plot_W(self, ax: Any = None) -> Any:
-        """Draw how W is spread over rows, component by component; returns the Axes.
+        """Draw how W is spread over rows, component by component; needs matplotlib.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
             To draw on; by default those of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
         """
         from dnmf.plots.fit import plot_W
 
         return plot_W(self, ax)
 
     def plot_share(self, ax: Any = None) -> Any:
-        """Draw how much each component makes up; returns the Axes. Needs matplotlib.
+        """Draw how much each component makes up; needs matplotlib.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
             To draw on; by default those of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
         """
         from dnmf.plots.fit import plot_share
 
         return plot_share(self, ax)
 
     def inspect(self) -> dict[str, Any]:
-        """All there is to know besides W and H, as JSON."""
+        """Tell all there is to know besides W and H, as JSON.
+
+        Returns
+        -------
+        dict
+            Facts by name.
+        """
         facts = {
             "path": self.path,
             "done": self.done,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dnmf.config import format_bytes
 from dnmf.errors import InputError
+from dnmf.values import format_bytes
 
 __all__ = ["check_shape", "matrix_text", "may_pass", "native_dtype"]
 

@@ -6,28 +6,28 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dnmf.config import FitConfig, ModelSpec, Resources, whole_number
+from dnmf.config import FitConfig, ModelSpec, Resources
 from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
-from dnmf.launch import begin, go_on, matrix, offered, to_resume
-from dnmf.options import OPTION_NAMES, fit_config
+from dnmf.launch.begin import begin
+from dnmf.launch.data import matrix, offered
+from dnmf.launch.request import Request
+from dnmf.launch.resume import go_on, to_resume
+from dnmf.options import ALIASES, OPTION_NAMES, fit_config
 from dnmf.planning.groups import grouped
 from dnmf.planning.plan import loss_shape, make_plan
 from dnmf.planning.report import PlanReport
-from dnmf.steps.events import Listener
+from dnmf.steps.events import Listener, ignore
 from dnmf.steps.work import Executor
 from dnmf.study.study import Study
+from dnmf.values import whole_number
 
 __all__ = ["SEEDS", "fit_many", "plan_many", "study_config"]
 
 SEEDS = 5
 """Runs of every k, by default."""
 
-OPTIONS = tuple(
-    name
-    for name in OPTION_NAMES
-    if name not in ("k", "n_components", "seed", "random_state", "max_iter")
-)
+OPTIONS = set(OPTION_NAMES) - {"k", "seed", "init_W", *ALIASES.values()}
 
 
 def fit_many(
@@ -55,12 +55,15 @@ def fit_many(
     Parameters
     ----------
     V : as for `dnmf.fit`
+        The matrix.
     ks : int or iterable of int
         Numbers of components.
     seeds : int or iterable of int
-        Of the random starts of every k; a number n means 0 to n - 1.
+        Seeds of the random starts of every k; a number n means 0 to n - 1.
     out : path, optional
         Where the run and then the study lives. Needed on a cluster.
+    client : distributed.Client, optional
+        The cluster, as for `dnmf.fit`.
     holdout : {"bicv", "speckled", None}
         ``"bicv"`` adds, for every k, a model per fold that does not see the fold's rows and
         columns, and measures its error where both were left out (bi-cross-validation, Owen and
@@ -69,13 +72,21 @@ def fit_many(
         and Kullback-Leibler.
     folds : int
         Into how many parts rows and columns are cut, and how many such models each k gets.
-    overwrite, resume, client, executor, on_event : as for `dnmf.fit`
+    overwrite : bool
+        Replace ``out`` if dnmf made it.
+    resume : bool
+        Go on with the study at ``out`` if there is one, as for `dnmf.fit`.
+    executor : Executor, optional
+        Instead of ``client``, as for `dnmf.fit`.
+    on_event : callable, optional
+        Called with each event, as for `dnmf.fit`.
     **options
-        Those of `dnmf.fit` that are left; ``n_init`` is 1 here: the seeds are the starts.
+        Other options of `dnmf.fit`; ``n_init`` is 1 by default: the seeds are the starts.
 
     Returns
     -------
     Study
+        The results of all models, and what they say together.
 
     Raises
     ------
@@ -87,14 +98,20 @@ def fit_many(
         The cluster is gone; the message says how to go on.
     """
     config = study_config(ks, seeds, holdout, folds, options)
-    weights = options.get("weights")
-    work = choose_executor(client, executor)
+    work, listen = choose_executor(client, executor), on_event or ignore
+    request = Request(
+        V,
+        options.get("weights"),
+        config,
+        out=out,
+        overwrite=overwrite,
+        resume=resume,
+        on_event=listen,
+    )
     begun = to_resume(out, overwrite, resume)
     if begun is not None:
-        return Study(go_on(begun, work, on_event, config.max_time, V, config, weights))
-    data = (V, weights)
-    found = begin(data, config, "fit", work, out, overwrite, on_event, None, None, resume=resume)
-    return Study(found)
+        return Study(go_on(begun, work, listen, config.max_time, request))
+    return Study(begin(request, work))
 
 
 def plan_many(
@@ -112,17 +129,30 @@ def plan_many(
 
     Parameters
     ----------
-    V, ks, seeds, holdout, folds, **options : as for `fit_many`
-    resources, client : as for `dnmf.plan`
+    V : as for `dnmf.fit`
+        The matrix; none of its entries is read.
+    ks, seeds : int or iterable of int
+        Numbers of components, and seeds of every k, as for `fit_many`.
+    resources : Resources, optional
+        What it would run on; by default those of ``client``, else of this process.
+    client : distributed.Client, optional
+        The cluster, as for `dnmf.fit`.
+    holdout : {"bicv", "speckled", None}
+        What is left out, as for `fit_many`.
+    folds : int
+        Into how many parts, as for `fit_many`.
+    **options
+        Other options of `fit_many`.
 
     Returns
     -------
     PlanReport
+        The plan; ``lines()`` and ``to_json()`` show it.
 
     Raises
     ------
     MemoryPlanError
-        It could not run.
+        The study could not run in the memory of a worker.
     """
     config = study_config(ks, seeds, holdout, folds, options)
     source = matrix(V, options.get("weights"), config.missing)
@@ -139,13 +169,13 @@ def study_config(
     folds: int,
     options: dict[str, Any],
 ) -> FitConfig:
-    """The options of a study: whole models, k by k and seed by seed, then those of the folds."""
+    """Make the options of a study: models of all of V by k and seed, then those of the folds."""
     if options.get("fixed_H") is not None:
         raise OptionError(
             "fixed_H was given, but a study compares what its runs learn, and rows that are held "
             "would count as found again by each; give fixed_H to dnmf.fit, one k at a time"
         )
-    unknown = sorted(set(options) - {*OPTIONS, "init", "fixed_H"})
+    unknown = sorted(set(options) - OPTIONS)
     if unknown:
         raise OptionError(f"fit_many has no option {', '.join(unknown)}")
     sizes = _numbers(ks, "ks", 1)
@@ -158,7 +188,7 @@ def study_config(
             f"init is {init!r}, which is the same start for every seed, but {len(starts)} seeds "
             f"were given: runs would agree for no reason. Give one seed, or init='random'"
         )
-    given = {name: value for name, value in options.items() if name != "init"}
+    given = {name: value for name, value in options.items() if name not in ("init", "fixed_H")}
     one = fit_config({"n_init": 1, **given, "k": sizes[0], "seed": starts[0]}, init)
     models = [ModelSpec(k, seed) for k in sizes for seed in starts]
     if holdout is not None:
@@ -180,7 +210,7 @@ def _check_holdout(config: FitConfig) -> None:
 
 
 def _numbers(values: int | Iterable[int], name: str, minimum: int) -> list[int]:
-    """Distinct whole numbers in the order given."""
+    """Check that numbers are whole and distinct; their order stays."""
     listed: Sequence[Any] = [values] if isinstance(values, int) else list(values)
     found = [whole_number(value, name, minimum) for value in listed]
     if not found:

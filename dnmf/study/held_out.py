@@ -47,7 +47,7 @@ class HeldOut:
 
     @property
     def mean(self) -> np.ndarray:
-        """Over folds, (ks,): geometric, so that every fold counts alike, easy or hard."""
+        """Geometric mean over folds, (ks,), so that every fold counts alike, easy or hard."""
         return np.asarray(np.exp(self._logs.mean(axis=1)))
 
     @property
@@ -61,12 +61,12 @@ class HeldOut:
 
     @property
     def excess(self) -> np.ndarray:
-        """Of each k's mean over the best one's, as a share of that (ks,)."""
+        """Excess of each k's mean over the best one's, as a share of that (ks,)."""
         return np.asarray(self.mean / self.mean.min() - 1)
 
     @property
     def standard_error(self) -> np.ndarray:
-        """Of `excess`, (ks,): from the ratios to the best k's errors, fold by fold.
+        """Standard error of `excess`, (ks,): from the ratios to the best k's errors, fold by fold.
 
         Folds differ in how hard they are, for every k alike; what counts is by how much one k is
         worse than another on the same fold.
@@ -85,7 +85,7 @@ class HeldOut:
 
 
 def held_out_by_k(models: list[dict[str, Any]], tol: float = 0.0) -> HeldOut | None:
-    """The table from the lines of a study's models."""
+    """Make the table from the lines of a study's models."""
     found: dict[int, dict[int, float]] = {}
     lines = [line for line in models if line["fold"] is not None]
     for line in lines:
@@ -101,7 +101,7 @@ def held_out_by_k(models: list[dict[str, Any]], tol: float = 0.0) -> HeldOut | N
 
 
 def empty_folds(models: list[dict[str, Any]]) -> list[int]:
-    """Folds whose models all made a pass and have no error: they left out nothing but zeros."""
+    """Find folds whose models made a pass and have no error: they left out nothing but zeros."""
     by_fold: dict[int, list[dict[str, Any]]] = {}
     for line in models:
         if line["fold"] is not None:

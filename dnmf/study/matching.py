@@ -17,7 +17,7 @@ PARTNER = 0.8
 
 
 def cosines(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Cosine similarities of rows, (a, b); 0 where a row is zero."""
+    """Compute cosine similarities of rows, (a, b); 0 where a row is zero."""
     return np.clip(_unit(A) @ _unit(B).T, 0.0, 1.0)
 
 
@@ -30,7 +30,7 @@ def _unit(X: np.ndarray) -> np.ndarray:
 
 
 def match(A: np.ndarray, B: np.ndarray) -> list[tuple[int, int, float]]:
-    """Pairs (row of A, row of B, cosine) of the one-to-one assignment of largest sum.
+    """Find pairs (row of A, row of B, cosine): the one-to-one assignment of largest sum.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Comparison:
 
     @property
     def mean_cosine(self) -> float:
-        """Over the pairs; NaN without any."""
+        """Mean cosine over the pairs; NaN without any."""
         return float(np.mean([cosine for _, _, cosine in self.pairs])) if self.pairs else np.nan
 
     def __str__(self) -> str:
@@ -86,6 +86,11 @@ def compare(a: Any, b: Any, *, threshold: float = PARTNER) -> Comparison:
     threshold : float
         Least cosine of a pair.
 
+    Returns
+    -------
+    Comparison
+        The pairs, and the components of both that have no partner.
+
     Raises
     ------
     InputError
@@ -106,9 +111,9 @@ def compare(a: Any, b: Any, *, threshold: float = PARTNER) -> Comparison:
 
 def _components(model: Any) -> np.ndarray:
     if isinstance(model, (str, os.PathLike)):
-        from dnmf.results.result import Result
+        from dnmf.results.opening import open_result
 
-        model = Result.open(model)
+        model = open_result(model)
     H = np.asarray(model.H if hasattr(model, "H") else model)
     if H.ndim != 2 or H.dtype.kind not in "fiu":
         raise InputError(

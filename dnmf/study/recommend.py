@@ -42,19 +42,19 @@ class Recommendation:
 
 
 def recommend(
-    ks: list[int], held: HeldOut | None, table: Mapping[int, Stability], zeros: bool = False
+    ks: list[int], held_out: HeldOut | None, table: Mapping[int, Stability], zeros: bool = False
 ) -> Recommendation:
-    """Held-out error first, stability as support.
+    """Weigh the evidence: held-out error decides, stability supports it.
 
-    ``zeros`` tells whether folds left out nothing but zeros, which is why there may be no ``held``.
+    ``zeros`` tells whether folds left out nothing but zeros: then there may be no ``held_out``.
     """
     nothing = (
         "All that was left out is zeros, which tells nothing"
-        if zeros and held is None
+        if zeros and held_out is None
         else "Nothing was left out"
     )
-    if held is not None and len(held.ks) > 1:
-        return _by_held_out(ks, held, table)
+    if held_out is not None and len(held_out.ks) > 1:
+        return _by_held_out(ks, held_out, table)
     if len(ks) == 1:
         text = f"Only k = {ks[0]} was fitted, so there is nothing to compare it with."
         return Recommendation(ks[0], [text, *_support(ks[0], table)], True)
@@ -78,71 +78,73 @@ def recommend(
     return Recommendation(k, [missing, text], True)
 
 
-def _by_held_out(ks: list[int], held: HeldOut, table: Mapping[int, Stability]) -> Recommendation:
-    within, best = held.within_one_error, held.best
-    k, folds = min(within), held.errors.shape[1]
+def _by_held_out(
+    ks: list[int], held_out: HeldOut, table: Mapping[int, Stability]
+) -> Recommendation:
+    within, best = held_out.within_one_error, held_out.best
+    k, folds = min(within), held_out.errors.shape[1]
     mean, excess, error = (
-        dict(zip(held.ks, values, strict=True))
-        for values in (held.mean, held.excess, held.standard_error)
+        dict(zip(held_out.ks, values, strict=True))
+        for values in (held_out.mean, held_out.excess, held_out.standard_error)
     )
     reasons = [
         f"The error on entries that were left out is least at k = {best} ({mean[best]:.5g} of V)."
     ]
-    if held.empty:
-        which = ", ".join(map(str, held.empty))
-        word = "Fold" if len(held.empty) == 1 else "Folds"
-        it = "it" if len(held.empty) == 1 else "them"
+    if held_out.empty:
+        which = ", ".join(map(str, held_out.empty))
+        word = "Fold" if len(held_out.empty) == 1 else "Folds"
+        it = "it" if len(held_out.empty) == 1 else "them"
         reasons.append(f"{word} {which} left out nothing but zeros: without {it}.")
-    if mean[best] <= held.floor:
+    if mean[best] <= held_out.floor:
         reasons.append(
-            f"From k = {k} on W H predicts it to the precision of the fits ({held.floor:.1g})."
+            f"From k = {k} on W H predicts it to the precision of the fits ({held_out.floor:.1g})."
         )
     elif k != best:
         reasons.append(
             f"k = {k} is the smallest that is not clearly worse: {excess[k]:.2%} more, with "
             f"a standard error of {error[k]:.2%} over {folds} folds"
             + (
-                f" (below {held.resolution:.2%} the fits' tol does not tell)."
+                f" (below {held_out.resolution:.2%} the fits' tol does not tell)."
                 if excess[k] > error[k]
                 else "."
             )
         )
-    smaller = [other for other in held.ks if other < k]
+    smaller = [other for other in held_out.ks if other < k]
     if smaller:
         near = smaller[-1]
         reasons.append(
             f"The next smaller, k = {near}, is {excess[near]:.2%} above the least, with a standard "
             f"error of {error[near]:.2%}."
         )
-    doubts = _doubts(k, held, table)
+    doubts = _doubts(k, held_out, table)
     return Recommendation(k, [*reasons, *_support(k, table), *doubts], bool(doubts))
 
 
-def _doubts(k: int, held: HeldOut, table: Mapping[int, Stability]) -> list[str]:
-    """Why the evidence is weak, if it is."""
+def _doubts(k: int, held_out: HeldOut, table: Mapping[int, Stability]) -> list[str]:
+    """Tell why the evidence is weak, if it is."""
     doubts = []
-    if k == max(held.ks):
+    if k == max(held_out.ks):
         doubts.append(
-            f"The error still falls at the largest k tried, {max(held.ks)}: more may be better."
+            f"The error still falls at the largest k tried, {max(held_out.ks)}: more may be better."
         )
-    elif k == min(held.ks):
+    elif k == min(held_out.ks):
         doubts.append(f"k = {k} is the smallest tried: smaller k may do as well.")
-    within = held.within_one_error
-    if k != min(held.ks) and not _clear(k, held):
-        near = held.ks[held.ks.index(k) - 1]
+    within = held_out.within_one_error
+    if k != min(held_out.ks) and not _clear(k, held_out):
+        near = held_out.ks[held_out.ks.index(k) - 1]
         doubts.append(
             f"k = {near} is worse by less than two standard errors: the folds hardly tell the two "
             "apart."
         )
-    if not _clear(k, held) and len(within) > max(3, len(held.ks) // 2):
+    if not _clear(k, held_out) and len(within) > max(3, len(held_out.ks) // 2):
         doubts.append(
-            f"The folds do not tell {len(within)} of the {len(held.ks)} numbers apart "
+            f"The folds do not tell {len(within)} of the {len(held_out.ks)} numbers apart "
             f"(k = {min(within)} to {max(within)} are within one standard error)."
         )
-    gain = 1 - held.mean.min() / held.mean[0]
-    if held.ks[0] < held.best and gain < 0.01:
+    gain = 1 - held_out.mean.min() / held_out.mean[0]
+    if held_out.ks[0] < held_out.best and gain < 0.01:
         doubts.append(
-            f"The best k lowers the held-out error by only {gain:.2%} from k = {held.ks[0]}."
+            f"The best k lowers the held-out error by only {gain:.2%} from k = {held_out.ks[0]}."
         )
     if k in table and table[k].mean < STABLE:
         stable = [other for other in table if table[other].mean >= STABLE]
@@ -151,14 +153,14 @@ def _doubts(k: int, held: HeldOut, table: Mapping[int, Stability]) -> list[str]:
     return doubts
 
 
-def _clear(k: int, held: HeldOut) -> bool:
-    """Whether the next smaller k is worse by more than two standard errors."""
-    place = held.ks.index(k) - 1
-    return place >= 0 and bool(held.excess[place] > 2 * held.standard_error[place])
+def _clear(k: int, held_out: HeldOut) -> bool:
+    """Tell whether the next smaller k is worse by more than two standard errors."""
+    place = held_out.ks.index(k) - 1
+    return place >= 0 and bool(held_out.excess[place] > 2 * held_out.standard_error[place])
 
 
 def _support(k: int, table: Mapping[int, Stability]) -> list[str]:
-    """What the runs of this k say."""
+    """Tell what the runs of this k say."""
     if k not in table:
         return ["Every k has one run, so nothing is known of its stability."]
     s = table[k]

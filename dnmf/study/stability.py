@@ -111,7 +111,7 @@ def stability(
 
 
 def _similarities(Hs: list[np.ndarray]) -> np.ndarray:
-    """Mean cosine of matched components of every two runs."""
+    """Compute the mean cosine of matched components of every two runs."""
     runs = len(Hs)
     found = np.eye(runs)
     for a in range(runs):
@@ -121,7 +121,7 @@ def _similarities(Hs: list[np.ndarray]) -> np.ndarray:
 
 
 def _clusters(Hs: list[np.ndarray], medoid: int) -> list[np.ndarray]:
-    """Order of every run's components: matched to the clusters' mean directions (NMFk).
+    """Order every run's components: match them to the clusters' mean directions (NMFk).
 
     Starts from the medoid run; centres move until no run is matched otherwise.
     """
@@ -139,7 +139,7 @@ def _clusters(Hs: list[np.ndarray], medoid: int) -> list[np.ndarray]:
 
 
 def _copies(aligned: np.ndarray) -> np.ndarray:
-    """Mean cosine of every component with its copies in the other runs."""
+    """Compute the mean cosine of every component with its copies in the other runs."""
     runs, k = aligned.shape[:2]
     if runs == 1:
         return np.ones(k)
@@ -148,7 +148,7 @@ def _copies(aligned: np.ndarray) -> np.ndarray:
 
 
 def silhouettes(aligned: np.ndarray) -> np.ndarray:
-    """Mean silhouette of each cluster, distance 1 - cosine (Rousseeuw 1987).
+    """Compute the mean silhouette of each cluster, distance 1 - cosine (Rousseeuw 1987).
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def silhouettes(aligned: np.ndarray) -> np.ndarray:
 
 
 def _balanced(W: np.ndarray, H: np.ndarray, columns: bool, by_sum: bool) -> np.ndarray:
-    """The factor whose entries say to which component a thing belongs, (things, k).
+    """Return the factor whose entries say to which component a thing belongs, (things, k).
 
     Scales are moved so that the other factor's components are of unit sum or norm.
     """
@@ -190,7 +190,7 @@ def _balanced(W: np.ndarray, H: np.ndarray, columns: bool, by_sum: bool) -> np.n
 
 
 def consensus(factors: list[np.ndarray]) -> np.ndarray:
-    """Share of the runs in which two things have the same dominant component.
+    """Compute the share of the runs in which two things have the same dominant component.
 
     Parameters
     ----------
@@ -205,9 +205,9 @@ def consensus(factors: list[np.ndarray]) -> np.ndarray:
 
 
 def cophenetic(matrix: np.ndarray) -> float:
-    """Cophenetic correlation of a consensus matrix (Brunet et al. 2004), average linkage.
+    """Compute the cophenetic correlation of a consensus matrix (Brunet et al. 2004).
 
-    1 where every two things are together in all runs or in none.
+    The linkage is average. It is 1 where every two things are together in all runs or in none.
     """
     from scipy.cluster.hierarchy import cophenet, linkage
     from scipy.spatial.distance import squareform
@@ -224,7 +224,7 @@ def cophenetic(matrix: np.ndarray) -> float:
 
 
 def _solutions(between: np.ndarray) -> int:
-    """Groups of runs: each joins the first group whose first run is alike."""
+    """Count groups of runs: each joins the first group whose first run is alike."""
     firsts: list[int] = []
     for run in range(between.shape[0]):
         if not any(between[run, first] >= SAME for first in firsts):

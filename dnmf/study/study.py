@@ -29,6 +29,7 @@ class Study:
     Parameters
     ----------
     models : Models
+        Results of one run, and what the run says of itself.
 
     Attributes
     ----------
@@ -48,7 +49,18 @@ class Study:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Study:
-        """Open a study, finished or as far as it is committed."""
+        """Open a study, finished or as far as it is committed.
+
+        Parameters
+        ----------
+        path : path or URL
+            The run folder.
+
+        Returns
+        -------
+        Study
+            What is there.
+        """
         return cls(open_models(path))
 
     @property
@@ -77,7 +89,18 @@ class Study:
         return self.facts.get("reads")
 
     def runs(self, k: int) -> list[Result]:
-        """The results of one k, by seed."""
+        """Give the results of one k.
+
+        Parameters
+        ----------
+        k : int
+            One of ``ks``.
+
+        Returns
+        -------
+        list of Result
+            By seed, in the order of ``seeds``.
+        """
         found = [r for line, r in zip(self._whole, self.results, strict=True) if line["k"] == k]
         if not found:
             known = ", ".join(map(str, self.ks))
@@ -85,7 +108,20 @@ class Study:
         return found
 
     def result(self, k: int, seed: int | None = None) -> Result:
-        """The result of k components: of one seed, by default of the lowest objective."""
+        """Give one result of k components.
+
+        Parameters
+        ----------
+        k : int
+            One of ``ks``.
+        seed : int, optional
+            Whose; by default that of the lowest objective.
+
+        Returns
+        -------
+        Result
+            The result of this k and seed.
+        """
         runs = self.runs(k)
         if seed is not None:
             if seed not in self.seeds:
@@ -102,7 +138,18 @@ class Study:
         return held_out_by_k(self.models, float(self.facts["config"]["tol"]))
 
     def stability(self, k: int) -> Stability:
-        """How alike the runs of one k are (computed when first asked for)."""
+        """Tell how alike the runs of one k are; computed when first asked for.
+
+        Parameters
+        ----------
+        k : int
+            One of ``ks``.
+
+        Returns
+        -------
+        Stability
+            The runs, matched component by component.
+        """
         if k not in self._stability:
             runs = self.runs(k)
             sample = _row_sample(runs[0].shape, CONSENSUS_ROWS)
@@ -114,52 +161,72 @@ class Study:
         return self._stability[k]
 
     def recommend(self) -> Recommendation:
-        """A number of components with the reasons, in sentences.
+        """Recommend a number of components, with the reasons in sentences.
 
         Held-out error decides (the smallest k within one standard error of the best); stability
         of the runs supports or contradicts it; weak evidence is called weak.
+
+        Returns
+        -------
+        Recommendation
+            The number, the reasons, and whether the evidence is weak.
         """
         table = {k: self.stability(k) for k in self.ks} if len(self.seeds) > 1 else {}
         return recommend(self.ks, self.held_out, table, bool(empty_folds(self.models)))
 
     def plot_held_out(self, ax: Any = None) -> Any:
-        """Draw the held-out error over k; returns the Axes. Needs matplotlib.
+        """Draw the held-out error over k; needs matplotlib.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
             To draw on; by default those of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
         """
         from dnmf.plots.study import plot_held_out
 
         return plot_held_out(self, ax)
 
     def plot_stability(self, ax: Any = None) -> Any:
-        """Draw how alike the runs of every k are; returns the Axes. Needs matplotlib.
+        """Draw how alike the runs of every k are; needs matplotlib.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
             To draw on; by default those of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
         """
         from dnmf.plots.study import plot_stability
 
         return plot_stability(self, ax)
 
     def plot_objectives(self, ax: Any = None) -> Any:
-        """Draw the objective of every run over k; returns the Axes. Needs matplotlib.
+        """Draw the objective of every run over k; needs matplotlib.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
             To draw on; by default those of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
         """
         from dnmf.plots.study import plot_objectives
 
         return plot_objectives(self, ax)
 
     def plot_consensus(self, k: int, ax: Any = None) -> Any:
-        """Draw the consensus of the runs of one k; returns the Axes. Needs matplotlib.
+        """Draw the consensus of the runs of one k; needs matplotlib.
 
         Parameters
         ----------
@@ -167,6 +234,11 @@ class Study:
             One of ``ks``.
         ax : matplotlib.axes.Axes, optional
             To draw on; by default those of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
         """
         from dnmf.plots.study import plot_consensus
 
@@ -180,7 +252,7 @@ class Study:
 
 
 def _row_sample(shape: tuple[int, int] | None, most: int) -> np.ndarray | None:
-    """Rows of W to look at, evenly spaced; None for all."""
+    """Choose rows of W to look at, evenly spaced; None for all."""
     if shape is None or shape[0] <= most:
         return None
     return np.unique(np.linspace(0, shape[0] - 1, most).astype(np.int64))

@@ -18,4 +18,4 @@ def planted(rows: int, columns: int, k: int = 4, seed: int = 0) -> np.ndarray:
 
 def command(*arguments: object) -> list[str]:
     """The program as a list for ``subprocess``."""
-    return [sys.executable, "-m", "dnmf.cli.main", *(str(part) for part in arguments)]
+    return [sys.executable, "-m", "dnmf", *(str(part) for part in arguments)]

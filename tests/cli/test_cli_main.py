@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import numpy as np
@@ -22,7 +23,7 @@ HEAVY = ["numpy", "scipy", "dask", "distributed", "zarr", "numba", "sklearn", "r
 
 def run_program(*arguments: str, **kwargs) -> subprocess.CompletedProcess:
     """The installed program, in a process of its own."""
-    command = [sys.executable, "-m", "dnmf.cli.main", *arguments]
+    command = [sys.executable, "-m", "dnmf", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, **kwargs)
 
 
@@ -69,7 +70,7 @@ def test_help_starts_fast():
             times.append(time.perf_counter() - start)
         return min(times)
 
-    assert seconds("-m", "dnmf.cli.main", "--help") - seconds("-c", "pass") < 0.5
+    assert seconds("-m", "dnmf", "--help") - seconds("-c", "pass") < 0.5
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -88,6 +89,13 @@ def test_help_lists_every_command_with_its_line():
 def test_version():
     run = CliRunner().invoke(cli, ["--version"])
     assert run.output == f"dnmf, version {dnmf.__version__}\n"
+
+
+def test_the_changelog_and_the_citation_are_of_this_version():
+    root = Path(dnmf.__file__).parents[1]
+    citation = (root / "CITATION.cff").read_text().splitlines()
+    assert f"version: {dnmf.__version__}" in citation
+    assert f"\n## {dnmf.__version__} (" in (root / "CHANGELOG.md").read_text()
 
 
 def test_unknown_command_names_the_known_ones():
@@ -156,7 +164,7 @@ def test_bad_use_exits_with_2_in_a_real_process():
 def test_a_closed_pipe_is_no_traceback():
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "dnmf.cli.main", "--help"]
+    command = [sys.executable, "-m", "dnmf", "--help"]
     run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(write)
     assert "Traceback" not in run.stderr

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import dnmf
 from dnmf.cli.cluster import ClusterOptions
 from dnmf.cli.main import cli
-from dnmf.config import FitConfig, ModelSpec
+from dnmf.config import OPTIONS, FitConfig, ModelSpec
 from dnmf.errors import OptionError
+from dnmf.options import OPTION_NAMES
 
 
 def refused(*arguments: str) -> str:
@@ -103,6 +108,15 @@ def test_every_choice_is_a_valid_option_and_no_other():
         with pytest.raises(OptionError) as refusal:
             FitConfig((ModelSpec(1, 0),), **{name: "unheard of"})
         assert all(value in str(refusal.value) for value in values)
+
+
+def test_the_table_of_options_has_what_fit_takes():
+    taken = set(inspect.signature(dnmf.fit).parameters)
+    assert set(OPTION_NAMES) <= taken
+    offered = {param.name for param in cli.get_command(None, "fit").params}
+    where = {field.name for field in fields(ClusterOptions)}
+    assert offered - where - {"v", "out", "overwrite", "debug", "help"} <= set(OPTION_NAMES)
+    assert offered >= {name for name, option in OPTIONS.items() if option.metadata["help"]}
 
 
 def test_arguments_repeat_the_options():

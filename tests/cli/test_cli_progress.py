@@ -8,8 +8,8 @@ import pytest
 
 from dnmf.cli.progress import ProgressState, _Live, listener
 from dnmf.cli.text import columns, number_text, seconds_text
-from dnmf.config import format_bytes
 from dnmf.steps.events import Committed, Notice, Planned, Progress, Stopped
+from dnmf.values import format_bytes
 
 
 class Clock:

@@ -72,7 +72,7 @@ def wait_for_workers(address, count):
 
 def fit(folder, name, where, environment):
     """``dnmf fit`` in a process of its own."""
-    command = [sys.executable, "-m", "dnmf.cli.main", "fit", folder / "V.npy", *FIT]
+    command = [sys.executable, "-m", "dnmf", "fit", folder / "V.npy", *FIT]
     command += ["--out", folder / f"{name}.zarr", *where]
     return subprocess.Popen(
         [str(part) for part in command],

@@ -78,7 +78,7 @@ def test_of_two_processes_that_resume_at_once_one_is_refused(undisturbed, tmp_pa
         dnmf.fit(undisturbed.V, out=out, executor=Serial(), **OPTIONS)
     hang = Fault("block-read", "hang", times=2)
     with faults.active(tmp_path / "both", [hang]) as counts:
-        command = [sys.executable, "-m", "dnmf.cli.main", "resume", str(out), "--workers", "0"]
+        command = [sys.executable, "-m", "dnmf", "resume", str(out), "--workers", "0"]
         both = [
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             for _ in range(2)

@@ -17,7 +17,7 @@ from dnmf.errors import RunError
 from dnmf.fitting.model_state import ModelState, Pair, Stop
 from dnmf.fitting.record import Record, Scan, State
 from dnmf.planning.plan import Plan
-from dnmf.results.opening import in_progress
+from dnmf.results.opening import in_progress, open_result
 from dnmf.results.result import Result
 from dnmf.results.stored_rows import StoredRows
 from dnmf.runs.folder import FolderStore
@@ -103,7 +103,7 @@ def published(store):
 
 
 def test_a_finished_result(published):
-    result = Result.open(published)
+    result = open_result(published)
     assert result.done
     assert result.path == published
     assert isinstance(result.W, zarr.Array)
@@ -134,7 +134,7 @@ def test_a_result_stands_on_its_own(published, tmp_path):
     """Copied without its hidden state, or opened by URL, it is the same result."""
     shutil.copytree(published, tmp_path / "copy", ignore=shutil.ignore_patterns(".dnmf"))
     for where in (tmp_path / "copy", f"file://{published}"):
-        result = Result.open(where)
+        result = open_result(where)
         assert result.done
         np.testing.assert_array_equal(result.H[:], WIDE)
 
@@ -143,17 +143,17 @@ def test_a_result_on_an_object_store(published):
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
     memory.put(published, "/bucket/out.zarr", recursive=True)
-    result = Result.open("memory://bucket/out.zarr")
+    result = open_result("memory://bucket/out.zarr")
     np.testing.assert_array_equal(result.W[:], TALL)
     assert result.passes == 2
     with pytest.raises(RunError, match="cannot open memory://bucket/absent"):
-        Result.open("memory://bucket/absent")
+        open_result("memory://bucket/absent")
     memory.rm("/bucket", recursive=True)
 
 
 def test_a_run_in_progress_gives_its_committed_pair(store):
     commit_pass(store)
-    result = Result.open(store.path)
+    result = open_result(store.path)
     assert not result.done
     assert isinstance(result.W, StoredRows)
     np.testing.assert_array_equal(result.W[:], TALL[:, ORDER])
@@ -166,17 +166,17 @@ def test_a_run_in_progress_gives_its_committed_pair(store):
     assert result.fingerprint == "d1g35t"
     assert "in progress" in repr(result)
     assert "after 2 passes" in repr(result)
-    second = Result.open(store.path, model=1)
+    second = open_result(store.path, model=1)
     assert second.stop_reason == "enough"
     assert second.passes == 1
     with pytest.raises(RunError, match="no model 2; it fits 2"):
-        Result.open(store.path, model=2)
+        open_result(store.path, model=2)
 
 
 def test_factors_swap_where_columns_were_the_blocks(tmp_path):
     store = FolderStore.create_new(tmp_path / "run", replace(PLAN, axis="columns").to_json())
     commit_pass(store)
-    result = Result.open(store.path)
+    result = open_result(store.path)
     norms = np.array([2.0, 1.0, 4.0])  # a component without W keeps its scale
     np.testing.assert_array_equal(result.H, (TALL / norms).astype("f4").T[ORDER])
     np.testing.assert_array_equal(result.W[:], (WIDE.T * norms).astype("f4")[:, ORDER])
@@ -186,7 +186,7 @@ def test_factors_swap_where_columns_were_the_blocks(tmp_path):
 
 def test_before_the_first_pass_there_is_no_factor_yet(store):
     for _ in range(2):
-        result = Result.open(store.path)
+        result = open_result(store.path)
         assert not result.done
         assert (result.passes, result.objective, result.k) == (0, None, 3)
         for name in ("W", "H", "components_"):
@@ -200,7 +200,7 @@ def test_before_the_first_pass_there_is_no_factor_yet(store):
 
 def test_a_run_that_went_on_says_so(store):
     commit_pass(store)
-    result = Result.open(store.path)
+    result = open_result(store.path)
     store.drop([], 2)
     with pytest.raises(RunError, match="the run went on since"):
         result.W[0]
@@ -208,23 +208,23 @@ def test_a_run_that_went_on_says_so(store):
 
 def test_arrays_without_root_metadata_are_still_in_progress(published):
     os.unlink(os.path.join(published, "zarr.json"))
-    assert not Result.open(published).done
+    assert not open_result(published).done
 
 
 def test_inspect_is_json_and_says_who_works_on_it(store, published):
-    facts = json.loads(json.dumps(Result.open(published).inspect(), allow_nan=False))
+    facts = json.loads(json.dumps(open_result(published).inspect(), allow_nan=False))
     assert facts["done"] is True
     assert facts["stop_reason"] == "it converged"
     assert facts["source"] == "V"
     os.unlink(os.path.join(published, "zarr.json"))
     os.truncate(os.path.join(store.path, ".dnmf", "records", "1.json"), 50)
     with RunLock(published):
-        facts = json.loads(json.dumps(Result.open(published).inspect(), allow_nan=False))
+        facts = json.loads(json.dumps(open_result(published).inspect(), allow_nan=False))
     assert f"process {os.getpid()}" in facts["worked_on_by"]
     assert facts["record"] == 0
     assert "record 1 is passed over" in facts["damaged"][0]
     assert "block_starts" not in facts["plan"]
-    assert Result.open(published).inspect()["worked_on_by"] is None
+    assert open_result(published).inspect()["worked_on_by"] is None
 
 
 def test_results_in_memory():
@@ -249,7 +249,7 @@ def test_a_result_without_H_says_so(tmp_path):
     create_arrays(store.path, 9, None, 3, "f4", 9)
     write_W(store.path, 0, TALL)
     finish(store.path, {}, {})
-    result = Result.open(store.path)
+    result = open_result(store.path)
     assert result.k == 3
     with pytest.raises(RunError, match="has no H: it was not stored"):
         _ = result.H
@@ -263,12 +263,12 @@ def test_models_of_one_run(store):
         write_W(store.path, 0, (factor * TALL).astype("f4"), group=group)
         write_H(store.path, 0, WIDE, group=group)
         finish(store.path, {"objective": factor}, {}, group=group)
-    assert not Result.open(store.path, model=1).done  # the root is not there yet
+    assert not open_result(store.path, model=1).done  # the root is not there yet
     finish(store.path, {}, {})
-    assert Result.open(store.path).objective == 1.0
-    np.testing.assert_array_equal(Result.open(store.path, model=1).W[:], 2 * TALL)
+    assert open_result(store.path).objective == 1.0
+    np.testing.assert_array_equal(open_result(store.path, model=1).W[:], 2 * TALL)
     with pytest.raises(RunError, match="no model 2"):
-        Result.open(store.path, model=2)
+        open_result(store.path, model=2)
 
 
 def test_other_formats_and_damage_are_refused(published):
@@ -278,13 +278,13 @@ def test_other_formats_and_damage_are_refused(published):
     with open(target, "w") as file:
         file.write(text.replace('"format": 1', '"format": 7'))
     with pytest.raises(RunError, match="format 7"):
-        Result.open(published)
+        open_result(published)
     with open(target, "w") as file:
         file.write(text)
     shutil.rmtree(os.path.join(published, "objective", "c"))
     os.unlink(os.path.join(published, "objective", "zarr.json"))
     with pytest.raises(RunError, match="objective is damaged: it is not the array"):
-        Result.open(published)
+        open_result(published)
 
 
 def test_what_is_no_run_is_named(tmp_path):
@@ -298,5 +298,5 @@ def test_what_is_no_run_is_named(tmp_path):
         ("v.zarr", "did not make"),
     ):
         with pytest.raises(RunError, match=what) as caught:
-            Result.open(tmp_path / name)
+            open_result(tmp_path / name)
         assert "--out" in str(caught.value)

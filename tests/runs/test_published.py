@@ -19,7 +19,7 @@ import zarr
 import dnmf
 from dnmf.errors import RunError
 from dnmf.interop import as_source
-from dnmf.results.result import Result
+from dnmf.results.opening import open_result
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import examine, published_attributes
 from dnmf.runs.published import create_arrays, finish, write_H, write_W
@@ -110,7 +110,7 @@ def test_chunks_in_each_others_place_are_noticed(path, group, name, chunks):
     finish(path, FACTS, HISTORY, group=group)
     if group:
         finish(path, FACTS, {})
-    result = Result.open(path, 3 if group else 0)
+    result = open_result(path, 3 if group else 0)
     for opened in (result, pickle.loads(pickle.dumps(result))):
         np.testing.assert_array_equal(opened.W[:], W)
         np.testing.assert_array_equal(opened.H[:], H)
@@ -118,7 +118,7 @@ def test_chunks_in_each_others_place_are_noticed(path, group, name, chunks):
     os.rename(a, a + "-")
     os.rename(b, a)
     os.rename(a + "-", b)
-    swapped = Result.open(path, 3 if group else 0)
+    swapped = open_result(path, 3 if group else 0)
     with pytest.raises(RunError, match=rf"{name} is damaged: .*{name}/c/\d/\d is not the one that"):
         getattr(swapped, name)[:]
     other = "H" if name == "W" else "W"
@@ -134,7 +134,7 @@ def test_a_result_from_before_chunks_had_their_place_is_read(path):
     del own["chunks"]
     metadata["attributes"]["dnmf"] = seal(own)
     file.write_text(json.dumps(metadata))
-    np.testing.assert_array_equal(Result.open(path).W[:], W)
+    np.testing.assert_array_equal(open_result(path).W[:], W)
 
 
 def test_until_finish_it_is_no_zarr_group(path):
@@ -165,7 +165,7 @@ def test_metadata_that_a_power_failure_left_empty_are_written_again(path, name):
     (Path(path) / name / "zarr.json").touch()
     write_factors(path)
     finish(path, FACTS, HISTORY)
-    found = Result.open(path)
+    found = open_result(path)
     np.testing.assert_array_equal(found.W[:], W)
     assert found.history[0]["objective"] == 3.0
 
@@ -309,7 +309,7 @@ def test_chunks_that_are_lost_while_a_result_is_open_are_no_zeros(path, group):
     write_factors(path, group)
     for inside in [group, ""] if group else [""]:
         finish(path, FACTS, HISTORY, group=inside)
-    held = Result.open(path)
+    held = open_result(path)
     assert np.array_equal(held.W[:], W)
     os.unlink(os.path.join(path, group, "W", "c", "2", "0"))
     assert np.array_equal(held.W[:8], W[:8])
@@ -330,7 +330,7 @@ def test_chunks_that_are_lost_on_an_object_store_are_no_zeros(path):
     finish(path, FACTS, HISTORY)
     storage = fsspec.filesystem("memory")
     storage.put(path, "/lost", recursive=True)
-    held = Result.open("memory://lost")
+    held = open_result("memory://lost")
     assert np.array_equal(held.W[:], W)
     storage.rm("/lost", recursive=True)
     with pytest.raises(RunError, match=r"chunk W/c/0/0 is missing"):

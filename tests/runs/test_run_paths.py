@@ -12,6 +12,7 @@ import zarr
 
 import dnmf
 from dnmf.errors import DnmfError, OptionError, OutputExistsError, RunError, RunLockedError
+from dnmf.results.opening import open_result
 from dnmf.runs.folder import FolderStore
 from dnmf.steps.events import Committed
 from dnmf.steps.serial import Serial
@@ -38,7 +39,7 @@ def test_what_is_no_path_is_refused_with_the_remedy(tmp_path, V, out):
     for resume in (False, True):
         with pytest.raises(OptionError, match=said):
             dnmf.fit(V, 3, out=out, resume=resume, **OPTIONS)
-    for call in (dnmf.open, dnmf.resume, dnmf.Result.open, FolderStore):
+    for call in (dnmf.open, dnmf.resume, open_result, FolderStore):
         with pytest.raises(OptionError, match=said):
             call(out)
 
@@ -127,9 +128,9 @@ def test_a_study_on_an_object_store_is_a_study(tmp_path, V):
     assert opened.ks == [2, 3]
     assert repr(opened) == repr(study).replace(study.path, opened.path)
     assert np.array_equal(opened.result(3).W[:], study.result(3).W[:])
-    assert repr(dnmf.Result.open("memory://a-study")).startswith("<dnmf.Result memory://a-study")
+    assert repr(dnmf.open_result("memory://a-study")).startswith("<dnmf.Result memory://a-study")
     with pytest.raises(RunError, match="memory://a-study has no model 99"):
-        dnmf.Result.open("memory://a-study", 99)
+        dnmf.open_result("memory://a-study", 99)
 
 
 def test_a_study_is_not_taken_for_a_fit(tmp_path, V):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import dnmf
-from dnmf import launch
 from dnmf.errors import RunError, RunLockedError
+from dnmf.launch import begin
 from dnmf.runs import lock as lock_module
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.lock import RunLock
@@ -145,17 +145,17 @@ def test_a_client_that_slept_past_a_takeover_harms_nothing(stored):
 
 def test_a_run_that_is_staged_is_not_replaced(stored, monkeypatch):
     """The lock is held from the making of the folder on: copying V may take minutes."""
-    put_start = launch.put_start
+    put_start = begin.put_start
     seen = []
 
     def meanwhile(*arguments):
-        monkeypatch.setattr(launch, "put_start", put_start)
+        monkeypatch.setattr(begin, "put_start", put_start)
         with pytest.raises(RunLockedError, match="is being worked on by process"):
             fit(stored, stored / "run", "other", overwrite=True)
         seen.append(True)
         return put_start(*arguments)
 
-    monkeypatch.setattr(launch, "put_start", meanwhile)
+    monkeypatch.setattr(begin, "put_start", meanwhile)
     result = fit(stored, stored / "run")
     assert seen == [True]
     assert result.fingerprint == fit(stored, None).fingerprint

@@ -24,7 +24,7 @@ from dnmf.fitting.models.holdout import fold_of_model
 from dnmf.fitting.models.objective import loss_of, tall_and_wide
 from dnmf.fitting.phases import phase_after_race, race_share
 from dnmf.fitting.record import Record
-from dnmf.fitting.starts.given import put_start
+from dnmf.fitting.starts.given import Given, put_start
 from dnmf.fitting.starts.search import Fitted, search
 from dnmf.fitting.starts.temper import temper
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H
@@ -149,7 +149,7 @@ class RaceWork(StepWork):
         )
         laid_out, source = make_plan(_source(rows), config, limits=plan.limits)
         store = MemoryStore()
-        laid_out = put_start(store, laid_out, H, fixed=self._fixed())
+        laid_out = put_start(store, laid_out, Given(H, fixed=self._fixed()))
         store.create(laid_out.to_json())
         record = run(Context(store, laid_out, source), Serial(), ignore)
         state = record.state.models[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,26 @@ from dnmf.planning.plan import Plan
 from dnmf.runs.base import ObjectRef, Refs, RunStore
 from dnmf.runs.objects import checksum
 
-__all__ = ["other_starts", "put_start"]
+__all__ = ["Given", "other_starts", "put_start"]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Arrays that the caller gave for a fit to start from, as rows and columns of V.
+
+    Attributes
+    ----------
+    H : (k, d) array or None
+        Start of H.
+    W : (n, k) array or None
+        Start of W, beside H.
+    fixed : (r, d) array or None
+        The first rows of H, which stay as they are.
+    """
+
+    H: np.ndarray | None = None
+    W: np.ndarray | None = None
+    fixed: np.ndarray | None = None
 
 
 class _Checksums:
@@ -24,13 +43,11 @@ class _Checksums:
         return ObjectRef(name, checksum(array))
 
 
-def other_starts(
-    plan: Plan, H: np.ndarray | None, W: np.ndarray | None, fixed: np.ndarray | None
-) -> list[str]:
-    """Which of the given arrays are not those that a run in a folder was begun with."""
+def other_starts(plan: Plan, given: Given) -> list[str]:
+    """Name the given arrays that are not those that a run in a folder was begun with."""
     store: Any = _Checksums()
     bare = replace(plan, start_H=None, start_W=None, fixed_H=None)
-    made = put_start(store, bare, H, W, fixed)
+    made = put_start(store, bare, given)
     pairs = {
         "init": (made.start_H, plan.start_H),
         "init_W": (made.start_W, plan.start_W),
@@ -43,22 +60,15 @@ def _sums(refs: Refs | None) -> list[str]:
     return [ref.checksum for ref in refs or ()]
 
 
-def put_start(
-    store: RunStore,
-    plan: Plan,
-    H: np.ndarray | None,
-    W: np.ndarray | None = None,
-    fixed: np.ndarray | None = None,
-) -> Plan:
-    """Store a given H (k x d) and W (n x k) of V, and the given rows of H (r x d).
-
-    Returns the plan that refers to them.
+def put_start(store: RunStore, plan: Plan, given: Given) -> Plan:
+    """Store the given arrays; the plan that is returned refers to them.
 
     Raises
     ------
     OptionError
         A shape does not fit V.
     """
+    H, W, fixed = given.H, given.W, given.fixed
     if fixed is not None:
         plan = _put_fixed(store, plan, fixed)
     if H is None:

@@ -1,0 +1,84 @@
+"""Begin a run: plan it, create its folder, store its start, run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from dnmf.errors import OptionError
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.drive import discard_if_invalid, resumable_storage, run_in_folder
+from dnmf.fitting.loop import run
+from dnmf.fitting.starts.given import put_start
+from dnmf.launch.data import drop_staged, lay_out, matrix, place
+from dnmf.launch.request import Request
+from dnmf.planning.report import PlanReport
+from dnmf.planning.versions import compare_versions
+from dnmf.results.in_memory import result_in_memory
+from dnmf.results.models import open_run
+from dnmf.runs.folder import FolderStore
+from dnmf.runs.layout import local_path
+from dnmf.runs.memory import MemoryStore
+from dnmf.steps.events import Planned
+from dnmf.steps.work import Executor
+
+__all__ = ["begin"]
+
+
+def begin(request: Request, executor: Executor) -> Any:
+    """Run what is asked for from its beginning.
+
+    Returns
+    -------
+    Result or Models
+        Models of a batch.
+    """
+    config, mode, out, listen = request.config, request.mode, request.out, request.on_event
+    if out is not None:
+        local_path(out)  # whether it is one is said before V is read
+    source = matrix(request.V, request.weights, config.missing, executor.dask_client)
+    moves = not executor.in_process and not source.persistent
+    if not (moves and source.lazy):  # whose chunks are not those that the fit reads
+        laid_out, oriented, need = lay_out(source, config, mode, executor)
+    if out is None and not executor.in_process:
+        raise OptionError("a fit on a cluster needs out: a path that all workers reach")
+    compare_versions(executor)
+    if out is None:
+        memory = MemoryStore()
+        laid_out = put_start(memory, laid_out, request.given)
+        memory.create(laid_out.to_json())
+        listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
+        context = Context(memory, laid_out, oriented)
+        return result_in_memory(context, run(context, executor, listen, config.max_time))
+    replaces = request.overwrite or request.resume
+    protected = [*source.paths(), *request.protected] if replaces else []
+    store = FolderStore.create_new(out, None, request.overwrite, protected, unbegun=request.resume)
+    with _working_on(store):
+        try:
+            if moves:
+                source = place(source, config, mode, store, executor)
+                laid_out, oriented, need = lay_out(source, config, mode, executor)
+            laid_out = put_start(store, laid_out, request.given)
+            store.create(laid_out.to_json())
+        except BaseException:
+            store.discard()
+            raise
+        listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
+        with discard_if_invalid(store), resumable_storage(store):
+            context = Context(store, laid_out, oriented)
+            run_in_folder(context, executor, listen, config.max_time)
+            drop_staged(store)
+            return open_run(store.path)
+
+
+@contextmanager
+def _working_on(store: FolderStore) -> Iterator[None]:
+    """Hold the lock of a run that this process just made; where that fails there is no run."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(store.locked())
+        except BaseException:
+            store.discard()
+            raise
+        yield

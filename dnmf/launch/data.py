@@ -1,0 +1,80 @@
+"""The data of a run: V and its weights as one source, where they are kept, and their plan."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from typing import Any
+
+from dnmf.config import FitConfig, Resources
+from dnmf.errors import InputError
+from dnmf.interop import as_source
+from dnmf.interop.staging import STAGED, WEIGHTS, stage
+from dnmf.planning.groups import grouped
+from dnmf.planning.memory import MemoryNeed, needs_of
+from dnmf.planning.plan import Plan, make_plan
+from dnmf.runs.folder import FolderStore
+from dnmf.sources.base import Source
+from dnmf.sources.weighted import WeightedSource
+from dnmf.steps.work import Executor
+
+__all__ = ["drop_staged", "lay_out", "matrix", "offered", "place"]
+
+
+def matrix(V: Any, weights: Any, missing: str | None, client: Any = None) -> Source:
+    """Make one source of V and its weights, if it has some."""
+    if weights is None:
+        return as_source(V, client)
+    return WeightedSource(as_source(V, client), _weights(weights, client), missing)
+
+
+def _weights(weights: Any, client: Any) -> Source:
+    """Make a source of the weights; an error about them names them, not V."""
+    try:
+        return as_source(weights, client)
+    except InputError as error:
+        one_each = getattr(weights, "ndim", 0) == 1
+        remedy = (
+            ". For one number per row give a matrix: np.broadcast_to(weights[:, None], V.shape)"
+            if one_each
+            else ""
+        )
+        text = re.sub(r"\bV\b", "weights", str(error))
+        raise type(error)(f"weights: {text}{remedy}") from error
+
+
+def place(
+    source: Source, config: FitConfig, mode: str, store: FolderStore, executor: Executor
+) -> Source:
+    """Bring V to where the workers find it: into their memory, or once into the run."""
+    if len(source.parts) == 2:
+        V, weights = source.parts
+        V = V if V.persistent else stage(V, store, executor)
+        weights = weights if weights.persistent else stage(weights, store, executor, WEIGHTS)
+        return WeightedSource(V, weights, config.missing)
+    if not source.lazy:
+        return stage(source, store, executor)
+    from dnmf.interop.in_cluster import keep_or_stage
+
+    return keep_or_stage(source, config, mode, store, executor)
+
+
+def lay_out(
+    source: Source, config: FitConfig, mode: str, executor: Executor
+) -> tuple[Plan, Source, MemoryNeed]:
+    """Make the plan, the source as it will be read, and the memory that the plan needs."""
+    laid_out, oriented = make_plan(source, config, mode)
+    laid_out, need = grouped(laid_out, offered(executor, laid_out, source))
+    return laid_out, oriented, need
+
+
+def offered(executor: Executor, plan: Plan, source: Source) -> Resources:
+    """Ask the executor what it offers to this plan."""
+    return executor.resources(needs_of(plan, source.in_memory))
+
+
+def drop_staged(store: FolderStore) -> None:
+    """Delete the run's own copy of V, which a finished run no longer needs."""
+    for name in (STAGED, WEIGHTS):
+        shutil.rmtree(os.path.join(store.state_folder, name), ignore_errors=True)
