@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.config import FitConfig, Resources
+from dnmf.conversion.staging import STAGED, WEIGHTS, stage
 from dnmf.errors import DnmfError, InputError, OptionError, RunLockedError
 from dnmf.executors.threads import Threads
 from dnmf.fitting.data.context import Context
@@ -25,7 +26,6 @@ from dnmf.fitting.drive import (
 )
 from dnmf.fitting.starts.given import other_starts, put_start
 from dnmf.interop import as_source
-from dnmf.interop.staging import STAGED, WEIGHTS, stage
 from dnmf.planning.fingerprint import fingerprint
 from dnmf.planning.groups import grouped
 from dnmf.planning.memory import MemoryNeed, check_memory
@@ -182,11 +182,13 @@ def _place(
         V = V if V.persistent else stage(V, store, executor)
         weights = weights if weights.persistent else stage(weights, store, executor, WEIGHTS)
         return WeightedSource(V, weights, config.missing)
-    if source.kind != "dask":
-        return stage(source, store, executor)
-    from dnmf.interop.in_cluster import keep_or_stage
+    if source.kind == "dask":
+        from dnmf.interop.in_cluster import kept_in_memory
 
-    return keep_or_stage(source, config, mode, store, executor)
+        held = kept_in_memory(source, config, mode, executor)
+        if held is not None:
+            return held
+    return stage(source, store, executor)
 
 
 def _lay_out(

@@ -1,6 +1,6 @@
 """Files that cannot be read by rows as they are: ``.npz`` and Matrix Market.
 
-They are staged: written once, in bounded memory, as ``.npy`` files that are read by memory map.
+They are unpacked: written once, in bounded memory, as ``.npy`` files that are read by memory map.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 import scipy
 
 from dnmf.conversion.external_sort import Tell, TripletSorter, tell_nobody
-from dnmf.conversion.matrix_market import stage_matrix_market
+from dnmf.conversion.limits import DEFAULT, ConversionLimits
+from dnmf.conversion.matrix_market import unpack_matrix_market
 from dnmf.errors import CorruptDataError, DnmfError, InputError, MemoryPlanError
 from dnmf.npy_header import read_header
 from dnmf.sources.base import Source
@@ -27,10 +28,9 @@ from dnmf.sources.csr import block_dtype
 from dnmf.sources.formats import as_csr
 from dnmf.sources.npy_csr import NpyCsr
 
-__all__ = ["SUFFIXES", "needs_staging", "stage", "stage_columns"]
+__all__ = ["SUFFIXES", "needs_unpacking", "unpack", "unpack_columns"]
 
 SUFFIXES = (".npz", ".mtx", ".mtx.gz", ".mtx.bz2")
-PIECE = 1 << 20  # triplets that are handed on at once
 
 _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
@@ -39,12 +39,18 @@ _BROKEN = (
 """What the readers of archives and of what is in them raise on damaged bytes."""
 
 
-def needs_staging(path: str | os.PathLike[str]) -> bool:
-    """Whether ``path`` is a file that `stage` reads."""
+def needs_unpacking(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` is a file that `unpack` reads."""
     return local_name(path).lower().endswith(SUFFIXES)
 
 
-def stage(path: str, folder: str, memory: int, tell: Tell = tell_nobody) -> Source:
+def unpack(
+    path: str,
+    folder: str,
+    memory: int,
+    tell: Tell = tell_nobody,
+    limits: ConversionLimits = DEFAULT,
+) -> Source:
     """Write a file's matrix as ``.npy`` files into an empty folder, and open those.
 
     Parameters
@@ -58,6 +64,7 @@ def stage(path: str, folder: str, memory: int, tell: Tell = tell_nobody) -> Sour
         Bytes to work in.
     tell : callable
         Called with the lines or entries done so far, and how many there are.
+    limits : ConversionLimits
 
     Returns
     -------
@@ -75,8 +82,8 @@ def stage(path: str, folder: str, memory: int, tell: Tell = tell_nobody) -> Sour
     if not file.is_file():
         raise InputError(f"{path} does not exist" if not file.exists() else f"{path} is no file")
     if file.suffix.lower() == ".npz":
-        return _stage_npz(file, target, memory, tell)
-    header = stage_matrix_market(file, target, memory, tell)
+        return _unpack_npz(file, target, memory, tell, limits)
+    header = unpack_matrix_market(file, target, memory, tell, limits)
     if header.format == "array":
         return _dense(target / "dense.npy")
     return NpyCsr(target, (header.rows, header.columns), str(file))
@@ -88,12 +95,14 @@ def _dense(path: Path) -> Source:
     return open_source(str(path))
 
 
-def _stage_npz(file: Path, folder: Path, memory: int, tell: Tell) -> Source:
+def _unpack_npz(
+    file: Path, folder: Path, memory: int, tell: Tell, limits: ConversionLimits
+) -> Source:
     try:
         with zipfile.ZipFile(file) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
             if {"format", "shape"} <= set(members):
-                return _stage_sparse(file, archive, members, folder, memory, tell)
+                return _unpack_sparse(file, archive, members, folder, memory, tell, limits)
             arrays = [name for name in members if len(_shape(archive, members[name])) == 2]
             if len(arrays) != 1:
                 shapes = {name: _shape(archive, members[name]) for name in members}
@@ -131,13 +140,14 @@ def _small(archive: zipfile.ZipFile, member: str) -> np.ndarray:
     return array
 
 
-def _stage_sparse(
+def _unpack_sparse(
     file: Path,
     archive: zipfile.ZipFile,
     members: dict[str, str],
     folder: Path,
     memory: int,
     tell: Tell,
+    limits: ConversionLimits,
 ) -> Source:
     layout = _small(archive, members["format"]).item()
     layout = layout.decode() if isinstance(layout, bytes) else str(layout)
@@ -145,7 +155,7 @@ def _stage_sparse(
     if len(shape) != 2:
         raise InputError(f"{file} has {len(shape)} dimensions; V must have 2, rows and columns")
     if layout not in ("csr", "csc", "coo"):
-        return _stage_whole(file, archive, shape, folder, memory)
+        return _unpack_whole(file, archive, shape, folder, memory)
     names = ("data", "row", "col") if layout == "coo" else ("data", "indices", "indptr")
     missing = [name for name in names if name not in members]
     if missing:
@@ -155,7 +165,7 @@ def _stage_sparse(
     for name in names:
         _extract(archive, members[name], raw / f"{name}.npy")
     if layout != "csr":
-        _sort(file, layout, shape, raw, folder, memory, tell)
+        _sort(file, layout, shape, raw, folder, memory, tell, limits)
         shutil.rmtree(raw)
     return NpyCsr(folder, shape, str(file), spare=layout == "csr")
 
@@ -168,6 +178,7 @@ def _sort(
     folder: Path,
     memory: int,
     tell: Tell,
+    limits: ConversionLimits,
 ) -> None:
     """COO or CSC to CSR."""
     names = ("row", "col") if layout == "coo" else ("indices", "indptr")
@@ -177,9 +188,10 @@ def _sort(
     entries = len(data)
     if layout == "csc" and len(second):  # there may be more room than entries
         entries = min(entries, max(int(second[-1]), 0))
-    sorter = TripletSorter(folder, (n, d), dtype, entries, memory, str(file))
-    for start in range(0, entries, PIECE):
-        stop = min(start + PIECE, entries)
+    room = max(memory, limits.sort_bytes)
+    sorter = TripletSorter(folder, (n, d), dtype, entries, room, str(file))
+    for start in range(0, entries, limits.triplets):
+        stop = min(start + limits.triplets, entries)
         rows = np.asarray(first[start:stop])
         if layout == "coo":
             columns = np.asarray(second[start:stop])
@@ -193,30 +205,37 @@ def _sort(
     sorter.finish()
 
 
-def stage_columns(columns: Source, folder: str, memory: int, tell: Tell = tell_nobody) -> Source:
+def unpack_columns(
+    columns: Source,
+    folder: str,
+    memory: int,
+    tell: Tell = tell_nobody,
+    limits: ConversionLimits = DEFAULT,
+) -> Source:
     """Write a matrix that is stored by columns as CSR files into an empty folder.
 
     Parameters
     ----------
     columns : Source
         V', sparse.
-    folder, memory, tell
-        As for `stage`.
+    folder, memory, tell, limits
+        As for `unpack`.
     """
     d, n = columns.shape
     entries = columns.nbytes // (columns.dtype.itemsize + 4)
-    sorter = TripletSorter(Path(folder), (n, d), columns.dtype, entries, memory, columns.describe())
-    starts = columns.block_starts(16 * PIECE, columns.dtype.itemsize, d)
+    room, name = max(memory, limits.sort_bytes), columns.describe()
+    sorter = TripletSorter(Path(folder), (n, d), columns.dtype, entries, room, name)
+    starts = columns.block_starts(16 * limits.triplets, columns.dtype.itemsize, d)
     for start, block in zip(starts.tolist(), columns.read_blocks(starts.tolist()), strict=False):
         assert isinstance(block, scipy.sparse.csr_array)
         lengths = np.diff(block.indptr)
         sorter.add(block.indices, start + np.repeat(np.arange(len(lengths)), lengths), block.data)
         tell(start + len(lengths), d)
     sorter.finish()
-    return NpyCsr(folder, (n, d), columns.describe())
+    return NpyCsr(folder, (n, d), name)
 
 
-def _stage_whole(
+def _unpack_whole(
     file: Path, archive: zipfile.ZipFile, shape: tuple[int, ...], folder: Path, memory: int
 ) -> Source:
     """Formats that SciPy converts in memory only (bsr, dia)."""

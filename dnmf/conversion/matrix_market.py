@@ -1,6 +1,6 @@
-"""Matrix Market files (``.mtx``, ``.mtx.gz``, ``.mtx.bz2``) to ``.npy`` files, piece by piece.
+"""Matrix Market files (``.mtx``, ``.mtx.gz``, ``.mtx.bz2``) to ``.npy`` files, in bounded memory.
 
-SciPy's reader parses every piece of some megabytes as if it were a file of its own, so a file
+SciPy's reader parses some megabytes at a time as if it were a file of its own, so a file
 may be far larger than memory.
 """
 
@@ -20,12 +20,10 @@ import scipy
 
 from dnmf.config import MIB
 from dnmf.conversion.external_sort import Tell, TripletSorter, tell_nobody
+from dnmf.conversion.limits import DEFAULT, ConversionLimits
 from dnmf.errors import CorruptDataError, InputError, MemoryPlanError
 
-__all__ = ["Header", "read_header", "stage_matrix_market"]
-
-PIECE = 16 * MIB
-"""Bytes of text that are parsed at once; parsed triplets take up to 24 bytes per 6 of text."""
+__all__ = ["Header", "read_header", "unpack_matrix_market"]
 
 _TEXT = bytes(range(32, 127)) + b"\t\r\n"
 
@@ -104,7 +102,13 @@ def _read_header(path: Path, file: BinaryIO) -> Header:
     return Header(rows, columns, entries, layout, field, symmetry, lines)
 
 
-def stage_matrix_market(path: Path, folder: Path, memory: int, tell: Tell = tell_nobody) -> Header:
+def unpack_matrix_market(
+    path: Path,
+    folder: Path,
+    memory: int,
+    tell: Tell = tell_nobody,
+    limits: ConversionLimits = DEFAULT,
+) -> Header:
     """Write a Matrix Market file's matrix as ``.npy`` files.
 
     Parameters
@@ -117,6 +121,7 @@ def stage_matrix_market(path: Path, folder: Path, memory: int, tell: Tell = tell
         Bytes to work in. Only an array file that is symmetric must fit as a whole.
     tell : callable
         Called with the lines of the body done so far, and how many there are.
+    limits : ConversionLimits
 
     Raises
     ------
@@ -128,27 +133,29 @@ def stage_matrix_market(path: Path, folder: Path, memory: int, tell: Tell = tell
     with _open(path) as file:
         header = _read_header(path, file)
         if header.format == "coordinate":
-            _stage_coordinates(path, file, header, folder, memory, tell)
+            _unpack_coordinates(path, file, header, folder, memory, tell, limits)
         elif header.symmetry == "general":
-            _stage_columns(path, file, header, folder, tell)
+            _unpack_columns(path, file, header, folder, tell, limits)
         else:
-            _stage_symmetric(path, header, folder, memory)
+            _unpack_symmetric(path, header, folder, memory)
     return header
 
 
-def _stage_coordinates(
+def _unpack_coordinates(
     path: Path,
     file: BinaryIO,
     header: Header,
     folder: Path,
     memory: int,
     tell: Tell,
+    limits: ConversionLimits,
 ) -> None:
     expected = header.entries * (1 if header.symmetry == "general" else 2)
     shape = (header.rows, header.columns)
-    sorter = TripletSorter(folder, shape, header.dtype, expected, memory)
+    room = max(memory, limits.sort_bytes)
+    sorter = TripletSorter(folder, shape, header.dtype, expected, room)
     size = f"{header.rows} {header.columns}"
-    for parsed, done in _parsed_pieces(path, file, header, size, " {lines}"):
+    for parsed, done in _parsed(path, file, header, size, " {lines}", limits.text_bytes):
         found = scipy.sparse.coo_array(parsed)
         rows, columns = found.coords
         sorter.add(rows, columns, found.data)
@@ -156,21 +163,28 @@ def _stage_coordinates(
     sorter.finish()
 
 
-def _stage_columns(path: Path, file: BinaryIO, header: Header, folder: Path, tell: Tell) -> None:
+def _unpack_columns(
+    path: Path,
+    file: BinaryIO,
+    header: Header,
+    folder: Path,
+    tell: Tell,
+    limits: ConversionLimits,
+) -> None:
     shape = (header.rows, header.columns)
     stored = np.lib.format.open_memmap(
         folder / "dense.npy", mode="w+", dtype=header.dtype, shape=shape, fortran_order=True
     )
     flat = stored.reshape(-1, order="F")
     before = 0
-    for parsed, done in _parsed_pieces(path, file, header, "{lines} 1", ""):
+    for parsed, done in _parsed(path, file, header, "{lines} 1", "", limits.text_bytes):
         flat[before:done] = parsed[:, 0]
         before = done
         tell(done, header.entries)
     stored.flush()
 
 
-def _stage_symmetric(path: Path, header: Header, folder: Path, memory: int) -> None:
+def _unpack_symmetric(path: Path, header: Header, folder: Path, memory: int) -> None:
     from scipy.io import mmread
 
     need = 3 * 8 * header.rows * header.columns
@@ -192,21 +206,20 @@ def _stage_symmetric(path: Path, header: Header, folder: Path, memory: int) -> N
         raise CorruptDataError(f"{path} cannot be read: {error}") from None
 
 
-def _parsed_pieces(
-    path: Path, file: BinaryIO, header: Header, size: str, size_end: str
+def _parsed(
+    path: Path, file: BinaryIO, header: Header, size: str, size_end: str, text_bytes: int
 ) -> Iterator[tuple[Any, int]]:
-    """What SciPy makes of every piece of the body, and the lines up to its end."""
+    """What SciPy makes of some lines of the body, and how many they and those before are."""
     banner = f"%%MatrixMarket matrix {header.format} {header.field} {header.symmetry}\n"
     done = 0
-    for piece, text_lines in _pieces(path, file):
-        lines = text_lines
+    for text, lines in _texts(path, file, text_bytes):
         first = header.lines + done + 1
         if done + lines > header.entries:
             raise InputError(
                 f"{path} has more than the {header.entries:,} entries that its header announces"
             )
         head = banner + (size + size_end).format(lines=lines) + "\n"
-        parsed = _parse(path, head.encode() + piece, first)
+        parsed = _parse(path, head.encode() + text, first)
         done += lines
         yield parsed, done
     if done < header.entries:
@@ -216,18 +229,18 @@ def _parsed_pieces(
         )
 
 
-def _pieces(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+def _texts(path: Path, file: BinaryIO, text_bytes: int) -> Iterator[tuple[bytes, int]]:
     """Whole lines of the body, without blank ones, and how many they are."""
     try:
-        while piece := file.read(PIECE):
-            piece += file.readline()
-            if not piece.endswith(b"\n"):
-                piece += b"\n"
-            if re.search(rb"\n[ \t\r]*\n", b"\n" + piece):
-                kept = [line for line in piece.split(b"\n") if line.strip()]
-                piece = b"\n".join([*kept, b""])
-            if piece.strip():
-                yield piece, piece.count(b"\n")
+        while text := file.read(text_bytes):
+            text += file.readline()
+            if not text.endswith(b"\n"):
+                text += b"\n"
+            if re.search(rb"\n[ \t\r]*\n", b"\n" + text):
+                kept = [line for line in text.split(b"\n") if line.strip()]
+                text = b"\n".join([*kept, b""])
+            if text.strip():
+                yield text, text.count(b"\n")
     except (OSError, EOFError, zlib.error) as error:
         raise CorruptDataError(f"{path} cannot be read to its end: {error}") from None
 

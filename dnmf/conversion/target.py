@@ -1,4 +1,4 @@
-"""Where a conversion writes: a temporary folder beside the target, renamed at the end."""
+"""Where a conversion writes: in a temporary folder beside the target, renamed at the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ from dnmf.errors import (
     ResumableError,
     RunError,
 )
-from dnmf.sources import Source
+from dnmf.runs.files import TEMPORARY
 from dnmf.sources.store import is_url, locate
 
 __all__ = ["Target", "Workplace", "open_target", "writing"]
@@ -47,7 +47,7 @@ def writing(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise RunError(
             f"{path} is not there on {socket.gethostname()}; every worker must reach the target "
-            f"under this name"
+            f"under this name, on storage that all workers and this process share"
         ) from error
     except OSError as error:
         if error.errno not in _FOR_GOOD:
@@ -70,11 +70,6 @@ def open_target(path: str) -> Any:
     return zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
 
 
-def _place_of(source: Source) -> str:
-    spec = source.spec() if source.persistent else {}
-    return str(spec.get("location") or spec.get("path") or "")
-
-
 @dataclass(frozen=True)
 class Target:
     """What will be written.
@@ -85,10 +80,18 @@ class Target:
         Absolute, or a URL.
     fs : fsspec file system or None
         None for local paths.
+    temporary : str
+        How the path of the temporary folder begins.
     """
 
     path: str
-    fs: Any = None
+    fs: Any
+    temporary: str
+
+    @classmethod
+    def in_run(cls, folder: str, name: str) -> Target:
+        """A matrix that a run reads, in the folder of the run's own files."""
+        return cls(os.path.join(folder, name), None, os.path.join(folder, f"{TEMPORARY}staged-"))
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], overwrite: bool) -> Target:
@@ -109,7 +112,8 @@ class Target:
         if is_url(text):
             target = cls._at_url(text)
         else:
-            target = cls(os.path.abspath(os.path.expanduser(text)))
+            path = os.path.abspath(os.path.expanduser(text))
+            target = cls(path, None, f"{path}.converting-")
         target._check(overwrite)
         return target
 
@@ -118,7 +122,7 @@ class Target:
         from fsspec.core import url_to_fs
 
         locate(url)  # says what is wrong with the URL, or which package is missing
-        return cls(url, url_to_fs(url)[0])
+        return cls(url, url_to_fs(url)[0], f"{url}.converting-")
 
     def _check(self, overwrite: bool) -> None:
         if self.exists():
@@ -150,29 +154,36 @@ class Target:
             return os.path.isfile(os.path.join(self.path, name))
         return bool(self.fs.exists(f"{self.path}/{name}"))
 
-    def refuse_to_hold(self, source: Source | str) -> None:
+    def refuse_to_hold(self, places: Sequence[str], within: bool = True) -> None:
         """Refuse a target whose replacement would delete the source, or a part of it.
 
-        To replace the source itself is fine. A str is the path of a file.
+        To replace the source itself is fine.
+
+        Parameters
+        ----------
+        places : sequence of str
+            Paths and URLs that the source is read from.
+        within : bool
+            Refuse a target within one of them, too; not where they are only thought to be such.
 
         Raises
         ------
         OptionError
         """
-        held = source if isinstance(source, str) else _place_of(source)
-        mine, other = self.path, held
-        if self.fs is None and held and "://" not in held:  # links lead to the same folder
-            mine, other = os.path.realpath(mine), os.path.realpath(held)
-        inside, around = f"{other}/".startswith(f"{mine}/"), mine.startswith(f"{other}/")
-        if held and other != mine and (inside or around):
-            raise OptionError(
-                f"{self.path} and the source {held} lie within each other; choose another path"
-            )
+        for place in filter(None, places):
+            mine, other = self.path, place
+            if self.fs is None and "://" not in place:  # links lead to the same folder
+                mine, other = os.path.realpath(mine), os.path.realpath(place)
+            inside, around = f"{other}/".startswith(f"{mine}/"), mine.startswith(f"{other}/")
+            if other != mine and (inside or (around and within)):
+                raise OptionError(
+                    f"{self.path} and the source {place} lie within each other; choose another path"
+                )
 
     @contextmanager
     def workplace(self) -> Iterator[Workplace]:
         """A temporary folder beside the target, deleted at the end in any case."""
-        base = f"{self.path}.converting-{secrets.token_hex(4)}"
+        base = f"{self.temporary}{secrets.token_hex(4)}"
         place = Workplace(self, base)
         try:
             if self.fs is None:

@@ -1,4 +1,4 @@
-"""A Dask array that stays in the cluster's memory, where it fits; else it is staged."""
+"""A Dask array that stays in the cluster's memory, where it fits."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from dnmf.config import FitConfig
 from dnmf.errors import MemoryPlanError
 from dnmf.executors.cluster import Cluster
 from dnmf.interop.dask_array import DaskArraySource
-from dnmf.interop.staging import stage
 from dnmf.planning.memory import predict_memory
 from dnmf.planning.plan import make_plan
-from dnmf.runs.folder import FolderStore
 from dnmf.sources.base import Source
 from dnmf.steps.work import Executor
 
-__all__ = ["InClusterDaskArray", "keep_in_cluster", "keep_or_stage"]
+__all__ = ["InClusterDaskArray", "keep_in_cluster", "kept_in_memory"]
 
 
 class InClusterDaskArray(DaskArraySource):
@@ -51,17 +49,18 @@ def keep_in_cluster(source: Source, executor: Executor) -> Source:
     return source
 
 
-def keep_or_stage(
-    source: Source, config: FitConfig, mode: str, store: FolderStore, executor: Executor
-) -> Source:
-    """Keep a Dask array in memory where all of it fits, else write it into the run once."""
-    if isinstance(source, DaskArraySource) and isinstance(executor, Cluster) and mode == "fit":
-        held = InClusterDaskArray(source.array, executor.client)
-        try:
-            plan, oriented = make_plan(held, config, mode)
-        except MemoryPlanError:  # chunks that are too tall for blocks are cut when staged
-            return stage(source, store, executor)
-        sizes = sum(plan.memory_bytes)
-        if oriented is held and sizes <= executor.room(lambda t: predict_memory(plan, t).total):
-            return held
-    return stage(source, store, executor)
+def kept_in_memory(
+    source: Source, config: FitConfig, mode: str, executor: Executor
+) -> Source | None:
+    """A Dask array that stays in memory, where all of it fits, else None."""
+    if not (isinstance(source, DaskArraySource) and isinstance(executor, Cluster)):
+        return None
+    if mode != "fit":
+        return None
+    held = InClusterDaskArray(source.array, executor.client)
+    try:
+        plan, oriented = make_plan(held, config, mode)
+    except MemoryPlanError:  # chunks that are too tall for blocks are cut when staged
+        return None
+    room = executor.room(lambda threads: predict_memory(plan, threads).total)
+    return held if oriented is held and sum(plan.memory_bytes) <= room else None
