@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
+from dnmf.conversion.csr_bands import cut_rows
 from dnmf.conversion.grid import DenseGrid, dense_grid, grid_of_chunks
 from dnmf.conversion.plan import Budget
 from dnmf.sources.base import Matrix, Source
@@ -88,8 +88,4 @@ def band_edges(source: Computed, item: int, budget: Budget) -> tuple[list[int], 
         step = -(-(len(starts) - 1) // budget.limits.most_bands)
         return [*starts[:-1:step], starts[-1]], [0, d]
     room = min(budget.limits.rectangle, budget.task // 3)
-    edges = [0]
-    for start, stop in pairwise(starts):
-        shares = min(stop - start, -(-(stop - start) * d * item // room))
-        edges += [start + (stop - start) * share // shares for share in range(1, shares + 1)]
-    return edges, [0, d]
+    return cut_rows(starts, max(1, room // (d * item))), [0, d]

@@ -32,7 +32,7 @@ from dnmf.sources.base import Matrix, Source
 from dnmf.sources.csr import index_dtype
 from dnmf.sources.stacked import StoredBand, write_band
 
-__all__ = ["BandWriter", "Bands", "BandsWork", "CsrLayout", "plan_bands"]
+__all__ = ["BandWriter", "Bands", "BandsWork", "CsrLayout", "cut_rows", "plan_bands"]
 
 
 @dataclass(frozen=True)
@@ -124,18 +124,21 @@ def _touches(n: int, unit: int, edges: np.ndarray) -> int:
     return int(touched.max()) + 1
 
 
+def cut_rows(starts: Sequence[int], most: int) -> list[int]:
+    """The same edges, and others between where stretches have more than ``most`` rows."""
+    edges = [int(starts[0])]
+    for start, stop in pairwise(starts):
+        shares = -(-(stop - start) // most)
+        edges += [start + (stop - start) * share // shares for share in range(1, shares + 1)]
+    return edges
+
+
 def _dense_edges(source: Source, comfortable: int, most: int) -> np.ndarray:
     """Whole rows of chunks where ``most`` rows allow it, else equal shares of each of them."""
     n, tall = source.shape[0], read_unit(source)[0]
     if tall <= most:
         return np.append(np.arange(0, n, max(1, comfortable // tall) * tall), n)
-    shares = -(-tall // most)
-    edges = [
-        start + share * (min(n, start + tall) - start) // shares
-        for start in range(0, n, tall)
-        for share in range(shares)
-    ]
-    return np.unique([*edges, n])
+    return np.array(cut_rows([*range(0, n, tall), n], most))
 
 
 def _sparse_bands(source: Source, layout: CsrLayout, budget: Budget, stored: int) -> Bands:

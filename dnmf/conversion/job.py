@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -304,13 +305,20 @@ class Conversion:
     def _apply(
         self, source: Computed, function: Callable[..., Any], edges: tuple[list[int], list[int]]
     ) -> list[Any]:
-        """What a function makes of the rectangles of V where they are computed."""
+        """What a function makes of the rectangles of V, where they are computed if possible."""
         limit, threads = self.budget.limit, self.budget.threads
         client = getattr(self.executor, "client", None)
         total = (len(edges[0]) - 1) * (len(edges[1]) - 1)
         news = self._news("convert", total, 0)
         with self.place.explained():
-            return source.apply(function, edges, limit, threads, client, news)
+            if self.place.reachable:
+                return source.apply(function, edges, limit, threads, client, news)
+            found: list[Any] = []
+            for row, block in zip(edges[0], source.read_blocks(edges[0]), strict=False):
+                for left, right in pairwise(edges[1]):
+                    found.append(function(row, left, block[:, left:right]))
+                    news(len(found))
+            return found
 
     def _news(self, kind: str, total: int, nbytes: int) -> Callable[[int], None]:
         done = 0

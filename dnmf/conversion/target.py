@@ -8,6 +8,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ from dnmf.runs.files import TEMPORARY
 from dnmf.sources.store import is_url, locate
 
 __all__ = ["Target", "Workplace", "open_target", "writing"]
+
+STRAGGLERS = 20
+"""How often a folder is deleted that a worker may still write into, after another one failed."""
 
 _ZARR = ("zarr.json", ".zarray", ".zgroup")
 _FOR_GOOD = {
@@ -284,6 +288,10 @@ class Workplace:
         for path in self._elsewhere:
             shutil.rmtree(path, ignore_errors=True)
         if self.target.fs is None:
-            shutil.rmtree(self.base, ignore_errors=True)
+            for _ in range(STRAGGLERS):
+                shutil.rmtree(self.base, ignore_errors=True)
+                if not os.path.lexists(self.base):
+                    break
+                time.sleep(0.1)
         elif self.target.fs.exists(self.base):
             self.target.fs.rm(self.base, recursive=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import dask.array as da
@@ -47,7 +47,7 @@ def evaluate(graph: dict[Any, Any], keys: Any, x: da.Array, client: Any, where: 
         What is computed, for errors.
     """
     try:
-        return _get(x, client)(graph, keys)
+        return _get(x, client, _pool())(graph, keys)
     except (DnmfError, MemoryError):
         raise
     except Exception as error:
@@ -78,28 +78,29 @@ def run_tasks(
     """
     # Dask's choice may be a client that is active
     client = client or getattr(get_scheduler(collections=[x]), "__self__", None)
-    if client is None:
-        place = {key: number for number, key in enumerate(keys)}
-        told = Callback(posttask=lambda key, *_: on_done(place[key]) if key in place else None)
-        try:
-            with told:
-                return list(_get(x, None)(graph, keys))
-        except (DnmfError, MemoryError):
-            raise
-        except Exception as error:
-            raise _not_computed(error) from error
-    return _on_cluster(graph, keys, client, on_done)
-
-
-def _get(x: da.Array, client: Any) -> Callable[[Any, Any], Any]:
-    """What evaluates a graph: the client, or Dask's choice, with one pool for all its threads."""
     if client is not None:
-        get: Callable[[Any, Any], Any] = client.get
-        return get
-    chosen = get_scheduler(collections=[x])
-    if chosen is threaded.get and not (config.get("pool", None) or config.get("num_workers", 0)):
-        return lambda graph, keys: threaded.get(graph, keys, pool=_pool())
-    return lambda graph, keys: chosen(graph, keys)
+        return _on_cluster(graph, keys, client, on_done)
+    place = {key: number for number, key in enumerate(keys)}
+    told = Callback(posttask=lambda key, *_: on_done(place[key]) if key in place else None)
+    # of its own: when a task fails, those that still write are waited for
+    pool = ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="dnmf-dask")
+    try:
+        with told:
+            return list(_get(x, None, pool)(graph, keys))
+    except (DnmfError, MemoryError):
+        raise
+    except Exception as error:
+        raise _not_computed(error) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _get(x: da.Array, client: Any, pool: ThreadPoolExecutor) -> Callable[[Any, Any], Any]:
+    """What evaluates a graph: the client, or Dask's choice, which by default is ``pool``."""
+    get: Callable[..., Any] = client.get if client else get_scheduler(collections=[x])
+    if get is threaded.get and not (config.get("pool", None) or config.get("num_workers", 0)):
+        return partial(get, pool=pool)
+    return get
 
 
 @lru_cache(maxsize=1)
