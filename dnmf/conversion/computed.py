@@ -61,13 +61,15 @@ def computed_grid(
         Whole rows of chunks do not fit, and sparse rows are not cut.
     """
     (n, d), (tall, wide) = source.shape, source.largest_chunk
-    pieces = (tall, d if source.is_sparse else wide)
+    source_chunk = (tall, d if source.is_sparse else wide)
     if chunks is None:
-        grid = dense_grid((n, d), item, pieces, budget.limits)
+        grid = dense_grid((n, d), item, source_chunk, budget.limits)
         if not source.is_sparse:
             return grid
         chunks = grid.chunks
-    grid = grid_of_chunks(chunks, item, pieces, min(budget.limits.rectangle, budget.task // 3))
+    grid = grid_of_chunks(
+        chunks, item, source_chunk, min(budget.limits.rectangle, budget.task // 3)
+    )
     if not source.is_sparse:
         return grid
     rows = grid.unit[0]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import scipy
 
+from dnmf.conversion.limits import DEFAULT, ConversionLimits
 from dnmf.sources.csr import narrowed, wide
 
-__all__ = ["NpyWriter", "Tell", "TripletSorter", "tell_nobody"]
+__all__ = ["NpyWriter", "TripletSorter", "Unpacking"]
 
 Tell = Callable[[int, int], None]
 """Hears how much is done, of how much."""
@@ -25,6 +27,34 @@ MOST_BUCKETS = 128
 
 def tell_nobody(done: int, total: int) -> None:
     """Where nobody asked for progress."""
+
+
+@dataclass(frozen=True)
+class Unpacking:
+    """Where a matrix is written as ``.npy`` files, and within what.
+
+    Attributes
+    ----------
+    folder : Path
+        Exists and is empty; takes about the decoded size, twice that where triplets are sorted.
+    memory : int
+        Bytes to work in.
+    tell : callable
+        Called with the lines or entries done so far, and how many there are.
+    limits : ConversionLimits
+    """
+
+    folder: Path
+    memory: int
+    tell: Tell = tell_nobody
+    limits: ConversionLimits = DEFAULT
+
+    def sorter(
+        self, shape: tuple[int, int], dtype: np.dtype, entries: int, name: str | None = None
+    ) -> TripletSorter:
+        """A sorter of about so many triplets into the folder."""
+        memory = max(self.memory, self.limits.sort_bytes)
+        return TripletSorter(self.folder, shape, dtype, entries, memory, name)
 
 
 class NpyWriter:

@@ -1,4 +1,4 @@
-"""Which Zarr chunks a dense matrix is written in that comes in pieces of a known size."""
+"""Which Zarr chunks a dense matrix is written in that comes in chunks of a known size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DenseGrid:
 def dense_grid(
     shape: tuple[int, int],
     item: int,
-    pieces: tuple[int, int],
+    source_chunk: tuple[int, int],
     limits: ConversionLimits = DEFAULT,
 ) -> DenseGrid:
     """Choose a grid that a fit reads well.
@@ -39,14 +39,14 @@ def dense_grid(
     shape : (int, int)
     item : int
         Bytes of an entry.
-    pieces : (int, int)
-        Rows and columns of the pieces that the matrix comes in (the largest, where they
-        differ). Pieces are joined side by side where whole rows of them are small enough, else
-        chunks are about as wide as they are.
+    source_chunk : (int, int)
+        Rows and columns of the chunks that the matrix comes in (the largest, where they
+        differ). They are joined side by side where whole rows of them are small enough, else
+        the target's chunks are about as wide as they are.
     limits : ConversionLimits
     """
     n, d = shape
-    tall, wide = pieces
+    tall, wide = source_chunk
     if d * item > limits.chunk_row >= n * item:  # to be read by columns
         turned = _by_rows(d, n, item, wide, tall, limits)
         return DenseGrid(turned.chunks[::-1], turned.unit[::-1])
@@ -61,7 +61,7 @@ def _by_rows(
         width = min(d, wide * max(1, limits.rectangle // 4 // (tall * wide * item)))
     row = width * item
     rows = min(tall, max(1, limits.rectangle // row))
-    if rows * row < limits.chunk // 2:  # whole pieces together
+    if rows * row < limits.chunk // 2:  # whole chunks together
         rows = min(n, max(1, limits.chunk // row // rows) * rows)
     most = max(1, min(rows, limits.chunk // row, limits.chunk_row // (d * item)))
     least = max(1, most // 2)
@@ -70,10 +70,10 @@ def _by_rows(
 
 
 def grid_of_chunks(
-    chunks: tuple[int, int], item: int, pieces: Sequence[int], room: int
+    chunks: tuple[int, int], item: int, source_chunk: Sequence[int], room: int
 ) -> DenseGrid:
-    """The grid of given chunks: a task writes about one piece, in at most ``room`` bytes."""
-    (rows, columns), (tall, wide) = chunks, pieces
+    """The grid of given chunks; a task writes about one of the source's, in ``room`` bytes."""
+    (rows, columns), (tall, wide) = chunks, source_chunk
     width = columns * max(1, wide // columns)
     height = rows * max(1, min(tall, room // (width * item)) // rows)
     return DenseGrid(chunks, (height, width))

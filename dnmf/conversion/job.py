@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from dnmf.conversion.computed import Computed, band_edges, computed_grid, is_com
 from dnmf.conversion.csr_assemble import AssembleWork, create_csr
 from dnmf.conversion.csr_bands import BandsWork, BandWriter, CsrLayout, plan_bands
 from dnmf.conversion.dense import DenseWork, DenseWriter, create_dense
+from dnmf.conversion.external_sort import Unpacking
 from dnmf.conversion.files import needs_unpacking, unpack, unpack_columns
 from dnmf.conversion.limits import DEFAULT, ConversionLimits
 from dnmf.conversion.plan import (
@@ -164,11 +166,11 @@ def convert(
     budget = Budget.of(most, executor.resources(), limits)
     with written.workplace() as place:
         if opened is None:
-            scratch = place.scratch()
-            opened = unpack(local_name(source), scratch, budget.task, _file_news(tell), limits)
+            to_folder = Unpacking(Path(place.scratch()), budget.task, _file_news(tell), limits)
+            opened = unpack(local_name(source), to_folder)
         elif (columns := _columns_only(opened)) is not None:
-            scratch = place.scratch()
-            opened = unpack_columns(columns, scratch, budget.task, _file_news(tell), limits)
+            to_folder = Unpacking(Path(place.scratch()), budget.task, _file_news(tell), limits)
+            opened = unpack_columns(columns, to_folder)
         kind = check_dtype(opened.dtype, dtype)
         job = Conversion(opened, kind, budget, place, executor, tell)
         layout = to or ("csr" if opened.is_sparse else "dense")

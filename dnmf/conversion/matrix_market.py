@@ -19,8 +19,7 @@ import numpy as np
 import scipy
 
 from dnmf.config import MIB
-from dnmf.conversion.external_sort import Tell, TripletSorter, tell_nobody
-from dnmf.conversion.limits import DEFAULT, ConversionLimits
+from dnmf.conversion.external_sort import Unpacking
 from dnmf.errors import CorruptDataError, InputError, MemoryPlanError
 
 __all__ = ["Header", "read_header", "unpack_matrix_market"]
@@ -102,26 +101,12 @@ def _read_header(path: Path, file: BinaryIO) -> Header:
     return Header(rows, columns, entries, layout, field, symmetry, lines)
 
 
-def unpack_matrix_market(
-    path: Path,
-    folder: Path,
-    memory: int,
-    tell: Tell = tell_nobody,
-    limits: ConversionLimits = DEFAULT,
-) -> Header:
+def unpack_matrix_market(path: Path, to: Unpacking) -> Header:
     """Write a Matrix Market file's matrix as ``.npy`` files.
 
-    Parameters
-    ----------
-    path : Path
-    folder : Path
-        Gets ``data.npy``, ``indices.npy`` and ``indptr.npy`` of canonical CSR for coordinate
-        files, ``dense.npy`` (column by column) for array files.
-    memory : int
-        Bytes to work in. Only an array file that is symmetric must fit as a whole.
-    tell : callable
-        Called with the lines of the body done so far, and how many there are.
-    limits : ConversionLimits
+    Of coordinate files ``data.npy``, ``indices.npy`` and ``indptr.npy`` of canonical CSR, of
+    array files ``dense.npy`` (column by column). Only an array file that is symmetric must fit
+    into memory as a whole.
 
     Raises
     ------
@@ -133,73 +118,57 @@ def unpack_matrix_market(
     with _open(path) as file:
         header = _read_header(path, file)
         if header.format == "coordinate":
-            _unpack_coordinates(path, file, header, folder, memory, tell, limits)
+            _unpack_coordinates(path, file, header, to)
         elif header.symmetry == "general":
-            _unpack_columns(path, file, header, folder, tell, limits)
+            _unpack_columns(path, file, header, to)
         else:
-            _unpack_symmetric(path, header, folder, memory)
+            _unpack_symmetric(path, header, to)
     return header
 
 
-def _unpack_coordinates(
-    path: Path,
-    file: BinaryIO,
-    header: Header,
-    folder: Path,
-    memory: int,
-    tell: Tell,
-    limits: ConversionLimits,
-) -> None:
+def _unpack_coordinates(path: Path, file: BinaryIO, header: Header, to: Unpacking) -> None:
     expected = header.entries * (1 if header.symmetry == "general" else 2)
     shape = (header.rows, header.columns)
-    room = max(memory, limits.sort_bytes)
-    sorter = TripletSorter(folder, shape, header.dtype, expected, room)
+    sorter = to.sorter(shape, header.dtype, expected)
     size = f"{header.rows} {header.columns}"
-    for parsed, done in _parsed(path, file, header, size, " {lines}", limits.text_bytes):
+    for parsed, done in _parsed(path, file, header, size, " {lines}", to.limits.text_bytes):
         found = scipy.sparse.coo_array(parsed)
         rows, columns = found.coords
         sorter.add(rows, columns, found.data)
-        tell(done, header.entries)
+        to.tell(done, header.entries)
     sorter.finish()
 
 
-def _unpack_columns(
-    path: Path,
-    file: BinaryIO,
-    header: Header,
-    folder: Path,
-    tell: Tell,
-    limits: ConversionLimits,
-) -> None:
+def _unpack_columns(path: Path, file: BinaryIO, header: Header, to: Unpacking) -> None:
     shape = (header.rows, header.columns)
     stored = np.lib.format.open_memmap(
-        folder / "dense.npy", mode="w+", dtype=header.dtype, shape=shape, fortran_order=True
+        to.folder / "dense.npy", mode="w+", dtype=header.dtype, shape=shape, fortran_order=True
     )
     flat = stored.reshape(-1, order="F")
     before = 0
-    for parsed, done in _parsed(path, file, header, "{lines} 1", "", limits.text_bytes):
+    for parsed, done in _parsed(path, file, header, "{lines} 1", "", to.limits.text_bytes):
         flat[before:done] = parsed[:, 0]
         before = done
-        tell(done, header.entries)
+        to.tell(done, header.entries)
     stored.flush()
 
 
-def _unpack_symmetric(path: Path, header: Header, folder: Path, memory: int) -> None:
+def _unpack_symmetric(path: Path, header: Header, to: Unpacking) -> None:
     from scipy.io import mmread
 
     need = 3 * 8 * header.rows * header.columns
-    if need > memory:
+    if need > to.memory:
         raise MemoryPlanError(
             f"{path} is a symmetric array file, which is read as a whole: that needs "
-            f"{need / 1e6:,.0f} MB, and {memory / 1e6:,.0f} MB may be used; give more (--memory), "
-            f"or write it as a general array or a coordinate file"
+            f"{need / 1e6:,.0f} MB, and {to.memory / 1e6:,.0f} MB may be used; give more "
+            f"(--memory), or write it as a general array or a coordinate file"
         )
     try:
         with _open(path) as file:
             for _ in range(header.lines):
                 file.readline()
             _check_text(path, file.read(), header.lines + 1)
-        np.save(folder / "dense.npy", mmread(path))
+        np.save(to.folder / "dense.npy", mmread(path))
     except (ValueError, OverflowError) as error:
         raise InputError(f"{path} is not a Matrix Market file: {error}") from None
     except (OSError, EOFError, zlib.error) as error:

@@ -14,6 +14,7 @@ import pytest
 import scipy.io
 import scipy.sparse as sp
 
+from dnmf.conversion.external_sort import Unpacking
 from dnmf.conversion.files import needs_unpacking, unpack, unpack_columns
 from dnmf.conversion.limits import DEFAULT, ConversionLimits
 from dnmf.errors import CorruptDataError, InputError, MemoryPlanError
@@ -36,7 +37,7 @@ def unpacked(tmp_path: Path) -> Callable[..., Source]:
     def unpacked(path: Path, memory: int = MUCH, limits: ConversionLimits = DEFAULT) -> Source:
         folder = tmp_path / "staging"
         folder.mkdir()
-        return unpack(str(path), str(folder), memory, limits=limits)
+        return unpack(str(path), Unpacking(folder, memory, limits=limits))
 
     return unpacked
 
@@ -192,7 +193,7 @@ def test_columns_become_rows(tmp_path: Path) -> None:
     for name in ("data", "indices", "indptr"):
         np.save(columns / f"{name}.npy", getattr(sp.csr_array(V.T), name))
     (tmp_path / "rows").mkdir()
-    source = unpack_columns(NpyCsr(columns, V.T.shape), str(tmp_path / "rows"), MUCH)
+    source = unpack_columns(NpyCsr(columns, V.T.shape), Unpacking(tmp_path / "rows", MUCH))
     np.testing.assert_array_equal(read(source), V)
 
 
@@ -204,9 +205,10 @@ def test_unpacking_stays_within_its_memory(tmp_path: Path) -> None:
     path = write_text(tmp_path, f"{BANNER}2000 2000 {count}\n{body}")
     folder = tmp_path / "staging"
     folder.mkdir()
+    few = ConversionLimits(text_bytes=2**18)
     tracemalloc.start()
     try:
-        unpack(str(path), str(folder), 6 * 2**20, limits=ConversionLimits(text_bytes=2**18))
+        unpack(str(path), Unpacking(folder, 6 * 2**20, limits=few))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
