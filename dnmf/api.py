@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.config import Resources
-from dnmf.conversion.entry import convert
+from dnmf.conversion.job import convert
 from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
 from dnmf.launch.begin import begin

@@ -1,4 +1,4 @@
-"""The second step of writing CSR: whole chunks of the target, gathered from the parts."""
+"""The second step of writing CSR: whole chunks of the target, gathered from the stored bands."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import zarr
 
-from dnmf.conversion.csr_parts import ARRAYS, ENTRIES, MOST_TASKS, TASK_BYTES, CsrLayout, Part
+from dnmf.conversion.csr_bands import CsrLayout
+from dnmf.conversion.limits import ConversionLimits
 from dnmf.conversion.target import open_target, writing
+from dnmf.sources.stacked import StoredBand
 from dnmf.steps.work import Work
 
 __all__ = ["AssembleWork", "create_csr"]
+
+ARRAYS = ("data", "indices", "indptr")
 
 
 def create_csr(path: str, layout: CsrLayout, entries: int) -> None:
@@ -34,28 +38,33 @@ def create_csr(path: str, layout: CsrLayout, entries: int) -> None:
 
 @dataclass
 class AssembleWork(Work):
-    """The second step: every task gathers whole chunks of the target from the parts.
+    """The second step: every task gathers whole chunks of the target from the stored bands.
 
     Nothing is reduced.
 
     Attributes
     ----------
-    parts_path, path : str
-        The temporary group, and the target's.
+    stack, path : str
+        The group of the stored bands, and the target.
     layout : CsrLayout
-    stored : list of Part
+    bands : list of StoredBand
         In the order of their rows.
+    limits : ConversionLimits
     """
 
-    parts_path: str
+    stack: str
     path: str
     layout: CsrLayout
-    stored: list[Part]
+    bands: list[StoredBand]
+    limits: ConversionLimits
+
+    def __post_init__(self) -> None:
+        self.segments = -(-self._chunks() // self._chunks_per_task())
 
     @property
     def entries(self) -> int:
         """Stored entries."""
-        return sum(part.entries for part in self.stored)
+        return sum(band.entries for band in self.bands)
 
     def _chunks(self) -> int:
         """Chunks along the longer of data and indptr."""
@@ -63,16 +72,15 @@ class AssembleWork(Work):
         return max(1, -(-longest // self.layout.entries))
 
     def _chunks_per_task(self) -> int:
-        most = -(-self._chunks() // MOST_TASKS)
-        return max(1, most, TASK_BYTES // (self.layout.entries * self.layout.per_entry))
-
-    def __post_init__(self) -> None:
-        self.segments = -(-self._chunks() // self._chunks_per_task())
+        most = -(-self._chunks() // self.limits.most_tasks)
+        return max(1, most, self.limits.task_bytes // (self.layout.entries * self.layout.per_entry))
 
     def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         """Write some chunks of each of the three arrays."""
         chunk, per_task = self.layout.entries, self._chunks_per_task()
-        step = chunk * max(1, ENTRIES // chunk)  # small chunks are written many at a time
+        step = chunk * max(
+            1, self.limits.entries // chunk
+        )  # small chunks are written many at a time
         with writing(self.path):
             for name in ARRAYS:
                 target = open_target(f"{self.path}/{name}")
@@ -85,32 +93,32 @@ class AssembleWork(Work):
         return [[]]
 
     def _offsets(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Where every part begins in the target array, and what is added to its values."""
-        entries = np.cumsum([0, *(part.entries for part in self.stored)])
+        """Where every band begins in the target array, and what is added to its values."""
+        entries = np.cumsum([0, *(band.entries for band in self.bands)])
         if name != "indptr":
             return entries, np.zeros(len(entries), np.int64)
-        return np.cumsum([0, *(part.rows for part in self.stored)]), entries
+        return np.cumsum([0, *(band.rows for band in self.bands)]), entries
 
     def _gather(
         self, name: str, starts: np.ndarray, base: np.ndarray, at: int, out: np.ndarray
     ) -> None:
         """Copy the stretch of the target that begins at ``at``.
 
-        A part's local indptr has one entry more than it has rows: the first of each is the last
-        of the part before it, and only the very first is written.
+        A band's own indptr has one entry more than it has rows: the first of each is the last
+        of the band before it, and only the very first is written.
         """
         extra = 1 if name == "indptr" else 0
         if extra and at == 0:
             out[0] = 0
         lowest, stop = max(at, extra), at + len(out)
         first = int(np.searchsorted(starts, lowest - extra, side="right")) - 1
-        for number in range(first, len(self.stored)):
+        for number in range(first, len(self.bands)):
             begin = max(lowest, int(starts[number]) + extra)
             end = min(stop, int(starts[number + 1]) + extra)
             if begin >= stop:
                 break
             if begin < end:
-                path = f"{self.parts_path}/{self.stored[number].name}-{name}"
+                path = f"{self.stack}/{self.bands[number].name}/{name}"
                 local = slice(begin - int(starts[number]), end - int(starts[number]))
                 values: Any = zarr.open_array(path, mode="r")[local]
                 out[begin - at : end - at] = values + base[number] if extra else values

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import scipy
 
-from dnmf.config import MIB
+from dnmf.conversion.limits import DEFAULT, ConversionLimits
 from dnmf.sources.csr import narrowed, wide
 
-__all__ = ["NpyWriter", "Tell", "TripletSorter"]
+__all__ = ["NpyWriter", "TripletSorter", "Unpacking"]
 
 Tell = Callable[[int, int], None]
 """Hears how much is done, of how much."""
@@ -22,7 +23,38 @@ COPIES = 6
 """Copies of a bucket's triplets that sorting it holds at once."""
 
 MOST_BUCKETS = 128
-SMALLEST_BUDGET = 4 * MIB
+
+
+def tell_nobody(done: int, total: int) -> None:
+    """Where nobody asked for progress."""
+
+
+@dataclass(frozen=True)
+class Unpacking:
+    """Where a matrix is written as ``.npy`` files, and within what.
+
+    Attributes
+    ----------
+    folder : Path
+        Exists and is empty; takes about the decoded size, twice that where triplets are sorted.
+    memory : int
+        Bytes to work in.
+    tell : callable
+        Called with the lines or entries done so far, and how many there are.
+    limits : ConversionLimits
+    """
+
+    folder: Path
+    memory: int
+    tell: Tell = tell_nobody
+    limits: ConversionLimits = DEFAULT
+
+    def sorter(
+        self, shape: tuple[int, int], dtype: np.dtype, entries: int, name: str | None = None
+    ) -> TripletSorter:
+        """A sorter of about so many triplets into the folder."""
+        memory = max(self.memory, self.limits.sort_bytes)
+        return TripletSorter(self.folder, shape, dtype, entries, memory, name)
 
 
 class NpyWriter:
@@ -91,7 +123,7 @@ class TripletSorter:
         self.name = name or str(folder)
         index = np.int32 if max(shape) <= np.iinfo(np.int32).max else np.int64
         self.record = np.dtype([("row", index), ("column", index), ("value", dtype)])
-        self.memory = max(memory, SMALLEST_BUDGET)
+        self.memory = memory
         self.entries = 0
         self._root = _Bucket(self, 0, shape[0], "bucket")
         self._root.split(entries)
@@ -112,10 +144,10 @@ class TripletSorter:
             closing(NpyWriter(self.folder / "indptr.npy", np.dtype(np.int64))) as indptr,
         ):
             indptr.append(np.zeros(1))
-            for part in self._root.sorted():
-                indptr.append(part.indptr[1:].astype(np.int64) + data.length)
-                data.append(part.data)
-                indices.append(part.indices)
+            for rows in self._root.sorted():
+                indptr.append(rows.indptr[1:].astype(np.int64) + data.length)
+                data.append(rows.data)
+                indices.append(rows.indices)
 
 
 class _Bucket:
@@ -153,7 +185,7 @@ class _Bucket:
                 child.add(records[mine])
 
     def sorted(self) -> Iterator[scipy.sparse.csr_array]:
-        """The rows as canonical CSR, part by part; deletes the files."""
+        """The rows as canonical CSR, some at a time; deletes the files."""
         if not self.children:
             size = self.path.stat().st_size if self.path.exists() else 0
             if size * COPIES > self.sorter.memory and self.stop - self.start > 1:
@@ -182,8 +214,8 @@ class _Bucket:
         values, whole = found["value"], record["value"].kind in "iu"
         if whole:  # adding up entries of one place may need more room
             values = values.astype(wide(record["value"]))
-        part = scipy.sparse.coo_array((values, where), shape=shape).tocsr()
-        part.sum_duplicates()
+        rows = scipy.sparse.coo_array((values, where), shape=shape).tocsr()
+        rows.sum_duplicates()
         if whole:
-            part.data = narrowed(part, record["value"], self.start, self.sorter.name)
-        return part
+            rows.data = narrowed(rows, record["value"], self.start, self.sorter.name)
+        return rows

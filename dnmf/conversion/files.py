@@ -1,6 +1,6 @@
 """Files that cannot be read by rows as they are: ``.npz`` and Matrix Market.
 
-They are staged: written once, in bounded memory, as ``.npy`` files that are read by memory map.
+They are unpacked: written once, in bounded memory, as ``.npy`` files that are read by memory map.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import BinaryIO, cast
 import numpy as np
 import scipy
 
-from dnmf.conversion.external_sort import Tell, TripletSorter
-from dnmf.conversion.matrix_market import stage_matrix_market
+from dnmf.conversion.external_sort import Unpacking
+from dnmf.conversion.matrix_market import unpack_matrix_market
 from dnmf.errors import CorruptDataError, DnmfError, InputError, MemoryPlanError
 from dnmf.names import local_name
 from dnmf.npy_header import read_header
@@ -27,12 +27,10 @@ from dnmf.sources.checks import native_dtype
 from dnmf.sources.csr import block_dtype
 from dnmf.sources.formats import as_csr
 from dnmf.sources.npy_csr import NpyCsr
-from dnmf.steps.events import ignore
 
-__all__ = ["SUFFIXES", "needs_staging", "stage", "stage_columns"]
+__all__ = ["SUFFIXES", "needs_unpacking", "unpack", "unpack_columns"]
 
 SUFFIXES = (".npz", ".mtx", ".mtx.gz", ".mtx.bz2")
-PIECE = 1 << 20  # triplets that are handed on at once
 
 _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
@@ -41,12 +39,12 @@ _BROKEN = (
 """What the readers of archives and of what is in them raise on damaged bytes."""
 
 
-def needs_staging(path: str | os.PathLike[str]) -> bool:
-    """Whether ``path`` is a file that `stage` reads."""
+def needs_unpacking(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` is a file that `unpack` reads."""
     return local_name(path).lower().endswith(SUFFIXES)
 
 
-def stage(path: str, folder: str, memory: int, tell: Tell = ignore) -> Source:
+def unpack(path: str, to: Unpacking) -> Source:
     """Write a file's matrix as ``.npy`` files into an empty folder, and open those.
 
     Parameters
@@ -54,12 +52,7 @@ def stage(path: str, folder: str, memory: int, tell: Tell = ignore) -> Source:
     path : str
         ``.npz`` (a sparse matrix that ``scipy.sparse.save_npz`` wrote, or exactly one 2-d
         array), ``.mtx``, ``.mtx.gz`` or ``.mtx.bz2``.
-    folder : str
-        Exists and is empty; takes about the decoded size, twice that where triplets are sorted.
-    memory : int
-        Bytes to work in.
-    tell : callable
-        Called with the lines or entries done so far, and how many there are.
+    to : Unpacking
 
     Returns
     -------
@@ -73,15 +66,15 @@ def stage(path: str, folder: str, memory: int, tell: Tell = ignore) -> Source:
     MemoryPlanError
         The file can only be read as a whole, and that does not fit.
     """
-    file, target = Path(local_name(path)), Path(folder)
+    file = Path(local_name(path))
     if not file.is_file():
         raise InputError(f"{path} does not exist" if not file.exists() else f"{path} is no file")
     if file.suffix.lower() == ".npz":
-        return _stage_npz(file, target, memory, tell)
-    header = stage_matrix_market(file, target, memory, tell)
+        return _unpack_npz(file, to)
+    header = unpack_matrix_market(file, to)
     if header.format == "array":
-        return _dense(target / "dense.npy")
-    return NpyCsr(target, (header.rows, header.columns), str(file))
+        return _dense(to.folder / "dense.npy")
+    return NpyCsr(to.folder, (header.rows, header.columns), str(file))
 
 
 def _dense(path: Path) -> Source:
@@ -90,12 +83,12 @@ def _dense(path: Path) -> Source:
     return open_source(str(path))
 
 
-def _stage_npz(file: Path, folder: Path, memory: int, tell: Tell) -> Source:
+def _unpack_npz(file: Path, to: Unpacking) -> Source:
     try:
         with zipfile.ZipFile(file) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
             if {"format", "shape"} <= set(members):
-                return _stage_sparse(file, archive, members, folder, memory, tell)
+                return _unpack_sparse(file, archive, members, to)
             arrays = [name for name in members if len(_shape(archive, members[name])) == 2]
             if len(arrays) != 1:
                 shapes = {name: _shape(archive, members[name]) for name in members}
@@ -104,8 +97,8 @@ def _stage_npz(file: Path, folder: Path, memory: int, tell: Tell) -> Source:
                     f"{file} has {len(arrays)} two-dimensional arrays, it must have exactly one; "
                     f"it holds: {listed or 'nothing'}"
                 )
-            _extract(archive, members[arrays[0]], folder / "dense.npy")
-        return _dense(folder / "dense.npy")
+            _extract(archive, members[arrays[0]], to.folder / "dense.npy")
+        return _dense(to.folder / "dense.npy")
     except DnmfError:
         raise
     except _BROKEN as error:
@@ -133,13 +126,8 @@ def _small(archive: zipfile.ZipFile, member: str) -> np.ndarray:
     return array
 
 
-def _stage_sparse(
-    file: Path,
-    archive: zipfile.ZipFile,
-    members: dict[str, str],
-    folder: Path,
-    memory: int,
-    tell: Tell,
+def _unpack_sparse(
+    file: Path, archive: zipfile.ZipFile, members: dict[str, str], to: Unpacking
 ) -> Source:
     layout = _small(archive, members["format"]).item()
     layout = layout.decode() if isinstance(layout, bytes) else str(layout)
@@ -147,30 +135,22 @@ def _stage_sparse(
     if len(shape) != 2:
         raise InputError(f"{file} has {len(shape)} dimensions; V must have 2, rows and columns")
     if layout not in ("csr", "csc", "coo"):
-        return _stage_whole(file, archive, shape, folder, memory)
+        return _unpack_whole(file, archive, shape, to)
     names = ("data", "row", "col") if layout == "coo" else ("data", "indices", "indptr")
     missing = [name for name in names if name not in members]
     if missing:
         raise CorruptDataError(f"{file} has no {', '.join(missing)}; a {layout} matrix needs it")
-    raw = folder if layout == "csr" else folder / "raw"
+    raw = to.folder if layout == "csr" else to.folder / "raw"
     raw.mkdir(exist_ok=True)
     for name in names:
         _extract(archive, members[name], raw / f"{name}.npy")
     if layout != "csr":
-        _sort(file, layout, shape, raw, folder, memory, tell)
+        _sort(file, layout, shape, raw, to)
         shutil.rmtree(raw)
-    return NpyCsr(folder, shape, str(file), spare=layout == "csr")
+    return NpyCsr(to.folder, shape, str(file), spare=layout == "csr")
 
 
-def _sort(
-    file: Path,
-    layout: str,
-    shape: tuple[int, ...],
-    raw: Path,
-    folder: Path,
-    memory: int,
-    tell: Tell,
-) -> None:
+def _sort(file: Path, layout: str, shape: tuple[int, ...], raw: Path, to: Unpacking) -> None:
     """COO or CSC to CSR."""
     names = ("row", "col") if layout == "coo" else ("indices", "indptr")
     data, first, second = (np.load(raw / f"{name}.npy", mmap_mode="r") for name in ("data", *names))
@@ -179,9 +159,9 @@ def _sort(
     entries = len(data)
     if layout == "csc" and len(second):  # there may be more room than entries
         entries = min(entries, max(int(second[-1]), 0))
-    sorter = TripletSorter(folder, (n, d), dtype, entries, memory, str(file))
-    for start in range(0, entries, PIECE):
-        stop = min(start + PIECE, entries)
+    sorter = to.sorter((n, d), dtype, entries, str(file))
+    for start in range(0, entries, to.limits.triplets):
+        stop = min(start + to.limits.triplets, entries)
         rows = np.asarray(first[start:stop])
         if layout == "coo":
             columns = np.asarray(second[start:stop])
@@ -191,47 +171,40 @@ def _sort(
             if len(index) and (index.min() < 0 or index.max() >= size):
                 raise CorruptDataError(f"{file} has a {what} index outside 0 to {size - 1}")
         sorter.add(rows, columns, np.asarray(data[start:stop]))
-        tell(stop, entries)
+        to.tell(stop, entries)
     sorter.finish()
 
 
-def stage_columns(columns: Source, folder: str, memory: int, tell: Tell = ignore) -> Source:
-    """Write a matrix that is stored by columns as CSR files into an empty folder.
-
-    Parameters
-    ----------
-    columns : Source
-        V', sparse.
-    folder, memory, tell
-        As for `stage`.
-    """
+def unpack_columns(columns: Source, to: Unpacking) -> Source:
+    """Write a matrix that is stored by columns (V', sparse) as CSR files."""
     d, n = columns.shape
     entries = columns.nbytes // (columns.dtype.itemsize + 4)
-    sorter = TripletSorter(Path(folder), (n, d), columns.dtype, entries, memory, columns.describe())
-    starts = columns.block_starts(16 * PIECE, columns.dtype.itemsize, d)
+    name = columns.describe()
+    sorter = to.sorter((n, d), columns.dtype, entries, name)
+    starts = columns.block_starts(16 * to.limits.triplets, columns.dtype.itemsize, d)
     for start, block in zip(starts.tolist(), columns.read_blocks(starts.tolist()), strict=False):
         assert isinstance(block, scipy.sparse.csr_array)
         lengths = np.diff(block.indptr)
         sorter.add(block.indices, start + np.repeat(np.arange(len(lengths)), lengths), block.data)
-        tell(start + len(lengths), d)
+        to.tell(start + len(lengths), d)
     sorter.finish()
-    return NpyCsr(folder, (n, d), columns.describe())
+    return NpyCsr(to.folder, (n, d), name)
 
 
-def _stage_whole(
-    file: Path, archive: zipfile.ZipFile, shape: tuple[int, ...], folder: Path, memory: int
+def _unpack_whole(
+    file: Path, archive: zipfile.ZipFile, shape: tuple[int, ...], to: Unpacking
 ) -> Source:
     """Formats that SciPy converts in memory only (bsr, dia)."""
     stored = sum(item.file_size for item in archive.infolist())
-    if 4 * stored > memory:
+    if 4 * stored > to.memory:
         raise MemoryPlanError(
             f"{file} is in a format that is read as a whole: that needs "
-            f"{4 * stored / 1e6:,.0f} MB, and {memory / 1e6:,.0f} MB may be used; give more "
+            f"{4 * stored / 1e6:,.0f} MB, and {to.memory / 1e6:,.0f} MB may be used; give more "
             f"(--memory), or save it as csr"
         )
     whole = scipy.sparse.load_npz(file)
     whole.data = whole.data.astype(block_dtype(native_dtype(whole.dtype, str(file))))
     found = as_csr(whole, str(file))
     for name in ("data", "indices", "indptr"):
-        np.save(folder / f"{name}.npy", getattr(found, name))
-    return NpyCsr(folder, shape, str(file))
+        np.save(to.folder / f"{name}.npy", getattr(found, name))
+    return NpyCsr(to.folder, shape, str(file))

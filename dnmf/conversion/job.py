@@ -5,26 +5,42 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
+from dnmf.conversion.computed import Computed, band_edges, computed_grid, is_computed
 from dnmf.conversion.csr_assemble import AssembleWork, create_csr
-from dnmf.conversion.csr_parts import ENTRIES, CsrLayout, Part, PartsWork, plan_bands
-from dnmf.conversion.dense import DenseWork, create_dense
-from dnmf.conversion.files import needs_staging, stage, stage_columns
-from dnmf.conversion.plan import Budget, check_dtype, dense_layout, plan_rectangles
+from dnmf.conversion.csr_bands import BandsWork, BandWriter, CsrLayout, plan_bands
+from dnmf.conversion.dense import DenseWork, DenseWriter, create_dense
+from dnmf.conversion.external_sort import Unpacking
+from dnmf.conversion.files import needs_unpacking, unpack, unpack_columns
+from dnmf.conversion.limits import DEFAULT, ConversionLimits
+from dnmf.conversion.plan import (
+    Budget,
+    DenseLayout,
+    Rectangles,
+    check_dtype,
+    dense_layout,
+    given_chunks,
+    plan_rectangles,
+)
 from dnmf.conversion.target import Target, Workplace
 from dnmf.errors import OptionError
+from dnmf.executors.choose import choose_executor
+from dnmf.interop import as_source
 from dnmf.names import local_name
 from dnmf.planning.versions import compare_versions
-from dnmf.sources import Source, open_source
+from dnmf.sources import Source
+from dnmf.sources.stacked import StoredBand, create_stack, finish_stack
 from dnmf.steps.events import Listener, Notice, Progress, ignore
 from dnmf.steps.serial import Serial
-from dnmf.steps.work import Executor, StepOutcome, Work
+from dnmf.steps.work import Executor, Work
+from dnmf.values import parse_bytes
 
-__all__ = ["Converted", "convert"]
+__all__ = ["Conversion", "Converted", "convert"]
 
 LAYOUTS = ("dense", "csr")
 
@@ -62,19 +78,21 @@ class Converted:
 
 def convert(
     source: Any,
-    target_path: str | os.PathLike[str],
+    target: str | os.PathLike[str],
     *,
     to: str | None = None,
     chunks: int | Sequence[int] | None = None,
-    dtype: str | np.dtype | None = None,
-    memory: int | None = None,
-    executor: Executor,
+    dtype: Any = None,
+    memory: int | str | None = None,
+    client: Any = None,
     overwrite: bool = False,
+    executor: Executor | None = None,
     on_event: Listener | None = None,
+    limits: ConversionLimits = DEFAULT,
 ) -> Converted:
     """Write a matrix as Zarr with other chunks, another layout or another type.
 
-    The target is written beside ``target_path`` under a temporary name
+    The target is written beside its place under a temporary name
     (``<target>.converting-...``) and renamed at the end, so that whatever goes wrong leaves
     nothing that looks whole. An existing target stays as it is until then.
 
@@ -84,7 +102,7 @@ def convert(
     once for every stretch of rows that fits: about (bytes of a row of chunks) / (bytes of a task)
     times. An event says so before it begins, and the result has the number (``decodes``).
     Chunks at the border of two tasks are decoded by both. CSR is read once; its entries are
-    stored a second time, uncompressed, until the end.
+    stored a second time, uncompressed, until the end. A Dask array is computed once.
 
     ``.npz`` and Matrix Market files, and CSC, are first written as plain arrays into the
     temporary folder, by this process alone and in bounded memory.
@@ -92,9 +110,8 @@ def convert(
     Parameters
     ----------
     source : path, URL, array or Source
-        What `dnmf.sources.open_source` takes, or a ``.npz``, ``.mtx`` or ``.mtx.gz`` file. Never
-        modified.
-    target_path : path or URL
+        What `dnmf.fit` takes, or a ``.npz``, ``.mtx`` or ``.mtx.gz`` file. Never modified.
+    target : path or URL
         Of the array (dense) or group (CSR, laid out as AnnData does) to write.
     to : {"dense", "csr"}, optional
         By default as the source.
@@ -103,14 +120,20 @@ def convert(
     dtype : optional
         By default as the source. Floats are rounded to narrower ones; a number that the type
         cannot hold, and a fraction for an integer type, ends the conversion.
-    memory : int, optional
-        Bytes per worker process, its imports included. The executor's workers may have less.
-    executor : Executor
-        Runs the tasks. A source that only this process has, is converted by it alone.
+    memory : int or str, optional
+        What one worker process may use, its imports included, such as ``"2GiB"``. The workers
+        may have less.
+    client : distributed.Client, optional
+        By default the active client if there is one, else this process works. A source that
+        only this process has is converted by it alone; a Dask array where it is computed.
     overwrite : bool
-        Replace a Zarr array or group at ``target_path``.
+        Replace a Zarr array or group at ``target``.
+    executor : Executor, optional
+        Instead of ``client``.
     on_event : callable, optional
         Receives `Progress` (kinds ``"stage"``, ``"convert"``, ``"assemble"``) and `Notice`.
+    limits : ConversionLimits, optional
+        Sizes of tasks, and of chunks where none are asked for.
 
     Returns
     -------
@@ -119,7 +142,8 @@ def convert(
     Raises
     ------
     OptionError, InputError, OutputExistsError
-        Before anything is written; InputError also for a number that does not fit ``dtype``.
+        Before anything is written; InputError also for a number that does not fit ``dtype``,
+        and for a Dask array that cannot be computed.
     MemoryPlanError
         It cannot run within the memory: with the numbers and the remedy.
     CorruptDataError
@@ -131,26 +155,31 @@ def convert(
     if to is not None and to not in LAYOUTS:
         raise OptionError(f"to is {to!r}; it must be one of {', '.join(LAYOUTS)}")
     sizes = None if chunks is None else np.atleast_1d(chunks).tolist()
-    target = Target.at(target_path, overwrite)
-    staged = isinstance(source, (str, os.PathLike)) and needs_staging(source)
-    opened = None if staged else open_source(source)
-    target.refuse_to_hold(local_name(source) if opened is None else opened)
+    written = Target.at(target, overwrite)
+    executor = choose_executor(client, executor)
+    file = isinstance(source, (str, os.PathLike)) and needs_unpacking(source)
+    opened = None if file else as_source(source, executor.dask_client)
+    paths = [local_name(source)] if opened is None else opened.paths()
+    written.refuse_to_hold(paths, within=not is_computed(opened))
     compare_versions(executor)
-    budget = Budget.of(memory, executor.resources())
-    with target.workplace() as place:
+    most = None if memory is None else parse_bytes(memory, "memory")
+    budget = Budget.of(most, executor.resources(), limits)
+    with written.workplace() as place:
         if opened is None:
-            opened = stage(local_name(source), place.scratch(), budget.task, _stage_news(tell))
+            to_folder = Unpacking(Path(place.scratch()), budget.task, _file_news(tell), limits)
+            opened = unpack(local_name(source), to_folder)
         elif (columns := _columns_only(opened)) is not None:
-            opened = stage_columns(columns, place.scratch(), budget.task, _stage_news(tell))
-        run = _runner(executor, opened, place, tell)
-        job = _Job(opened, check_dtype(opened.dtype, dtype), sizes, budget, place, run, tell)
+            to_folder = Unpacking(Path(place.scratch()), budget.task, _file_news(tell), limits)
+            opened = unpack_columns(columns, to_folder)
+        kind = check_dtype(opened.dtype, dtype)
+        job = Conversion(opened, kind, budget, place, executor, tell)
         layout = to or ("csr" if opened.is_sparse else "dense")
-        written = job.to_csr() if layout == "csr" else job.to_dense()
+        result = job.to_csr(sizes) if layout == "csr" else job.to_dense(sizes)
         place.publish()
-    return Converted(target.path, layout, opened.shape, *written)
+    return Converted(written.path, layout, opened.shape, kind, *result)
 
 
-def _stage_news(tell: Listener) -> Callable[[int, int], None]:
+def _file_news(tell: Listener) -> Callable[[int, int], None]:
     def news(done: int, total: int) -> None:
         tell(Progress("stage", 0, done, total, 0, 0))
 
@@ -162,73 +191,136 @@ def _columns_only(source: Source) -> Source | None:
     return None if source.by_rows else source.transposed()
 
 
-Runner = Callable[[Work, str, int], StepOutcome]
-
-
-def _runner(executor: Executor, source: Source, place: Workplace, tell: Listener) -> Runner:
-    """Runs a work, with progress; here, where other processes would not see what it needs."""
-    shared = source.persistent and place.reachable
-    if not shared:
-        tell(Notice("converting in this process: others cannot reach the source or the target"))
-
-    def run(work: Work, kind: str, nbytes: int) -> StepOutcome:
-        done = 0
-
-        def on_leaf(segment: int) -> None:
-            nonlocal done
-            done += 1
-            read = nbytes * done // work.segments
-            tell(Progress(kind, 0, done, work.segments, read, nbytes))
-
-        with place.explained():
-            return (executor if shared else Serial()).run_step(work, on_leaf)
-
-    return run
-
-
 @dataclass
-class _Job:
-    """A conversion whose source is open and whose options are checked."""
+class Conversion:
+    """A conversion whose source is open and whose options are checked.
+
+    Attributes
+    ----------
+    source : Source
+    dtype : numpy.dtype
+        Of the target.
+    budget : Budget
+    place : Workplace
+        What it holds as ``new`` will be the target.
+    executor : Executor
+        Runs the tasks, where other processes reach both the source and the target.
+    tell : callable
+        Hears of progress.
+    """
 
     source: Source
     dtype: np.dtype
-    chunks: list[int] | None
     budget: Budget
     place: Workplace
-    run: Runner
-    tell: Listener
+    executor: Executor
+    tell: Listener = ignore
 
-    def to_dense(self) -> tuple[np.dtype, tuple[int, ...], None, int, int]:
-        layout = dense_layout(self.source, self.dtype, self.chunks, self.budget)
-        tasks = plan_rectangles(self.source, layout, self.budget)
+    def to_dense(self, chunks: Sequence[int] | None) -> tuple[tuple[int, ...], None, int, int]:
+        """Write one array; returns its chunks, no entries, decodes, and bytes."""
+        source, shape = self.source, self.source.shape
+        if is_computed(source):
+            given = None if chunks is None else given_chunks(shape, chunks)
+            grid = computed_grid(source, self.dtype.itemsize, given, self.budget)
+            layout = DenseLayout(shape, self.dtype, grid.chunks)
+            tasks = Rectangles(shape, *grid.unit)
+        else:
+            layout = dense_layout(source, self.dtype, chunks, self.budget)
+            tasks = plan_rectangles(source, layout, self.budget)
+        return layout.chunks, None, tasks.decodes, self.write_dense(layout, tasks)
+
+    def write_dense(self, layout: DenseLayout, tasks: Rectangles) -> int:
+        """Write one array as it was planned; returns its bytes."""
         self._warn(tasks.decodes)
         create_dense(self.place.new, layout)
-        work = DenseWork(self.source, self.place.new, layout, tasks, self.budget.piece)
-        nbytes = self.run(work, "convert", self.source.nbytes).results[0]
-        return layout.dtype, layout.chunks, None, tasks.decodes, nbytes
+        writer = DenseWriter(self.place.new, layout, self.budget.read_bytes)
+        if is_computed(self.source):
+            return sum(self._apply(self.source, writer.put, tasks.edges))
+        work = DenseWork(self.source, writer, tasks)
+        written: int = self._run(work, "convert", self.source.nbytes)
+        return written
 
-    def to_csr(self) -> tuple[np.dtype, tuple[int, ...], int, int, int]:
-        entries = ENTRIES
-        if self.chunks is not None:
-            if len(self.chunks) != 1 or self.chunks[0] < 1:
+    def to_csr(self, chunks: Sequence[int] | None) -> tuple[tuple[int, ...], int, int, int]:
+        """Write one CSR group; returns its chunks, entries, decodes, and bytes."""
+        entries = self.budget.limits.entries
+        if chunks is not None:
+            if len(chunks) != 1 or chunks[0] < 1:
                 raise OptionError(
-                    f"chunks is {tuple(self.chunks)}; for CSR give one number, the stored entries "
-                    f"of a chunk, as in {ENTRIES}"
+                    f"chunks is {tuple(chunks)}; for CSR give one number, the stored entries "
+                    f"of a chunk, as in {entries}"
                 )
-            entries = int(self.chunks[0])
+            entries = int(chunks[0])
         layout = CsrLayout(self.source.shape, self.dtype, entries)
-        bands = plan_bands(self.source, layout, self.budget)
-        self._warn(bands.decodes)
-        parts_path = self.place.folder("parts")
-        zarr.create_group(parts_path)
-        work = PartsWork(self.source, parts_path, layout, bands, self.budget.piece)
-        found = self.run(work, "convert", self.source.nbytes).results[0]
-        parts = [Part(*part) for part in found]
-        assemble = AssembleWork(parts_path, self.place.new, layout, parts)
+        stack = self.place.folder("bands")
+        bands, decodes = self.write_bands(stack, layout)
+        assemble = AssembleWork(stack, self.place.new, layout, bands, self.budget.limits)
         create_csr(self.place.new, layout, assemble.entries)
         nbytes = assemble.entries * layout.per_entry + 8 * (layout.shape[0] + 1)
-        self.run(assemble, "assemble", nbytes)
-        return layout.dtype, (entries,), assemble.entries, bands.decodes, nbytes
+        self._run(assemble, "assemble", nbytes)
+        return (entries,), assemble.entries, decodes, nbytes
+
+    def to_stack(self, entries: int) -> None:
+        """Write bands of CSR that a run reads as they are."""
+        layout = CsrLayout(self.source.shape, self.dtype, entries)
+        bands, _ = self.write_bands(self.place.new, layout)
+        with self.place.explained():
+            finish_stack(self.place.new, layout.shape[1], layout.dtype, bands)
+
+    def write_bands(self, path: str, layout: CsrLayout) -> tuple[list[StoredBand], int]:
+        """Write bands of CSR below ``path``; returns them, and decodes."""
+        source, budget = self.source, self.budget
+        entries = max(budget.limits.entries, layout.entries)
+        if is_computed(source):
+            edges = band_edges(source, self.dtype.itemsize, budget)
+            create_stack(path)
+            writer = BandWriter(path, layout, budget.read_bytes, budget.limits.band, entries)
+            return [band for some in self._apply(source, writer.put, edges) for band in some], 1
+        planned = plan_bands(source, layout, budget)
+        self._warn(planned.decodes)
+        create_stack(path)
+        writer = BandWriter(path, layout, budget.read_bytes, planned.stored, entries)
+        found = self._run(BandsWork(source, writer, planned), "convert", source.nbytes)
+        return found, planned.decodes
+
+    def _run(self, work: Work, kind: str, nbytes: int) -> Any:
+        """The result of a work, with progress."""
+        shared = self.place.reachable and self.source.persistent
+        if not (shared or is_computed(self.source)):
+            self.tell(
+                Notice("converting in this process: others cannot reach the source or the target")
+            )
+        news = self._news(kind, work.segments, nbytes)
+        runner = self.executor if shared else Serial()
+        with self.place.explained():
+            return runner.run_step(work, news).results[0]
+
+    def _apply(
+        self, source: Computed, function: Callable[..., Any], edges: tuple[list[int], list[int]]
+    ) -> list[Any]:
+        """What a function makes of the rectangles of V, where they are computed if possible."""
+        limit, threads = self.budget.limit, self.budget.threads
+        client = self.executor.dask_client
+        total = (len(edges[0]) - 1) * (len(edges[1]) - 1)
+        news = self._news("convert", total, 0)
+        with self.place.explained():
+            if self.place.reachable:
+                return source.apply(function, edges, limit, threads, client, news)
+            found: list[Any] = []
+            for row, block in zip(edges[0], source.read_blocks(edges[0]), strict=False):
+                for left, right in pairwise(edges[1]):
+                    found.append(function(row, left, block[:, left:right]))
+                    news(len(found))
+            return found
+
+    def _news(self, kind: str, total: int, nbytes: int) -> Callable[[int], None]:
+        done = 0
+
+        def on_done(index: int) -> None:
+            nonlocal done
+            done += 1
+            self.tell(Progress(kind, 0, done, total, nbytes * done // total, nbytes))
+
+        return on_done
 
     def _warn(self, decodes: int) -> None:
         if decodes > 2:

@@ -1,6 +1,6 @@
-"""Matrix Market files (``.mtx``, ``.mtx.gz``, ``.mtx.bz2``) to ``.npy`` files, piece by piece.
+"""Matrix Market files (``.mtx``, ``.mtx.gz``, ``.mtx.bz2``) to ``.npy`` files, in bounded memory.
 
-SciPy's reader parses every piece of some megabytes as if it were a file of its own, so a file
+SciPy's reader parses some megabytes at a time as if it were a file of its own, so a file
 may be far larger than memory.
 """
 
@@ -19,14 +19,10 @@ import numpy as np
 import scipy
 
 from dnmf.config import MIB
-from dnmf.conversion.external_sort import Tell, TripletSorter
+from dnmf.conversion.external_sort import Unpacking
 from dnmf.errors import CorruptDataError, InputError, MemoryPlanError
-from dnmf.steps.events import ignore
 
-__all__ = ["Header", "read_header", "stage_matrix_market"]
-
-PIECE = 16 * MIB
-"""Bytes of text that are parsed at once; parsed triplets take up to 24 bytes per 6 of text."""
+__all__ = ["Header", "read_header", "unpack_matrix_market"]
 
 _TEXT = bytes(range(32, 127)) + b"\t\r\n"
 
@@ -105,19 +101,12 @@ def _read_header(path: Path, file: BinaryIO) -> Header:
     return Header(rows, columns, entries, layout, field, symmetry, lines)
 
 
-def stage_matrix_market(path: Path, folder: Path, memory: int, tell: Tell = ignore) -> Header:
+def unpack_matrix_market(path: Path, to: Unpacking) -> Header:
     """Write a Matrix Market file's matrix as ``.npy`` files.
 
-    Parameters
-    ----------
-    path : Path
-    folder : Path
-        Gets ``data.npy``, ``indices.npy`` and ``indptr.npy`` of canonical CSR for coordinate
-        files, ``dense.npy`` (column by column) for array files.
-    memory : int
-        Bytes to work in. Only an array file that is symmetric must fit as a whole.
-    tell : callable
-        Called with the lines of the body done so far, and how many there are.
+    Of coordinate files ``data.npy``, ``indices.npy`` and ``indptr.npy`` of canonical CSR, of
+    array files ``dense.npy`` (column by column). Only an array file that is symmetric must fit
+    into memory as a whole.
 
     Raises
     ------
@@ -129,85 +118,77 @@ def stage_matrix_market(path: Path, folder: Path, memory: int, tell: Tell = igno
     with _open(path) as file:
         header = _read_header(path, file)
         if header.format == "coordinate":
-            _stage_coordinates(path, file, header, folder, memory, tell)
+            _unpack_coordinates(path, file, header, to)
         elif header.symmetry == "general":
-            _stage_columns(path, file, header, folder, tell)
+            _unpack_columns(path, file, header, to)
         else:
-            _stage_symmetric(path, header, folder, memory)
+            _unpack_symmetric(path, header, to)
     return header
 
 
-def _stage_coordinates(
-    path: Path,
-    file: BinaryIO,
-    header: Header,
-    folder: Path,
-    memory: int,
-    tell: Tell,
-) -> None:
+def _unpack_coordinates(path: Path, file: BinaryIO, header: Header, to: Unpacking) -> None:
     expected = header.entries * (1 if header.symmetry == "general" else 2)
     shape = (header.rows, header.columns)
-    sorter = TripletSorter(folder, shape, header.dtype, expected, memory)
+    sorter = to.sorter(shape, header.dtype, expected)
     size = f"{header.rows} {header.columns}"
-    for parsed, done in _parsed_pieces(path, file, header, size, " {lines}"):
+    for parsed, done in _parsed(path, file, header, size, " {lines}", to.limits.text_bytes):
         found = scipy.sparse.coo_array(parsed)
         rows, columns = found.coords
         sorter.add(rows, columns, found.data)
-        tell(done, header.entries)
+        to.tell(done, header.entries)
     sorter.finish()
 
 
-def _stage_columns(path: Path, file: BinaryIO, header: Header, folder: Path, tell: Tell) -> None:
+def _unpack_columns(path: Path, file: BinaryIO, header: Header, to: Unpacking) -> None:
     shape = (header.rows, header.columns)
     stored = np.lib.format.open_memmap(
-        folder / "dense.npy", mode="w+", dtype=header.dtype, shape=shape, fortran_order=True
+        to.folder / "dense.npy", mode="w+", dtype=header.dtype, shape=shape, fortran_order=True
     )
     flat = stored.reshape(-1, order="F")
     before = 0
-    for parsed, done in _parsed_pieces(path, file, header, "{lines} 1", ""):
+    for parsed, done in _parsed(path, file, header, "{lines} 1", "", to.limits.text_bytes):
         flat[before:done] = parsed[:, 0]
         before = done
-        tell(done, header.entries)
+        to.tell(done, header.entries)
     stored.flush()
 
 
-def _stage_symmetric(path: Path, header: Header, folder: Path, memory: int) -> None:
+def _unpack_symmetric(path: Path, header: Header, to: Unpacking) -> None:
     from scipy.io import mmread
 
     need = 3 * 8 * header.rows * header.columns
-    if need > memory:
+    if need > to.memory:
         raise MemoryPlanError(
             f"{path} is a symmetric array file, which is read as a whole: that needs "
-            f"{need / 1e6:,.0f} MB, and {memory / 1e6:,.0f} MB may be used; give more (--memory), "
-            f"or write it as a general array or a coordinate file"
+            f"{need / 1e6:,.0f} MB, and {to.memory / 1e6:,.0f} MB may be used; give more "
+            f"(--memory), or write it as a general array or a coordinate file"
         )
     try:
         with _open(path) as file:
             for _ in range(header.lines):
                 file.readline()
             _check_text(path, file.read(), header.lines + 1)
-        np.save(folder / "dense.npy", mmread(path))
+        np.save(to.folder / "dense.npy", mmread(path))
     except (ValueError, OverflowError) as error:
         raise InputError(f"{path} is not a Matrix Market file: {error}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise CorruptDataError(f"{path} cannot be read: {error}") from None
 
 
-def _parsed_pieces(
-    path: Path, file: BinaryIO, header: Header, size: str, size_end: str
+def _parsed(
+    path: Path, file: BinaryIO, header: Header, size: str, size_end: str, text_bytes: int
 ) -> Iterator[tuple[Any, int]]:
-    """What SciPy makes of every piece of the body, and the lines up to its end."""
+    """What SciPy makes of some lines of the body, and how many they and those before are."""
     banner = f"%%MatrixMarket matrix {header.format} {header.field} {header.symmetry}\n"
     done = 0
-    for piece, text_lines in _pieces(path, file):
-        lines = text_lines
+    for text, lines in _texts(path, file, text_bytes):
         first = header.lines + done + 1
         if done + lines > header.entries:
             raise InputError(
                 f"{path} has more than the {header.entries:,} entries that its header announces"
             )
         head = banner + (size + size_end).format(lines=lines) + "\n"
-        parsed = _parse(path, head.encode() + piece, first)
+        parsed = _parse(path, head.encode() + text, first)
         done += lines
         yield parsed, done
     if done < header.entries:
@@ -217,18 +198,18 @@ def _parsed_pieces(
         )
 
 
-def _pieces(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+def _texts(path: Path, file: BinaryIO, text_bytes: int) -> Iterator[tuple[bytes, int]]:
     """Whole lines of the body, without blank ones, and how many they are."""
     try:
-        while piece := file.read(PIECE):
-            piece += file.readline()
-            if not piece.endswith(b"\n"):
-                piece += b"\n"
-            if re.search(rb"\n[ \t\r]*\n", b"\n" + piece):
-                kept = [line for line in piece.split(b"\n") if line.strip()]
-                piece = b"\n".join([*kept, b""])
-            if piece.strip():
-                yield piece, piece.count(b"\n")
+        while text := file.read(text_bytes):
+            text += file.readline()
+            if not text.endswith(b"\n"):
+                text += b"\n"
+            if re.search(rb"\n[ \t\r]*\n", b"\n" + text):
+                kept = [line for line in text.split(b"\n") if line.strip()]
+                text = b"\n".join([*kept, b""])
+            if text.strip():
+                yield text, text.count(b"\n")
     except (OSError, EOFError, zlib.error) as error:
         raise CorruptDataError(f"{path} cannot be read to its end: {error}") from None
 

@@ -8,31 +8,25 @@ from math import lcm
 
 import numpy as np
 
-from dnmf.config import MIB, Resources
-from dnmf.conversion.rectangles import piece_need, read_unit
+from dnmf.config import Resources
+from dnmf.conversion.limits import DEFAULT, ConversionLimits
+from dnmf.conversion.rectangles import read_need, read_unit
 from dnmf.errors import MemoryPlanError, OptionError
-from dnmf.planning.memory import BASELINE, USABLE
+from dnmf.planning.memory import USABLE
 from dnmf.sources.base import Source
 
-__all__ = ["Budget", "DenseLayout", "Rectangles", "check_dtype", "dense_layout", "plan_rectangles"]
-
-CHUNK = 8 * MIB
-"""Decoded bytes of a chunk where none is asked for."""
-
-CHUNK_ROW = 32 * MIB
-"""Decoded bytes of a row of chunks where they must be narrow: one block of a fit."""
-
-COMFORTABLE = 128 * MIB
-"""What a task holds of its target where more would not save many reads."""
+__all__ = [
+    "Budget",
+    "DenseLayout",
+    "Rectangles",
+    "check_dtype",
+    "dense_layout",
+    "given_chunks",
+    "plan_rectangles",
+]
 
 WORTH_IT = 0.7
 """Larger and fewer tasks must decode fewer chunks than this share."""
-
-UNLIMITED = 512 * MIB
-"""What a task may use where there is no limit."""
-
-PIECE = 16 * MIB
-"""What is decoded or encoded at a time, where a chunk is not larger."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +41,21 @@ class Budget:
         The worker's limit that it comes from; None where there is none.
     threads : int
         Tasks that share the worker.
+    limits : ConversionLimits
+    firm : bool
+        Whether what needs more is refused.
     """
 
     task: int
     limit: int | None
     threads: int
+    limits: ConversionLimits = DEFAULT
+    firm: bool = True
 
     @classmethod
-    def of(cls, memory: int | None, resources: Resources) -> Budget:
+    def of(
+        cls, memory: int | None, resources: Resources, limits: ConversionLimits = DEFAULT
+    ) -> Budget:
         """The budget under the smaller of ``memory`` and what the executor's workers have.
 
         Raises
@@ -62,20 +63,24 @@ class Budget:
         MemoryPlanError
             The limit is less than what the process needs before it does anything.
         """
-        limits = [limit for limit in (memory, resources.memory_limit) if limit is not None]
-        limit = min(limits, default=None)
+        given = [limit for limit in (memory, resources.memory_limit) if limit is not None]
+        limit = min(given, default=None)
         if limit is None:
-            return cls(UNLIMITED, None, resources.threads)
-        task = (int(USABLE * limit) - BASELINE) // resources.threads
-        budget = cls(task, limit, resources.threads)
-        if task < MIB:
-            raise budget.refusal("a task", MIB)
+            return cls(limits.unlimited, None, resources.threads, limits)
+        task = (int(USABLE * limit) - limits.baseline) // resources.threads
+        budget = cls(task, limit, resources.threads, limits)
+        if task < limits.least:
+            raise budget.refusal("a task", limits.least)
         return budget
 
     @property
-    def piece(self) -> int:
-        """Bytes to decode or encode at a time."""
-        return min(PIECE, max(1, self.task // 16))
+    def read_bytes(self) -> int:
+        """Bytes to decode or encode at once."""
+        return min(self.limits.read_bytes, max(1, self.task // 16))
+
+    def fits(self, need: int) -> bool:
+        """Whether a task may use ``need`` bytes."""
+        return need <= self.task or not self.firm
 
     def refusal(self, what: str, need: int) -> MemoryPlanError:
         """The error for a need that exceeds this budget."""
@@ -87,13 +92,13 @@ class Budget:
         threads = f" x {self.threads} threads" if self.threads > 1 else ""
         fewer = ", or use fewer threads per worker (--threads 1)" if self.threads > 1 else ""
         return MemoryPlanError(
-            f"{what} needs {_mb(need)}{threads} beside {_mb(BASELINE)} for the process itself, but "
-            f"only {USABLE:.0%} of the limit of {_mb(self.limit)} can be planned. Give each worker "
-            f"{_mb(self._limit_for(need))} (--memory){fewer}"
+            f"{what} needs {_mb(need)}{threads} beside {_mb(self.limits.baseline)} for the process "
+            f"itself, but only {USABLE:.0%} of the limit of {_mb(self.limit)} can be planned. Give "
+            f"each worker {_mb(self._limit_for(need))} (--memory){fewer}"
         )
 
     def _limit_for(self, need: int) -> int:
-        return int((need * self.threads + BASELINE) / USABLE) + 1
+        return int((need * self.threads + self.limits.baseline) / USABLE) + 1
 
 
 def _mb(size: int) -> str:
@@ -127,15 +132,32 @@ class DenseLayout:
     shape : (int, int)
     dtype : numpy.dtype
     chunks : (int, int)
+    compressed : bool
+        By Zarr's default codec.
     """
 
     shape: tuple[int, int]
     dtype: np.dtype
     chunks: tuple[int, int]
+    compressed: bool = True
 
     @property
     def chunk_bytes(self) -> int:
         return self.chunks[0] * self.chunks[1] * self.dtype.itemsize
+
+
+def given_chunks(shape: tuple[int, int], chunks: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of a chunk from what a person gave.
+
+    Raises
+    ------
+    OptionError
+        ``chunks`` is impossible.
+    """
+    if len(chunks) not in (1, 2) or min(chunks) < 1:
+        raise OptionError(f"chunks is {tuple(chunks)}; give rows and columns, as in 1000,5000")
+    rows, columns = (*chunks, shape[1])[:2]
+    return min(shape[0], int(rows)), min(shape[1], int(columns))
 
 
 def dense_layout(
@@ -155,17 +177,14 @@ def dense_layout(
     """
     n, d = source.shape
     if chunks is not None:
-        if len(chunks) not in (1, 2) or min(chunks) < 1:
-            raise OptionError(f"chunks is {tuple(chunks)}; give rows and columns, as in 1000,5000")
-        rows, columns = (*chunks, d)[:2]
-        return DenseLayout((n, d), dtype, (min(n, int(rows)), min(d, int(columns))))
+        return DenseLayout((n, d), dtype, given_chunks((n, d), chunks))
     item = dtype.itemsize
-    size = min(CHUNK, budget.task // 16)
+    size = min(budget.limits.chunk, budget.task // 16)
     rows = min(n, max(1, size // (d * item)))
     columns = min(d, max(1, size // item))
     tall, wide = read_unit(source)
     if tall > rows and tall * d * item > (free := _free(source, budget)):
-        rows = min(tall, max(1, min(CHUNK_ROW, budget.task // 4) // (d * item)))
+        rows = min(tall, max(1, min(budget.limits.chunk_row, budget.task // 4) // (d * item)))
         rows = next((r for r in range(rows, rows // 2, -1) if tall % r == 0), rows)
         fitting = free // (min(n, -(-tall // rows) * rows) * item)
         if wide <= fitting:
@@ -174,8 +193,8 @@ def dense_layout(
 
 
 def _free(source: Source, budget: Budget) -> int:
-    """What a task may hold of its target, beside reading and writing one piece."""
-    return budget.task - piece_need(source, budget.piece) - 2 * budget.piece
+    """What a task may hold of its target, beside what is read and written at once."""
+    return budget.task - read_need(source, budget.read_bytes) - 2 * budget.read_bytes
 
 
 @dataclass(frozen=True)
@@ -191,18 +210,24 @@ class Rectangles:
     decodes : int
         How many tasks at most decode the same chunk of the source.
     need : int
-        Bytes that a task holds at its peak.
+        Bytes that a task holds at its peak; 0 where it is not known.
     """
 
     shape: tuple[int, int]
     rows: int
     columns: int
-    decodes: int
-    need: int
+    decodes: int = 1
+    need: int = 0
 
     @property
     def count(self) -> int:
         return -(-self.shape[0] // self.rows) * -(-self.shape[1] // self.columns)
+
+    @property
+    def edges(self) -> tuple[list[int], list[int]]:
+        """Where rectangles begin, then n and d."""
+        (n, d), rows, columns = self.shape, self.rows, self.columns
+        return [*range(0, n, rows), n], [*range(0, d, columns), d]
 
     def bounds(self, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Rows and columns (start, stop) of one task."""
@@ -221,16 +246,17 @@ def plan_rectangles(source: Source, layout: DenseLayout, budget: Budget) -> Rect
     MemoryPlanError
         One chunk of the source and one of the target do not fit together.
     """
-    overhead = piece_need(source, budget.piece) + 2 * max(budget.piece, layout.chunk_bytes)
+    overhead = read_need(source, budget.read_bytes) + 2 * max(budget.read_bytes, layout.chunk_bytes)
     free = budget.task - overhead
-    if free < layout.chunk_bytes:
+    if not budget.fits(overhead + layout.chunk_bytes):
         unit = " x ".join(map(str, read_unit(source)))
-        target = " x ".join(map(str, layout.chunks))
-        need = piece_need(source, PIECE) + 2 * max(PIECE, layout.chunk_bytes) + layout.chunk_bytes
+        target, most = " x ".join(map(str, layout.chunks)), budget.limits.read_bytes
+        need = read_need(source, most) + 2 * max(most, layout.chunk_bytes) + layout.chunk_bytes
         raise budget.refusal(f"to decode {unit} entries and write a chunk of {target}", need)
+    free = max(free, layout.chunk_bytes)
     found = [
         rectangles
-        for room in (min(free, COMFORTABLE), free)
+        for room in (min(free, budget.limits.rectangle), free)
         if (rectangles := _best(source, layout, room, overhead)) is not None
     ]
     reads, comfortable = found[0]

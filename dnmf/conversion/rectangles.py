@@ -1,4 +1,4 @@
-"""Any rectangle of any source, read in pieces, as a dense array."""
+"""Any rectangle of any source as a dense array, read in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dnmf.errors import InputError
 from dnmf.sources.base import Source
 from dnmf.sources.stored import Region
 
-__all__ = ["cast_into", "piece_need", "read_rectangle", "read_unit"]
+__all__ = ["cast_into", "read_need", "read_rectangle", "read_unit"]
 
 
 def read_unit(source: Source) -> tuple[int, int]:
@@ -23,35 +23,39 @@ def read_unit(source: Source) -> tuple[int, int]:
     return min(n, stored.chunks[0]), min(d, stored.chunks[1])
 
 
-def piece_need(source: Source, piece: int) -> int:
+def read_need(source: Source, read_bytes: int) -> int:
     """Bytes that `read_rectangle` takes at its peak beyond ``out``.
 
     Parameters
     ----------
     source : Source
-    piece : int
+    read_bytes : int
         As for `read_rectangle`.
     """
     stored, (rows, columns) = source.stored_array, read_unit(source)
     if stored is not None:
-        rows, columns = _piece_shape(source, piece)
+        rows, columns = _read_shape(source, read_bytes)
         region = ((0, rows), (0, columns))
         return rows * columns * stored.dtype.itemsize + stored.overhead(region)
     entry = source.dtype.itemsize + (8 if source.is_sparse else 0)
-    return 3 * max(piece, columns * entry)
+    return 3 * max(read_bytes, columns * entry)
 
 
-def _piece_shape(source: Source, piece: int) -> tuple[int, int]:
-    """As many whole chunks as ``piece`` bytes hold, side by side first; at least one."""
+def _read_shape(source: Source, read_bytes: int) -> tuple[int, int]:
+    """As many whole chunks as ``read_bytes`` bytes hold, side by side first; at least one."""
     (n, d), (rows, columns) = source.shape, read_unit(source)
-    chunks = max(1, piece // (rows * columns * source.dtype.itemsize))
+    chunks = max(1, read_bytes // (rows * columns * source.dtype.itemsize))
     wide = min(chunks, -(-d // columns))
     tall = min(max(1, chunks // wide), -(-n // rows))
     return min(n, tall * rows), min(d, wide * columns)
 
 
 def read_rectangle(
-    source: Source, rows: tuple[int, int], columns: tuple[int, int], out: np.ndarray, piece: int
+    source: Source,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    out: np.ndarray,
+    read_bytes: int,
 ) -> None:
     """Read rows and columns of V into ``out``; a chunk that they touch is decoded once.
 
@@ -62,7 +66,7 @@ def read_rectangle(
         Start and stop.
     out : (rows, columns) array
         Every entry is written, in the dtype of ``out``.
-    piece : int
+    read_bytes : int
         Bytes to decode at a time; at least what must be decoded together is.
 
     Raises
@@ -74,9 +78,9 @@ def read_rectangle(
     """
     stored = source.stored_array
     if stored is None:
-        _read_rows(source, rows, columns, out, piece)
+        _read_rows(source, rows, columns, out, read_bytes)
         return
-    for region in _regions(source, rows, columns, piece):
+    for region in _regions(source, rows, columns, read_bytes):
         (a, b), (p, q) = region
         view = out[a - rows[0] : b - rows[0], p - columns[0] : q - columns[0]]
         if stored.dtype == out.dtype:
@@ -89,9 +93,9 @@ def read_rectangle(
 
 
 def _regions(
-    source: Source, rows: tuple[int, int], columns: tuple[int, int], piece: int
+    source: Source, rows: tuple[int, int], columns: tuple[int, int], read_bytes: int
 ) -> Iterator[Region]:
-    tall, wide = _piece_shape(source, piece)
+    tall, wide = _read_shape(source, read_bytes)
     for a, b in pairwise(_edges(*rows, tall)):
         for p, q in pairwise(_edges(*columns, wide)):
             yield (a, b), (p, q)
@@ -103,11 +107,23 @@ def _edges(start: int, stop: int, step: int) -> list[int]:
 
 
 def _read_rows(
-    source: Source, rows: tuple[int, int], columns: tuple[int, int], out: np.ndarray, piece: int
+    source: Source,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    out: np.ndarray,
+    read_bytes: int,
 ) -> None:
-    d = source.shape[1]
+    n, d = source.shape
     entry = source.dtype.itemsize + (8 if source.is_sparse else 0)
-    starts = _edges(*rows, max(1, piece // (d * entry)))
+    turned = source.transposed() if rows == (0, n) and columns != (0, d) else None
+    if turned is not None:  # a few columns: whole rows would be copied for each few of them
+        starts = _edges(*columns, max(1, read_bytes // (n * entry)))
+        for start, block in zip(starts, turned.read_blocks(starts), strict=False):
+            assert isinstance(block, np.ndarray)
+            at = start - columns[0]
+            cast_into(out[:, at : at + len(block)], block.T, 0, start)
+        return
+    starts = _edges(*rows, max(1, read_bytes // (d * entry)))
     for start, block in zip(starts, source.read_blocks(starts), strict=False):
         some = block if columns == (0, d) else block[:, columns[0] : columns[1]]
         values = some if isinstance(some, np.ndarray) else some.toarray()

@@ -1,4 +1,4 @@
-"""Where a conversion writes: a temporary folder beside the target, renamed at the end."""
+"""Where a conversion writes: in a temporary folder beside the target, renamed at the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,10 +23,13 @@ from dnmf.errors import (
     RunError,
 )
 from dnmf.names import is_url
-from dnmf.sources import Source
+from dnmf.runs.files import TEMPORARY
 from dnmf.sources.store import locate
 
 __all__ = ["Target", "Workplace", "open_target", "writing"]
+
+STRAGGLERS = 20
+"""How often a folder is deleted that a worker may still write into, after another one failed."""
 
 _ZARR = ("zarr.json", ".zarray", ".zgroup")
 _FOR_GOOD = {
@@ -48,7 +52,7 @@ def writing(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise RunError(
             f"{path} is not there on {socket.gethostname()}; every worker must reach the target "
-            f"under this name"
+            f"under this name, on storage that all workers and this process share"
         ) from error
     except OSError as error:
         if error.errno not in _FOR_GOOD:
@@ -71,11 +75,6 @@ def open_target(path: str) -> Any:
     return zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
 
 
-def _place_of(source: Source) -> str:
-    spec = source.spec() if source.persistent else {}
-    return str(spec.get("location") or spec.get("path") or "")
-
-
 @dataclass(frozen=True)
 class Target:
     """What will be written.
@@ -86,10 +85,18 @@ class Target:
         Absolute, or a URL.
     fs : fsspec file system or None
         None for local paths.
+    temporary : str
+        How the path of the temporary folder begins.
     """
 
     path: str
-    fs: Any = None
+    fs: Any
+    temporary: str
+
+    @classmethod
+    def in_run(cls, folder: str, name: str) -> Target:
+        """A matrix that a run reads, in the folder of the run's own files."""
+        return cls(os.path.join(folder, name), None, os.path.join(folder, f"{TEMPORARY}staged-"))
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], overwrite: bool) -> Target:
@@ -110,7 +117,8 @@ class Target:
         if is_url(text):
             target = cls._at_url(text)
         else:
-            target = cls(os.path.abspath(os.path.expanduser(text)))
+            path = os.path.abspath(os.path.expanduser(text))
+            target = cls(path, None, f"{path}.converting-")
         target._check(overwrite)
         return target
 
@@ -119,7 +127,7 @@ class Target:
         from fsspec.core import url_to_fs
 
         locate(url)  # says what is wrong with the URL, or which package is missing
-        return cls(url, url_to_fs(url)[0])
+        return cls(url, url_to_fs(url)[0], f"{url}.converting-")
 
     def _check(self, overwrite: bool) -> None:
         if self.exists():
@@ -151,29 +159,36 @@ class Target:
             return os.path.isfile(os.path.join(self.path, name))
         return bool(self.fs.exists(f"{self.path}/{name}"))
 
-    def refuse_to_hold(self, source: Source | str) -> None:
+    def refuse_to_hold(self, places: Sequence[str], within: bool = True) -> None:
         """Refuse a target whose replacement would delete the source, or a part of it.
 
-        To replace the source itself is fine. A str is the path of a file.
+        To replace the source itself is fine.
+
+        Parameters
+        ----------
+        places : sequence of str
+            Paths and URLs that the source is read from.
+        within : bool
+            Refuse a target within one of them, too; not where they are only thought to be such.
 
         Raises
         ------
         OptionError
         """
-        held = source if isinstance(source, str) else _place_of(source)
-        mine, other = self.path, held
-        if self.fs is None and held and "://" not in held:  # links lead to the same folder
-            mine, other = os.path.realpath(mine), os.path.realpath(held)
-        inside, around = f"{other}/".startswith(f"{mine}/"), mine.startswith(f"{other}/")
-        if held and other != mine and (inside or around):
-            raise OptionError(
-                f"{self.path} and the source {held} lie within each other; choose another path"
-            )
+        for place in filter(None, places):
+            mine, other = self.path, place
+            if self.fs is None and "://" not in place:  # links lead to the same folder
+                mine, other = os.path.realpath(mine), os.path.realpath(place)
+            inside, around = f"{other}/".startswith(f"{mine}/"), mine.startswith(f"{other}/")
+            if other != mine and (inside or (around and within)):
+                raise OptionError(
+                    f"{self.path} and the source {place} lie within each other; choose another path"
+                )
 
     @contextmanager
     def workplace(self) -> Iterator[Workplace]:
         """A temporary folder beside the target, deleted at the end in any case."""
-        base = f"{self.path}.converting-{secrets.token_hex(4)}"
+        base = f"{self.temporary}{secrets.token_hex(4)}"
         place = Workplace(self, base)
         try:
             if self.fs is None:
@@ -274,6 +289,10 @@ class Workplace:
         for path in self._elsewhere:
             shutil.rmtree(path, ignore_errors=True)
         if self.target.fs is None:
-            shutil.rmtree(self.base, ignore_errors=True)
+            for _ in range(STRAGGLERS):
+                shutil.rmtree(self.base, ignore_errors=True)
+                if not os.path.lexists(self.base):
+                    break
+                time.sleep(0.1)
         elif self.target.fs.exists(self.base):
             self.target.fs.rm(self.base, recursive=True)

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar, NoReturn
+from uuid import uuid4
 
 import cloudpickle
 import dask.array as da
 import numpy as np
 import scipy.sparse as sp
-from dask import config, threaded
-from dask.base import get_scheduler
 from dask.optimization import cull
-from dask.system import CPU_COUNT
 
-from dnmf.errors import DnmfError, InputError, TransientError
-from dnmf.interop.dask_blocks import Band, assemble, extent
+from dnmf.errors import InputError
+from dnmf.interop.dask_blocks import Band, assemble, extent, locked, put, single_chunks
 from dnmf.interop.dask_origins import paths_read
-from dnmf.linalg.matrix import join_rows
-from dnmf.sources.base import Matrix, Source
-from dnmf.sources.checks import check_shape, matrix_text, may_pass, native_dtype
+from dnmf.interop.dask_run import check_memory, evaluate, run_tasks
+from dnmf.linalg.matrix import Matrix, join_rows
+from dnmf.sources.base import Source
+from dnmf.sources.checks import check_shape, matrix_text, native_dtype
 from dnmf.sources.csr import block_dtype, digest, index_dtype
 
 __all__ = ["DaskArraySource"]
@@ -121,6 +119,7 @@ class DaskArraySource(Source):
         return da.Array({**self._graph, **same}, name, (self._heights, self._widths), meta=x._meta)
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
+        # whole rows of chunks
         width = index_dtype(self.shape[1]).itemsize
         per_row, per_entry = (width, itemsize + width) if self.is_sparse else (0, itemsize)
         starts = [0]
@@ -165,7 +164,8 @@ class DaskArraySource(Source):
     def compute(self, starts: list[int]) -> list[Matrix]:
         """Blocks of rows, all at once."""
         graph, keys = self.block_graph(starts)
-        return list(self._get(graph, keys, f"rows {starts[0]} to {starts[-1] - 1}"))
+        where = f"rows {starts[0]} to {starts[-1] - 1}"
+        return list(evaluate(graph, keys, self._array, self._client, where))
 
     def block_graph(self, starts: Sequence[int]) -> tuple[Graph, list[str]]:
         tasks: Graph = {}
@@ -193,6 +193,63 @@ class DaskArraySource(Source):
         """(rows of chunks + 1,) int64 array: where each begins, then n."""
         return self._edges.astype(np.int64)
 
+    @property
+    def largest_chunk(self) -> tuple[int, int]:
+        """Most rows and most columns of a chunk."""
+        return max(self._heights), max(self._widths)
+
+    def apply(
+        self,
+        function: Callable[[int, int, Matrix], Any],
+        edges: tuple[Sequence[int], Sequence[int]],
+        limit: int | None,
+        threads: int,
+        client: Any,
+        on_done: Callable[[int], None],
+    ) -> list[Any]:
+        """Call a function with every rectangle of a grid, where that is computed.
+
+        One graph makes them all: every chunk, and whatever tasks have in common, is computed
+        once. Nothing but what the function returns comes to this process.
+
+        Parameters
+        ----------
+        function : callable
+            Gets the first row and column and the rectangle, C-contiguous or canonical CSR. On
+            a cluster it is pickled, and may be called again for one that was lost.
+        edges : (rows, columns)
+            Where rectangles begin, then n and d; columns are (0, d) where chunks are CSR.
+        limit, threads : int
+            Memory (or None) and threads of a worker.
+        client : distributed.Client or None
+            By default the one that holds persisted chunks, else Dask's choice of scheduler.
+        on_done : callable
+            Called with the number of each rectangle that is done, row by row of the grid.
+
+        Raises
+        ------
+        InputError
+            The array cannot be computed, or its chunks are not what it says.
+        MemoryPlanError
+            One chunk is too large for a worker.
+        ClusterError
+            The cluster vanished, or workers died.
+        """
+        cut, chunks = self, (self._heights, self._widths)
+        if not self._sparse:
+            check_memory(chunks, edges, self.dtype.itemsize, limit, threads)
+            sizes = tuple(tuple(np.diff(some).tolist()) for some in edges)
+            if sizes != chunks:
+                cut = DaskArraySource(self.array.rechunk(sizes, method="tasks"), client)
+        name, tasks = f"dnmf-put-{uuid4().hex[:12]}", {}
+        for start, stop in pairwise(edges[0]):
+            keys, band = cut.band(start, stop)
+            rectangles = [(keys, band)] if self._sparse else single_chunks(keys, band)
+            for column, (some, cells) in zip(edges[1], rectangles, strict=False):
+                tasks[f"{name}-{start}-{column}"] = (put, function, column, some, cells)
+        graph = cut.culled(tasks)
+        return run_tasks(graph, list(tasks), self._array, client or self._client, on_done)
+
     def transposed(self) -> Source | None:
         return None if self.is_sparse else DaskArraySource(self.array.T, self._client)
 
@@ -205,7 +262,9 @@ class DaskArraySource(Source):
     def metadata(self) -> dict[str, Any]:
         """JSON; a checksum of the chunks' heights and entries, since blocks are cut by them."""
         return {
-            **super().metadata(),
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
             "sparse": self.is_sparse,
             "chunks": digest([self._edges, np.array(self._entries, np.int64)]),
         }
@@ -235,24 +294,9 @@ class DaskArraySource(Source):
         name = f"dnmf-extent-{self._array.name}"
         tasks = {(name, *key[1:]): (extent, key) for line in keys for key in line}
         wanted = [[(name, *key[1:]) for key in line] for line in keys]
-        found = self._get(self.culled(tasks), wanted, "chunk sizes")
+        graph = self.culled(tasks)
+        found = evaluate(graph, wanted, self._array, self._client, "chunk sizes")
         return [list(line) for line in found]
-
-    def _get(self, graph: Graph, keys: Any, where: str) -> Any:
-        """Evaluate; failures of the array's own tasks are said for people."""
-        get = self._client.get if self._client else get_scheduler(collections=[self._array])
-        options = {}
-        if get is threaded.get and not (config.get("pool", None) or config.get("num_workers", 0)):
-            options["pool"] = _pool()
-        try:
-            return get(graph, keys, **options)
-        except (DnmfError, MemoryError):
-            raise
-        except Exception as error:
-            text = f"{where} of the dask array cannot be computed ({type(error).__name__}: {error})"
-            if may_pass(error):
-                raise TransientError(text) from error
-            raise InputError(text) from error
 
     def _touched(self, start: int, stop: int) -> tuple[int, int]:
         """The rows of chunks (first, behind the last) that some rows of V lie in."""
@@ -281,7 +325,7 @@ class _Reader:
                 tail = parts.pop()
                 parts.append(tail[: stop - whole])
                 self._held = tail[stop - whole :]
-        return _locked(join_rows(parts))
+        return locked(join_rows(parts))
 
 
 def _futures(graph: Mapping[Any, Any]) -> Graph:
@@ -290,12 +334,6 @@ def _futures(graph: Mapping[Any, Any]) -> Graph:
     if distributed is None:
         return {}
     return {key: value for key, value in graph.items() if isinstance(value, distributed.Future)}
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    """One pool for all threads that read: Dask would make, and keep, one for each."""
-    return ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="dnmf-dask")
 
 
 def _is_sparse(x: da.Array) -> bool:
@@ -313,15 +351,6 @@ def _is_sparse(x: da.Array) -> bool:
         f"the chunks of the dask array are {kind}; V needs NumPy arrays or scipy sparse matrices: "
         "convert them, as in x.map_blocks(numpy.asarray) or x.map_blocks(scipy.sparse.csr_array)"
     )
-
-
-def _locked(block: Matrix) -> Matrix:
-    """The block, read-only where it may be a view of somebody's array."""
-    if not isinstance(block, np.ndarray):
-        return block
-    view = block.view()
-    view.flags.writeable = False
-    return view
 
 
 def _only_here() -> InputError:

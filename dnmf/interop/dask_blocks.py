@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from dnmf.sources.base import Matrix
 from dnmf.sources.csr import check_offsets, csr_block
 from dnmf.sources.formats import as_csr
 
-__all__ = ["Band", "assemble", "extent"]
+__all__ = ["Band", "assemble", "extent", "locked", "put", "single_chunks", "stacked"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,39 @@ def assemble(chunks: Sequence[Sequence[Any]], band: Band) -> Matrix:
         where = f"the dask array, rows {band.above + edges[row]} and below"
         found.append([_rows(chunk, lo, hi, where) for chunk in line])
     return _sparse(found, band) if band.sparse else _dense(found, band)
+
+
+def single_chunks(keys: list[list[Any]], band: Band) -> Iterator[tuple[list[list[Any]], Band]]:
+    """Every chunk of a band that is one chunk tall, and what `assemble` makes of it."""
+    (line,) = keys
+    for key, width in zip(line, band.widths, strict=True):
+        yield [[key]], replace(band, widths=(width,))
+
+
+def stacked(parts: list[Matrix]) -> Matrix:
+    """Rows below each other."""
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return sp.csr_array(sp.vstack(parts, format="csr"))
+
+
+def locked(block: Matrix) -> Matrix:
+    """The block, read-only where it may be a view of somebody's array."""
+    if not isinstance(block, np.ndarray):
+        return block
+    view = block.view()
+    view.flags.writeable = False
+    return view
+
+
+def put(
+    function: Callable[[int, int, Matrix], Any],
+    column: int,
+    chunks: Sequence[Sequence[Any]],
+    band: Band,
+) -> Any:
+    """What a function makes of the rows of a band from ``column`` on."""
+    return function(band.above + band.lo, column, assemble(chunks, band))
 
 
 def _rows(chunk: Any, lo: int, hi: int, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""A Dask array that stays in the cluster's memory, where it fits; else it is staged."""
+"""A Dask array that stays in the cluster's memory, where it fits."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 from dnmf.config import FitConfig
 from dnmf.errors import MemoryPlanError
 from dnmf.interop.dask_array import DaskArraySource
-from dnmf.interop.staging import stage
 from dnmf.planning.memory import needs_of
 from dnmf.planning.plan import make_plan
-from dnmf.runs.folder import FolderStore
 from dnmf.sources.base import Source
 from dnmf.steps.work import Executor
 
-__all__ = ["InClusterDaskArray", "keep_in_cluster", "keep_or_stage"]
+__all__ = ["InClusterDaskArray", "keep_in_cluster", "kept_in_memory"]
 
 
 class InClusterDaskArray(DaskArraySource):
@@ -48,16 +46,16 @@ def keep_in_cluster(source: Source, executor: Executor) -> Source:
     return source
 
 
-def keep_or_stage(
-    source: Source, config: FitConfig, mode: str, store: FolderStore, executor: Executor
-) -> Source:
-    """Keep a Dask array in the cluster where all of it fits, else write it into the run once."""
+def kept_in_memory(
+    source: Source, config: FitConfig, mode: str, executor: Executor
+) -> Source | None:
+    """Return a Dask array that stays in the cluster, where all of it fits; else None."""
     in_cluster = keep_in_cluster(source, executor) if mode == "fit" else source
     if in_cluster is source:
-        return stage(source, store, executor)
+        return None
     try:
         plan, oriented = make_plan(in_cluster, config, mode)
     except MemoryPlanError:  # chunks that are too tall for blocks are cut when staged
-        return stage(source, store, executor)
+        return None
     fits = oriented is in_cluster and sum(plan.memory_bytes) <= executor.room(needs_of(plan))
-    return in_cluster if fits else stage(source, store, executor)
+    return in_cluster if fits else None

@@ -8,9 +8,9 @@ import shutil
 from typing import Any
 
 from dnmf.config import FitConfig, Resources
+from dnmf.conversion.staging import STAGED, WEIGHTS, stage
 from dnmf.errors import InputError
 from dnmf.interop import as_source
-from dnmf.interop.staging import STAGED, WEIGHTS, stage
 from dnmf.planning.groups import grouped
 from dnmf.planning.memory import MemoryNeed, needs_of
 from dnmf.planning.plan import Plan, make_plan
@@ -53,11 +53,13 @@ def place(
         V = V if V.persistent else stage(V, store, executor)
         weights = weights if weights.persistent else stage(weights, store, executor, WEIGHTS)
         return WeightedSource(V, weights, config.missing)
-    if not source.lazy:
-        return stage(source, store, executor)
-    from dnmf.interop.in_cluster import keep_or_stage
+    if source.lazy:
+        from dnmf.interop.in_cluster import kept_in_memory
 
-    return keep_or_stage(source, config, mode, store, executor)
+        resident = kept_in_memory(source, config, mode, executor)
+        if resident is not None:
+            return resident
+    return stage(source, store, executor)
 
 
 def lay_out(

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from dnmf.config import FitConfig
+from dnmf.conversion.staging import STAGED, WEIGHTS
 from dnmf.errors import DnmfError, InputError, OptionError, RunLockedError
 from dnmf.fitting.data.context import Context
 from dnmf.fitting.drive import resumable_storage, run_in_folder
 from dnmf.fitting.starts.given import other_starts
-from dnmf.interop.staging import STAGED, WEIGHTS
 from dnmf.launch.data import drop_staged, matrix, offered
 from dnmf.launch.request import Request
 from dnmf.planning.fingerprint import fingerprint

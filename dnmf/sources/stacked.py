@@ -1,14 +1,13 @@
-"""CSR in parts: several CSR groups of one Zarr hierarchy, one below the other.
+"""CSR in bands of rows: several CSR groups of one Zarr hierarchy, one below the other.
 
-Writers of one CSR group must know where in its arrays they begin, and share chunks. Parts are
+Writers of one CSR group must know where in its arrays they begin, and share chunks. Bands are
 written independently, in any order and any number of times, each under a name of its own; the
-list of those that count is the attribute ``dnmf-stacked`` of the root group, which is created
+list of those that count is the attribute ``dnmf-stacked`` of the root group, which is written
 last: without it there is no matrix.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -19,14 +18,15 @@ import scipy
 import zarr
 
 from dnmf.errors import CorruptDataError, InputError
-from dnmf.sources.base import Matrix, Source
+from dnmf.linalg.matrix import Matrix, join_rows
+from dnmf.sources.base import Source
 from dnmf.sources.checks import check_shape, matrix_text
 from dnmf.sources.compressed import CompressedArrays
 from dnmf.sources.csr import digest, index_dtype
 from dnmf.sources.store import Location, locate
 from dnmf.sources.zarr_csr import ZarrCSR
 
-__all__ = ["Part", "StackedCSR", "write_list", "write_part"]
+__all__ = ["StackedCSR", "StoredBand", "create_stack", "finish_stack", "write_band"]
 
 ATTRIBUTE = "dnmf-stacked"
 FORMAT = 1
@@ -35,8 +35,8 @@ ENTRIES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Part:
-    """One of the groups.
+class StoredBand:
+    """One of the groups: consecutive rows.
 
     Attributes
     ----------
@@ -53,37 +53,62 @@ class Part:
     indptr: str
 
 
-def write_part(root: str, name: str, block: scipy.sparse.csr_array) -> Part:
-    """Write consecutive rows of V as one group that nobody else writes."""
+def create_stack(root: str) -> None:
+    """Make the root group, which is no matrix yet."""
+    zarr.create_group(root)
+
+
+def write_band(
+    root: str, name: str, arrays: Sequence[np.ndarray], columns: int, entries: int = ENTRIES
+) -> StoredBand:
+    """Write consecutive rows of V as one group that nobody else writes.
+
+    Parameters
+    ----------
+    root : str
+        Of the group that `create_stack` made.
+    name : str
+    arrays : (data, indices, indptr)
+        Canonical CSR.
+    columns : int
+        Of V.
+    entries : int
+        Stored entries of a chunk.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no root group: Zarr would make the folder, on this machine alone.
+    """
+    data, indices, indptr = arrays
     attributes = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0"}
-    group = zarr.create_group(
-        os.path.join(root, name), attributes={**attributes, "shape": list(map(int, block.shape))}
+    group = zarr.open_group(root, mode="r+").create_group(
+        name, attributes={**attributes, "shape": [len(indptr) - 1, columns]}
     )
-    indices = block.indices.astype(index_dtype(block.shape[1]), copy=False)
-    arrays = {"data": block.data, "indices": indices, "indptr": block.indptr}
-    for key, values in arrays.items():
+    indices = indices.astype(index_dtype(columns), copy=False)
+    for key, values in {"data": data, "indices": indices, "indptr": indptr}.items():
         stored = group.create_array(
             key,
             shape=values.shape,
-            chunks=(max(1, min(len(values), ENTRIES)),),
+            chunks=(max(1, min(len(values), entries)),),
             dtype=values.dtype,
             compressors=None,
             config={"write_empty_chunks": True},
         )
         if len(values):
             stored[:] = values
-    return Part(name, block.shape[0], len(block.data), digest([block.indptr]))
+    return StoredBand(name, len(indptr) - 1, len(data), digest([indptr]))
 
 
-def write_list(root: str, columns: int, dtype: np.dtype, parts: Sequence[Part]) -> None:
-    """Make the parts, in this order, a matrix."""
-    found = {"format": FORMAT, "columns": columns, "dtype": np.dtype(dtype).name}
-    listed = {**found, "parts": [list(asdict(part).values()) for part in parts]}
-    zarr.create_group(root, attributes={ATTRIBUTE: listed})
+def finish_stack(root: str, columns: int, dtype: np.dtype, bands: Sequence[StoredBand]) -> None:
+    """Make the bands, in this order, a matrix."""
+    listed: Any = {"format": FORMAT, "columns": columns, "dtype": np.dtype(dtype).name}
+    listed |= {"parts": [list(asdict(band).values()) for band in bands]}
+    zarr.open_group(root, mode="r+").attrs.update({ATTRIBUTE: listed})
 
 
 class StackedCSR(Source):
-    """The parts of a hierarchy as one matrix. Opened one at a time, as rows are read.
+    """The bands of a hierarchy as one matrix. Opened one at a time, as rows are read.
 
     Parameters
     ----------
@@ -93,7 +118,7 @@ class StackedCSR(Source):
     Raises
     ------
     InputError
-        There is no list of parts, or it is of another format.
+        There is no list of bands, or it is of another format.
     """
 
     kind: ClassVar[str] = "stacked"
@@ -124,18 +149,18 @@ class StackedCSR(Source):
         return dict(listed)
 
     @cached_property
-    def _parts(self) -> list[Part]:
-        return [Part(*values) for values in self._listed["parts"]]
+    def _bands(self) -> list[StoredBand]:
+        return [StoredBand(*values) for values in self._listed["parts"]]
 
     @cached_property
     def _rows(self) -> np.ndarray:
-        """First row of every part, then n."""
-        return np.cumsum([0, *(part.rows for part in self._parts)])
+        """First row of every band, then n."""
+        return np.cumsum([0, *(band.rows for band in self._bands)])
 
     @cached_property
     def _entries(self) -> np.ndarray:
-        """Stored entries above every part, then all."""
-        return np.cumsum([0, *(part.entries for part in self._parts)])
+        """Stored entries above every band, then all."""
+        return np.cumsum([0, *(band.entries for band in self._bands)])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -158,86 +183,82 @@ class StackedCSR(Source):
         return self._location.shared
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
-        """See `Source.block_starts`; several small parts, or some rows of a large one."""
+        # several small bands, or some rows of a large one.
         width = index_dtype(self.shape[1]).itemsize
         starts: list[int] = []
         rows = size = 0
-        for number, part in enumerate(self._parts):
-            more = part.entries * (itemsize + width) + part.rows * width
-            fits = part.rows <= max_rows and more <= block_size
-            joins = fits and rows and rows + part.rows <= max_rows and size + more <= block_size
+        for number, band in enumerate(self._bands):
+            more = band.entries * (itemsize + width) + band.rows * width
+            fits = band.rows <= max_rows and more <= block_size
+            joins = fits and rows and rows + band.rows <= max_rows and size + more <= block_size
             if not joins:
                 rows = size = 0
                 begin = int(self._rows[number])
                 cut = [0] if fits else self._cut(number, block_size, itemsize, max_rows)
                 starts += [begin + start for start in cut]
             if fits:  # the next one may join
-                rows, size = rows + part.rows, size + more
+                rows, size = rows + band.rows, size + more
         return np.array([*starts, self.shape[0]], np.int64)
 
     def _cut(self, number: int, block_size: int, itemsize: int, max_rows: int) -> list[int]:
-        """Where blocks begin within a part."""
-        part = self._open(number)
-        starts: list[int] = part.block_starts(block_size, itemsize, max_rows).tolist()[:-1]
+        """Where blocks begin within a band."""
+        band = self._open(number)
+        starts: list[int] = band.block_starts(block_size, itemsize, max_rows).tolist()[:-1]
         above, before = int(self._rows[number]), int(self._entries[number])
-        self._offsets.update({above + start: before + part._offset(start) for start in starts})
+        self._offsets.update({above + start: before + band._offset(start) for start in starts})
         return starts
 
     def block_bytes(self, start: int, stop: int) -> int:
         return self._bytes(self._offset(stop) - self._offset(start), stop - start)
 
     def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
-        """See `Source.read_overhead`; where parts are joined, they are held beside the block."""
-        pieces = list(self._pieces(start, stop))
-        most = max(self._open(i).read_overhead(lo, hi) for i, lo, hi in pieces)
-        return most + (self.block_bytes(start, stop) if len(pieces) > 1 else 0)
+        # where bands are joined, they are held beside the block.
+        touched = list(self._touched(start, stop))
+        most = max(self._open(i).read_overhead(lo, hi) for i, lo, hi in touched)
+        return most + (self.block_bytes(start, stop) if len(touched) > 1 else 0)
 
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
-        """See `Source.read_blocks`."""
         cuts = [int(start) for start in starts]
         known = set(cuts)
-        pieces: list[scipy.sparse.csr_array] = []
-        for number, lo, hi in self._pieces(cuts[0], cuts[-1]):
+        found: list[scipy.sparse.csr_array] = []
+        for number, lo, hi in self._touched(cuts[0], cuts[-1]):
             above = int(self._rows[number])
             inner = [cut - above for cut in cuts if lo < cut - above < hi]
             edges = [lo, *inner, hi]
             blocks = self._open(number).read_blocks(edges)
             ends = {*inner, *([hi] if above + hi in known else [])}
             for stop in edges[1:]:
-                pieces.append(self._checked(next(blocks), number))
+                found.append(self._checked(next(blocks), number))
                 if stop in ends:
-                    yield _joined(pieces)
+                    yield _joined(found)
 
     def _checked(self, block: Matrix, number: int) -> scipy.sparse.csr_array:
         assert isinstance(block, scipy.sparse.csr_array)
         if block.dtype == self.dtype:
             return block
         raise CorruptDataError(
-            f"{self._location.child(self._parts[number].name).name} has {block.dtype} entries, "
+            f"{self._location.child(self._bands[number].name).name} has {block.dtype} entries, "
             f"but the list of parts says {self.dtype}; something else wrote there"
         )
 
     def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
         names, at = [], 0
-        for number, lo, hi in self._pieces(start, stop):
-            part: Any = V[at : at + hi - lo]
-            name = self._parts[number].name
-            found = self._open(number).unstored(lo, hi, scipy.sparse.csr_array(part))
+        for number, lo, hi in self._touched(start, stop):
+            rows: Any = V[at : at + hi - lo]
+            name = self._bands[number].name
+            found = self._open(number).unstored(lo, hi, scipy.sparse.csr_array(rows))
             names += [key if key.startswith(name) else f"{name}/{key}" for key in found]
             at += hi - lo
         return names
 
-    def transposed(self) -> Source | None:
-        return None
-
     def describe(self) -> str:
-        layout = f"CSR in {len(self._parts)} parts with {self._entries[-1]} stored entries"
+        layout = f"CSR in {len(self._bands)} parts with {self._entries[-1]} stored entries"
         return matrix_text(self._location.name, self.shape, self.dtype, layout, self.nbytes)
 
     def metadata(self) -> dict[str, Any]:
-        """JSON; a checksum of the parts' rows, entries and offsets, by which blocks are cut."""
-        sizes = np.array([(part.rows, part.entries) for part in self._parts], np.int64)
-        offsets = "".join(part.indptr for part in self._parts).encode()
+        """JSON; a checksum of the bands' rows, entries and offsets, by which blocks are cut."""
+        sizes = np.array([(band.rows, band.entries) for band in self._bands], np.int64)
+        offsets = "".join(band.indptr for band in self._bands).encode()
         return {
             "kind": self.kind,
             "shape": list(self.shape),
@@ -251,9 +272,9 @@ class StackedCSR(Source):
         return {"kind": self.kind, "location": self._location.url}
 
     def _open(self, number: int) -> ZarrCSR:
-        """A part; opened anew, since thousands of open ones would take memory."""
-        part = self._parts[number]
-        location = self._location.child(part.name)
+        """A band; opened anew, since thousands of open ones would take memory."""
+        band = self._bands[number]
+        location = self._location.child(band.name)
         try:
             group = location.open()
         except FileNotFoundError as error:
@@ -265,15 +286,15 @@ class StackedCSR(Source):
             raise CorruptDataError(f"{location.name} was a group and is now an array")
         arrays = CompressedArrays.open(location, group)
         found = (*arrays.shape, arrays.nonzeros)
-        if found != (part.rows, self.shape[1], part.entries):
+        if found != (band.rows, self.shape[1], band.entries):
             raise CorruptDataError(
                 f"{location.name} is {found[0]} x {found[1]} with {found[2]} entries, but the "
-                f"list says {part.rows} x {self.shape[1]} with {part.entries}"
+                f"list says {band.rows} x {self.shape[1]} with {band.entries}"
             )
         return ZarrCSR(arrays)
 
-    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """The parts that rows lie in, and which rows of each."""
+    def _touched(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """The bands that rows lie in, and which rows of each."""
         first = int(np.searchsorted(self._rows, start, side="right")) - 1
         for number in range(first, int(np.searchsorted(self._rows, stop, side="left"))):
             above, below = int(self._rows[number]), int(self._rows[number + 1])
@@ -294,12 +315,8 @@ class StackedCSR(Source):
         return self._offsets[row]
 
 
-def _joined(pieces: list[scipy.sparse.csr_array]) -> scipy.sparse.csr_array:
-    """One block of the pieces, which are forgotten."""
-    found = list(pieces)
-    pieces.clear()
-    return (
-        found[0]
-        if len(found) == 1
-        else scipy.sparse.csr_array(scipy.sparse.vstack(found, format="csr"))
-    )
+def _joined(blocks: list[scipy.sparse.csr_array]) -> Matrix:
+    """Join the blocks, and forget them."""
+    found = list(blocks)
+    blocks.clear()
+    return join_rows(found)

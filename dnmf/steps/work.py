@@ -168,7 +168,7 @@ class Work(ABC):
         return [item for value in values for item in value]
 
     def finish(self, part: int, reduced: Part, small: Part, each: Each = map) -> Any:
-        """Store a reduced part and return what is small of it, as JSON; by default all of it.
+        """Store a reduced part and return what is small of it; by default all of it.
 
         Parameters
         ----------

@@ -17,10 +17,8 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnmf.conversion import csr_assemble as convert_assemble
-from dnmf.conversion import csr_parts as convert_csr
-from dnmf.conversion import plan as convert_plan
 from dnmf.conversion.job import Converted, convert
+from dnmf.conversion.limits import DEFAULT, ConversionLimits
 from dnmf.errors import (
     InputError,
     MemoryPlanError,
@@ -68,21 +66,10 @@ def assert_csr(path: Path, V: np.ndarray, chunk: int) -> None:
     np.testing.assert_array_equal(matrix.toarray(), V)
 
 
-@pytest.fixture
-def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many tasks, pieces and parts even for small matrices."""
-    many_small_tasks(monkeypatch)
-
-
-def many_small_tasks(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(convert_plan, "PIECE", 2000)
-    patch.setattr(convert_plan, "COMFORTABLE", 6000)
-    patch.setattr(convert_plan, "UNLIMITED", 40_000)
-    patch.setattr(convert_csr, "TASK_BYTES", 3000)
-    patch.setattr(convert_csr, "PART", 3000)
-    patch.setattr(convert_csr, "ENTRIES", 64)
-    patch.setattr(convert_assemble, "ENTRIES", 64)
-    patch.setattr(convert_assemble, "TASK_BYTES", 3000)
+MANY_TASKS = ConversionLimits(
+    read_bytes=2000, rectangle=6000, unlimited=40_000, task_bytes=3000, band=3000, entries=64
+)
+"""Many tasks, reads and bands even for small matrices."""
 
 
 @settings(max_examples=20, deadline=None)
@@ -104,12 +91,10 @@ def test_round_trip(
     V = (rng.integers(1, 100, (n, d)) * (rng.random((n, d)) < density)).astype(dtype)
     chunks = [(-(-n // a), -(-d // b)) for a, b in grids]
     zarr.create_array(str(folder / "a"), data=V, chunks=chunks[0])
-    with pytest.MonkeyPatch.context() as patch:
-        many_small_tasks(patch)
-        run(folder / "a", folder / "b", chunks=chunks[1])
-        run(folder / "b", folder / "c", to="csr", chunks=chunk)
-        run(folder / "c", folder / "d", chunks=[2 * chunk])
-        run(folder / "d", folder / "e", to="dense")
+    run(folder / "a", folder / "b", chunks=chunks[1], limits=MANY_TASKS)
+    run(folder / "b", folder / "c", to="csr", chunks=chunk, limits=MANY_TASKS)
+    run(folder / "c", folder / "d", chunks=[2 * chunk], limits=MANY_TASKS)
+    run(folder / "d", folder / "e", to="dense", limits=MANY_TASKS)
     for name in "be":
         stored = zarr.open_array(str(folder / name), mode="r")
         assert stored.dtype == dtype
@@ -119,11 +104,12 @@ def test_round_trip(
     assert_csr(folder / "d", V, 2 * chunk)
 
 
-@pytest.mark.usefixtures("small_tasks")
 @pytest.mark.parametrize("index", ["int32", "int64"])
 def test_csr_with_many_tasks(tmp_path: Path, index: str) -> None:
     V = sample_matrix("float32", 400, 90)
-    done = run(write_csr(tmp_path / "a", V, 301, index), tmp_path / "b", chunks=50)
+    done = run(
+        write_csr(tmp_path / "a", V, 301, index), tmp_path / "b", chunks=50, limits=MANY_TASKS
+    )
     assert done.entries == np.count_nonzero(V)
     assert done.decodes == 2
     assert_csr(tmp_path / "b", V, 50)
@@ -181,7 +167,7 @@ def test_files(tmp_path: Path, name: str, to: str | None) -> None:
 @pytest.mark.parametrize("V", [sample_matrix(), sp.csr_array(sample_matrix())])
 def test_arrays_in_memory(tmp_path: Path, V: Any) -> None:
     run(V, tmp_path / "b", to="csr")
-    assert_csr(tmp_path / "b", sample_matrix(), convert_csr.ENTRIES)
+    assert_csr(tmp_path / "b", sample_matrix(), DEFAULT.entries)
 
 
 def test_csc(tmp_path: Path) -> None:
@@ -190,7 +176,7 @@ def test_csc(tmp_path: Path) -> None:
     group = zarr.open_group(str(tmp_path / "a"))
     group.attrs.update({"encoding-type": "csc_matrix", "shape": list(V.shape)})
     run(tmp_path / "a", tmp_path / "b")
-    assert_csr(tmp_path / "b", V, convert_csr.ENTRIES)
+    assert_csr(tmp_path / "b", V, DEFAULT.entries)
 
 
 @pytest.mark.parametrize("to", ["dense", "csr"])
@@ -206,7 +192,7 @@ def test_urls(to: str) -> None:
 def test_dtype(tmp_path: Path) -> None:
     zarr.create_array(str(tmp_path / "a"), data=sample_matrix("float64"))
     run(tmp_path / "a", tmp_path / "b", to="csr", dtype="uint8")
-    assert_csr(tmp_path / "b", sample_matrix("uint8"), convert_csr.ENTRIES)
+    assert_csr(tmp_path / "b", sample_matrix("uint8"), DEFAULT.entries)
     run(tmp_path / "b", tmp_path / "c", to="dense", dtype="float32")
     stored = zarr.open_array(str(tmp_path / "c"), mode="r")
     assert stored.dtype == np.float32
@@ -247,7 +233,7 @@ class TestRefusals:
         with pytest.raises(OutputExistsError, match="--overwrite"):
             run(source, target, to="csr")
         run(source, target, to="csr", overwrite=True)
-        assert_csr(target, sample_matrix("float64"), convert_csr.ENTRIES)
+        assert_csr(target, sample_matrix("float64"), DEFAULT.entries)
 
     def test_only_zarr_is_overwritten(self, source: Path) -> None:
         target = source.parent / "precious"
@@ -322,27 +308,32 @@ class Recording(Serial):
         return super().run_step(pickle.loads(payload), on_leaf)
 
 
-@pytest.mark.usefixtures("small_tasks")
 def test_works_are_small_pickles(tmp_path: Path) -> None:
     V = sample_matrix("float64", 400, 60)
     zarr.create_array(str(tmp_path / "a"), data=V, chunks=(50, 9))
     executor = Recording()
-    convert(tmp_path / "a", tmp_path / "b", to="csr", chunks=100, executor=executor)
-    convert(tmp_path / "b", tmp_path / "c", to="dense", executor=executor)
+    convert(
+        tmp_path / "a", tmp_path / "b", to="csr", chunks=100, executor=executor, limits=MANY_TASKS
+    )
+    convert(tmp_path / "b", tmp_path / "c", to="dense", executor=executor, limits=MANY_TASKS)
     assert len(executor.sizes) == 3
     assert max(executor.sizes) < 8000
     np.testing.assert_array_equal(read(open_source(tmp_path / "c")), V)
 
 
-def test_tall_chunks_without_room_say_how_often_they_are_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tall_chunks_without_room_say_how_often_they_are_decoded(tmp_path: Path) -> None:
     V = sample_matrix("float64", 400, 50)
-    monkeypatch.setattr(convert_plan, "BASELINE", 0)
-    monkeypatch.setattr(convert_plan, "MIB", 1)
+    free = ConversionLimits(baseline=0, least=1)
     zarr.create_array(str(tmp_path / "a"), data=V, chunks=(400, 2))
     events: list[Event] = []
-    done = run(tmp_path / "a", tmp_path / "b", memory=120_000, chunks=5, on_event=events.append)
+    done = run(
+        tmp_path / "a",
+        tmp_path / "b",
+        memory=120_000,
+        chunks=5,
+        on_event=events.append,
+        limits=free,
+    )
     assert done.decodes > 2
     notices = [event.text for event in events if isinstance(event, Notice)]
     assert len(notices) == 1
@@ -357,7 +348,7 @@ def test_worker_that_does_not_see_the_target_says_so(tmp_path: Path, to: str) ->
 
     class Elsewhere(Serial):
         def run_step(self, work: Any, on_leaf: Any) -> Any:
-            shutil.rmtree(Path(work.path).parent)
+            shutil.rmtree(Path(work.writer.path).parent)
             return super().run_step(work, on_leaf)
 
     with pytest.raises(RunError, match="every worker must reach the target"):

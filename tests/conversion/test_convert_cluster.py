@@ -12,10 +12,8 @@ import scipy.io
 import scipy.sparse as sp
 import zarr
 
-from dnmf.conversion import csr_assemble as convert_assemble
-from dnmf.conversion import csr_parts as convert_csr
-from dnmf.conversion import plan as convert_plan
 from dnmf.conversion.job import convert
+from dnmf.conversion.limits import ConversionLimits
 from dnmf.errors import CorruptDataError
 from dnmf.executors.cluster import Cluster
 from dnmf.steps.events import Event, Notice, Progress
@@ -35,30 +33,12 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-def shrink(tasks: int = 50_000, entries: int = 500) -> None:
-    """Many tasks for a small matrix; also run on the workers."""
-    convert_plan.PIECE = tasks
-    convert_plan.COMFORTABLE = tasks
-    convert_csr.TASK_BYTES = convert_assemble.TASK_BYTES = tasks
-    convert_csr.PART = tasks // 4
-    convert_csr.ENTRIES = convert_assemble.ENTRIES = entries
-
-
-@pytest.fixture
-def many_tasks(client: Client) -> Any:
-    modules = (convert_plan, convert_csr, convert_assemble)
-    names = ("PIECE", "COMFORTABLE", "TASK_BYTES", "PART", "ENTRIES")
-    before = {(m, n): getattr(m, n) for m in modules for n in names if hasattr(m, n)}
-    shrink()
-    client.run(shrink)
-    yield
-    for (module, name), value in before.items():
-        setattr(module, name, value)
-    client.restart()  # the workers had their constants changed too
+MANY_TASKS = ConversionLimits(
+    read_bytes=50_000, rectangle=50_000, task_bytes=50_000, band=12_500, entries=500
+)
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.usefixtures("many_tasks")
 def test_same_files_as_serial(client: Client, tmp_path: Path) -> None:
     V = sample_matrix("float32", 600, 200)
     zarr.create_array(str(tmp_path / "grid"), data=V, chunks=(60, 70))
@@ -78,6 +58,7 @@ def test_same_files_as_serial(client: Client, tmp_path: Path) -> None:
                 tmp_path / f"{name}{target}",
                 executor=executor,
                 on_event=events.append,
+                limits=MANY_TASKS,
                 **options,
             )
         assert contents(tmp_path / f"serial-{target}") == contents(tmp_path / f"cluster-{target}")

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnmf.config import MIB, Resources
-from dnmf.conversion.csr_parts import CsrLayout, plan_bands
+from dnmf.conversion.csr_bands import CsrLayout, plan_bands
+from dnmf.conversion.limits import DEFAULT
 from dnmf.conversion.plan import (
     Budget,
     DenseLayout,
@@ -53,7 +54,7 @@ def test_the_memory_that_a_refusal_asks_for_is_enough(to: str, threads: int) -> 
     def plan(memory: int) -> object:
         budget = Budget.of(memory, resources)
         if to == "csr":
-            return plan_bands(source, CsrLayout(source.shape, F4), budget)
+            return plan_bands(source, CsrLayout(source.shape, F4, DEFAULT.entries), budget)
         return plan_rectangles(source, DenseLayout(source.shape, F4, (100, 50_000)), budget)
 
     with pytest.raises(MemoryPlanError, match=r"Give each worker (\d+)MB") as caught:

@@ -11,7 +11,6 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnmf.conversion import external_sort
 from dnmf.conversion.external_sort import NpyWriter, TripletSorter
 from dnmf.sources.npy_csr import NpyCsr
 from dnmf.testing.source_contract import read
@@ -48,12 +47,10 @@ def test_sorts_like_scipy(
     rows, columns = rng.integers(0, n, count), rng.integers(0, d, count)
     values = rng.integers(1, 9, count).astype("int32")
     folder = tmp_path_factory.mktemp("sort")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(external_sort, "SMALLEST_BUDGET", 1)
-        sorter = TripletSorter(folder, (n, d), np.dtype("int32"), expected, budget)
-        for part in np.array_split(np.arange(count), 3):
-            sorter.add(rows[part], columns[part], values[part])
-        sorter.finish()
+    sorter = TripletSorter(folder, (n, d), np.dtype("int32"), expected, budget)
+    for some in np.array_split(np.arange(count), 3):
+        sorter.add(rows[some], columns[some], values[some])
+    sorter.finish()
     wanted = sp.coo_array((values, (rows, columns)), shape=(n, d)).tocsr()
     wanted.sum_duplicates()
     for name in ("data", "indices", "indptr"):

@@ -44,16 +44,16 @@ SOURCES: dict[str, Callable[[], Source]] = {
     name=st.sampled_from(sorted(SOURCES)),
     rows=st.tuples(st.integers(0, 60), st.integers(1, 61)),
     columns=st.tuples(st.integers(0, 46), st.integers(1, 47)),
-    piece=st.sampled_from([1, 500, 5000, 10**6]),
+    read_bytes=st.sampled_from([1, 500, 5000, 10**6]),
     dtype=st.sampled_from(["float64", "float32", "uint8"]),
 )
-def test_reads_any_rectangle(name: str, rows, columns, piece: int, dtype: str) -> None:
+def test_reads_any_rectangle(name: str, rows, columns, read_bytes: int, dtype: str) -> None:
     rows, columns = sorted(rows), sorted(columns)
     if rows[0] == rows[1] or columns[0] == columns[1]:
         return
     expected = V[slice(*rows), slice(*columns)]
     out = np.full(expected.shape, 77, dtype)
-    read_rectangle(SOURCES[name](), tuple(rows), tuple(columns), out, piece)
+    read_rectangle(SOURCES[name](), tuple(rows), tuple(columns), out, read_bytes)
     np.testing.assert_array_equal(out, expected)
 
 
@@ -67,22 +67,22 @@ MEASURE = """
 import sys, tracemalloc
 import numpy as np, zarr
 from dnmf.sources import open_source
-from dnmf.conversion.rectangles import piece_need, read_rectangle
+from dnmf.conversion.rectangles import read_need, read_rectangle
 
 folder, *chunks = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 data = np.random.default_rng(0).random((4000, 2000), dtype="float32")
 source = open_source(zarr.create_array(folder, data=data, chunks=chunks))
-for piece in 100_000, 2_000_000:
+for read_bytes in 100_000, 2_000_000:
     out = np.empty((1000, 2000), "float64")
-    read_rectangle(source, (0, 10), (0, 10), np.empty((10, 10)), piece)  # opened, warmed up
+    read_rectangle(source, (0, 10), (0, 10), np.empty((10, 10)), read_bytes)  # opened, warmed up
     peaks = []
     for _ in range(3):  # Zarr's threads may hold on to what they read last
         tracemalloc.start()
-        read_rectangle(source, (500, 1500), (0, 2000), out, piece)
+        read_rectangle(source, (500, 1500), (0, 2000), out, read_bytes)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     np.testing.assert_array_equal(out, data[500:1500])
-    print(min(peaks), piece_need(source, piece))
+    print(min(peaks), read_need(source, read_bytes))
 """
 
 

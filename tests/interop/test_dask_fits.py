@@ -6,6 +6,8 @@ import os
 import shutil
 import time
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ import scipy.sparse as sp
 from marks import slow
 
 import dnmf
+from dnmf.conversion.staging import STAGING, stage
 from dnmf.errors import InputError
 from dnmf.executors.cluster import Cluster
 from dnmf.interop import as_source
@@ -117,10 +120,10 @@ class NoRoom(Cluster):
 
 
 @pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many chunks of a small matrix."""
-    monkeypatch.setattr("dnmf.interop.grid.CHUNK", 10 * D * 8)
-    monkeypatch.setattr("dnmf.interop.grid.UNIT", 40 * D * 8)
+    limits = replace(STAGING, chunk=10 * D * 8, rectangle=40 * D * 8)
+    monkeypatch.setattr("dnmf.launch.data.stage", partial(stage, limits=limits))
 
 
 def counted(block: np.ndarray, folder: str, sparse: bool) -> Any:
@@ -155,7 +158,7 @@ def assert_same(result: Any, other: Any) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("sparse", [*slow(False), True], ids=["dense", "csr"])
 def test_staged_once_and_fitted(
-    V: np.ndarray, client: Client, small_pieces: None, tmp_path: Path, sparse: bool
+    V: np.ndarray, client: Client, small_chunks: None, tmp_path: Path, sparse: bool
 ) -> None:
     """Bit for bit the serial fit of what was staged; each chunk is computed as often as said."""
     out, marks = tmp_path / "out", tmp_path / "marks"
@@ -188,7 +191,7 @@ def test_bad_entries_on_a_cluster_leave_nothing(
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("make", [np.array, sp.csr_array])
 def test_matrices_of_this_process_on_a_cluster(
-    V: np.ndarray, client: Client, small_pieces: None, tmp_path: Path, make: Any
+    V: np.ndarray, client: Client, small_chunks: None, tmp_path: Path, make: Any
 ) -> None:
     given = make(V)
     out = tmp_path / "out"
@@ -213,7 +216,7 @@ def other_entries(given: Any) -> Any:
     ("begun", "make"), [("planned", np.array), ("scanned", sp.csr_array), ("done", np.array)]
 )
 def test_other_entries_are_not_taken_for_what_was_staged(
-    V: np.ndarray, client: Client, small_pieces: None, tmp_path: Path, make: Any, begun: str
+    V: np.ndarray, client: Client, small_chunks: None, tmp_path: Path, make: Any, begun: str
 ) -> None:
     given = make(V)
     out = tmp_path / "out"

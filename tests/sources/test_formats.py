@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from dnmf.conversion.files import stage
+from dnmf.conversion.external_sort import Unpacking
+from dnmf.conversion.files import unpack
 from dnmf.errors import CorruptDataError
 from dnmf.sources import open_source
 from dnmf.sources.formats import as_csr
@@ -95,7 +96,7 @@ def test_a_damaged_npz_that_scipy_converts(tmp_path: Path) -> None:
     sp.save_npz(tmp_path / "V.npz", V)
     (tmp_path / "staging").mkdir()
     with pytest.raises(CorruptDataError, match="100000000 in it"):
-        stage(str(tmp_path / "V.npz"), str(tmp_path / "staging"), 1 << 30)
+        unpack(str(tmp_path / "V.npz"), Unpacking(tmp_path / "staging", 1 << 30))
 
 
 CHUNKS = """

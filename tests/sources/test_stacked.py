@@ -1,4 +1,4 @@
-"""CSR in parts, one below the other."""
+"""CSR in bands of rows, one below the other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zarr.storage import LocalStore
 
 from dnmf.errors import CorruptDataError, InputError
 from dnmf.sources import Source, from_spec
-from dnmf.sources.stacked import StackedCSR, write_list, write_part
+from dnmf.sources.stacked import StackedCSR, StoredBand, create_stack, finish_stack, write_band
 from dnmf.sources.store import Location
 from dnmf.testing.counting import CountingStore
 from dnmf.testing.source_contract import SourceContract, read, sample_matrix
@@ -21,9 +21,15 @@ from dnmf.testing.source_contract import SourceContract, read, sample_matrix
 CUTS = [0, 1, 40, 41, 55, 120, 157]
 
 
+def put(folder: Path, name: str, V: np.ndarray) -> StoredBand:
+    rows = sp.csr_array(V)
+    return write_band(str(folder), name, (rows.data, rows.indices, rows.indptr), V.shape[1])
+
+
 def write(folder: Path, V: np.ndarray, cuts: list[int]) -> Source:
-    parts = [write_part(str(folder), f"{a}-x", sp.csr_array(V[a:b])) for a, b in pairwise(cuts)]
-    write_list(str(folder), V.shape[1], V.dtype, parts)
+    create_stack(str(folder))
+    bands = [put(folder, f"{a}-x", V[a:b]) for a, b in pairwise(cuts)]
+    finish_stack(str(folder), V.shape[1], V.dtype, bands)
     return from_spec({"kind": "stacked", "location": str(folder)})
 
 
@@ -38,7 +44,7 @@ class TestStacked(SourceContract):
         return write(folder, V, [0, 7, 500, 510, 3000, 4001])
 
 
-class TestOnePart(SourceContract):
+class TestOneBand(SourceContract):
     kind = "stacked"
 
     def make(self, V: np.ndarray, folder: Path) -> Source:
@@ -57,7 +63,7 @@ def test_every_chunk_is_read_once(tmp_path: Path) -> None:
         assert len(store.chunk_reads()) == 3 * (len(CUTS) - 1)
 
 
-def test_small_parts_are_joined_and_large_ones_cut(tmp_path: Path) -> None:
+def test_small_bands_are_joined_and_large_ones_cut(tmp_path: Path) -> None:
     source = write(tmp_path, np.ones((40, 10)), [0, 1, 2, 3, 30, 31, 40])
     row = 10 * 12 + 4
     assert source.block_starts(5 * row, 8, 100).tolist() == [
@@ -85,7 +91,8 @@ def test_offsets_of_rows_where_no_block_began(tmp_path: Path) -> None:
 
 
 def test_without_its_list_there_is_no_matrix(tmp_path: Path) -> None:
-    write_part(str(tmp_path), "0", sp.csr_array(np.eye(3)))
+    create_stack(str(tmp_path))
+    put(tmp_path, "0", np.eye(3))
     with pytest.raises(InputError, match="not finished"):
         from_spec({"kind": "stacked", "location": str(tmp_path)})
 
@@ -94,17 +101,17 @@ def test_without_its_list_there_is_no_matrix(tmp_path: Path) -> None:
 def test_damage_is_named(tmp_path: Path, damage: str) -> None:
     V = sample_matrix()
     source: Any = write(tmp_path, V, CUTS)
-    part = tmp_path / "41-x"
+    band = tmp_path / "41-x"
     if damage == "gone":
-        part.rename(tmp_path / "elsewhere")
+        band.rename(tmp_path / "elsewhere")
     elif damage == "shorter":
-        part.rename(tmp_path / "elsewhere")
-        write_part(str(tmp_path), "41-x", sp.csr_array(V[41:54]))
+        band.rename(tmp_path / "elsewhere")
+        put(tmp_path, "41-x", V[41:54])
     elif damage == "dtype":
-        part.rename(tmp_path / "elsewhere")
-        write_part(str(tmp_path), "41-x", sp.csr_array(V[41:55].astype(np.float64)))
+        band.rename(tmp_path / "elsewhere")
+        put(tmp_path, "41-x", V[41:55].astype(np.float64))
     else:
-        chunk = part / "data" / "c" / "0"
+        chunk = band / "data" / "c" / "0"
         chunk.write_bytes(chunk.read_bytes()[:5])
     with pytest.raises(CorruptDataError, match="41-x"):
         read(source)
@@ -116,3 +123,10 @@ def test_a_chunk_that_is_not_stored_is_named(tmp_path: Path) -> None:
     (tmp_path / "41-x" / "data" / "c" / "0").unlink()
     (block,) = source.read_blocks([0, 157])
     assert source.unstored(0, 157, block) == ["41-x/data/c/0"]
+
+
+def test_without_its_root_nothing_is_written(tmp_path: Path) -> None:
+    """As on a machine that does not have the run's storage."""
+    with pytest.raises(FileNotFoundError):
+        put(tmp_path / "absent", "0", np.eye(3))
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,12 +21,12 @@ import scipy.sparse as sp
 from zarr.storage import MemoryStore
 
 from dnmf.config import MIB, Resources
+from dnmf.conversion import job, staging
+from dnmf.conversion.grid import dense_grid
+from dnmf.conversion.staging import STAGING, stage
 from dnmf.errors import ClusterError, InputError, MemoryPlanError, RunError
 from dnmf.executors.cluster import Cluster
-from dnmf.interop import as_source, dask_staging, staging
-from dnmf.interop.dask_array import DaskArraySource
-from dnmf.interop.grid import dense_grid
-from dnmf.interop.staging import stage
+from dnmf.interop import as_source
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import Source, from_spec
 from dnmf.steps.serial import Serial
@@ -79,22 +80,18 @@ def test_written_by_this_process(
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_in_several_bands(
-    store: FolderStore, monkeypatch: pytest.MonkeyPatch, sparse: bool
-) -> None:
-    monkeypatch.setattr(staging, "PART", 8_000)
+def test_in_several_bands(store: FolderStore, sparse: bool) -> None:
     V = sample_matrix("float64")
-    check_staged(stage(as_source(sp.csr_array(V) if sparse else V), store, Serial()), V, store)
+    source = as_source(sp.csr_array(V) if sparse else V)
+    few = replace(STAGING, band=8_000, task_bytes=8_000)
+    check_staged(stage(source, store, Serial(), limits=few), V, store)
 
 
-def test_rows_too_long_to_be_read_are_written_for_columns(
-    store: FolderStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dnmf.interop.grid.BLOCK", 4_000)
-    monkeypatch.setattr("dnmf.interop.grid.CHUNK", 1_000)
-    monkeypatch.setattr(staging, "PART", 5_000)
-    V = sample_matrix("float32", 30, 2001)
-    staged = stage(as_source(V), store, Serial())
+@pytest.mark.parametrize("make", [np.array, np.asfortranarray])
+def test_rows_too_long_to_be_read_are_written_for_columns(store: FolderStore, make: Any) -> None:
+    few = replace(STAGING, chunk_row=4_000, chunk=1_000, task_bytes=5_000)
+    V = make(sample_matrix("float32", 30, 2001))
+    staged = stage(as_source(V), store, Serial(), limits=few)
     across = staged.transposed()
     assert across is not None
     assert across.block_starts(1, 4, 1).size > 200  # narrow columns can be read
@@ -107,7 +104,7 @@ def test_a_write_that_fails_leaves_nothing(
     def fail(*args: Any) -> None:
         raise RunError("full")
 
-    monkeypatch.setattr(staging, "write_list", fail)
+    monkeypatch.setattr(job, "finish_stack", fail)
     with pytest.raises(RunError, match="full"):
         stage(as_source(sp.csr_array(sample_matrix())), store, Serial())
     assert sorted(os.listdir(store.state_folder)) == ["objects", "records"]
@@ -137,7 +134,7 @@ def test_too_large_for_the_file_system(store: FolderStore, monkeypatch: pytest.M
 def test_grid(
     shape: tuple[int, int], tall: int, wide: int, chunks: tuple[int, int], unit: tuple[int, int]
 ) -> None:
-    grid = dense_grid(shape, 8, tall, wide)
+    grid = dense_grid(shape, 8, (tall, wide))
     assert (grid.chunks, grid.unit) == (chunks, unit)
 
 
@@ -168,14 +165,12 @@ def test_written_by_the_workers(client: Client, store: FolderStore, make: Any, c
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("chunks", CHUNKINGS)
-def test_in_many_pieces(
-    client: Client, store: FolderStore, monkeypatch: pytest.MonkeyPatch, chunks: Any
-) -> None:
-    """Small limits, so that pieces are cut, joined and as wide as the array's chunks."""
-    for name, size in (("UNIT", 6_000), ("CHUNK", 1_500), ("BLOCK", 3_000)):
-        monkeypatch.setattr(f"dnmf.interop.grid.{name}", size)
+def test_in_many_chunks(client: Client, store: FolderStore, chunks: Any) -> None:
+    """Small limits, so that chunks are cut, joined and as wide as the array's."""
+    few = replace(STAGING, rectangle=6_000, chunk=1_500, chunk_row=3_000)
     V = sample_matrix("float32")
-    staged = stage(as_source(da.from_array(V, chunks=chunks), client), store, Cluster(client))
+    source = as_source(da.from_array(V, chunks=chunks), client)
+    staged = stage(source, store, Cluster(client), limits=few)
     check_staged(staged, V, store)
     assert len(chunks_stored(staged)) > 10
 
@@ -239,7 +234,7 @@ def test_what_cannot_be_computed_leaves_nothing(
 
 def test_chunks_that_no_worker_can_hold(store: FolderStore) -> None:
     class Small:
-        client = object()
+        dask_client = None
 
         def resources(self) -> Resources:
             return Resources(2, 2, 1000 * MIB, "small")
@@ -269,17 +264,16 @@ def test_a_worker_that_dies_while_it_writes_changes_nothing(
     client: Client,
     store: FolderStore,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     sparse: bool,
 ) -> None:
     """What it had done is done again, under another name or as the same bytes."""
-    monkeypatch.setattr("dnmf.interop.grid.CHUNK", 3_000)
+    few = replace(STAGING, chunk=3_000)
     V = sample_matrix()
     x = da.from_array(V, chunks=(40, 43))
     x = x.map_blocks(sp.csr_array) if sparse else x
-    point = "part-staged" if sparse else "chunk-staged"
+    point = "band-written" if sparse else "chunk-written"
     with faulty(client, tmp_path / "faults", Fault(point, "kill", after=1)) as folder:
-        staged = stage(as_source(x, client), store, Cluster(client))
+        staged = stage(as_source(x, client), store, Cluster(client), limits=few)
         assert faults.struck(folder) == 1
         rows = [hit["row"] for hit in faults.reached(folder, point)]
         assert len(rows) > len(set(rows))
@@ -318,16 +312,14 @@ def test_workers_that_die(store: FolderStore) -> None:
 def test_a_folder_that_workers_do_not_see(
     client: Client, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = Path(store.state_folder, "root")
-    root.mkdir()
-    create = dask_staging.create_dense
+    create = job.create_dense
 
-    def elsewhere(*args: Any) -> None:
-        create(*args)
-        root.rename(root.with_name("elsewhere"))
+    def elsewhere(path: str, layout: Any) -> None:
+        create(path, layout)
+        Path(path).rename(Path(path).with_name("elsewhere"))
 
-    monkeypatch.setattr(dask_staging, "create_dense", elsewhere)
-    source = DaskArraySource(da.from_array(sample_matrix(), chunks=(40, 43)), client)
+    monkeypatch.setattr(job, "create_dense", elsewhere)
+    x = da.from_array(sample_matrix(), chunks=(40, 43))
     with pytest.raises(RunError, match="storage that all workers"):
-        dask_staging.stage_dask(source, str(root), client, Cluster(client).resources())
-    assert not root.exists()
+        stage(as_source(x), store, Cluster(client))
+    assert sorted(os.listdir(store.state_folder)) == ["objects", "records"]
