@@ -11,7 +11,6 @@ import scipy.sparse as sp
 import zarr
 
 import dnmf
-from dnmf.errors import OptionError
 from dnmf.testing.problems import planted_poisson
 
 
@@ -59,11 +58,6 @@ def test_whatever_the_loss(loss: Any, options: dict[str, Any], normalize: str) -
     sizes = np.linalg.norm(factor, axis=0) if loss == "frobenius" else factor.sum(axis=0)
     np.testing.assert_allclose(sizes, 1, rtol=1e-12)
     np.testing.assert_allclose(fit.W[:] @ fit.H[:], plain.W[:] @ plain.H[:], rtol=1e-10)
-
-
-def test_another_word_is_refused() -> None:
-    with pytest.raises(OptionError, match="normalize is 'both'; it must be one of None, comp"):
-        dnmf.fit(np.eye(4), 2, normalize="both")
 
 
 @pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler", "itakura-saito", 0.5])
