@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from marks import FLUSHED, NOT_QUICK
 
 from dnmf import faultpoints
 from dnmf.testing import faults
@@ -79,13 +80,30 @@ def _environment() -> dict[str, str]:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever uses a shared cluster is a cluster test.
+    """Whoever uses a shared cluster is a cluster test; what takes no time is a quick one.
 
-    What asks for one by name, with ``request.getfixturevalue``, has the mark of its own.
+    What asks for a cluster by name, with ``request.getfixturevalue``, has the mark of its own.
     """
     for item in items:
         if not CLUSTERS.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.cluster)
+        marks = {mark.name for mark in item.iter_markers()}
+        path = item.path.relative_to(ROOT / "tests").as_posix()
+        if marks.isdisjoint({"slow", "chaos", "cluster"}) and not (
+            path in NOT_QUICK or path.split("/")[0] in NOT_QUICK
+        ):
+            item.add_marker(pytest.mark.quick)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_cuts_the_power(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Files need not reach the disk: thousands of small ones, of which each is waited for."""
+    if {request.path.stem, request.path.parent.name}.isdisjoint(FLUSHED):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", lambda handle: None)
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

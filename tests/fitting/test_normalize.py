@@ -60,8 +60,19 @@ def test_whatever_the_loss(loss: Any, options: dict[str, Any], normalize: str) -
     np.testing.assert_allclose(fit.W[:] @ fit.H[:], plain.W[:] @ plain.H[:], rtol=1e-10)
 
 
-@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler", "itakura-saito", 0.5])
-@pytest.mark.parametrize("normalize", [None, "components", "weights"])
+@pytest.mark.parametrize(
+    ("loss", "normalize"),
+    [
+        ("frobenius", None),
+        ("frobenius", "components"),
+        ("kullback-leibler", None),
+        ("kullback-leibler", "weights"),
+        ("itakura-saito", None),
+        ("itakura-saito", "components"),
+        (0.5, None),
+        (0.5, "weights"),
+    ],
+)
 def test_components_come_in_the_order_of_their_share(loss: Any, normalize: str | None) -> None:
     """From any start, whatever the order and size in which it named them."""
     rng = np.random.default_rng(0)
