@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from marks import FLUSHED, NOT_QUICK
+from marks import FLUSHED, NO_FLUSH, NOT_QUICK
 
 from dnmf import faultpoints
 from dnmf.testing import faults
@@ -48,20 +48,19 @@ def client() -> Iterator[Client]:
     import dask.config
     from distributed import Client, LocalCluster
 
-    with (
-        # else the cluster gives up a worker that happens to restart when it looks
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=":0",  # any free port; None still tries one, and warns
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster, set_as_default=False) as connected,
-    ):
-        connected.wait_for_workers(2, timeout=60)
-        yield connected
+    # else the cluster gives up a worker that happens to restart when it looks
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}):
+        with dask.config.set({"distributed.worker.preload": [NO_FLUSH]}):
+            cluster = LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=":0",  # any free port; None still tries one, and warns
+                scheduler_kwargs={"dashboard": False},
+            )
+        with cluster, Client(cluster, set_as_default=False) as connected:
+            connected.wait_for_workers(2, timeout=60)
+            yield connected
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["FLUSHED", "NOT_QUICK", "slow"]
+__all__ = ["FLUSHED", "NOT_QUICK", "NO_FLUSH", "slow"]
 
 NOT_QUICK = {
     "benchmarks": "runs every benchmark",
@@ -15,6 +15,8 @@ NOT_QUICK = {
     "cli/test_cli_demo_corpus.py": "reads the whole standard library",
     "cli/test_cli_fit.py": "starts processes",
     "cli/test_cli_interrupt.py": "starts processes",
+    "cli/test_cli_losses.py": "starts processes",
+    "cli/test_cli_main.py": "starts processes",
     "conversion/test_convert_memory.py": "measures memory",
     "deploy": "starts processes",
     "estimator/test_estimator_losses.py": "fits until converged",
@@ -35,7 +37,8 @@ NOT_QUICK = {
     "linalg/test_jit.py": "compiles kernels",
     "losses/test_scratch_memory.py": "measures memory",
     "planning/test_measured_memory.py": "measures memory",
-    "reporting/test_report.py": "draws figures",
+    "reporting": "draws figures",
+    "results/test_published.py": "kills processes",
     "runs/test_crashes.py": "kills processes",
     "runs/test_run_paths.py": "starts processes",
     "runs/test_takeover.py": "starts processes",
@@ -55,6 +58,9 @@ Besides, it leaves out what is marked as slow, chaos or cluster.
 
 FLUSHED = ("test_power_cut", "test_readahead", "benchmarks")
 """Where files are flushed to the disk, because it is what is tested or measured."""
+
+NO_FLUSH = "import os\nos.fsync = lambda handle: None\n"
+"""Run by workers when they start, as a preload of Dask."""
 
 
 def slow(*cases: Any) -> list[Any]:
