@@ -78,8 +78,9 @@ class _Times:
     read_share: list[float] = field(default_factory=list)
 
 
-def run(session: Session, codecs: tuple[str, ...] = tuple(CODECS)) -> Iterator[Figure]:
+def run(session: Session) -> Iterator[Figure]:
     """One ratio per codec and state of the page cache."""
+    codecs = ("uncompressed", "zstd") if session.size == "tiny" else tuple(CODECS)
     size = DISK_SIZES[session.size]
     data = size.data
     session.need_room(6 * data.n * data.d)

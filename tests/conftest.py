@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from marks import FLUSHED, NO_FLUSH, NOT_QUICK
 
 from dnmf import faultpoints
 from dnmf.testing import faults
@@ -47,20 +48,19 @@ def client() -> Iterator[Client]:
     import dask.config
     from distributed import Client, LocalCluster
 
-    with (
-        # else the cluster gives up a worker that happens to restart when it looks
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=":0",  # any free port; None still tries one, and warns
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster, set_as_default=False) as connected,
-    ):
-        connected.wait_for_workers(2, timeout=60)
-        yield connected
+    # else the cluster gives up a worker that happens to restart when it looks
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}):
+        with dask.config.set({"distributed.worker.preload": [NO_FLUSH]}):
+            cluster = LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=":0",  # any free port; None still tries one, and warns
+                scheduler_kwargs={"dashboard": False},
+            )
+        with cluster, Client(cluster, set_as_default=False) as connected:
+            connected.wait_for_workers(2, timeout=60)
+            yield connected
 
 
 @pytest.fixture(autouse=True)
@@ -79,13 +79,30 @@ def _environment() -> dict[str, str]:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever uses a shared cluster is a cluster test.
+    """Whoever uses a shared cluster is a cluster test; what takes no time is a quick one.
 
-    What asks for one by name, with ``request.getfixturevalue``, has the mark of its own.
+    What asks for a cluster by name, with ``request.getfixturevalue``, has the mark of its own.
     """
     for item in items:
         if not CLUSTERS.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.cluster)
+        marks = {mark.name for mark in item.iter_markers()}
+        path = item.path.relative_to(ROOT / "tests").as_posix()
+        if marks.isdisjoint({"slow", "chaos", "cluster"}) and not (
+            path in NOT_QUICK or path.split("/")[0] in NOT_QUICK
+        ):
+            item.add_marker(pytest.mark.quick)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_cuts_the_power(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Files need not reach the disk: thousands of small ones, of which each is waited for."""
+    if {request.path.stem, request.path.parent.name}.isdisjoint(FLUSHED):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", lambda handle: None)
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,6 @@ from dnmf.errors import (
     CorruptDataError,
     InputError,
     MemoryPlanError,
-    OptionError,
     OutputExistsError,
     RunError,
 )
@@ -117,63 +116,6 @@ def test_entries_beyond_float32(refused):
     wide[3, 4] = 1e300
     refused(wide, InputError, r"V\[3, 4\] is infinite \(computing in float32", dtype="float32")
     refused(wide, InputError, r"largest entry of V is 1e\+300")
-
-
-@pytest.mark.parametrize("k", [0, -1, 2.5, "3", "many", None, True, np.nan])
-def test_k_that_is_no_number_of_components(refused, k):
-    refused(V, OptionError, r"\bk\b", k=k)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "match"),
-    [
-        ("seed", -1, "seed is -1; it must be at least 0"),
-        ("seed", 1.5, "seed is 1.5; it must be a whole number"),
-        ("tol", -1e-3, "tol is -0.001"),
-        ("tol", np.nan, "tol is nan"),
-        ("tol", "small", "tol is 'small'"),
-        ("max_passes", 0, "max_passes is 0; it must be at least 1"),
-        ("max_passes", 1.5, "max_passes is 1.5"),
-        ("max_time", 0, "max_time is 0"),
-        ("max_time", "long", "max_time is 'long'"),
-        ("dtype", "int8", "dtype is 'int8'; it must be one of .*float32, float64"),
-        ("dtype", "float33", "dtype is 'float33'; it must be one of .*float32, float64"),
-        ("dtype", complex, "dtype is .*complex"),
-        ("block_size", "12 parsecs", "block_size is '12 parsecs'; give bytes, as in 600MB"),
-        ("block_size", 0, "block_size is 0"),
-        ("max_block", -5, "max_block is -5"),
-        ("slab_size", "x", "slab_size is 'x'"),
-        ("segments", 0, "segments is 0; it must be at least 1"),
-        ("fan_in", 1, "fan_in is 1; it must be at least 2"),
-        ("sample", 1.5, "sample is 1.5; it must be a share between 0 and 1"),
-        ("alpha_H", "other", "alpha_H is 'other'; it must be 'same' or a number"),
-        ("n_init", 0, "n_init is 0; it must be at least 1"),
-        ("missing_chunks", "ignore", "missing_chunks is 'ignore'; it must be one of auto, fill"),
-        ("init", "magic", "init is 'magic'; it must be"),
-        ("init", np.ones((2, 12)), r"k is 3, but init has 2 rows"),
-        ("init", np.ones((3, 11)), r"H is 3 x 11, but V has 12 columns: H must be 3 x 12"),
-        ("init", np.ones((3, 2, 12)), r"init has shape \(3, 2, 12\)"),
-        ("init", -np.ones((3, 12)), "negative or not finite"),
-        ("init", np.full((3, 12), np.nan), "negative or not finite"),
-        ("init_W", np.ones((40, 3)), "init_W .*init"),
-    ],
-)
-def test_options_that_are_impossible(refused, name, value, match):
-    refused(V, OptionError, match, **{name: value})
-
-
-@pytest.mark.parametrize(
-    ("W", "match"),
-    [
-        (np.ones((39, 3)), "W is 39 x 3, but V has 40 rows: W must be 40 x 3"),
-        (np.ones((40, 2)), "W is 40 x 2"),
-        (-np.ones((40, 3)), "negative or not finite"),
-        (np.full((40, 3), np.inf), "negative or not finite"),
-        (np.ones(40), r"init_W has shape \(40,\)"),
-    ],
-)
-def test_a_start_of_w_that_is_impossible(refused, W, match):
-    refused(V, OptionError, match, init=np.ones((3, 12)), init_W=W)
 
 
 def test_a_missing_chunk_is_named(refused, tmp_path):

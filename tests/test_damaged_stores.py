@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from corpus_layouts import CONVERTED, LAYOUTS
 from corpus_tools import (
@@ -25,7 +23,6 @@ DURING = [name for name in LAYOUTS if name not in (*CONVERTED, "anndata")]
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(retries, "PAUSES", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # nobody cuts the power here
 
 
 def run(kind, layout, seeds, root) -> Verdict:

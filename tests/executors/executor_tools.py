@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
+from marks import NO_FLUSH
 
 import dnmf
 from dnmf.executors.local import connect
@@ -199,7 +200,8 @@ def cluster_of(
     from distributed import Client, LocalCluster
 
     # who lives for seconds does not spend them on imports, however busy the machine
-    code = ["import dnmf.executors.cluster, dnmf.fitting.loop", *([preload] if preload else [])]
+    code = ["import dnmf.executors.cluster, dnmf.fitting.loop", NO_FLUSH]
+    code += [preload] if preload else []
     with ExitStack() as stack:
         late = {"distributed.deploy.lost-worker-timeout": given_up}  # tests/conftest.py
         stack.enter_context(dask.config.set(late))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import resource
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 import zarr
 from executor_tools import until
+from memory_tools import begin_again, linux_only
 
 import dnmf
 from dnmf.cli.memory_use import resident
@@ -28,7 +27,7 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.cluster,
     pytest.mark.chaos,
-    pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc of Linux"),
+    linux_only,
 ]
 
 THREADS_AND_ARENAS = 48 * MIB
@@ -103,12 +102,6 @@ CASES = {
 }
 
 
-def _settle() -> int:
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the kernel's high-water mark begins again
-    return resident()[0]
-
-
 def _limit(more: int) -> None:
     """This process may take that much more private memory than it has (RLIMIT_DATA)."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -162,7 +155,7 @@ def _fit(path: Path, case: Case, sample: float, folder: Path, share: float = 1.0
         client.wait_for_workers(1, timeout=60)
         until(lambda: workers_of(client))
         _tiny_fits(client, folder / "second", sample, kind)
-        (before,) = client.run(_settle).values()
+        (before,) = client.run(begin_again).values()
         client.run(_limit, int(share * (need.total - need.baseline)) + THREADS_AND_ARENAS)
         result = fitted(
             str(path), case.k, out=folder / "out", client=client, max_passes=3, tol=0, **options

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.cluster]
 SMALL = {"seed": 1, "max_passes": 3}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread():
     """A client of a cluster of one worker with one thread, in this process."""
     with in_process(1) as cluster, Client(cluster, set_as_default=False) as client:

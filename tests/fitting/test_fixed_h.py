@@ -111,38 +111,6 @@ def test_a_run_in_progress_shows_them_in_place(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(resumed.W), np.asarray(whole.W))
 
 
-@pytest.mark.cluster
-@pytest.mark.timeout(120)
-def test_a_cluster_holds_them_too(client: Any, tmp_path: Path) -> None:
-    V, H = planted()
-    path = str(tmp_path / "V.zarr")
-    zarr.create_array(path, data=V, chunks=(10, 40))
-    options: dict[str, Any] = {"k": 4, "fixed_H": held_rows(H), "seed": 0, "sample_bytes": 30_000}
-    options |= {"max_passes": 4, "tol": 0, "block_size": 3200, "slab_size": 1280}
-    serial = dnmf.fit(path, out=tmp_path / "serial", **options)
-    cluster = dnmf.fit(path, out=tmp_path / "cluster", client=client, **options)
-    np.testing.assert_array_equal(np.asarray(cluster.H), np.asarray(serial.H))
-    np.testing.assert_array_equal(np.asarray(cluster.W), np.asarray(serial.W))
-
-
-@pytest.mark.parametrize(
-    ("fixed", "options", "message"),
-    [
-        (np.ones((4, 40)), {}, "fixed_H has 4 rows, but k is 4: none is left"),
-        (np.ones((2, 39)), {}, "fixed_H is 2 x 39, but V has 40 columns"),
-        (np.ones(40), {}, r"fixed_H has shape \(40,\)"),
-        (-np.ones((1, 40)), {}, "fixed_H has entries that are negative"),
-        (np.eye(2, 40) * [[1], [0]], {}, "row 1 of fixed_H is all zeros"),
-        (np.ones((1, 40)), {"normalize": "weights"}, "normalize is 'weights'.* fixed_H keeps"),
-    ],
-)
-def test_what_cannot_be_held_is_refused(
-    fixed: np.ndarray, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(OptionError, match=message):
-        dnmf.fit(planted()[0], 4, fixed_H=fixed, **options)
-
-
 def test_rows_cannot_be_held_where_columns_are_read(tmp_path: Path) -> None:
     V, H = planted()
     array = zarr.create_array(str(tmp_path / "V.zarr"), data=V, chunks=(300, 4))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
-import zarr
 from marks import slow
 
 import dnmf
-from dnmf.errors import InputError, OptionError
-from dnmf.testing.counting import CountingStore
+from dnmf.errors import InputError
 
 LOSSES = ["frobenius", "kullback-leibler"]
 
@@ -151,31 +148,6 @@ def test_without_room_for_gram_matrices_of_columns(monkeypatch: pytest.MonkeyPat
         assert (np.diff(accepted) <= 1e-9 * accepted[0]).all()
         errors[name] = fit.relative_error
     assert errors["exact"] < errors["rank one"] < 0.6 * errors["multiplicative"], errors
-
-
-def test_a_pass_reads_every_chunk_once(tmp_path: Path) -> None:
-    holed, _ = with_holes(planted())
-    store = CountingStore(zarr.storage.LocalStore(tmp_path / "V.zarr"))
-    V = zarr.create_array(store, shape=holed.shape, chunks=(10, 40), dtype="f8")
-    V[:] = holed
-    store.reset()
-    fit = dnmf.fit(V, 3, missing="nan", sample=0, block_size=3200, max_passes=3, tol=0)
-    assert set(store.chunk_reads().values()) == {1 + len(fit.history)}
-
-
-@pytest.mark.parametrize(
-    ("V", "options", "message"),
-    [
-        (sp.csr_array(np.eye(4)), {"missing": "nan"}, "missing is 'nan', but .* is sparse"),
-        (np.eye(4), {"missing": "zeros"}, "missing is 'zeros' .* is dense"),
-        (np.eye(4) + 1, {"missing": "nan", "loss": 0.5}, "known to the losses 'frobenius' and"),
-        (np.eye(4), {"missing": "nan", "solver": "mu"}, "solver is 'mu', but .* with missing"),
-        (np.eye(4), {"missing": "some"}, "missing is 'some'; it must be one of"),
-    ],
-)
-def test_impossible_combinations_are_refused(V: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(OptionError, match=message):
-        dnmf.fit(V, 2, **options)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

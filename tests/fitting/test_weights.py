@@ -225,29 +225,6 @@ def test_entries_that_weigh_something_must_be_good() -> None:
         dnmf.fit(V, 3, weights=np.zeros(V.shape))
 
 
-@pytest.mark.parametrize(
-    ("V", "weights", "options", "error", "message"),
-    [
-        (np.eye(4), np.ones((4, 3)), {}, InputError, "V is 4 x 4, but its weights are 4 x 3"),
-        (sp.csr_array(np.eye(4)), np.ones((4, 4)), {}, OptionError, "V is sparse.*are dense"),
-        (
-            np.eye(4) + 1,
-            np.ones((4, 4)),
-            {"loss": 0.5},
-            OptionError,
-            r"and weights .* are known.* not to 'beta .beta = 0.5",
-        ),
-        (np.eye(4), np.ones((4, 4)), {"solver": "mu"}, OptionError, "solver is 'mu'.*or weights"),
-        (np.eye(4), [[1, 2]], {}, InputError, "is of type list"),
-    ],
-)
-def test_impossible_combinations_are_refused(
-    V: Any, weights: Any, options: dict[str, Any], error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        dnmf.fit(V, 2, weights=weights, **options)
-
-
 def test_a_resume_needs_the_same_weights(tmp_path: Path) -> None:
     V = planted()
     np.save(tmp_path / "V.npy", V)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import re
-import tracemalloc
 
-import numpy as np
 import pytest
-import scipy.sparse as sp
 import zarr
-from marks import slow
 
 from dnmf.config import MIB, FitConfig, ModelSpec, Resources
 from dnmf.errors import MemoryPlanError
-from dnmf.fitting.data.context import Context
-from dnmf.fitting.loop import run
 from dnmf.planning.memory import (
     BASELINE,
     USABLE,
@@ -23,11 +16,8 @@ from dnmf.planning.memory import (
     predict_memory,
 )
 from dnmf.planning.plan import make_plan
-from dnmf.runs.folder import FolderStore
 from dnmf.sources import open_source
 from dnmf.steps.residency import room, that_fit
-from dnmf.steps.serial import Serial
-from dnmf.testing.layouts import write_compressed, write_dense
 
 
 def config(k=3, **options):
@@ -123,62 +113,3 @@ def test_a_refusal_does_not_advise_what_would_not_help():
     assert "--block-size" not in text
     assert "--threads" not in text
     assert "components" not in text
-
-
-ATTEMPTS = 3
-
-
-def _measured(context: Context) -> int:
-    """Peak of NumPy's and Python's allocations while the run goes to its end, in bytes."""
-    run(context, Serial(), lambda event: None)  # kernels are compiled, caches are warm
-    # other threads of the process (a cluster's client) add to a peak now and then: the lowest one
-    return min(_peak_of_a_run(context, attempt) for attempt in range(ATTEMPTS))
-
-
-def _peak_of_a_run(context: Context, attempt: int) -> int:
-    folder = FolderStore.create_new(f"{context.store.path}-{attempt}")
-    folder.create(context.plan.to_json())
-    again = Context(folder, context.plan, context.source)
-    gc.collect()
-    tracemalloc.start()
-    try:
-        run(again, Serial(), lambda event: None)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-@pytest.mark.parametrize(
-    ("shape", "chunks", "k", "dtype", "options"),
-    [
-        ((6000, 1000), (500, 1000), 4, "f4", {}),
-        *slow(((6000, 1000), (500, 1000), 4, "f8", {})),
-        ((6000, 1000), (500, 1000), 4, "u2", {}),
-        *slow(((6000, 1000), (500, 1000), 4, "f8", {"dtype": "float32"})),
-        *slow(((300, 6000), (100, 1000), 40, "f4", {})),
-        ((300, 6000), (100, 1000), 40, "f4", {"slab_size": 1 * MIB}),
-        *slow(((30_000, 64), (2000, 64), 40, "f4", {"segments": 3})),
-        ((30_000, 16), (2000, 16), 40, "f8", {"segments": 24, "block_size": 1 << 17}),
-    ],
-)
-def test_a_dense_fit_stays_within_its_prediction(tmp_path, shape, chunks, k, dtype, options):
-    V = np.random.default_rng(0).integers(0, 9, shape).astype(dtype)
-    write_dense(tmp_path / "V.zarr", V, chunks)
-    _stays_within(tmp_path, k, {"block_size": 2 * MIB, "segments": 4, **options})
-
-
-@pytest.mark.parametrize(("shape", "k"), [((20_000, 1000), 4), ((2000, 8000), 30)])
-def test_a_sparse_fit_stays_within_its_prediction(tmp_path, shape, k):
-    V = sp.random_array(shape, density=0.02, rng=0, dtype="f4", format="csr")
-    write_compressed(tmp_path / "V.zarr", V, 50_000)
-    _stays_within(tmp_path, k, {"block_size": 1 * MIB, "segments": 4})
-
-
-def _stays_within(tmp_path, k, options):
-    source = open_source(tmp_path / "V.zarr")
-    plan, oriented = make_plan(source, config(k, max_passes=2, tol=0.0, **options))
-    folder = FolderStore.create_new(tmp_path / "run", plan.to_json())
-    measured = _measured(Context(folder, plan, oriented))
-    predicted = predict_memory(plan, 1).total - BASELINE
-    assert measured <= predicted, f"{measured / 1e6:.1f} MB, predicted {predicted / 1e6:.1f} MB"
-    assert measured > predicted / 4, "a prediction far too high refuses what would fit"

@@ -1,10 +1,9 @@
-"""SIGKILL of workers at every kind of point: same bits, counted executions."""
+"""All workers die at once, or a task kills whoever runs it: same bits, counted executions."""
 
 from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
 
 import pytest
 from executor_tools import (
@@ -28,45 +27,6 @@ from dnmf.testing import faults
 from dnmf.testing.faults import Fault
 
 pytestmark = pytest.mark.timeout(120)
-
-POINTS = {
-    "scan": (Fault("block-read", "kill", {"segment": 20}), None),
-    "reading": (Fault("block-read", "kill", {"segment": 7}, after=1), 1),
-    "solved": (Fault("segment-solved", "kill", {"step": 2, "segment": 11}), 2),
-    "writing": (Fault("object-staged", "kill", {"name": "2/W-0-5"}), 2),
-    "written": (Fault("segment-written", "kill", {"step": 2, "segment": 11}), 2),
-    "combine": (Fault("combine", "kill", {"step": 3, "part": 1}, after=4), 3),
-    "finish-small": (Fault("finish", "kill", {"step": 2, "part": 0}), 2),
-    "finish-slab": (Fault("finish", "kill", {"step": 4, "part": 2}), 4),
-    "publish": (Fault("published", "kill", {"segment": 0}), None),
-}
-
-
-def test_a_worker_dies_in_every_step(streaming, undisturbed, tmp_path):
-    names = ("scan", "reading", "written", "combine", "finish-slab")
-    plan = [POINTS[name][0] for name in names]
-    with faulty(streaming, tmp_path / "faults", plan) as folder:
-        result = fit(undisturbed.V, tmp_path / "out", streaming)
-        assert [faults.struck(folder, number) for number in range(len(plan))] == [1] * len(plan)
-        once_per_pass(folder, 1, 2, 3, 4)
-    assert_undisturbed(result, undisturbed)
-    assert [row["retries"] for row in result.history] == [0, 0, 0, 0]  # Dask ran them again
-
-
-@pytest.mark.chaos
-@pytest.mark.cluster
-@pytest.mark.parametrize("name", POINTS)
-@pytest.mark.parametrize("kept", [False, True], ids=["streaming", "in memory"])
-def test_a_worker_dies(request, undisturbed, tmp_path, name, kept):
-    fault, step = POINTS[name]
-    if kept and name == "reading":
-        fault = replace(fault, after=0)  # there is but one read
-    client = request.getfixturevalue("client" if kept else "streaming")
-    with faulty(client, tmp_path / "faults", [fault]) as folder:
-        result = fit(undisturbed.V, tmp_path / "out", client)
-        assert faults.struck(folder) == 1
-        once_per_pass(folder, *([] if step is None or (name == "reading" and kept) else [step]))
-    assert_undisturbed(result, undisturbed)
 
 
 @pytest.mark.chaos
