@@ -1,4 +1,4 @@
-"""Every block of README.md runs, in order, in one temporary folder."""
+"""Every block of README.md runs, and the ways through the code in CONTRIBUTING.md are true."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import os
 import re
 import subprocess
 import sys
+import traceback
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+import dnmf
+from dnmf.losses import frobenius
+from dnmf.steps.serial import Serial
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -141,3 +148,44 @@ def test_every_test_that_the_readme_names_exists() -> None:
     written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert named
     assert [name for name in sorted(named) if f"def {name}(" not in written] == []
+
+
+def _way(section: str) -> list[tuple[str, set[str]]]:
+    """The numbered files of a section of CONTRIBUTING.md, each with the names told of it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+    stops = re.findall(r"^\d+\. \[.*?\]\((.*?)\): (.*?)(?=^\d+\. |\n\n|\Z)", text, re.M | re.S)
+    assert len(stops) == len(re.findall(r"^\d+\. ", text, re.M))
+    return [(path, set(re.findall(r"`(\w+)`", words))) for path, words in stops]
+
+
+@pytest.mark.parametrize("section", ["Follow one block", "Follow k"])
+def test_the_files_on_the_way_have_the_names(section: str) -> None:
+    for path, names in _way(section):
+        assert names, path
+        words = set(re.findall(r"\w+", (ROOT / path).read_text()))
+        assert names <= words, (path, names - words)
+
+
+@pytest.mark.parametrize("in_a_folder", [False, True])
+def test_a_block_takes_the_way_that_is_told(
+    in_a_folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of the section, in their order, are on the stack where a kernel gets a block."""
+    passed: list[str] = []
+    solve_rows = frobenius.solve_rows
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        if not passed:
+            passed.extend(frame.filename for frame in traceback.extract_stack())
+        return solve_rows(*arguments, **options)
+
+    monkeypatch.setattr(frobenius, "solve_rows", recorded)
+    V, out = (
+        np.random.default_rng(0).random((40, 6)),
+        tmp_path / "out.zarr" if in_a_folder else None,
+    )
+    dnmf.fit(V, init=np.ones((2, 6)), out=out, max_passes=1, sample=0, executor=Serial())
+    told = [str(ROOT / path) for path, _ in _way("Follow one block")]
+    assert len(told) == 5
+    rest = iter(passed[passed.index(str(ROOT / "dnmf" / "api.py")) :])
+    assert [path for path in told if path not in rest] == []
