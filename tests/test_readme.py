@@ -143,6 +143,14 @@ def test_links_lead_somewhere(name: str) -> None:
         assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_that_are_named_exist(path: Path) -> None:
+    """Files and folders of the repository in the text; the code that a page prints has others."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.M | re.S)
+    named = set(re.findall(r"`((?:dnmf|tests|benchmarks|deploy)/[\w./-]*)`", text))
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
 def test_every_test_that_the_readme_names_exists() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "README.md").read_text()))
     written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
