@@ -38,7 +38,7 @@ NOT_QUICK = {
     "losses/test_scratch_memory.py": "measures memory",
     "planning/test_measured_memory.py": "measures memory",
     "reporting": "draws figures",
-    "results/test_published.py": "kills processes",
+    "runs/test_published.py": "kills processes",
     "runs/test_crashes.py": "kills processes",
     "runs/test_run_paths.py": "starts processes",
     "runs/test_takeover.py": "starts processes",
