@@ -150,7 +150,8 @@ class ScanWork(StepWork):
             resident=plan.sample >= 1,
         )
         notes = [*check_scan(plan, stats, zero_columns), *start_notes(plan, scan)]
-        models = tuple(ModelState(None, H, start_W=plan.start_W) for H in starts)
+        step = plan.limits.stop.first_step
+        models = tuple(ModelState(None, H, start_W=plan.start_W, step=step) for H in starts)
         state = State(first_phase(plan, scan), scan, models, numeric=tuple(stats.numeric))
         return replace(record, state=state), notes
 
