@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dnmf.config import MIB
-from dnmf.losses.limits import LossLimits
+from dnmf.losses import LossLimits
 
 __all__ = [
     "Limits",
