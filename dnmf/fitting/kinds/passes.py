@@ -96,13 +96,13 @@ class PassWork(StepWork):
         numbers = self.rows.numbers(segment) if folded else None
         residual = [m in self.step.residual for m in self.step.models]
         bytes_read, tau = 0, self.context.plan.limits.losses.W_tau
-        for block, nbytes in self.rows.blocks(segment, loaded):
-            rows = slice(block.start - first, block.start - first + block.V.shape[0])
+        for start, V, nbytes in self.rows.blocks(segment, loaded):
+            rows = slice(start - first, start - first + V.shape[0])
             of_rows = row_sums[:, rows], None if numbers is None else numbers[rows]
-            given = Block(block.V, block.start, *of_rows)
-            batch.update(given, [W[rows] for W in Ws], sums, tau=tau, residual=residual)
+            block = Block(V, start, *of_rows)
+            batch.update(block, [W[rows] for W in Ws], sums, tau=tau, residual=residual)
             bytes_read += nbytes
-            del block, given  # before the next one but one is read
+            del V, block  # before the next one but one is read
         self._reach("segment-solved", segment=segment)
         return self._parts_of(segment, Ws, sums, bytes_read)
 
