@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from dnmf.executors.local import WORKER_ENVIRON
-from dnmf.fitting.kinds.passes import W_TAU
 from dnmf.interop import as_source
 from dnmf.linalg.blas import one_thread
 from dnmf.losses import get_loss
@@ -120,7 +119,8 @@ def _environ(values: dict[str, str]) -> Iterator[None]:
 
 def _work_of_pass(what: PassInput) -> CpuTime:
     source, plan = as_source(str(what.path)), what.plan
-    loss = get_loss(plan.config.loss)
+    limits = plan.limits.losses
+    loss, tau = get_loss(plan.config.loss, limits=limits), limits.W_tau
     factor = loss.prepare(what.H, plan.sparse)
     k, d = what.H.shape
     read = compute = 0.0
@@ -135,7 +135,7 @@ def _work_of_pass(what: PassInput) -> CpuTime:
             reading = process_time() - began
             sums, W = _sums(V), what.W[a:b].copy()
             began = process_time()
-            loss.update_block(Block(V, a, sums), W, factor, stats, tau=W_TAU, residual=False)
+            loss.update_block(Block(V, a, sums), W, factor, stats, tau=tau, residual=False)
             yield reading, process_time() - began
 
     with one_thread():

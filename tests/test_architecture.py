@@ -79,34 +79,6 @@ def test_core_needs_no_dask() -> None:
     assert int(done.stdout) > 15, "modules were not found, so nothing was tested"
 
 
-EXECUTOR_CLASSES = {"Executor", "Serial", "Threads", "Cluster"}
-
-
-def _asks_what_executor_it_is(node: ast.AST) -> bool:
-    """Whether this is ``isinstance(x, Serial)`` and the like, or ``getattr(executor, ...)``."""
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
-        return False
-    if node.func.id in ("getattr", "hasattr"):
-        return "executor" in ast.unparse(node.args[0])
-    names = {name.id for arg in node.args[1:] for name in ast.walk(arg) if hasattr(name, "id")}
-    return node.func.id in ("isinstance", "issubclass") and bool(names & EXECUTOR_CLASSES)
-
-
-def test_nobody_asks_what_executor_it_is() -> None:
-    """What a caller needs to know of an executor, the base class says."""
-    rooms = (ROOT / "dnmf" / "executors", ROOT / "dnmf" / "steps")
-    found = [
-        f"{path.relative_to(ROOT)}:{node.lineno}"
-        for path in _python_files("dnmf")
-        if path.parent not in rooms
-        for node in ast.walk(ast.parse(path.read_text()))
-        if _asks_what_executor_it_is(node)
-    ]
-    assert not found
-    for code in ("isinstance(work, (Serial, int))", "getattr(self.executor, 'client', None)"):
-        assert _asks_what_executor_it_is(ast.parse(code, mode="eval").body)
-
-
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_files_stay_short(folder: str) -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in _python_files(folder)}

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dnmf.planning.limits import StopLimits
 from dnmf.runs.base import ObjectRef, Refs, optional_refs, refs_from_json, refs_to_json
 
 __all__ = ["ModelState", "Pair", "Stop"]
-
-FIRST_STEP = 0.5
-"""Step of the extrapolation before any was tried."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class ModelState:
     previous_H: Refs | None = None
     start_W: Refs | None = None
     beta: float = 0.0
-    step: float = FIRST_STEP
+    step: float = StopLimits.first_step
     cap: float = 1.0
     accepted: int = 0
     passes: int = 0

@@ -18,9 +18,6 @@ __all__ = [
     "start_notes",
 ]
 
-SAMPLE_TOL = 1e-3
-SAMPLE_PASSES = 30
-
 
 def first_phase(plan: Plan, scan: Scan) -> str:
     """Say where a fit goes from the scan: ``"race"``, ``"sample"`` or ``"full"``."""
@@ -34,11 +31,12 @@ def phase_after_race(plan: Plan) -> str:
     return "sample" if plan.sample < 1 else "full"
 
 
-def phase_config(config: FitConfig, phase: str) -> FitConfig:
+def phase_config(plan: Plan, phase: str) -> FitConfig:
     """Give the options by which passes of a phase stop."""
+    config, limits = plan.config, plan.limits.stop
     if phase == "full":
         return config
-    return config.replace(tol=max(config.tol, SAMPLE_TOL), max_passes=SAMPLE_PASSES)
+    return config.replace(tol=max(config.tol, limits.sample_tol), max_passes=limits.sample_passes)
 
 
 def race_share(plan: Plan, scan: Scan, k: int) -> float:
@@ -78,7 +76,7 @@ def start_notes(plan: Plan, scan: Scan) -> list[str]:
     if not left or not (asked or useless):
         return []
     if tells:
-        rows, limit = plan.limits.race_rows * max(left), plan.limits.race_bytes >> 20
+        rows, limit = plan.limits.race.rows * max(left), plan.limits.race.most_bytes >> 20
         why = (
             f"starts of k = {max(left)} search on {rows:,} rows of the sample, "
             f"more than {limit} MiB hold. Compare several seeds instead (dnmf.fit_many)"

@@ -12,13 +12,9 @@ from dnmf.config import FitConfig
 from dnmf.fitting.model_state import ModelState, Pair, Stop
 from dnmf.fitting.record import Refs
 from dnmf.losses.base import rounding_unit
+from dnmf.planning.limits import StopLimits
 
-__all__ = ["MOST_TRIES", "PassResult", "advance", "expected_decrease", "rate", "stop"]
-
-GROWTH = 1.2
-CAP_GROWTH = 1.05
-MOST_TRIES = 3
-"""How often a dead component is revived."""
+__all__ = ["PassResult", "advance", "expected_decrease", "rate", "stop"]
 
 EXACT = {"float32": 1e-6, "float64": 1e-8}
 """Relative error at which W H is V: entries of W and H carry no more digits that matter."""
@@ -50,7 +46,7 @@ class PassResult:
 
 
 def advance(
-    state: ModelState, found: PassResult, config: FitConfig, dtype: str
+    state: ModelState, found: PassResult, config: FitConfig, dtype: str, limits: StopLimits
 ) -> tuple[ModelState, bool]:
     """Accept the pass's pair, or keep the old one and go on from its next_H.
 
@@ -79,9 +75,9 @@ def advance(
             rejected = replace(rejected, stop=stop(why, config, passes))
         return _bounded(rejected, config), False
     decrease = None if old is None else max(old.objective - new.objective, 0.0)
-    rho = rate(decrease, state.decrease)
+    rho = rate(decrease, state.decrease, limits.slowest)
     remaining = expected_decrease(decrease, rho, state.rho, found.gain)
-    grown = min(state.cap, state.step * GROWTH) if state.beta else state.step
+    grown = min(state.cap, state.step * limits.growth) if state.beta else state.step
     tries = dict(state.tries)
     for j in found.revived:
         tries[j] = tries.get(j, 0) + 1
@@ -92,7 +88,7 @@ def advance(
         previous_H=state.next_H,
         beta=grown if extrapolates else 0.0,
         step=grown,
-        cap=min(1.0, state.cap * CAP_GROWTH),
+        cap=min(1.0, state.cap * limits.cap_growth),
         accepted=state.accepted + 1,
         passes=passes,
         decrease=decrease,
@@ -125,9 +121,6 @@ def _bounded(state: ModelState, config: FitConfig) -> ModelState:
     return state
 
 
-SLOWEST = 0.95
-"""The largest rate of decreases that is believed."""
-
 _SENTENCES = {
     "converged": (
         "converged after {passes} passes: the decrease still to be expected is below "
@@ -158,11 +151,11 @@ def stop(kind: str, config: FitConfig, passes: int, dtype: str = "float64") -> S
     return Stop(kind, sentence)
 
 
-def rate(decrease: float | None, before: float | None) -> float | None:
-    """By which part decreases go on, D_t / D_{t-1}, at most 0.95; None before there are two."""
+def rate(decrease: float | None, before: float | None, slowest: float) -> float | None:
+    """D_t / D_{t-1}, by which decreases go on, at most ``slowest``; None before there are two."""
     if decrease is None or before is None:
         return None
-    return min(decrease / before, SLOWEST) if before > 0 else 0.0
+    return min(decrease / before, slowest) if before > 0 else 0.0
 
 
 def expected_decrease(

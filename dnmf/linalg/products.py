@@ -11,11 +11,7 @@ from dnmf.linalg.jit import csr_arrays, fused_kernel, unlocked
 from dnmf.linalg.matrix import Matrix
 from dnmf.linalg.tiles import padded_size, padded_zeros, vectors_of
 
-__all__ = ["TILE_ENTRIES", "add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual",
-           "zero_WtV"]  # fmt: skip
-
-TILE_ENTRIES = 1 << 18
-"""Entries of W H that are made at once where residuals are computed, or one row."""
+__all__ = ["add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual", "zero_WtV"]
 
 
 def product_VHt(V: Matrix, H: np.ndarray, Ht: np.ndarray | None) -> np.ndarray:
@@ -76,16 +72,17 @@ def _above(k: int) -> tuple[np.ndarray, ...]:
 
 
 def residual_sumsq(
-    V: Matrix, W: np.ndarray, H: np.ndarray, Ht: np.ndarray | None, G: np.ndarray
+    V: Matrix, W: np.ndarray, H: np.ndarray, Ht: np.ndarray | None, G: np.ndarray, tile: int
 ) -> float:
     """|V - W H|^2 of a block, entry by entry: exact where |V|^2 - 2 <V H', W> + ... cancels.
 
-    ``G`` is H H' in float64; it and ``Ht`` are what CSR needs.
+    ``G`` is H H' in float64; it and ``Ht`` are what CSR needs. Of a dense V ``tile`` entries of W H
+    are made at once, or one row.
     """
     if not isinstance(V, np.ndarray):
         assert Ht is not None
         return float(_csr_residual(*csr_arrays(V), unlocked(W), unlocked(Ht), G))
-    total, height = 0.0, max(1, TILE_ENTRIES // V.shape[1])
+    total, height = 0.0, max(1, tile // V.shape[1])
     for start in range(0, V.shape[0], height):
         rows = slice(start, start + height)
         total += float(_sumsq_difference(unlocked(V[rows]), W[rows] @ H))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dnmf.errors import OptionError
 from dnmf.losses.base import Loss
+from dnmf.losses.limits import LossLimits
 from dnmf.losses.values import NO_PENALTIES, Penalties
 from dnmf.names import load
 
@@ -13,6 +14,7 @@ __all__ = [
     "LOSSES",
     "POWERS",
     "Loss",
+    "LossLimits",
     "get_loss",
     "knows_missing",
     "loss_class",
@@ -102,6 +104,7 @@ def get_loss(
     beta: float | None = None,
     masked: bool = False,
     fixed: int = 0,
+    limits: LossLimits | None = None,
 ) -> Loss:
     """A loss with these parameters.
 
@@ -115,10 +118,13 @@ def get_loss(
         Where ``name`` is ``"beta"``.
     fixed : int
         So many first rows of H are given.
+    limits : LossLimits, optional
+        Those of the run's plan; by default the ones that a plan has by default.
 
     Raises
     ------
     OptionError
         No loss has this name (lists those that exist), or it has no such solver.
     """
-    return loss_class(name, solver, masked, beta).make(penalties, fixed, beta)
+    found = loss_class(name, solver, masked, beta)
+    return found.make(penalties, fixed, limits or LossLimits(), beta)

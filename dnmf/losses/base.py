@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from dnmf.losses.limits import LossLimits
 from dnmf.losses.values import (
     NO_PENALTIES,
     Block,
@@ -107,6 +108,8 @@ class Loss(ABC):
         Those of the step that it is for.
     fixed : int
         So many first rows of H are given: `update_H` leaves them as they are.
+    limits : LossLimits
+        Sizes and numbers of steps that its run began with.
 
     Attributes
     ----------
@@ -135,6 +138,7 @@ class Loss(ABC):
 
     penalties: Penalties = NO_PENALTIES
     fixed: int = 0
+    limits: LossLimits = field(default_factory=LossLimits)
 
     name: ClassVar[str]
     unit: ClassVar[str]
@@ -147,9 +151,9 @@ class Loss(ABC):
     leaves_out: ClassVar[str | None] = None
 
     @classmethod
-    def make(cls, penalties: Penalties, fixed: int, beta: float | None) -> Self:
+    def make(cls, penalties: Penalties, fixed: int, limits: LossLimits, beta: float | None) -> Self:
         """A loss with these parameters; ``beta`` matters to one that has several."""
-        return cls(penalties, fixed)
+        return cls(penalties, fixed, limits)
 
     @property
     def gauge_free(self) -> bool:

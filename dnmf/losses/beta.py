@@ -18,21 +18,11 @@ from dnmf.linalg.beta import (
     powers,
 )
 from dnmf.losses.entrywise import Entrywise, add_block
+from dnmf.losses.limits import LossLimits
 from dnmf.losses.values import Block, Factor, HStep, Matrix, Penalties, SmallStats
 
 __all__ = ["Beta", "ClassicBeta", "ClassicItakuraSaito", "ItakuraSaito"]
 
-TILE_ENTRIES = 1 << 16
-"""A tile's products stay in the cache: 2.3 times faster than tiles eight times as large."""
-
-TILE_ROWS = 16
-"""Rows of a tile, at least: those of a wide V are cut into columns instead."""
-
-CURVATURE_BYTES = 256 << 20
-W_STEPS = 6
-COLD_STEPS = 20
-PATIENT_STEPS = 2000
-PATIENT_TAU = 1e-5
 LEAST = {"float32": float(np.finfo(np.float32).tiny), "float64": 1e-150}
 """Penalties drive entries to zero by factors, which would take thousands of steps through numbers
 whose products and quotients leave the range: what is less is zero."""
@@ -49,6 +39,7 @@ class Beta(Entrywise):
     ----------
     penalties : Penalties
     fixed : int
+    limits : LossLimits
     beta : float
 
     Attributes
@@ -64,21 +55,23 @@ class Beta(Entrywise):
     classic: ClassVar[bool] = False
 
     @classmethod
-    def make(cls, penalties: Penalties, fixed: int, beta: float | None) -> Self:
-        return cls(penalties, fixed) if beta is None else cls(penalties, fixed, beta)
+    def make(cls, penalties: Penalties, fixed: int, limits: LossLimits, beta: float | None) -> Self:
+        given = () if beta is None else (beta,)
+        return cls(penalties, fixed, limits, *given)
 
     def statistic_rows(self, k: int, d: int) -> int:
         """Numerators, denominators, perhaps the curvature."""
         packed = k * (k + 1) // 2
-        return 2 * k + (packed if not self.classic and 8 * d * packed <= CURVATURE_BYTES else 0)
+        fits = 8 * d * packed <= self.limits.curvature_bytes
+        return 2 * k + (packed if fits and not self.classic else 0)
 
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
         """Products of a tile, its rows' pairs, H in float64.
 
         Tiles are dense, so that they may have more entries than a sparse block.
         """
-        rows = max(TILE_ROWS, TILE_ENTRIES // d)
-        tile = rows * min(d, TILE_ENTRIES // TILE_ROWS)
+        rows, width = _tile_size(d, self.limits)
+        tile = rows * min(d, width)
         return 8 * (9 * tile + rows * k * (k + 1) // 2 + 2 * self.statistic_rows(k, d) * d)
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
@@ -101,8 +94,9 @@ class Beta(Entrywise):
         part = SmallStats(np.zeros((k, k)))
         of_rows = np.empty(W.shape[0])
         H: np.ndarray = factor.H.astype(np.float64)
-        steps = 1 if self.classic else W_STEPS if W.any() else COLD_STEPS
-        for a, tile in _tiles(block.V):
+        limits = self.limits
+        steps = 1 if self.classic else limits.beta_steps if W.any() else limits.beta_cold_steps
+        for a, tile in _tiles(block.V, limits):
             b = a + tile.height
             given = W[a:b].astype(np.float64)
             start_W = _started(given.copy(), block.row_sums[0, a:b], H)
@@ -152,10 +146,10 @@ class Beta(Entrywise):
         which = np.flatnonzero(moved)
         if not which.size:
             return W
-        part, before, found = _Tile(tile.rows[which]), given[which], W[which]
-        fresh = ~before.any(axis=1)
-        if fresh.any() and steps < COLD_STEPS:  # as a row that never was anywhere
-            found[fresh] = self._solve(part, found, H, COLD_STEPS - steps, 0.0)[fresh]
+        part, before, found = _Tile(tile.rows[which], tile.width), given[which], W[which]
+        cold, fresh = self.limits.beta_cold_steps, ~before.any(axis=1)
+        if fresh.any() and steps < cold:  # as a row that never was anywhere
+            found[fresh] = self._solve(part, found, H, cold - steps, 0.0)[fresh]
         worse = self._of_rows(part, before, H) < self._of_rows(part, found, H)
         if worse.any():
             found[worse] = self._solve(part, before, H, steps, 0.0)[worse]
@@ -234,11 +228,12 @@ class Beta(Entrywise):
 
     def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
         H = factor.H.astype(np.float64)
-        pieces, total = [], 0.0
-        for a, tile in _tiles(block.V):
+        pieces, total, limits = [], 0.0, self.limits
+        until = limits.beta_patient_steps, limits.beta_patient_tau
+        for a, tile in _tiles(block.V, limits):
             sums = block.row_sums[0, a : a + tile.height]
             W = _started(np.zeros((tile.height, H.shape[0])), sums, H)
-            W = self._solve(tile, W, H, PATIENT_STEPS, PATIENT_TAU).astype(factor.H.dtype)
+            W = self._solve(tile, W, H, *until).astype(factor.H.dtype)
             for c, part in tile.parts():
                 of_rows = self._divergence(part, W.astype(np.float64) @ H[:, c])
                 total += float(of_rows[sums > 0].sum())
@@ -294,14 +289,14 @@ def _started(W: np.ndarray, row_sums: np.ndarray, H: np.ndarray) -> np.ndarray:
 
 
 class _Tile:
-    """Some rows of a block: in one piece of about TILE_ENTRIES entries, or column by column.
+    """Some rows of a block: in one piece, or so many columns at a time.
 
     Only one piece of a wide sparse V is dense at any time.
     """
 
-    def __init__(self, rows: Matrix) -> None:
+    def __init__(self, rows: Matrix, width: int) -> None:
         self.height, self.d = rows.shape
-        self.width = max(1, TILE_ENTRIES // TILE_ROWS)
+        self.width = width
         self.rows = _dense(rows) if self.d <= self.width else rows
 
     def parts(self) -> Iterator[tuple[slice, np.ndarray]]:
@@ -319,8 +314,14 @@ def _dense(part: Matrix) -> np.ndarray:
     return dense.astype(np.float64, copy=False)
 
 
-def _tiles(V: Matrix) -> Iterator[tuple[int, _Tile]]:
+def _tile_size(d: int, limits: LossLimits) -> tuple[int, int]:
+    """Rows of a tile, and columns of it that are dense at once."""
+    height = max(limits.dense_tile_rows, limits.dense_tile // d)
+    return height, max(1, limits.dense_tile // limits.dense_tile_rows)
+
+
+def _tiles(V: Matrix, limits: LossLimits) -> Iterator[tuple[int, _Tile]]:
     """First row, and the tile."""
-    height = max(TILE_ROWS, TILE_ENTRIES // V.shape[1])
+    height, width = _tile_size(V.shape[1], limits)
     for a in range(0, V.shape[0], height):
-        yield a, _Tile(V[a : a + height])
+        yield a, _Tile(V[a : a + height], width)

@@ -11,7 +11,7 @@ from dnmf.linalg.hals import cold_start, solve_rows
 from dnmf.linalg.products import add_WtV, product_VHt
 from dnmf.losses.base import HeldOut, LeftOut
 from dnmf.losses.held_out_rows import HeldOutRows
-from dnmf.losses.least_squares import H_SWEEPS, H_TAU, LeastSquares, ridged, small_stats
+from dnmf.losses.least_squares import LeastSquares, ridged, small_stats
 from dnmf.losses.values import Block, Factor, HStep, SmallStats
 
 __all__ = ["Frobenius"]
@@ -54,7 +54,8 @@ class Frobenius(LeastSquares):
         l1, G = self.penalties.l1_W, ridged(factor.G, self.penalties.l2_W)
         if not W.any():
             W[:] = cold_start(VHt - W.dtype.type(l1) if l1 else VHt, G)
-        found = solve_rows(W, VHt, G.astype(W.dtype), block.row_sums[1], tau=tau, l1=l1)
+        given, sweeps = (W, VHt, G.astype(W.dtype), block.row_sums[1]), self.limits.W_sweeps
+        found = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps)
         part = small_stats(W, found)
         part.residual = self.measured(block, W, factor, small, residual)
         part.candidates = self.worst(block, W, factor, found.residual_sumsq, small)
@@ -71,7 +72,8 @@ class Frobenius(LeastSquares):
         if fixed:  # what the rows that are given explain is not to be explained again
             target -= old[:fixed].T @ A[:fixed, fixed:]
         A_free = np.ascontiguousarray(A[fixed:, fixed:])
-        found = solve_rows(Ht, target, A_free, columns[1], tau=H_TAU, l1=l1, max_sweeps=H_SWEEPS)
+        tau, sweeps = self.limits.H_tau, self.limits.H_sweeps
+        found = solve_rows(Ht, target, A_free, columns[1], tau=tau, l1=l1, max_sweeps=sweeps)
         new = np.ascontiguousarray(np.concatenate([old[:fixed], Ht.T]), dtype=H.dtype)
         share = np.einsum("jc,jc->j", WtV, old)
         return HStep(new, found.start_kkt, found.gain, share)

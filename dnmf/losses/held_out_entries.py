@@ -29,7 +29,7 @@ class HeldOutEntries(HeldOutColumns):
     ) -> HeldOutStats:
         assert block.numbers is not None
         total, out = HeldOutStats(), self.fold.rows(block.numbers)
-        for a, tile in tiles(block.V):
+        for a, tile in tiles(block.V, self.loss.limits.nonzero_tile):
             b = a + tile.shape[0]
             hidden = self.fold.columns[tile.indices]
             visible, dark = _entries(tile, ~hidden), _entries(tile, hidden)

@@ -57,10 +57,11 @@ class HeldOutRows(HeldOutColumns):
         sumsq = np.maximum(rows[1] - hidden_sumsq, 0)
         out = self.fold.rows(block.numbers)
         seen, unseen = np.flatnonzero(~out), np.flatnonzero(out)
-        solved = []
+        solved, most = [], loss.limits.W_sweeps
         for which in (seen, unseen):
             some, G_W = W[which], G.astype(W.dtype)
-            solved.append(solve_rows(some, VHt[which], G_W, sumsq[which], tau=tau, l1=l1))
+            given = some, VHt[which], G_W, sumsq[which]
+            solved.append(solve_rows(*given, tau=tau, l1=l1, max_sweeps=most))
             W[which] = some
         counted = W.copy()
         counted[unseen] = 0

@@ -15,29 +15,13 @@ from dnmf.linalg.kl_columns import kl_columns, kl_H
 from dnmf.linalg.masked import entry_weights
 from dnmf.linalg.products import gram
 from dnmf.linalg.tiles import column_order, packed_size, padded, padded_size
-from dnmf.losses import nonzeros
 from dnmf.losses.base import HeldOut, LeftOut
 from dnmf.losses.entrywise import Entrywise, add_block
 from dnmf.losses.held_out_entries import HeldOutEntries
+from dnmf.losses.nonzeros import tiles
 from dnmf.losses.values import Block, Factor, HStep, SmallStats
 
 __all__ = ["KullbackLeibler"]
-
-BATCH = 1 << 11
-"""Entries whose rows of H' are side by side, in a processor's second cache."""
-
-CURVATURE_BYTES = 256 << 20
-"""K as a whole up to this size (in float64), above it only its diagonal."""
-
-W_STEPS = 3
-COLD_STEPS = 8
-PATIENT_STEPS = 200
-SMOOTHING = 1.0
-"""Entries of mean size that every column is taken to have had in the sample besides its own."""
-
-MIXED = 1e-3
-"""Share of a prediction that is the mean over components and over columns: a count where the
-model expects none would otherwise cost infinitely much."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +52,8 @@ class KullbackLeibler(Entrywise):
     def statistic_rows(self, k: int, d: int) -> int:
         """S, and K or its diagonal; sums of W by columns where each has others."""
         own = 2 * k if self.masked else k
-        return own + (packed_size(k) if 8 * d * packed_size(k) <= CURVATURE_BYTES else k)
+        fits = 8 * d * packed_size(k) <= self.limits.curvature_bytes
+        return own + (packed_size(k) if fits else k)
 
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
         """A tile's nonzeros, their order and ratios; H' of a batch's.
@@ -77,7 +62,7 @@ class KullbackLeibler(Entrywise):
         made sparse, with H' and sums that are padded.
         """
         item, kp, longest = dtype.itemsize, padded_size(k), min(d, entries)
-        tile = max(min(entries, nonzeros.TILE_ENTRIES), longest)
+        tile = max(min(entries, self.limits.nonzero_tile), longest)
         working = self._working_bytes(k, d, tile, longest, item)
         if sparse:
             return working
@@ -86,7 +71,7 @@ class KullbackLeibler(Entrywise):
 
     def _working_bytes(self, k: int, d: int, tile: int, longest: int, item: int) -> int:
         """What is taken beside the nonzeros of a tile, whose longest row has ``longest``."""
-        solving = (BATCH + longest) * ((padded_size(k) + 2) * item + 8)
+        solving = (self.limits.batch + longest) * ((padded_size(k) + 2) * item + 8)
         return solving + tile * (14 + (4 if self.masked else 2) * item) + 16 * d
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
@@ -103,7 +88,8 @@ class KullbackLeibler(Entrywise):
         residual: bool,
     ) -> None:
         """The objective is always summed entry by entry; the accumulator may be None."""
-        self._update(block, W, factor, stats, W_STEPS if W.any() else COLD_STEPS, tau)
+        steps = self.limits.kl_steps if W.any() else self.limits.kl_cold_steps
+        self._update(block, W, factor, stats, steps, tau)
 
     def add_statistics(
         self, block: Block, W: np.ndarray, factor: Factor, stats: tuple[SmallStats, Any]
@@ -124,7 +110,7 @@ class KullbackLeibler(Entrywise):
         k = W.shape[1]
         part = SmallStats(np.zeros((k, k)))
         of_rows = np.empty(W.shape[0])
-        for a, tile in nonzeros.tiles(block.V):
+        for a, tile in tiles(block.V, self.limits.nonzero_tile):
             b = a + tile.shape[0]
             Wp = padded(W[a:b])
             self._tile(tile, Wp, factor, part, total, of_rows[a:b], steps, tau)
@@ -173,7 +159,7 @@ class KullbackLeibler(Entrywise):
         data = tile.data * weights if weights.size else tile.data
         entries = data, tile.indices, tile.indptr, weights
         penalties = self.penalties.l1_W, self.penalties.l2_W
-        inner = steps, tau * tau * 0.1, self.masked, BATCH
+        inner = steps, tau * tau * 0.1, self.masked, self.limits.batch
         seen = np.empty_like(data), np.empty_like(data)
         found: tuple[int, float, float] = kl_rows(
             *entries, W, factor.Ht, h_sums, *penalties, k, *inner, *seen, of_rows
@@ -221,7 +207,7 @@ class KullbackLeibler(Entrywise):
         k = factor.H.shape[0]
         W = np.zeros((block.V.shape[0], k), factor.H.dtype)
         small = SmallStats(np.zeros((k, k)), np.zeros(k))
-        self._update(block, W, factor, (small, None), PATIENT_STEPS, 0.0)
+        self._update(block, W, factor, (small, None), self.limits.kl_patient_steps, 0.0)
         return W, self.divergence(small, 0.0, factor)
 
     def from_sample(
@@ -238,7 +224,7 @@ class KullbackLeibler(Entrywise):
         if self.penalties and column_sums.any():
             column_sums = column_sums * (float(share.sum()) / float(column_sums.sum()))
         share /= max(float(share.sum()), np.finfo(np.float64).tiny)
-        mass += SMOOTHING * unit * share[:, None]
+        mass += self.limits.kl_smoothing * unit * share[:, None]
         mass *= column_sums / np.maximum(mass.sum(axis=0), np.finfo(np.float64).tiny)
         positive = np.where(weights > 0, weights, 1.0)[:, None]
         return np.ascontiguousarray(mass / positive, H.dtype)
@@ -248,7 +234,8 @@ class KullbackLeibler(Entrywise):
 
     def predicted(self, H: np.ndarray) -> np.ndarray:
         even = 0.5 * (H.mean(axis=0) + H.mean(axis=1, keepdims=True))
-        return np.asarray((1 - MIXED) * H + MIXED * even)
+        mixed = self.limits.kl_mixed
+        return np.asarray((1 - mixed) * H + mixed * even)
 
     def measure(self, v: np.ndarray, fitted: np.ndarray) -> tuple[float, float]:
         v = v.astype(np.float64)

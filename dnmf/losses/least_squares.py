@@ -9,7 +9,6 @@ import numpy as np
 
 from dnmf.linalg.hals import ABREAST, RowSolution, cold_start, solve_rows
 from dnmf.linalg.products import (
-    TILE_ENTRIES,
     gram,
     product_VHt,
     residual_sumsq,
@@ -21,19 +20,13 @@ from dnmf.losses.base import Loss, negligible, rounding_unit
 from dnmf.losses.values import Block, Factor, Matrix, SmallStats
 
 __all__ = [
-    "H_SWEEPS",
-    "H_TAU",
-    "SOLVED_SWEEPS",
     "SOLVED_TAU",
     "LeastSquares",
     "ridged",
     "small_stats",
 ]
 
-H_TAU = 1e-3
-H_SWEEPS = 500
 SOLVED_TAU = {"float32": 1e-5, "float64": 1e-9}
-SOLVED_SWEEPS = 5000
 
 
 @dataclass(frozen=True)
@@ -63,7 +56,7 @@ class LeastSquares(Loss):
 
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
         """A tile of W H, or what rows side by side need; whoever plans counts V H' and W."""
-        return 8 * max(min(entries, TILE_ENTRIES), d, k * (3 * ABREAST + k))
+        return 8 * max(min(entries, self.limits.residual_tile), d, k * (3 * ABREAST + k))
 
     def measured(
         self, block: Block, W: np.ndarray, factor: Factor, small: SmallStats, residual: bool
@@ -75,7 +68,7 @@ class LeastSquares(Loss):
         small.residual = small.residual or 0.0 if residual else None
         if not residual:
             return None
-        return residual_sumsq(block.V, W, factor.H, factor.Ht, factor.G)
+        return residual_sumsq(block.V, W, factor.H, factor.Ht, factor.G, self.limits.residual_tile)
 
     def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
         """Entry by entry where the pass computed residuals, else from products.
@@ -111,7 +104,7 @@ class LeastSquares(Loss):
             block.row_sums[1],
             tau=SOLVED_TAU[W.dtype.name],
             l1=l1,
-            max_sweeps=SOLVED_SWEEPS,
+            max_sweeps=self.limits.solved_sweeps,
         )
         left = np.maximum(solved.residual_sumsq, 0)
         return W, 0.5 * max(float(left.sum()) - l2 * solved.sumsq, 0.0)

@@ -61,4 +61,4 @@ class LeeSeungKL(KullbackLeibler):
 
     def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
         """Newton steps: these rules would take thousands."""
-        return KullbackLeibler(self.penalties).solve(block, factor)
+        return KullbackLeibler(self.penalties, limits=self.limits).solve(block, factor)

@@ -18,19 +18,15 @@ from dnmf.linalg.masked import (
 )
 from dnmf.linalg.products import gram
 from dnmf.linalg.tiles import column_order, packed_size, padded, padded_size
-from dnmf.losses import nonzeros
 from dnmf.losses.base import HeldOut, LeftOut, Loss
 from dnmf.losses.entrywise import add_block
-from dnmf.losses.kullback_leibler import CURVATURE_BYTES, KullbackLeibler
-from dnmf.losses.least_squares import H_SWEEPS, H_TAU, SOLVED_SWEEPS, SOLVED_TAU, LeastSquares
+from dnmf.losses.kullback_leibler import KullbackLeibler
+from dnmf.losses.least_squares import SOLVED_TAU, LeastSquares
+from dnmf.losses.nonzeros import tiles
 from dnmf.losses.speckled import Speckled
 from dnmf.losses.values import Block, Factor, HStep, Matrix, SmallStats
 
 __all__ = ["MaskedFrobenius", "MaskedKullbackLeibler"]
-
-W_SWEEPS = 200
-BOLD_COLUMNS = 512
-"""Columns whose curvature is held at once."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class MaskedFrobenius(_Observed, LeastSquares):
 
     def statistic_rows(self, k: int, d: int) -> int:
         """W' V; each column's W' W, or W' W h and the diagonal."""
-        fits = 8 * d * packed_size(k) <= CURVATURE_BYTES
+        fits = 8 * d * packed_size(k) <= self.limits.curvature_bytes
         return k + (packed_size(k) if fits or packed_size(k) <= 2 * k else 2 * k)
 
     def leaves_zero(self, k: int, d: int) -> bool:
@@ -79,7 +75,7 @@ class MaskedFrobenius(_Observed, LeastSquares):
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
         """A tile's order and weights, and H' of a row's entries."""
         item, longest = dtype.itemsize, min(d, entries)
-        tile = max(min(entries, nonzeros.TILE_ENTRIES), longest)
+        tile = max(min(entries, self.limits.nonzero_tile), longest)
         return tile * (28 + 2 * item) + longest * (padded_size(k) + 3) * item + 16 * d
 
     def update_block(
@@ -93,7 +89,7 @@ class MaskedFrobenius(_Observed, LeastSquares):
         residual: bool,
     ) -> None:
         """The objective is always summed entry by entry."""
-        self._update(block, W, factor, stats, W_SWEEPS, tau)
+        self._update(block, W, factor, stats, self.limits.W_sweeps, tau)
 
     def _update(
         self,
@@ -111,7 +107,7 @@ class MaskedFrobenius(_Observed, LeastSquares):
         of_rows = np.empty(W.shape[0])
         penalties = self.penalties
         assert factor.Ht is not None
-        for a, tile in nonzeros.tiles(block.V):
+        for a, tile in tiles(block.V, self.limits.nonzero_tile):
             b = a + tile.shape[0]
             Wp = padded(W[a:b])
             weights = entry_weights(tile)
@@ -146,8 +142,10 @@ class MaskedFrobenius(_Observed, LeastSquares):
             return self._multiplicative(wide, old, H.dtype, share)
         new = np.empty_like(old)
         by_columns = np.ascontiguousarray(wide.T)
-        limits = self.fixed, penalties.l1_H, penalties.l2_H, columns[1], H_TAU**2, H_SWEEPS
-        kkt, gain = solve_columns(by_columns, old, *limits, new)
+        limits = self.limits
+        how = self.fixed, penalties.l1_H, penalties.l2_H, columns[1]
+        until = limits.H_tau**2, limits.H_sweeps
+        kkt, gain = solve_columns(by_columns, old, *how, *until, new)
         return HStep(np.ascontiguousarray(new.T, H.dtype), kkt, gain, share)
 
     def _multiplicative(
@@ -174,10 +172,11 @@ class MaskedFrobenius(_Observed, LeastSquares):
         k, penalties = old.shape[1], self.penalties
         extrapolated, total = np.empty_like(old), 0.0
         rows, columns = np.tril_indices(k)
-        for a in range(0, old.shape[0], BOLD_COLUMNS):
-            h = old[a : a + BOLD_COLUMNS]
+        width = self.limits.curvature_columns
+        for a in range(0, old.shape[0], width):
+            h = old[a : a + width]
             above, below, D = (
-                np.ascontiguousarray(wide[part * k : (part + 1) * k, a : a + BOLD_COLUMNS].T)
+                np.ascontiguousarray(wide[part * k : (part + 1) * k, a : a + width].T)
                 for part in range(3)
             )
             rest = np.maximum(below - D * h, 0.0)
@@ -188,14 +187,14 @@ class MaskedFrobenius(_Observed, LeastSquares):
             slope = below - above + penalties.l1_H + penalties.l2_H * h
             out = np.empty_like(h)
             total += bounded_steps(h, self.fixed, slope, K, penalties.l2_H, out)
-            extrapolated[a : a + BOLD_COLUMNS] = out
+            extrapolated[a : a + width] = out
         return extrapolated, total
 
     def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
         k = factor.H.shape[0]
         W = np.zeros((block.V.shape[0], k), factor.H.dtype)
         small, tau = SmallStats(np.zeros((k, k)), np.zeros(k)), SOLVED_TAU[W.dtype.name]
-        self._update(block, W, factor, (small, None), SOLVED_SWEEPS, tau)
+        self._update(block, W, factor, (small, None), self.limits.solved_sweeps, tau)
         return W, small.divergence
 
 

@@ -11,15 +11,13 @@ from dnmf.linalg.jit import offsets, unlocked
 from dnmf.linalg.weighted import WeightedCSR
 from dnmf.losses.values import Matrix
 
-__all__ = ["TILE_ENTRIES", "tiles"]
-
-TILE_ENTRIES = 1 << 20
+__all__ = ["tiles"]
 
 
-def tiles(V: Matrix) -> Iterator[tuple[int, scipy.sparse.csr_array]]:
-    """First row and nonzeros of tiles of whole rows, of about TILE_ENTRIES entries."""
+def tiles(V: Matrix, entries: int) -> Iterator[tuple[int, scipy.sparse.csr_array]]:
+    """First row and nonzeros of tiles of whole rows, of about so many entries."""
     if isinstance(V, np.ndarray):
-        height = max(1, TILE_ENTRIES // V.shape[1])
+        height = max(1, entries // V.shape[1])
         for a in range(0, V.shape[0], height):
             tile = scipy.sparse.csr_array(V[a : a + height])
             tile.indptr = offsets(tile.indptr)
@@ -27,7 +25,7 @@ def tiles(V: Matrix) -> Iterator[tuple[int, scipy.sparse.csr_array]]:
         return
     a, m = 0, V.shape[0]
     while a < m:
-        b = int(np.searchsorted(V.indptr, V.indptr[a] + TILE_ENTRIES, side="right")) - 1
+        b = int(np.searchsorted(V.indptr, V.indptr[a] + entries, side="right")) - 1
         b = min(max(b, a + 1), m)
         first, last = V.indptr[a], V.indptr[b]
         indptr = offsets(V.indptr[a : b + 1] - first)

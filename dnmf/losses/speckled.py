@@ -18,9 +18,6 @@ from dnmf.losses.values import Block, Factor, HeldOutStats, SmallStats
 
 __all__ = ["Speckled"]
 
-TILE = 1 << 20
-"""Entries that are taken apart at once, zeros too."""
-
 
 @dataclass(frozen=True)
 class Speckled(HeldOut):
@@ -57,7 +54,7 @@ class Speckled(HeldOut):
         assert block.numbers is not None
         total, V = HeldOutStats(), block.V
         m, d = V.shape
-        height = max(1, TILE // d)
+        height = max(1, self.loss.limits.speckled_tile // d)
         for a in range(0, m, height):
             b = min(a + height, m)
             tile = V[a:b] if isinstance(V, np.ndarray) else V[a:b].toarray()

@@ -1,58 +1,219 @@
-"""Sizes that decide the bits of a result, or its memory, once a run has begun.
+"""Constants that decide the bits of a result, or its memory, once a run has begun.
 
 A plan keeps them, so that a run goes on with those that it began with, whatever a later release
-has. Tests make them small by `using`, and so see with little data what takes a lot of it.
+has. Tests change them by `using`, and so see with little data what takes a lot of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dnmf.config import MIB
+from dnmf.losses import LossLimits
 
-__all__ = ["Limits", "current", "using"]
+__all__ = [
+    "Limits",
+    "RaceLimits",
+    "SearchLimits",
+    "StopLimits",
+    "TemperLimits",
+    "current",
+    "using",
+]
+
+
+@dataclass(frozen=True)
+class RaceLimits:
+    """On how much of the sample starts race, and how long.
+
+    Attributes
+    ----------
+    most_bytes : int
+        Most bytes of the rows on which starts race.
+    share : float
+        Share of the sample on which starts race, where the other limits allow it.
+    rows : int
+        Rows per component on which starts race at least.
+    fewest_rows : int
+        Rows on which NNDSVD is computed at least, where rows are so long that ``rows`` per
+        component would not fit.
+    fewest_bytes : int
+        Starts race on so many bytes at least.
+    dear_entries : int
+        What an entry counts, zeros too, where it is raised to powers: as so many bytes.
+    tol : float
+        Tolerance at which a start has converged.
+    passes : int
+        Most passes until a start has converged.
+    dear_passes : int
+        Most of them for losses whose entries take long to compute on.
+    """
+
+    most_bytes: int = 64 * MIB
+    share: float = 0.1
+    rows: int = 50
+    fewest_rows: int = 20
+    fewest_bytes: int = 4 * MIB
+    dear_entries: int = 16
+    tol: float = 1e-3
+    passes: int = 40
+    dear_passes: int = 20
+
+
+@dataclass(frozen=True)
+class SearchLimits:
+    """How long a start searches by adding components and merging as many.
+
+    Attributes
+    ----------
+    first_passes : int
+        Passes with too many components.
+    added_passes : int
+        Passes after components were added.
+    merged_passes : int
+        Passes after as many were merged.
+    gain : float
+        A cycle that lowers the objective by less, relative to it, is a failure.
+    same : float
+        One that changes it by less has come back to where it was: the search is over.
+    failures : int
+        The search is over after so many failures in a row.
+    cycles : int
+        Most cycles.
+    dear_cycles : int
+        Most cycles for losses that are no least squares, which what merging costs may mislead.
+    """
+
+    first_passes: int = 10
+    added_passes: int = 8
+    merged_passes: int = 4
+    gain: float = 2e-4
+    same: float = 5e-5
+    failures: int = 2
+    cycles: int = 5
+    dear_cycles: int = 1
+
+
+@dataclass(frozen=True)
+class TemperLimits:
+    """How a start below beta = 1 is cooled, shaken and cooled again.
+
+    Attributes
+    ----------
+    warmth : float
+        How far the larger beta is from the divergence's own, of the way to 1 (Kullback-Leibler).
+        Three betas in between took twice the passes for the same ends.
+    first_passes : int
+        Passes at the larger beta from the random start.
+    again_passes : int
+        Passes at the larger beta after each shake.
+    cold_passes : int
+        Most passes of the divergence itself after each shake.
+    shake : float
+        How much of a random start is mixed in.
+    shakes : int
+        Most shakes.
+    gain : float
+        A shake that lowers the objective by less, relative to it, is a failure.
+    failures : int
+        It is over after so many failures in a row.
+    """
+
+    warmth: float = 0.4
+    first_passes: int = 8
+    again_passes: int = 5
+    cold_passes: int = 8
+    shake: float = 0.5
+    shakes: int = 5
+    gain: float = 2e-4
+    failures: int = 2
+
+
+@dataclass(frozen=True)
+class StopLimits:
+    """How passes extrapolate, revive and end.
+
+    Attributes
+    ----------
+    first_step : float
+        The extrapolation that is tried first.
+    growth : float
+        By which factor the extrapolation grows with every pass that is accepted.
+    cap_growth : float
+        By which factor the largest extrapolation grows meanwhile.
+    revivals : int
+        How often a dead component is revived.
+    slowest : float
+        The largest rate of decreases that is believed.
+    sample_tol : float
+        Tolerance of passes over the sample, unless that of the fit is larger.
+    sample_passes : int
+        Most passes over the sample.
+    """
+
+    first_step: float = 0.5
+    growth: float = 1.2
+    cap_growth: float = 1.05
+    revivals: int = 3
+    slowest: float = 0.95
+    sample_tol: float = 1e-3
+    sample_passes: int = 30
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes that a plan freezes.
+    """Constants that a plan freezes.
 
     Attributes
     ----------
     sample_segment_bytes : int
         Bytes of the sample that one task goes over, besides what one segment of V has in it.
-    race_bytes : int
-        Most bytes of the rows on which starts race.
-    race_share : float
-        Share of the sample on which starts race, where `race_rows` and so on allow it.
-    race_rows : int
-        Rows per component on which starts race at least.
-    fewest_race_rows : int
-        The same where rows are so long that so many would not fit, for NNDSVD.
-    fewest_race_bytes : int
-        Starts race on so many bytes at least.
-    dear_entries : int
-        What an entry counts, zeros too, where it is raised to powers: as so many bytes.
     h_part_bytes : int
         Bytes of H, float64, in one part of the H-step: enough that a thread is worth its call,
         and within a cache.
     stacked_components : int
         Components that share a product with a sparse block: more rows of H' leave the cache.
+    chunk_bytes, batch_chunk_bytes : int
+        Bytes (float64) of a chunk of the tall factor in the result, of one model and of all
+        models of a batch, which have a file each.
+    race : RaceLimits
+    search : SearchLimits
+    temper : TemperLimits
+    stop : StopLimits
+    losses : LossLimits
     """
 
     sample_segment_bytes: int = 32 * MIB
-    race_bytes: int = 64 * MIB
-    race_share: float = 0.1
-    race_rows: int = 50
-    fewest_race_rows: int = 20
-    fewest_race_bytes: int = 4 * MIB
-    dear_entries: int = 16
     h_part_bytes: int = MIB
     stacked_components: int = 100
+    chunk_bytes: int = 16 * MIB
+    batch_chunk_bytes: int = 64 * MIB
+    race: RaceLimits = field(default_factory=RaceLimits)
+    search: SearchLimits = field(default_factory=SearchLimits)
+    temper: TemperLimits = field(default_factory=TemperLimits)
+    stop: StopLimits = field(default_factory=StopLimits)
+    losses: LossLimits = field(default_factory=LossLimits)
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields, those of a subject in an object of their own."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Limits:
+        """Make the limits again that `to_json` wrote."""
+        return cls().changed(value)
+
+    def changed(self, value: Mapping[str, Any]) -> Limits:
+        """Replace fields; of a subject those that its mapping names."""
+        fields = {
+            name: replace(getattr(self, name), **new) if isinstance(new, Mapping) else new
+            for name, new in value.items()
+        }
+        return replace(self, **fields)
 
 
 _current: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B039 - it is frozen
@@ -70,9 +231,9 @@ def using(**limits: Any) -> Iterator[Limits]:
     Parameters
     ----------
     **limits
-        Fields of `Limits`.
+        Fields of `Limits`; of a subject a mapping, e.g. ``race={"tol": 1e-2}``.
     """
-    token = _current.set(replace(_current.get(), **limits))
+    token = _current.set(_current.get().changed(limits))
     try:
         yield _current.get()
     finally:

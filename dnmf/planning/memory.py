@@ -30,8 +30,9 @@ BASELINE = 260 * MIB
 H_STEP_ARRAYS = 9
 """Arrays of a slab's size, float64, that the H-step holds at once."""
 
-SPECKLED_TILE = 40 * MIB
-"""A tile taken apart into entries that are seen and left out, with their random numbers."""
+SPECKLED_ENTRY = 40
+"""Bytes of an entry of a tile that is taken apart into what is seen and what is left out, with its
+random number."""
 
 UNEVEN_FOLDS = 1.2
 """A block's rows fall into folds at random: so many times their mean, at most."""
@@ -87,7 +88,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     """The same with these models in every pass."""
     d, item = plan.shape[1], np.dtype(plan.dtype).itemsize
     k = sum(model.k for model in models)
-    losses = [loss_shape(plan.config, model) for model in models]
+    losses = [loss_shape(plan.config, model, plan.limits) for model in models]
     kd, several = k * d, len(models) > 1
     rows = sum(x.statistic_rows(model.k, d) for x, model in zip(losses, models, strict=True))
     fitting = plan.mode != "transform"
@@ -96,7 +97,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     most = max(plan.largest_block[1], _sample_segment(plan) / plan.growth)
     sums = _sums(plan, losses, models, _entries(plan, most))
     if plan.config.holdout == "speckled":
-        sums += SPECKLED_TILE
+        sums += SPECKLED_ENTRY * plan.limits.losses.speckled_tile
     elif any(model.fold is not None for model in models):
         sums += _held_out(plan, item)
     wait = rows * d * 8 if fitting else 0  # one segment's sums, until they are added
@@ -270,7 +271,9 @@ def _race_task(plan: Plan) -> int:
     config, entries = plan.config, _entries(plan, 1.1 * nbytes / plan.growth)
     configs = [config, config.replace(solver=None)] if config.tempered else [config]
     sums = [
-        _sums(plan, [loss_shape(asked, one)], (one,), entries) for asked in configs for one in wide
+        _sums(plan, [loss_shape(asked, one, plan.limits)], (one,), entries)
+        for asked in configs
+        for one in wide
     ]
     fitting = (1.25 if plain else 1.75) * nbytes + of_H + max(sums)
     apart = nbytes if len(plan.config.models) > 1 else 0  # each model's are picked from those
@@ -290,17 +293,17 @@ def share_to_race(plan: Plan, k: int, rows: float, nbytes: float) -> float:
     rows, nbytes : float
         Of the sample.
     """
-    config, limits = plan.config, plan.limits
+    config, limits = plan.config, plan.limits.race
     if config.beta is not None:
         nbytes = max(nbytes, limits.dear_entries * rows * plan.shape[1])
-    rows_share = limits.race_rows * k / max(rows, 1)
-    share = max(limits.race_share, rows_share, limits.fewest_race_bytes / max(nbytes, 1))
+    rows_share = limits.rows * k / max(rows, 1)
+    share = max(limits.share, rows_share, limits.fewest_bytes / max(nbytes, 1))
     if share >= 0.5:  # small data: the starts race on all of it
         worth = config.n_init > 1 or config.tempered or config.init in NNDSVD
         share = 1.0 if worth else 0.0
-    most = limits.race_bytes / max(nbytes, 1)
-    if most < share and most * rows < limits.race_rows * k:  # rows are very long
-        few = max(2 * k, limits.fewest_race_rows) / rows
+    most = limits.most_bytes / max(nbytes, 1)
+    if most < share and most * rows < limits.rows * k:  # rows are very long
+        few = max(2 * k, limits.fewest_rows) / rows
         return min(share, max(most, few)) if config.init in NNDSVD else 0.0
     return min(share, most)
 

@@ -29,9 +29,6 @@ SMALL_SEGMENT_BYTES = 64 * MIB
 MOST_SEGMENTS, ENOUGH_SEGMENTS, FEWEST_SEGMENTS = 2000, 64, 32
 MOST_SLABS = 100_000
 SAMPLE_ROWS = 20_000
-CHUNK_BYTES = 16 * MIB
-BATCH_CHUNK_BYTES = 64 * MIB
-"""Bytes (float64) of a chunk of the tall factor in the result (of all models: a file each)."""
 
 DEAR_BLOCKS, DEAR_BLOCK_BYTES = 4, 2 * MIB
 """Blocks that a small V has for losses which compute for long on few bytes, so that several tasks
@@ -79,7 +76,7 @@ class Plan:
     versions : dict
         Of the packages that the run was begun with.
     limits : Limits
-        Sizes that decide bits or memory.
+        Constants that decide bits or memory.
     """
 
     run_id: str
@@ -141,7 +138,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         refs = {name: refs_to_json(getattr(self, name)) for name in _REFS}
-        nested = {"config": self.config.to_json(), "limits": vars(self.limits)}
+        nested = {"config": self.config.to_json(), "limits": self.limits.to_json()}
         return {**vars(self), **refs, **nested}
 
     @classmethod
@@ -156,7 +153,7 @@ class Plan:
         value["groups"] = tuple(tuple(group) for group in value["groups"])
         nested = {
             "config": FitConfig.from_json(value["config"]),
-            "limits": Limits(**value["limits"]),
+            "limits": Limits.from_json(value["limits"]),
         }
         return cls(**{**value, **nested})
 
@@ -164,10 +161,16 @@ class Plan:
 _REFS = ("start_H", "start_W", "fixed_H")
 
 
-def loss_shape(config: FitConfig, model: ModelSpec | None = None) -> Loss:
-    """The loss of these options (and of this model), for the sizes of its statistics."""
+def loss_shape(
+    config: FitConfig, model: ModelSpec | None = None, limits: Limits | None = None
+) -> Loss:
+    """The loss of these options (and of this model), for the sizes of its statistics.
+
+    What else a loss declares does not depend on the limits.
+    """
     masked = config.masked if model is None else config.knows_missing(model)
-    return get_loss(config.loss, solver=config.solver, beta=config.beta, masked=masked)
+    solver, beta, losses = config.solver, config.beta, limits.losses if limits else None
+    return get_loss(config.loss, solver=solver, beta=beta, masked=masked, limits=losses)
 
 
 def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
@@ -212,6 +215,7 @@ def make_plan(
     MemoryPlanError
         Neither rows nor columns can be decoded within ``config.max_block``.
     """
+    limits = limits or current()
     for model in config.models if config.masked else ():
         loss_shape(config, model)  # refuses what the loss does not know, whatever V is
     if config.needs_positive and source.is_sparse:
@@ -235,7 +239,7 @@ def make_plan(
     alone = count == len(sizes)
     overhead = oriented.read_overhead(starts[largest], starts[largest + 1], alone)
     rows_of_sums = sum(
-        loss_shape(config, model).statistic_rows(model.k, d) for model in config.models
+        loss_shape(config, model, limits).statistic_rows(model.k, d) for model in config.models
     )
     slab = max(1, config.slab_size // (8 * rows_of_sums))
     if d // slab > MOST_SLABS:
@@ -263,7 +267,7 @@ def make_plan(
         versions=installed(),
         sample=sample_share(config, n, int(total * growth), mode),
         growth=growth,
-        limits=limits or current(),
+        limits=limits,
     )
     return plan, oriented
 
@@ -357,6 +361,7 @@ def _cut(source: Source, config: FitConfig, dtype: np.dtype, block_size: int) ->
 def chunk_rows(plan: Plan) -> int:
     """Rows of a chunk of the tall factor in the result."""
     k = sum(model.k for model in plan.config.models)
-    most = CHUNK_BYTES if len(plan.config.models) == 1 else BATCH_CHUNK_BYTES
+    limits = plan.limits
+    most = limits.chunk_bytes if len(plan.config.models) == 1 else limits.batch_chunk_bytes
     rows = max(1, most // (8 * k))
     return min(plan.shape[0], rows)

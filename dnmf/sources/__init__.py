@@ -15,9 +15,9 @@ import scipy
 
 from dnmf.errors import InputError
 from dnmf.names import load, local_name
-from dnmf.sources.base import Block, Matrix, Source
+from dnmf.sources.base import Matrix, Source
 
-__all__ = ["SOURCES", "Block", "Matrix", "Source", "from_spec", "open_source"]
+__all__ = ["SOURCES", "Matrix", "Source", "from_spec", "open_source"]
 
 SOURCES: dict[str, str] = {
     "array": "dnmf.sources.array:ArraySource",

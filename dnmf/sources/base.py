@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,27 +16,10 @@ from dnmf.sources.cuts import cut_evenly
 if TYPE_CHECKING:
     from dnmf.sources.stored import StoredArray
 
-__all__ = ["INDEX_BYTES", "Block", "Matrix", "Source"]
+__all__ = ["INDEX_BYTES", "Matrix", "Source"]
 
 INDEX_BYTES = 4
 """Bytes of a column index, where there are fewer than 2^31 columns."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """Consecutive whole rows of V, decoded.
-
-    Attributes
-    ----------
-    V : (m, d) array, CSR array or WeightedCSR
-        In the dtype that the fit computes in. Of weighted data the observed entries, each with
-        its weight; of data with missing entries the observed ones as CSR.
-    start : int
-        The global index of the first row.
-    """
-
-    V: Matrix
-    start: int
 
 
 class Source(ABC):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,29 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from extending_tools import printed, printed_module, register
 
 import dnmf
 from dnmf import losses
 from dnmf.errors import OptionError
 from dnmf.testing.loss_contract import LossContract
-
-TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-
-
-def printed(path: str) -> str:
-    """The code that CONTRIBUTING.md prints for a file."""
-    (code,) = re.findall(rf"```python\n(# {re.escape(path)}\n.*?)```", TEXT, re.DOTALL)
-    return str(code)
-
-
-def names_of(path: str) -> dict[str, Any]:
-    """The names that this code defines."""
-    names: dict[str, Any] = {"__name__": Path(path).stem}
-    exec(compile(printed(path), path, "exec"), names)
-    return names
-
-
-# --- a loss ---
 
 
 @pytest.fixture
@@ -41,16 +23,14 @@ def hellinger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     """The module and its line in the registry."""
     (tmp_path / "hellinger.py").write_text(printed("dnmf/losses/hellinger.py"), encoding="utf-8")
     monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
-    (line,) = re.findall(r"`(\(\"hellinger\".*?)`", TEXT)
-    for key, where in eval("{" + line + "}").items():
-        monkeypatch.setitem(losses.LOSSES, key, where)
+    register(losses.LOSSES, "hellinger", monkeypatch)
     yield
     sys.modules.pop("dnmf.losses.hellinger", None)
     vars(losses).pop("hellinger", None)
 
 
 @pytest.mark.usefixtures("hellinger")
-class TestHellinger(names_of("tests/losses/test_hellinger.py")["TestHellinger"]):  # type: ignore[misc]
+class TestHellinger(printed_module("tests/losses/test_hellinger.py").TestHellinger):  # type: ignore[misc]
     """Its contract, as printed."""
 
     def test_this_is_the_contract(self) -> None:

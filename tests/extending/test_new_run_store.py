@@ -8,33 +8,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from extending_tools import printed, register
+
 import dnmf
+from dnmf.runs import STORES
 
-ROOT = Path(__file__).parents[2]
-
-
-def _printed(section: str) -> dict[str, str]:
-    """The Python files that a section of CONTRIBUTING.md prints, by their paths."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    (body,) = re.findall(rf"^## {section}$(.*?)(?=^## |\Z)", text, re.M | re.S)
-    blocks = re.findall(r"^```python\n# (\S+)\n(.*?)^```$", body, re.M | re.S)
-    return dict(blocks)
+CODE, TEST = "dnmf/runs/sqlite.py", "tests/runs/test_sqlite.py"
 
 
-def test_a_run_store_is_one_file_and_passes_its_contract(tmp_path: Path) -> None:
+def test_a_run_store_is_one_file_and_passes_its_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The class, registered by its line, in a fit too: nothing else of dnmf is touched."""
-    printed = _printed("A run store")
-    assert list(printed) == ["dnmf/runs/sqlite.py", "tests/runs/test_sqlite.py"]
-    (line,) = re.findall(
-        r"`(\"sqlite\": \"(?:[\w.]+):SqliteStore\")`",
-        (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"),
-    )
-    register = f"from dnmf.runs import STORES\nSTORES |= {{{line}}}\n"
-    for path, code in printed.items():
-        code = code.replace("dnmf.runs.sqlite", "sqlite_store")  # beside dnmf, not within
-        name = "sqlite_store.py" if path.startswith("dnmf/") else Path(path).name
+    assert register(STORES, "sqlite", monkeypatch) == "dnmf.runs.sqlite:SqliteStore"
+    for path, name in ((CODE, "sqlite_store.py"), (TEST, "test_sqlite.py")):
+        code = printed(path).replace("dnmf.runs.sqlite", "sqlite_store")  # beside dnmf, not within
         (tmp_path / name).write_text(code, encoding="utf-8")
-    (tmp_path / "conftest.py").write_text(register.replace("dnmf.runs.sqlite", "sqlite_store"))
+    line = 'from dnmf.runs import STORES\nSTORES["sqlite"] = "sqlite_store:SqliteStore"\n'
+    (tmp_path / "conftest.py").write_text(line, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
     paths = [str(tmp_path), str(Path(dnmf.__file__).parents[1])]
     done = subprocess.run(

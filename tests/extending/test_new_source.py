@@ -2,59 +2,27 @@
 
 from __future__ import annotations
 
-import ast
-import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from extending_tools import printed_module, register
 
 import dnmf
 from dnmf.sources import SOURCES, open_source
 from dnmf.testing.source_contract import sample_matrix
 
-CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
-
-
-def printed(section: str) -> list[str]:
-    """The blocks of Python code of a section of CONTRIBUTING.md."""
-    text = CONTRIBUTING.read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
-    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-
-
-def module_of(code: str) -> ModuleType:
-    """The module that a block of code is, by the path in its first line."""
-    path = re.match(r"# (\S+)\.py\n", code)
-    assert path is not None
-    module = ModuleType(path[1].replace("/", "."))
-    sys.modules[module.__name__] = module  # of printed code alone: nothing else has these names
-    exec(compile(code, f"{CONTRIBUTING.name}: {path[1]}", "exec"), vars(module))
-    return module
-
-
-def registry_line(code: str) -> dict[str, str]:
-    """The one entry that a block of code adds to a registry."""
-    line = ast.literal_eval(f"{{{code}}}")
-    assert len(line) == 1
-    return line
-
-
-SOURCE_CODE, SOURCE_LINE, SOURCE_TEST = printed("A source")
-NpyFolder = module_of(SOURCE_CODE).NpyFolder
-NEW_SOURCE = registry_line(SOURCE_LINE)
+printed_module("dnmf/sources/npy_folder.py")
+printed = printed_module("tests/sources/test_npy_folder.py")
 
 
 @pytest.fixture
 def new_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind, name in NEW_SOURCE.items():
-        assert kind not in SOURCES
-        monkeypatch.setitem(SOURCES, kind, name)
+    register(SOURCES, "npy_folder", monkeypatch)
 
 
 @pytest.mark.usefixtures("new_source")
-class TestPrintedSource(module_of(SOURCE_TEST).TestNpyFolder):  # type: ignore[misc]
+class TestPrintedSource(printed.TestNpyFolder):  # type: ignore[misc]
     """The contract, by the test as it is printed."""
 
     def test_a_fit_has_the_bits_of_a_fit_of_the_array(self, tmp_path: Path) -> None:

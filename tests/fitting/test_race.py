@@ -28,7 +28,7 @@ def test_starts_race_on_small_data():
 def test_rows_too_long_to_race_on(seed):
     """24 rows of which one fits the race's bytes: by chance there would be none at all."""
     V = np.random.default_rng(0).random((24, 50))
-    with limits.using(race_bytes=300):
+    with limits.using(race={"most_bytes": 300}):
         assert "race" not in _kinds(V)
         fit = dnmf.fit(V, 2, seed=seed, init="nndsvd", max_passes=3)
     assert fit.relative_error < 1
@@ -48,7 +48,7 @@ def sparse(request):
     V = np.zeros((2000, 6), np.float32)
     V[order > 0.2] = np.random.default_rng(0).random((int(np.sum(order > 0.2)), 6))
     V[order < 0.1] = request.param
-    with limits.using(fewest_race_bytes=1):
+    with limits.using(race={"fewest_bytes": 1}):
         yield V
 
 
@@ -85,7 +85,7 @@ def test_starts_that_are_not_made_are_told():
     assert any("init = 'nndsvd' has no effect" in note for note in notes)
     assert any("the sample has 0 of 50 rows" in note for note in notes)
     V = np.random.default_rng(0).random((24, 50))
-    with limits.using(race_bytes=300):
+    with limits.using(race={"most_bytes": 300}):
         notes, _ = _notes(V, n_init=8)
         other = [_notes(V, **options)[0] for options in ({}, {"n_init": 1}, {"sample": 0})]
     assert any("n_init = 8 has no effect" in n and "search on 150 rows" in n for n in notes)

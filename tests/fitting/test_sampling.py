@@ -74,8 +74,8 @@ def _rows_of_sample(V, where, **options):
     context = Context.open(str(where))
     rows = open_rows(context, context.state(0).scanned, "sample")
     segments = range(len(rows.starts) - 1)
-    blocks = [block for segment in segments for block, _ in rows.blocks(segment, None)]
-    sums = np.concatenate([block.V.sum(axis=1, dtype=np.float64) for block in blocks])
+    blocks = [V for segment in segments for _, V, _ in rows.blocks(segment, None)]
+    sums = np.concatenate([block.sum(axis=1, dtype=np.float64) for block in blocks])
     return np.concatenate([rows.numbers(segment) for segment in segments]), sums
 
 

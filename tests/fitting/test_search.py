@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import dnmf
 from dnmf.fitting.starts.search import Fitted, search
 from dnmf.fitting.starts.temper import temper
+from dnmf.planning.limits import SearchLimits, TemperLimits
 from dnmf.steps.serial import Serial
 from dnmf.testing.problems import planted_poisson
 
@@ -49,7 +50,7 @@ def test_a_search_counts_its_passes_and_never_returns_what_is_worse() -> None:
     def draw(stream: int, rows: int) -> np.ndarray:
         return np.random.default_rng(stream).random((rows, 30))
 
-    found = search(fit, draw, 10, 30, 1e-3, 40)
+    found = search(fit, draw, 10, 30, 1e-3, 40, SearchLimits())
     assert calls[0][0] == 15
     assert {k for k, _, _ in calls[1::2]} == {10}
     assert calls[2][0] == 12  # two more
@@ -66,7 +67,7 @@ def test_where_no_more_components_can_be_told_apart_there_is_one_fit(k: int, mos
         calls.append(len(H))
         return Fitted(1.0, H, np.eye(len(H)), None, 1)
 
-    search(fit, lambda stream, rows: np.ones((rows, 7)), k, most, 1e-3, 40)
+    search(fit, lambda stream, rows: np.ones((rows, 7)), k, most, 1e-3, 40, SearchLimits())
     assert calls == [k]
 
 
@@ -83,7 +84,7 @@ def test_a_start_below_beta_1_goes_through_larger_betas_and_is_shaken() -> None:
     def draw(stream: int, rows: int) -> np.ndarray:
         return np.random.default_rng(stream).random((rows, 30))
 
-    found = temper(fit, draw, 3, 0.4, 1e-3, 20)
+    found = temper(fit, draw, 3, 0.4, 1e-3, 20, TemperLimits())
     betas = [beta for beta, _, _ in calls]
     np.testing.assert_allclose(betas, [0.64, 0.4] * 4)
     assert found.objective == 5.0

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -18,15 +19,14 @@ from dnmf.fitting.checks import check_objective
 from dnmf.fitting.model_state import ModelState, Pair
 from dnmf.fitting.stopping import (
     EXACT,
-    MOST_TRIES,
-    SLOWEST,
     PassResult,
-    advance,
     expected_decrease,
     rate,
     stop,
 )
+from dnmf.fitting.stopping import advance as advance_within
 from dnmf.losses.base import rounding_unit
+from dnmf.planning.limits import StopLimits
 from dnmf.runs.base import ObjectRef
 
 
@@ -35,6 +35,8 @@ def refs(name):
     return (ObjectRef(name, "x"),)
 
 
+LIMITS = StopLimits()
+advance = partial(advance_within, limits=LIMITS)
 START = ModelState(pair=None, next_H=refs("next_H/0"))
 SIZE = 100.0
 
@@ -192,7 +194,7 @@ def test_exact_is_said_only_where_entries_say_so(dtype):
 def test_a_revived_component_is_counted_and_waits():
     state, _ = walk([50.0, 40.0])[-1]
     options = config()
-    for attempt in range(1, MOST_TRIES + 1):
+    for attempt in range(1, LIMITS.revivals + 1):
         state, accepted = advance(state, found(40.0, 3, revived=(1,)), options, "float64")
         assert accepted
         assert (state.tries, state.revive, state.beta) == ({1: attempt}, (1,), 0.0)
@@ -252,13 +254,13 @@ def test_any_course_keeps_the_best_pair_and_survives_json(findings, dtype, tol):
         (1.0, 2.0, 0.1, 0.0, 1.0),
         (1.0, 2.0, 0.8, 0.0, 4.0),  # the slower of the last two rates
         (1.0, 2.0, 0.1, 3.0, 3.0),
-        (2.0, 1.0, None, 0.0, 2.0 * SLOWEST / (1 - SLOWEST)),
+        (2.0, 1.0, None, 0.0, 2.0 * LIMITS.slowest / (1 - LIMITS.slowest)),
         (0.0, 1.0, 0.9, 0.0, 0.0),
         (1.0, 0.0, None, 0.0, 0.0),
     ],
 )
 def test_what_is_left_follows_the_last_decreases(decrease, before, rate_before, gain, left):
-    found = expected_decrease(decrease, rate(decrease, before), rate_before, gain)
+    found = expected_decrease(decrease, rate(decrease, before, LIMITS.slowest), rate_before, gain)
     assert found == (left and pytest.approx(left))
 
 

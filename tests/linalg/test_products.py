@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from marks import slow
 
 from dnmf.linalg.products import (
-    TILE_ENTRIES,
     add_WtV,
     gram,
     product_VHt,
@@ -21,6 +20,7 @@ from dnmf.linalg.products import (
 from dnmf.linalg.tiles import padded, padded_size
 from dnmf.testing.problems import exact_low_rank
 
+TILE = 1 << 12
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 9), st.integers(1, 5))
 DTYPES = st.sampled_from(["float32", "float64"])
 
@@ -89,16 +89,16 @@ def test_residual_of_both_kinds_is_the_residual(sizes, dtype, seed, density):
     expected = np.sum((V.astype(float) - W.astype(float) @ H.astype(float)) ** 2)
     Ht = padded(H.T)
     for found in (
-        residual_sumsq(V, W, H, None, gram(H.T)),
-        residual_sumsq(sp.csr_array(V), W, H, Ht, gram(H.T)),
+        residual_sumsq(V, W, H, None, gram(H.T), TILE),
+        residual_sumsq(sp.csr_array(V), W, H, Ht, gram(H.T), TILE),
     ):
         np.testing.assert_allclose(found, expected, rtol=_rtol(dtype))
 
 
 def test_residual_of_blocks_higher_than_a_tile():
-    V, W, H = _factors(2 * TILE_ENTRIES // 2000 + 5, 2000, 3, 0, "float64")
+    V, W, H = _factors(2 * TILE // 2000 + 5, 2000, 3, 0, "float64")
     expected = np.sum((V - W @ H) ** 2)
-    np.testing.assert_allclose(residual_sumsq(V, W, H, None, gram(H.T)), expected, rtol=1e-12)
+    np.testing.assert_allclose(residual_sumsq(V, W, H, None, gram(H.T), TILE), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -109,7 +109,7 @@ def test_residual_of_an_exact_product_does_not_cancel(sparse):
     by_products = sumsq - 2 * float(np.sum((V @ H.T).astype(float) * W))
     by_products += float(np.sum(gram(W) * gram(H.T)))
     Ht = padded(H.T)
-    found = residual_sumsq(sp.csr_array(V) if sparse else V, W, H, Ht, gram(H.T))
+    found = residual_sumsq(sp.csr_array(V) if sparse else V, W, H, Ht, gram(H.T), TILE)
     assert 0 <= found <= sumsq * (4 * np.finfo("float32").eps) ** 2
     assert abs(by_products) > 1e3 * found  # what is avoided here
 
@@ -120,7 +120,7 @@ def test_residual_sees_explicit_zeros_once():
     )
     W, H = np.array([[1.0], [2.0]]), np.array([[1.0, 3.0, 0.5]])
     expected = np.sum((V.toarray() - W @ H) ** 2)
-    np.testing.assert_allclose(residual_sumsq(V, W, H, H.T.copy(), gram(H.T)), expected)
+    np.testing.assert_allclose(residual_sumsq(V, W, H, H.T.copy(), gram(H.T), TILE), expected)
 
 
 @given(SIZES, DTYPES, st.integers(0, 10**6))
@@ -144,7 +144,7 @@ def test_nothing_given_is_modified():
         array.flags.writeable = False
     for matrix in (V, sparse):
         product_VHt(matrix, H, Ht)
-        residual_sumsq(matrix, W, H, Ht, gram(H.T))
+        residual_sumsq(matrix, W, H, Ht, gram(H.T), TILE)
         row_residual(matrix, 0, W[0], H)
     add_WtV(V, W, np.zeros((3, 9)))
     add_WtV(sparse, W, zero_WtV(3, 9, W.dtype, True))

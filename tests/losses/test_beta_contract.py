@@ -9,8 +9,7 @@ import pytest
 import scipy.sparse as sp
 from marks import slow
 
-from dnmf.losses import beta as beta_module
-from dnmf.losses import get_loss
+from dnmf.losses import LossLimits, get_loss
 from dnmf.losses.values import Block
 from dnmf.testing.alternation import Alternation
 from dnmf.testing.loss_contract import LossContract
@@ -69,18 +68,17 @@ class TestBetaBelowZero(TestItakuraSaito, LossContract):
 
 
 @pytest.mark.parametrize("beta", [0.5, *slow(1.5, 3.0)])
-def test_wide_rows_are_cut_into_columns(beta, monkeypatch):
+def test_wide_rows_are_cut_into_columns(beta):
     """the same numbers to rounding, from tiles of few columns as from whole rows"""
     rng = np.random.default_rng(0)
     V = rng.poisson(1.0, (40, 300)).astype(float)
     V[3], V[:, 7] = 0, 0
     W, H = rng.gamma(2.0, size=(40, 4)), rng.gamma(2.0, size=(4, 300))
-    loss = get_loss("beta", beta=beta)
     rows = np.stack([V.sum(axis=1), (V**2).sum(axis=1)])
     for matrix in (V, sp.csr_array(V)):
         turns, solved = [], []
         for entries in (1 << 16, 16 * 37):
-            monkeypatch.setattr(beta_module, "TILE_ENTRIES", entries)
+            loss = get_loss("beta", beta=beta, limits=LossLimits(dense_tile=entries))
             turns.append(Alternation(loss, matrix).turn(W, H))
             solved.append(loss.solve(Block(matrix, 0, rows), turns[-1].factor))
         np.testing.assert_allclose(turns[1].W, turns[0].W, rtol=1e-10)

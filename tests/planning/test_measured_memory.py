@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,8 @@ from memory_tools import peak_of_a_run
 
 from dnmf.config import MIB, FitConfig, ModelSpec, Resources
 from dnmf.fitting.data.context import Context
-from dnmf.losses import beta, kullback_leibler, masked
 from dnmf.options import asked
+from dnmf.planning import limits
 from dnmf.planning.memory import BASELINE, USABLE, check_memory, predict_memory
 from dnmf.planning.plan import Plan, make_plan
 from dnmf.runs.folder import FolderStore
@@ -100,10 +100,7 @@ CASES = SHORT | LONGER
 
 
 @pytest.mark.parametrize("name", [*SHORT, *slow(*LONGER)])
-def test_a_fit_stays_within_its_prediction(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kullback_leibler, "TILE_ENTRIES", 1 << 14)  # small data, small tiles
+def test_a_fit_stays_within_its_prediction(tmp_path: Path, name: str) -> None:
     case = CASES[name]
     case.write()(tmp_path / "V.zarr")
     given = {"sample": 0.0, "block_size": 2 * MIB, "segments": 4, "max_passes": 2, "tol": 0.0}
@@ -114,16 +111,16 @@ def test_a_fit_stays_within_its_prediction(
         config = study_config(case.k, given.pop("seeds"), *left_out, given)
     else:
         config = FitConfig((ModelSpec(case.k, 0),), **given)
-    plan, source = make_plan(open_source(tmp_path / "V.zarr"), config)
+    with limits.using(losses={"nonzero_tile": 1 << 14}):  # small data, small tiles
+        plan, source = make_plan(open_source(tmp_path / "V.zarr"), config)
     stays_within(plan, source, tmp_path, OBJECTS if many else 0)
 
 
 @pytest.fixture
-def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_tiles() -> Iterator[None]:
     """As large in proportion to these data as they are to what is out of core."""
-    for module in (kullback_leibler, masked, beta):
-        monkeypatch.setattr(module, "TILE_ENTRIES", 1 << 12)
-    monkeypatch.setattr(kullback_leibler, "BATCH", 1 << 8)
+    with limits.using(losses={"nonzero_tile": 1 << 12, "dense_tile": 1 << 12, "batch": 1 << 8}):
+        yield
 
 
 def stored(path: Path, array: np.ndarray, rows: int) -> tuple[Source, CountingStore]:

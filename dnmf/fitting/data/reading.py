@@ -15,7 +15,7 @@ from dnmf.fitting.data.context import Context, opened
 from dnmf.linalg.matrix import Matrix, WeightedCSR, arrays_of, bytes_of, matrix_of, places
 from dnmf.linalg.measure import checksum
 from dnmf.planning.memory import needs_of
-from dnmf.sources.base import Block, Source
+from dnmf.sources.base import Source
 from dnmf.steps.work import Needs, SegmentLoader
 
 __all__ = ["Loaded", "Loader", "read_segment"]
@@ -61,10 +61,10 @@ class Loader(SegmentLoader):
             plan, starts = self.context.plan, self.context.plan.segment_block_starts(segment)
             dtype, missing = plan.dtype, plan.config.missing
             found = [
-                (Block(_cast(block, dtype, missing), start), bytes_of(block), checksum(block))
+                (start, _cast(block, dtype, missing), bytes_of(block), checksum(block))
                 for block, start in zip(raw, starts, strict=False)
             ]
-        return [(arrays_of(block.V), block.start, size, check) for block, size, check in found]
+        return [(arrays_of(V), start, size, check) for start, V, size, check in found]
 
 
 def _cached_loader(path: str, run_id: str) -> Loader:
@@ -73,7 +73,7 @@ def _cached_loader(path: str, run_id: str) -> Loader:
 
 def read_segment(
     context: Context, segment: int, checksums: np.ndarray | None, loaded: Loaded | None = None
-) -> Iterator[tuple[Block, int, int]]:
+) -> Iterator[tuple[int, Matrix, int, int]]:
     """Read a segment's blocks in order, one ahead of the caller.
 
     Parameters
@@ -85,8 +85,11 @@ def read_segment(
 
     Yields
     ------
-    block : Block
-        In the dtype that the fit computes in.
+    start : int
+        The global index of the block's first row.
+    V : (m, d) array, CSR array or WeightedCSR
+        In the dtype that the fit computes in. Of weighted data the observed entries, each with
+        its weight; of data with missing entries the observed ones as CSR.
     nbytes : int
         Decoded bytes, as stored.
     check : int
@@ -97,7 +100,7 @@ def read_segment(
     if loaded is not None:
         for position, (arrays, start, size, check) in enumerate(loaded):
             _verify(context, segment, position, check, checksums, None)
-            yield Block(matrix_of(arrays, context.plan.shape[1]), start), size, check
+            yield start, matrix_of(arrays, context.plan.shape[1]), size, check
         return
     known = checksums if segment in context.verified else None
     blocks = context.source.read_blocks(starts)
@@ -109,7 +112,8 @@ def read_segment(
         if isinstance(raw, WeightedCSR):  # what was picked from the bytes of both
             size = context.source.block_bytes(starts[position], starts[position + 1])
         item = (
-            Block(_cast(raw, context.plan.dtype, context.plan.config.missing), starts[position]),
+            starts[position],
+            _cast(raw, context.plan.dtype, context.plan.config.missing),
             size,
             check,
         )

@@ -13,7 +13,6 @@ from dnmf.fitting.data.reading import Loaded, read_segment
 from dnmf.fitting.data.sample import draw, get_rows, sample_segments, sampled_rows
 from dnmf.fitting.record import Scan
 from dnmf.linalg.matrix import Matrix, bytes_of, join_rows
-from dnmf.sources.base import Block
 
 __all__ = ["AllRows", "RowSet", "SampleRows", "moved", "open_rows", "start_profile"]
 
@@ -44,8 +43,8 @@ class RowSet(Protocol):
         """Global numbers of a segment's rows, (rows,) int64."""
         ...
 
-    def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[Block, int]]:
-        """The segment's blocks, and the bytes of V that were read for each.
+    def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[int, Matrix, int]]:
+        """Read a segment: of each block its first row, its entries, and the bytes of V read for it.
 
         ``loaded`` is the segment, where an executor kept it.
         """
@@ -78,7 +77,7 @@ class AllRows:
     def numbers(self, segment: int) -> np.ndarray:
         return np.arange(self.starts[segment], self.starts[segment + 1])
 
-    def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[Block, int]]:
+    def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[int, Matrix, int]]:
         """Yield blocks from memory, from a sample of every row, or from the source.
 
         Wherever they come from, they are cut alike.
@@ -88,16 +87,16 @@ class AllRows:
             return
         if self._checksums is None:
             self._checksums = self.context.store.get(self.scan.checksums)
-        for block, nbytes, _ in read_segment(self.context, segment, self._checksums, loaded):
-            yield block, nbytes if loaded is None else 0
-            del block
+        for start, V, nbytes, _ in read_segment(self.context, segment, self._checksums, loaded):
+            yield start, V, nbytes if loaded is None else 0
+            del V
 
-    def _resident(self, segment: int) -> Iterator[tuple[Block, int]]:
+    def _resident(self, segment: int) -> Iterator[tuple[int, Matrix, int]]:
         plan = self.context.plan
         rows = get_rows(self.context.store, self.scan.sample[segment], plan.shape[1])
         starts = plan.segment_block_starts(segment)
         for a, b in pairwise(starts):
-            yield Block(rows[a - starts[0] : b - starts[0]], a), 0
+            yield a, rows[a - starts[0] : b - starts[0]], 0
 
 
 class SampleRows:
@@ -133,7 +132,7 @@ class SampleRows:
         ]
         return np.concatenate(drawn)
 
-    def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[Block, int]]:
+    def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[int, Matrix, int]]:
         """Yield blocks of at least the planned size, joined so that products are not thin."""
         start = self.starts[segment]
         waiting: list[Matrix] = []
@@ -144,12 +143,12 @@ class SampleRows:
             waiting.append(sampled_rows(self.context, self.scan, segment_of_V))
             size += bytes_of(waiting[-1])
             if size >= self.context.plan.config.block_size:
-                block = Block(join_rows(waiting), start)
-                start += block.V.shape[0]
+                V = join_rows(waiting)
                 waiting, size = [], 0
-                yield block, 0
+                yield start, V, 0
+                start += V.shape[0]
         if waiting:
-            yield Block(join_rows(waiting), start), 0
+            yield start, join_rows(waiting), 0
 
 
 def moved(first: tuple[int, int, float] | None, start: int) -> tuple[int, int, float] | None:

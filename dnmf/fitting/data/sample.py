@@ -59,9 +59,9 @@ def sampled_rows(context: Context, scan: Scan, segment: int) -> Matrix:
     if scan.sample[segment]:
         return get_rows(context.store, scan.sample[segment], context.plan.shape[1])
     parts = []
-    for block, _, _ in read_segment(context, segment, None):
-        kept = draw(context, block.start, block.start + block.V.shape[0])
-        parts.append(block.V[np.flatnonzero(kept)])
+    for start, V, _, _ in read_segment(context, segment, None):
+        kept = draw(context, start, start + V.shape[0])
+        parts.append(V[np.flatnonzero(kept)])
     return join_rows(parts)
 
 

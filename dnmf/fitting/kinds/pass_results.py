@@ -107,10 +107,10 @@ class SlabEnd:
     peak: list[tuple[float, int]]
 
 
-def on_all_of_V(model: ModelState) -> ModelState:
-    """The start on all of V of a model that was fitted to the sample."""
+def on_all_of_V(model: ModelState, step: float) -> ModelState:
+    """The start on all of V, with this extrapolation, of a model that was fitted to the sample."""
     weights = model.pair.W_sums if model.pair else None
-    return ModelState(pair=None, next_H=model.next_H, weights=weights)
+    return ModelState(pair=None, next_H=model.next_H, step=step, weights=weights)
 
 
 def held_out_figures(end: ModelEnd) -> dict[str, float]:

@@ -31,15 +31,13 @@ from dnmf.fitting.models.factors import load_rows
 from dnmf.fitting.models.h_step import update_H
 from dnmf.fitting.phases import phase_config
 from dnmf.fitting.record import Record, Scan
-from dnmf.fitting.stopping import MOST_TRIES, advance
+from dnmf.fitting.stopping import advance
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.losses.values import Block, Candidate, HeldOutStats, SmallStats
 from dnmf.runs.base import ObjectRef, ReadOnce
 from dnmf.steps.work import Each, Step
 
 __all__ = ["PassWork"]
-
-W_TAU = 1e-2
 
 
 def _unit(scan: Scan, weighted: bool) -> float:
@@ -97,14 +95,14 @@ class PassWork(StepWork):
         folded = any(model.fold for model in batch.models)
         numbers = self.rows.numbers(segment) if folded else None
         residual = [m in self.step.residual for m in self.step.models]
-        bytes_read = 0
-        for block, nbytes in self.rows.blocks(segment, loaded):
-            rows = slice(block.start - first, block.start - first + block.V.shape[0])
+        bytes_read, tau = 0, self.context.plan.limits.losses.W_tau
+        for start, V, nbytes in self.rows.blocks(segment, loaded):
+            rows = slice(start - first, start - first + V.shape[0])
             of_rows = row_sums[:, rows], None if numbers is None else numbers[rows]
-            given = Block(block.V, block.start, *of_rows)
-            batch.update(given, [W[rows] for W in Ws], sums, tau=W_TAU, residual=residual)
+            block = Block(V, start, *of_rows)
+            batch.update(block, [W[rows] for W in Ws], sums, tau=tau, residual=residual)
             bytes_read += nbytes
-            del block, given  # before the next one but one is read
+            del V, block  # before the next one but one is read
         self._reach("segment-solved", segment=segment)
         return self._parts_of(segment, Ws, sums, bytes_read)
 
@@ -278,10 +276,10 @@ class PassWork(StepWork):
         model: Model = self.batch().models[position]
         if model.loss.penalties.l1_H or model.loss.penalties.l2_H:
             return []
-        tries = self.states[position].tries
+        tries, most = self.states[position].tries, self.context.plan.limits.stop.revivals
         dead = model.loss.dead(stats, np.diag(model.factor.G), model.H.dtype)
         fixed = model.loss.fixed
-        dead = [j for j in dead if j >= fixed and tries.get(j, 0) < MOST_TRIES]
+        dead = [j for j in dead if j >= fixed and tries.get(j, 0) < most]
         if not dead:
             return []
         size = self._sizes(position, small)[1]
@@ -293,7 +291,7 @@ class PassWork(StepWork):
         """Accept or reject the pair of each model."""
         (ends, shared), slabs = results[0], results[1:]
         plan, state = self.context.plan, record.state
-        config = phase_config(plan.config, state.phase)
+        config = phase_config(plan, state.phase)
         changed, rows = dict[int, ModelState](), []
         for position, model in enumerate(self.step.models):
             before, end = state.models[model], ends[position]
@@ -301,7 +299,7 @@ class PassWork(StepWork):
             found = pass_result(end, [slab[position] for slab in slabs], W, self.rows.starts)
             if before.pair is None:
                 check_objective(plan, found.pair.objective)
-            changed[model], accepted = advance(before, found, config, plan.dtype)
+            changed[model], accepted = advance(before, found, config, plan.dtype, plan.limits.stop)
             rows.append(
                 {
                     "model": model,
@@ -320,7 +318,8 @@ class PassWork(StepWork):
         numeric = tuple(sorted({*state.numeric, *shared.numeric}))
         state = replace(state.with_models(changed), numeric=numeric)
         if state.phase == "sample" and all(model.stop for model in state.models):
-            models = tuple(on_all_of_V(model) for model in state.models)
+            step = plan.limits.stop.first_step
+            models = tuple(on_all_of_V(model, step) for model in state.models)
             state = replace(state, models=models, phase="full")
         if self.step.over == "all":
             return replace(record, state=state, history=[*record.history, *rows]), []

@@ -44,13 +44,6 @@ from dnmf.steps.work import Step
 
 __all__ = ["RaceWork"]
 
-TOL = 1e-3
-PASSES = 40
-"""Most passes until a start has converged."""
-
-DEAR_PASSES = 20
-"""The same for losses other than least squares."""
-
 
 class RaceWork(StepWork):
     """A leaf per start: a search in memory whose fits are the same loop. Part 0: their results."""
@@ -87,11 +80,13 @@ class RaceWork(StepWork):
 
     def _search(self, model: int, start: int, rows: Matrix, columns: np.ndarray | None) -> Fitted:
         config, loss = self.context.plan.config, loss_of(self.context.plan, 1)
-        spec, passes = config.models[model], DEAR_PASSES if loss.dear else PASSES
+        limits, spec = self.context.plan.limits, config.models[model]
+        race, within = limits.race, limits.search
+        passes = race.dear_passes if loss.dear else race.passes
         fit = partial(self._fit, rows)
         usable = _usable(rows, safe_range(config, self.context.plan.dtype)[0])
         if config.init in NNDSVD and usable:
-            return fit(self._singular(spec, rows), PASSES, TOL)
+            return fit(self._singular(spec, rows), race.passes, race.tol)
         seed = spec.seed + (start << 32)  # whichever models share the reads
         all_sums = self.context.store.get(self.scan.column_sums)
         # of the sample; with weights of what was observed
@@ -107,19 +102,22 @@ class RaceWork(StepWork):
             return Fitted(0.0, draw(0, spec.k), np.zeros((spec.k, spec.k)), None, 0)
         if config.tempered:  # fixed rows are put back by every fit
             assert config.beta is not None
-            return temper(fit, draw, spec.k, config.beta, TOL, DEAR_PASSES)
+            until = race.tol, race.dear_passes, limits.temper
+            return temper(fit, draw, spec.k, config.beta, *until)
         fixed = self._fixed()
         if fixed is not None:  # merging would touch them
             start_H = np.concatenate([fixed, draw(0, spec.k)[len(fixed) :]])
-            return fit(start_H, passes, TOL)
+            return fit(start_H, passes, race.tol)
         most = min(rows.shape)
         if loss.merges:
-            return search(fit, draw, spec.k, most, TOL, passes)
+            return search(fit, draw, spec.k, most, race.tol, passes, within)
         # what merging costs is measured by least squares: it may mislead other losses, whose
         # passes are dearer besides
         if start % 2 == 0:
-            return fit(draw(0, spec.k), passes, TOL)
-        return search(fit, draw, spec.k, most, TOL, passes, cycles=1)
+            return fit(draw(0, spec.k), passes, race.tol)
+        return search(
+            fit, draw, spec.k, most, race.tol, passes, replace(within, cycles=within.dear_cycles)
+        )
 
     def _fit(
         self, rows: Matrix, H: np.ndarray, passes: int, tol: float, beta: float | None = None
@@ -176,11 +174,12 @@ class RaceWork(StepWork):
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
         """Go on with the best start of each model."""
         state, changed, rows = record.state, dict[int, ModelState](), []
+        step = self.context.plan.limits.stop.first_step
         for model in self.step.models:
             mine: list[Finisher] = [one for one in results[0] if one.model == model]
             best = min(mine, key=lambda one: (one.objective, one.start))
             weights = None if best.W_sums is None else tuple(best.W_sums)
-            changed[model] = ModelState(pair=None, next_H=(best.H,), weights=weights)
+            changed[model] = ModelState(None, (best.H,), step=step, weights=weights)
             rows += [
                 {
                     "kind": "race",

@@ -49,9 +49,9 @@ class ScanWork(StepWork):
         height = (4 if self.context.plan.sample else 2) + 2 * weighted
         columns = np.zeros((height, self.context.plan.shape[1]))
         rows, sampled = [], []
-        for block, nbytes, check in read_segment(self.context, segment, None, loaded):
+        for start, V, nbytes, check in read_segment(self.context, segment, None, loaded):
             sums = np.zeros((2, columns.shape[1]))
-            found = measure(block.V, *sums)
+            found = measure(V, *sums)
             columns[:2] += sums
             part = ScanStats(
                 nbytes,
@@ -65,27 +65,27 @@ class ScanWork(StepWork):
                 bad_weights=found.bad_weights,
                 largest_weight=found.largest_weight,
             )
-            part.first_bad = moved(found.first_bad, block.start)
-            part.first_bad_weight = moved(found.first_bad_weight, block.start)
+            part.first_bad = moved(found.first_bad, start)
+            part.first_bad_weight = moved(found.first_bad_weight, start)
             if weighted:
-                columns[-2:] += column_counts(block.V)
-            stop = block.start + block.V.shape[0]
+                columns[-2:] += column_counts(V)
+            stop = start + V.shape[0]
             missing = self.context.plan.config.missing == "nan" and not weighted
-            decoded = _with_nan(block.V) if missing else block.V
-            names = self.context.source.unstored(block.start, stop, decoded)
+            decoded = _with_nan(V) if missing else V
+            names = self.context.source.unstored(start, stop, decoded)
             part.unstored, part.unstored_names = len(names), names[:MOST_NAMES]
             stats.add(part)
             rows.append(np.stack([found.row_sums, found.row_sumsq]))
             if self.context.plan.sample and not (found.bad or found.bad_weights):
-                kept = np.flatnonzero(draw(self.context, block.start, stop))
-                if kept.size == stop - block.start:  # it was measured
-                    sampled.append(block.V)
+                kept = np.flatnonzero(draw(self.context, start, stop))
+                if kept.size == stop - start:  # it was measured
+                    sampled.append(V)
                     columns[2:4] += sums
                 else:
-                    sampled.append(block.V[kept])
+                    sampled.append(V[kept])
                     measure(sampled[-1], columns[2], columns[3])
                 stats.sample_sumsq += float(found.row_sumsq[kept].sum())
-            del block  # before the next one but one is read
+            del V  # before the next one but one is read
         name, sums = self.step.name("row_sums", segment), np.concatenate(rows, axis=1)
         stats.row_sums = [self.context.store.put(name, sums)]
         if self.context.plan.sample:
@@ -150,7 +150,8 @@ class ScanWork(StepWork):
             resident=plan.sample >= 1,
         )
         notes = [*check_scan(plan, stats, zero_columns), *start_notes(plan, scan)]
-        models = tuple(ModelState(None, H, start_W=plan.start_W) for H in starts)
+        step = plan.limits.stop.first_step
+        models = tuple(ModelState(None, H, start_W=plan.start_W, step=step) for H in starts)
         state = State(first_phase(plan, scan), scan, models, numeric=tuple(stats.numeric))
         return replace(record, state=state), notes
 

@@ -102,24 +102,24 @@ class TransformWork(StepWork):
         stats = TransformStats(numeric=[numeric_fingerprint()["digest"]])
         columns = np.zeros((2, plan.shape[1]))
         solved = []
-        for block, nbytes, _ in read_segment(self.context, segment, None):
-            found = measure(block.V, columns[0], columns[1])
+        for start, V, nbytes, _ in read_segment(self.context, segment, None):
+            found = measure(V, columns[0], columns[1])
             sums = float(found.row_sums.sum()), float(found.row_sumsq.sum())
-            part = TransformStats(nbytes, *sums, found.nonzeros, block.V.shape[0], bad=found.bad)
+            part = TransformStats(nbytes, *sums, found.nonzeros, V.shape[0], bad=found.bad)
             part.bad_weights, part.largest = found.bad_weights, found.largest
             if found.first_bad or found.first_bad_weight:
-                part.first_bad = moved(found.first_bad, block.start)
-                part.first_bad_weight = moved(found.first_bad_weight, block.start)
+                part.first_bad = moved(found.first_bad, start)
+                part.first_bad_weight = moved(found.first_bad_weight, start)
             elif found.largest <= high:  # else products of V leave the dtype's range: it is refused
                 rows = np.stack([found.row_sums, found.row_sumsq])
-                given = Block(block.V, block.start, rows)
-                W, part.divergence = self.loss.solve(given, factor)
-                del given
+                block = Block(V, start, rows)
+                W, part.divergence = self.loss.solve(block, factor)
+                del block
                 wide = W.astype(np.float64)
                 part.penalty = self.loss.penalties.of_W(float(wide.sum()), float(np.sum(wide**2)))
                 solved.append((W / scale).astype(W.dtype))
             stats.add(part)
-            del block  # before the next one but one is read
+            del V  # before the next one but one is read
         if not (stats.bad or stats.bad_weights or stats.largest > high):
             name = self.step.name("W", 0, segment)
             stats.W = [self.context.store.put(name, np.concatenate(solved))]

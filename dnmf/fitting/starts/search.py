@@ -16,23 +16,9 @@ from typing import Protocol
 import numpy as np
 
 from dnmf.linalg.merge import merge_components
+from dnmf.planning.limits import SearchLimits
 
 __all__ = ["Draw", "Fitted", "as_large", "search"]
-
-FIRST_PASSES = 10
-"""Passes with too many components."""
-
-ADDED_PASSES = 8
-MERGED_PASSES = 4
-GAIN = 2e-4
-"""A cycle that lowers the objective by less, relative to it, is a failure."""
-
-SAME = 5e-5
-"""One that changes it by less has come back to the same place: the search is over."""
-
-FAILURES = 2
-CYCLES = 5
-"""Most cycles."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +56,7 @@ Draw = Callable[[int, int], np.ndarray]
 
 
 def search(
-    fit: Fit, draw: Draw, k: int, most: int, tol: float, passes: int, cycles: int = CYCLES
+    fit: Fit, draw: Draw, k: int, most: int, tol: float, passes: int, limits: SearchLimits
 ) -> Fitted:
     """The best fit of k components that one start leads to.
 
@@ -86,34 +72,34 @@ def search(
         When the passes between cycles stop.
     passes : int
         Most passes to convergence.
-    cycles : int
-        Most times that components are added and merged afterwards.
+    limits : SearchLimits
     """
     extra = min(k // 2, most - k)
     start = draw(0, k + max(extra, 0))
     if extra <= 0:
         return fit(start, passes, tol)
-    first = fit(start, FIRST_PASSES, 0.0)
+    first = fit(start, limits.first_passes, 0.0)
     best = fit(merge_components(first.H, first.WtW, k), passes, tol)
     best = replace(best, passes=first.passes + best.passes)
-    return _breathe(best, fit, draw, min(max(1, k // 5), most - k), cycles)
+    return _breathe(best, fit, draw, min(max(1, k // 5), most - k), limits)
 
 
-def _breathe(best: Fitted, fit: Fit, draw: Draw, more: int, cycles: int) -> Fitted:
+def _breathe(best: Fitted, fit: Fit, draw: Draw, more: int, limits: SearchLimits) -> Fitted:
     """Add components and merge as many, until that has failed twice in a row."""
     k, failures = len(best.H), 0
-    for cycle in range(1, cycles + 1):
+    for cycle in range(1, limits.cycles + 1):
         added = np.concatenate([best.H, as_large(draw(cycle, more), best.H)])
-        wide = fit(added, ADDED_PASSES, 0.0)
-        found = fit(merge_components(wide.H, wide.WtW, k), MERGED_PASSES, 0.0)
+        wide = fit(added, limits.added_passes, 0.0)
+        found = fit(merge_components(wide.H, wide.WtW, k), limits.merged_passes, 0.0)
         spent = best.passes + wide.passes + found.passes
         gain = best.objective - found.objective
         best = replace(found if gain > 0 else best, passes=spent)
-        if gain > GAIN * best.objective:
+        if gain > limits.gain * best.objective:
             failures = 0
             continue
         failures, more = failures + 1, more // 2
-        if failures == FAILURES or not more or abs(gain) < SAME * best.objective:
+        came_back = abs(gain) < limits.same * best.objective
+        if failures == limits.failures or not more or came_back:
             break
     return best
 

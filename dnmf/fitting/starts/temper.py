@@ -15,30 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
-from dnmf.fitting.starts.search import GAIN, Draw, Fitted, as_large
+from dnmf.fitting.starts.search import Draw, Fitted, as_large
+from dnmf.planning.limits import TemperLimits
 
 __all__ = ["temper"]
-
-WARMTH = 0.4
-"""How far the larger beta is from the divergence's own, of the way to 1 (Kullback-Leibler).
-
-Three betas in between took twice the passes for the same ends.
-"""
-
-FIRST_PASSES = 8
-"""Passes at the larger beta from the random start."""
-
-AGAIN_PASSES = 5
-"""The same after each shake."""
-
-COLD_PASSES = 8
-"""Most passes of the divergence itself after each shake."""
-
-SHAKE = 0.5
-"""How much of a random start is mixed in."""
-
-SHAKES = 5
-FAILURES = 2
 
 
 class FitAt(Protocol):
@@ -47,7 +27,9 @@ class FitAt(Protocol):
     def __call__(self, H: np.ndarray, passes: int, tol: float, beta: float) -> Fitted: ...
 
 
-def temper(fit: FitAt, draw: Draw, k: int, beta: float, tol: float, passes: int) -> Fitted:
+def temper(
+    fit: FitAt, draw: Draw, k: int, beta: float, tol: float, passes: int, limits: TemperLimits
+) -> Fitted:
     """The best fit at ``beta`` < 1 that one random start leads to.
 
     Parameters
@@ -61,22 +43,26 @@ def temper(fit: FitAt, draw: Draw, k: int, beta: float, tol: float, passes: int)
         When the passes at ``beta`` stop.
     passes : int
         Most of those after the random start.
+    limits : TemperLimits
     """
-    best = _cooled(fit, draw(0, k), beta, FIRST_PASSES, passes, tol)
+    warm = beta + limits.warmth * (1.0 - beta)
+    best = _cooled(fit, draw(0, k), warm, limits.first_passes, beta, passes, tol)
     failures = 0
-    for shake in range(1, SHAKES + 1):
-        shaken = best.H + best.H.dtype.type(SHAKE) * as_large(draw(shake, k), best.H)
-        found = _cooled(fit, shaken, beta, AGAIN_PASSES, COLD_PASSES, tol)
+    for shake in range(1, limits.shakes + 1):
+        shaken = best.H + best.H.dtype.type(limits.shake) * as_large(draw(shake, k), best.H)
+        found = _cooled(fit, shaken, warm, limits.again_passes, beta, limits.cold_passes, tol)
         gain = best.objective - found.objective
         best = replace(found if gain > 0 else best, passes=best.passes + found.passes)
-        failures = 0 if gain > GAIN * abs(best.objective) else failures + 1
-        if failures == FAILURES:
+        failures = 0 if gain > limits.gain * abs(best.objective) else failures + 1
+        if failures == limits.failures:
             break
     return best
 
 
-def _cooled(fit: FitAt, H: np.ndarray, beta: float, warm: int, passes: int, tol: float) -> Fitted:
+def _cooled(
+    fit: FitAt, H: np.ndarray, warm: float, warm_passes: int, beta: float, passes: int, tol: float
+) -> Fitted:
     """Passes at a larger beta, then at ``beta``."""
-    first = fit(H, warm, 0.0, beta + WARMTH * (1.0 - beta))
+    first = fit(H, warm_passes, 0.0, warm)
     found = fit(first.H, passes, tol, beta)
     return replace(found, passes=first.passes + found.passes)

@@ -1,0 +1,79 @@
+"""Sizes and numbers of steps by which losses work; a run's plan keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["LossLimits"]
+
+
+@dataclass(frozen=True)
+class LossLimits:
+    """Constants of losses that decide bits or memory.
+
+    Attributes
+    ----------
+    nonzero_tile : int
+        Entries of V, whole rows of them, that a sparse loss works on at once.
+    batch : int
+        Entries whose rows of H' are side by side, in a processor's second cache.
+    dense_tile : int
+        Entries, float64, that a beta-divergence works on at once. Their products stay in the
+        cache: 2.3 times faster than tiles eight times as large.
+    dense_tile_rows : int
+        Rows of such a tile, at least: those of a wide V are cut into columns instead.
+    residual_tile : int
+        Entries of W H that are made at once where residuals of a dense V are computed, or one row.
+    speckled_tile : int
+        Entries, zeros too, from which those that are left out are taken apart at once.
+    curvature_bytes : int
+        The curvature by columns of H as a whole up to this size (in float64), above it only its
+        diagonal (for masked least squares with off-diagonals of rank one).
+    curvature_columns : int
+        Columns whose curvature is made at once, where it is of rank one.
+    W_tau : float
+        Relative tolerance of the W-step of a pass.
+    W_sweeps : int
+        Most sweeps of a row of W of least squares in a pass.
+    H_tau : float
+        Relative tolerance of the H-step of least squares.
+    H_sweeps : int
+        Most sweeps of it.
+    solved_sweeps : int
+        Most sweeps of a row of W of least squares that is solved to convergence.
+    kl_steps, kl_cold_steps, kl_patient_steps : int
+        Newton steps of a row of W of Kullback-Leibler: of a warm one, from nothing, and to
+        convergence.
+    kl_smoothing : float
+        Entries of mean size that every column is taken to have had in the sample besides its own.
+    kl_mixed : float
+        Share of a prediction that is the mean over components and over columns: a count where the
+        model expects none would otherwise cost infinitely much.
+    beta_steps, beta_cold_steps, beta_patient_steps : int
+        Multiplicative steps of a row of W of a beta-divergence, as those of Kullback-Leibler.
+    beta_patient_tau : float
+        Relative change of W at which it has converged.
+    """
+
+    nonzero_tile: int = 1 << 20
+    batch: int = 1 << 11
+    dense_tile: int = 1 << 16
+    dense_tile_rows: int = 16
+    residual_tile: int = 1 << 18
+    speckled_tile: int = 1 << 20
+    curvature_bytes: int = 256 << 20
+    curvature_columns: int = 512
+    W_tau: float = 1e-2
+    W_sweeps: int = 200
+    H_tau: float = 1e-3
+    H_sweeps: int = 500
+    solved_sweeps: int = 5000
+    kl_steps: int = 3
+    kl_cold_steps: int = 8
+    kl_patient_steps: int = 200
+    kl_smoothing: float = 1.0
+    kl_mixed: float = 1e-3
+    beta_steps: int = 6
+    beta_cold_steps: int = 20
+    beta_patient_steps: int = 2000
+    beta_patient_tau: float = 1e-5
