@@ -17,7 +17,7 @@ TILE_ENTRIES = 1 << 20
 
 
 def tiles(V: Matrix) -> Iterator[tuple[int, scipy.sparse.csr_array]]:
-    """First row and nonzeros of tiles of whole rows, of about TILE_ENTRIES entries."""
+    """Yield first row and nonzeros of tiles of whole rows, of about TILE_ENTRIES entries."""
     if isinstance(V, np.ndarray):
         height = max(1, TILE_ENTRIES // V.shape[1])
         for a in range(0, V.shape[0], height):
