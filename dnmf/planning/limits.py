@@ -32,7 +32,7 @@ class Limits:
     race_rows : int
         Rows per component on which starts race at least.
     fewest_race_rows : int
-        The same where rows are so long that so many would not fit, for NNDSVD.
+        Rows per component, for NNDSVD, where rows are so long that `race_rows` would not fit.
     fewest_race_bytes : int
         Starts race on so many bytes at least.
     dear_entries : int
@@ -59,7 +59,7 @@ _current: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B
 
 
 def current() -> Limits:
-    """Give those of a run that is planned now."""
+    """Return the limits of a run that is planned now."""
     return _current.get()
 
 

@@ -1,9 +1,9 @@
 """Past the local optima of divergences that are not convex: cool beta, shake, cool again.
 
 Below beta = 1 the divergence is concave in the product where that is large next to V, at zeros of
-V everywhere and with infinite slope at 0: each zero that W H has met is a place that no small
+V everywhere and with infinite slope at 0: each zero that W H has met is a point that no small
 step leaves. Plain random starts of counts with 29% zeros end 3 to 12% above the best known at
-beta = 0.5. A larger beta has fewer such places, so a start goes through one first
+beta = 0.5. A larger beta has fewer such points, so a start goes through one first
 (tempering, Bertin, Fevotte and Badeau 2009). What is found is then mixed with a random start,
 which lifts its zeros, and goes through it again, until that has won nothing twice in a row.
 """
@@ -20,7 +20,7 @@ from dnmf.fitting.starts.search import GAIN, Draw, Fitted, as_large
 __all__ = ["temper"]
 
 WARMTH = 0.4
-"""How far the larger beta is from the divergence's own, of the way to 1 (Kullback-Leibler).
+"""The larger beta's distance from the divergence's own, as a share of the way to 1 (KL).
 
 Three betas in between took twice the passes for the same ends.
 """
@@ -29,13 +29,13 @@ FIRST_PASSES = 8
 """Passes at the larger beta from the random start."""
 
 AGAIN_PASSES = 5
-"""The same after each shake."""
+"""Passes at the larger beta after each shake."""
 
 COLD_PASSES = 8
 """Most passes of the divergence itself after each shake."""
 
 SHAKE = 0.5
-"""How much of a random start is mixed in."""
+"""Share of a random start that is mixed in."""
 
 SHAKES = 5
 FAILURES = 2
@@ -48,7 +48,7 @@ class FitAt(Protocol):
 
 
 def temper(fit: FitAt, draw: Draw, k: int, beta: float, tol: float, passes: int) -> Fitted:
-    """The best fit at ``beta`` < 1 that one random start leads to.
+    """Return the best fit at ``beta`` < 1 that one random start leads to.
 
     Parameters
     ----------
@@ -75,8 +75,10 @@ def temper(fit: FitAt, draw: Draw, k: int, beta: float, tol: float, passes: int)
     return best
 
 
-def _cooled(fit: FitAt, H: np.ndarray, beta: float, warm: int, passes: int, tol: float) -> Fitted:
-    """Passes at a larger beta, then at ``beta``."""
-    first = fit(H, warm, 0.0, beta + WARMTH * (1.0 - beta))
+def _cooled(
+    fit: FitAt, H: np.ndarray, beta: float, first_passes: int, passes: int, tol: float
+) -> Fitted:
+    """Fit at a larger beta, then at ``beta``."""
+    first = fit(H, first_passes, 0.0, beta + WARMTH * (1.0 - beta))
     found = fit(first.H, passes, tol, beta)
     return replace(found, passes=first.passes + found.passes)
