@@ -56,7 +56,7 @@ NOT_QUICK = {
 Besides, it leaves out what is marked as slow, chaos or cluster.
 """
 
-FLUSHED = ("test_power_cut", "test_readahead", "benchmarks")
+FLUSHED = ("test_power_cut", "test_expected_files", "benchmarks")
 """Where files are flushed to the disk, because it is what is tested or measured."""
 
 NO_FLUSH = "import os\nos.fsync = lambda handle: None\n"

@@ -14,7 +14,7 @@ from dnmf.planning.plan import make_plan
 from dnmf.sources.base import Source
 from dnmf.steps.work import Executor
 
-__all__ = ["InClusterDaskArray", "keep_in_cluster", "kept_in_memory"]
+__all__ = ["InClusterDaskArray", "keep_in_cluster", "in_cluster_if_it_fits"]
 
 
 class InClusterDaskArray(DaskArraySource):
@@ -46,7 +46,7 @@ def keep_in_cluster(source: Source, executor: Executor) -> Source:
     return source
 
 
-def kept_in_memory(
+def in_cluster_if_it_fits(
     source: Source, config: FitConfig, mode: str, executor: Executor
 ) -> Source | None:
     """Return a Dask array that stays in the cluster, where all of it fits; else None."""

@@ -11,9 +11,9 @@ from dnmf.config import FitConfig, Resources
 from dnmf.conversion.staging import STAGED, WEIGHTS, stage
 from dnmf.errors import InputError
 from dnmf.interop import as_source
-from dnmf.planning.groups import grouped
 from dnmf.planning.memory import MemoryNeed, needs_of
 from dnmf.planning.plan import Plan, make_plan
+from dnmf.planning.read_groups import with_read_groups
 from dnmf.runs.folder import FolderStore
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
@@ -54,11 +54,11 @@ def place(
         weights = weights if weights.persistent else stage(weights, store, executor, WEIGHTS)
         return WeightedSource(V, weights, config.missing)
     if source.lazy:
-        from dnmf.interop.in_cluster import kept_in_memory
+        from dnmf.interop.in_cluster import in_cluster_if_it_fits
 
-        resident = kept_in_memory(source, config, mode, executor)
-        if resident is not None:
-            return resident
+        in_cluster = in_cluster_if_it_fits(source, config, mode, executor)
+        if in_cluster is not None:
+            return in_cluster
     return stage(source, store, executor)
 
 
@@ -67,7 +67,7 @@ def lay_out(
 ) -> tuple[Plan, Source, MemoryNeed]:
     """Make the plan, the source as it will be read, and the memory that the plan needs."""
     laid_out, oriented = make_plan(source, config, mode)
-    laid_out, need = grouped(laid_out, offered(executor, laid_out, source))
+    laid_out, need = with_read_groups(laid_out, offered(executor, laid_out, source))
     return laid_out, oriented, need
 
 
