@@ -20,9 +20,8 @@ from dnmf.errors import OptionError, OutputExistsError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CHUNK_BYTES", "NOISE", "Planted", "generate"]
+__all__ = ["NOISE", "Planted", "generate"]
 
-CHUNK_BYTES = 16 * MIB
 NOISE = 0.1
 ITEM = 4  # bytes of a float32
 
@@ -38,6 +37,8 @@ class Planted:
     size : int
         Bytes that the matrix should have; whole rows, at least one.
     columns, k, seed : int
+    chunk_bytes : int
+        Bytes of a chunk of whole rows, at most if it has several.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Planted:
     columns: int
     k: int
     seed: int
+    chunk_bytes: int = 16 * MIB
 
     def __post_init__(self) -> None:
         if self.size < ITEM * self.columns:
@@ -59,7 +61,7 @@ class Planted:
 
     @property
     def chunk_rows(self) -> int:
-        return min(self.rows, max(1, CHUNK_BYTES // (ITEM * self.columns)))
+        return min(self.rows, max(1, self.chunk_bytes // (ITEM * self.columns)))
 
     @property
     def chunks(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,36 @@ import numpy as np
 from dnmf.linalg.counter import uniform
 from dnmf.linalg.streams import Stream
 
-__all__ = ["NNDSVD", "nndsvd_H", "singular_vectors"]
+__all__ = ["DEFAULT", "NNDSVD", "NndsvdLimits", "nndsvd_H", "singular_vectors"]
 
 NNDSVD = ("nndsvd", "nndsvda", "nndsvdar")
 
-OVERSAMPLING = 10
-POWERS = 4
-SMALL = 0.01
+
+@dataclass(frozen=True)
+class NndsvdLimits:
+    """Constants that decide the bits of the start; a run's plan keeps them.
+
+    Attributes
+    ----------
+    oversampling : int
+        Random directions beyond the singular vectors that are wanted.
+    powers : int
+        Steps of the subspace iteration.
+    small : float
+        What fills zeros, relative to the mean of V.
+    """
+
+    oversampling: int = 10
+    powers: int = 4
+    small: float = 0.01
 
 
-def singular_vectors(V: Any, k: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+DEFAULT = NndsvdLimits()
+
+
+def singular_vectors(
+    V: Any, k: int, seed: int, limits: NndsvdLimits = DEFAULT
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find the k leading singular triplets by a randomized range finder (Halko et al. 2011).
 
     Parameters
@@ -27,6 +48,7 @@ def singular_vectors(V: Any, k: int, seed: int) -> tuple[np.ndarray, np.ndarray,
     k : int
         At most min(m, d) triplets are found.
     seed : int
+    limits : NndsvdLimits
 
     Returns
     -------
@@ -35,10 +57,10 @@ def singular_vectors(V: Any, k: int, seed: int) -> tuple[np.ndarray, np.ndarray,
         Falling.
     Vt : (r, d) array
     """
-    width = min(k + OVERSAMPLING, *V.shape)
+    width = min(k + limits.oversampling, *V.shape)
     draws = uniform(seed, Stream.NNDSVD_RANGE, np.arange(V.shape[1]), np.arange(width))
     Q = np.linalg.qr(V @ (draws - 0.5).astype(V.dtype))[0]
-    for _ in range(POWERS):  # subspace iteration, kept orthogonal
+    for _ in range(limits.powers):  # subspace iteration, kept orthogonal
         Q = np.linalg.qr(V.T @ Q)[0]
         Q = np.linalg.qr(V @ Q)[0]
     U, S, Vt = np.linalg.svd((V.T @ Q).T, full_matrices=False)
@@ -46,7 +68,9 @@ def singular_vectors(V: Any, k: int, seed: int) -> tuple[np.ndarray, np.ndarray,
     return (Q @ U)[:, :rank], S[:rank], Vt[:rank]
 
 
-def nndsvd_H(V: Any, k: int, seed: int, variant: str, positive: bool) -> np.ndarray:
+def nndsvd_H(
+    V: Any, k: int, seed: int, variant: str, positive: bool, limits: NndsvdLimits = DEFAULT
+) -> np.ndarray:
     """Compute the H of NNDSVD.
 
     Parameters
@@ -59,14 +83,15 @@ def nndsvd_H(V: Any, k: int, seed: int, variant: str, positive: bool) -> np.ndar
         Zeros stay, become the mean of V, or small random numbers.
     positive : bool
         No zero may stay, since multiplicative steps never leave it: "nndsvd" then fills them
-        with a hundredth of the mean.
+        with a hundredth of the mean (by the limits).
+    limits : NndsvdLimits
 
     Returns
     -------
     (k, d) array of the dtype of V
         Rows beyond the rank of V are the mean row, perturbed.
     """
-    U, S, Vt = singular_vectors(V, k, seed)
+    U, S, Vt = singular_vectors(V, k, seed, limits)
     d = V.shape[1]
     mean = np.asarray(V.sum(axis=0), np.float64).ravel() / V.shape[0]
     noise = uniform(seed, Stream.NNDSVD_NOISE, np.arange(k), np.arange(d))
@@ -75,9 +100,9 @@ def nndsvd_H(V: Any, k: int, seed: int, variant: str, positive: bool) -> np.ndar
         H[j] = np.sqrt(S[j]) * (np.abs(Vt[j]) if j == 0 else _larger_part(U[:, j], Vt[j]))
     level = float(mean.mean())
     empty = 1e-6 * H.max(axis=1, keepdims=True) >= H
-    fill = np.full_like(H, level if variant == "nndsvda" else SMALL * level * positive)
+    fill = np.full_like(H, level if variant == "nndsvda" else limits.small * level * positive)
     if variant == "nndsvdar":
-        fill = SMALL * level * noise
+        fill = limits.small * level * noise
     H[empty] = fill[empty]
     H[:, mean == 0] = 0.0  # columns of zeros stay so
     return H.astype(V.dtype)

@@ -14,7 +14,7 @@ from dnmf.planning.plan import make_plan
 from dnmf.sources.base import Source
 from dnmf.steps.work import Executor
 
-__all__ = ["InClusterDaskArray", "keep_in_cluster", "in_cluster_if_it_fits"]
+__all__ = ["InClusterDaskArray", "in_cluster_if_it_fits", "keep_in_cluster"]
 
 
 class InClusterDaskArray(DaskArraySource):

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dnmf.config import MIB
+from dnmf.init.nndsvd import NndsvdLimits
 from dnmf.losses import LossLimits
 
 __all__ = [
@@ -181,6 +182,7 @@ class Limits:
         Bytes (float64) of a chunk of the tall factor in the result, of one model and of all
         models of a batch, which have a file each.
     race : RaceLimits
+    nndsvd : NndsvdLimits
     search : SearchLimits
     temper : TemperLimits
     stop : StopLimits
@@ -193,6 +195,7 @@ class Limits:
     chunk_bytes: int = 16 * MIB
     batch_chunk_bytes: int = 64 * MIB
     race: RaceLimits = field(default_factory=RaceLimits)
+    nndsvd: NndsvdLimits = field(default_factory=NndsvdLimits)
     search: SearchLimits = field(default_factory=SearchLimits)
     temper: TemperLimits = field(default_factory=TemperLimits)
     stop: StopLimits = field(default_factory=StopLimits)

@@ -81,9 +81,9 @@ def _read(source: Source, fit: Any) -> RowErrors:
     return RowErrors(np.concatenate(numbers), np.concatenate(errors))
 
 
-def _dense(V: np.ndarray, W: np.ndarray, H: np.ndarray) -> np.ndarray:
+def _dense(V: np.ndarray, W: np.ndarray, H: np.ndarray, nbytes: int = BLOCK_BYTES) -> np.ndarray:
     """Compute errors some rows at a time: a chunk-row may be tall, and its product is float64."""
-    step = max(1, BLOCK_BYTES // (8 * V.shape[1]))
+    step = max(1, nbytes // (8 * V.shape[1]))
     squares, left = np.empty(V.shape[0]), np.empty(V.shape[0])
     for a in range(0, V.shape[0], step):
         some = V[a : a + step].astype(np.float64)
@@ -93,14 +93,14 @@ def _dense(V: np.ndarray, W: np.ndarray, H: np.ndarray) -> np.ndarray:
     return _relative(left, squares)
 
 
-def _sparse(V: sp.csr_array, W: np.ndarray, H: np.ndarray) -> np.ndarray:
+def _sparse(V: sp.csr_array, W: np.ndarray, H: np.ndarray, nbytes: int = BLOCK_BYTES) -> np.ndarray:
     """Compute errors at the stored entries one by one; at the others, zeros, w H is the error."""
     features = np.ascontiguousarray(H.T)
     rows = np.repeat(np.arange(V.shape[0]), np.diff(V.indptr))
     # |w H|^2, from which what falls on stored entries is taken away
     left = np.einsum("ij,ij->i", W @ (H @ features), W)
     squares, nonzero = np.zeros(V.shape[0]), np.zeros(V.shape[0])
-    step = max(1, BLOCK_BYTES // (8 * W.shape[1]))
+    step = max(1, nbytes // (8 * W.shape[1]))
     for a in range(0, V.nnz, step):
         part = slice(a, a + step)
         at, v = rows[part], V.data[part].astype(np.float64)

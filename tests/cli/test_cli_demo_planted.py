@@ -6,25 +6,22 @@ import numpy as np
 import pytest
 import zarr
 
-from dnmf.cli import demo_planted
 from dnmf.cli.demo_planted import NOISE, Planted, generate
 from dnmf.cli.memory_use import Peaks, resident
 from dnmf.errors import OptionError, OutputExistsError
 from dnmf.executors.local import start_local
 
-
-@pytest.fixture
-def small_chunks(monkeypatch):
-    """Chunks of 16 rows of 10 columns."""
-    monkeypatch.setattr(demo_planted, "CHUNK_BYTES", 16 * 10 * 4)
+CHUNK = 16 * 10 * 4
+"""Bytes of 16 rows of 10 columns."""
 
 
 def make(tmp_path, **changes) -> Planted:
     values = {"path": str(tmp_path / "V.zarr"), "size": 4007, "columns": 10, "k": 3, "seed": 5}
+    values["chunk_bytes"] = CHUNK
     return Planted(**(values | changes))
 
 
-def test_size_is_what_was_asked_for_in_whole_rows(tmp_path, small_chunks):
+def test_size_is_what_was_asked_for_in_whole_rows(tmp_path):
     planted = make(tmp_path)
     squares = list(generate(planted, client=None))
     V = zarr.open_array(planted.path, mode="r")
@@ -34,7 +31,7 @@ def test_size_is_what_was_asked_for_in_whole_rows(tmp_path, small_chunks):
     assert V.nchunks_initialized == planted.chunks == len(squares) == 7
 
 
-def test_entries_are_the_planted_product_within_the_noise(tmp_path, small_chunks):
+def test_entries_are_the_planted_product_within_the_noise(tmp_path):
     planted = make(tmp_path)
     squares, residuals = map(sum, zip(*generate(planted, client=None), strict=True))
     V = zarr.open_array(planted.path, mode="r")[:].astype(float)
@@ -46,7 +43,7 @@ def test_entries_are_the_planted_product_within_the_noise(tmp_path, small_chunks
     assert residuals == pytest.approx(np.sum((V - clean) ** 2), rel=1e-5)
 
 
-def test_chunks_depend_on_seed_and_position_only(tmp_path, small_chunks):
+def test_chunks_depend_on_seed_and_position_only(tmp_path):
     planted = make(tmp_path)
     again = [planted.block(chunk)[0] for chunk in reversed(range(planted.chunks))]
     list(generate(planted, client=None))
@@ -57,7 +54,7 @@ def test_chunks_depend_on_seed_and_position_only(tmp_path, small_chunks):
     assert not np.array_equal(make(tmp_path, seed=6).block(0)[0], planted.block(0)[0])
 
 
-def test_rows_wider_than_a_chunk_should_be(tmp_path, small_chunks):
+def test_rows_wider_than_a_chunk_should_be(tmp_path):
     planted = make(tmp_path, columns=400, size=3 * 1600)
     assert (planted.rows, planted.chunk_rows, planted.chunks) == (3, 1, 3)
 
@@ -73,7 +70,7 @@ def test_more_than_the_disk_is_refused(tmp_path):
     make(tmp_path).check_disk()
 
 
-def test_an_existing_matrix_is_kept(tmp_path, small_chunks):
+def test_an_existing_matrix_is_kept(tmp_path):
     planted = make(tmp_path)
     list(generate(planted, client=None))
     before = zarr.open_array(planted.path, mode="r")[:]

@@ -54,6 +54,7 @@ CHANGES: list[tuple[dict[str, dict[str, float]], dict[str, object]]] = [
     ({"stop": {"growth": 1.0}}, {"sample": 0, "n_init": 1}),
     ({"race": {"passes": 1, "dear_passes": 1}}, {}),
     ({"search": {"first_passes": 2}}, {}),
+    ({"nndsvd": {"small": 0.1}}, {"init": "nndsvdar", "n_init": 1}),
     ({"temper": {"warmth": 0.9}}, {"loss": 0.5}),
     ({"temper": {"shakes": 0}}, {"loss": 0.5}),
 ]

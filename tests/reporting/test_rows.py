@@ -47,15 +47,14 @@ def test_errors_of_sparse_rows_are_right_in_little_memory(wide: Any) -> None:
     np.testing.assert_allclose(found.errors, expected, rtol=1e-7)
 
 
-def test_stretches_change_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stretches_change_no_error() -> None:
     rng = np.random.default_rng(1)
     H, W = rng.gamma(1, size=(3, 40)), rng.gamma(1, size=(25, 3))
     V = rng.poisson(W @ H).astype("f4")
     expected = np.linalg.norm(V - W @ H, axis=1) / np.linalg.norm(V.astype(float), axis=1)
     for size in (1, 1000, rows.BLOCK_BYTES):
-        monkeypatch.setattr(rows, "BLOCK_BYTES", size)
-        np.testing.assert_allclose(rows._dense(V, W, H), expected, rtol=1e-12)
-        np.testing.assert_allclose(rows._sparse(sp.csr_array(V), W, H), expected, rtol=1e-9)
+        np.testing.assert_allclose(rows._dense(V, W, H, size), expected, rtol=1e-12)
+        np.testing.assert_allclose(rows._sparse(sp.csr_array(V), W, H, size), expected, rtol=1e-9)
 
 
 def test_a_page_reads_them_once(wide: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

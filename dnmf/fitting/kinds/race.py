@@ -168,7 +168,7 @@ class RaceWork(StepWork):
         config, fixed = self.context.plan.config, self._fixed()
         free = spec.k - config.fixed
         zeros = loss_of(self.context.plan, 1).leaves_zero(spec.k, rows.shape[1])
-        H = nndsvd_H(rows, free, spec.seed, config.init, positive=not zeros)
+        H = nndsvd_H(rows, free, spec.seed, config.init, not zeros, self.context.plan.limits.nndsvd)
         return H if fixed is None else np.concatenate([fixed, H])
 
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
