@@ -19,7 +19,7 @@ SMALL = 0.01
 
 
 def singular_vectors(V: Any, k: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The k leading singular triplets by a randomized range finder (Halko et al. 2011).
+    """Find the k leading singular triplets by a randomized range finder (Halko et al. 2011).
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def singular_vectors(V: Any, k: int, seed: int) -> tuple[np.ndarray, np.ndarray,
 
 
 def nndsvd_H(V: Any, k: int, seed: int, variant: str, positive: bool) -> np.ndarray:
-    """H of NNDSVD.
+    """Compute the H of NNDSVD.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def nndsvd_H(V: Any, k: int, seed: int, variant: str, positive: bool) -> np.ndar
 
 
 def _larger_part(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The positive or the negative part of v, whichever pair of u and v holds more."""
+    """Return the positive or the negative part of v, whichever pair of u and v holds more."""
     pairs = [(np.maximum(s * u, 0), np.maximum(s * v, 0)) for s in (1.0, -1.0)]
     sizes = [np.linalg.norm(a) * np.linalg.norm(b) for a, b in pairs]
     best = int(np.argmax(sizes))

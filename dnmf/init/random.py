@@ -13,7 +13,7 @@ __all__ = ["random_H"]
 def random_H(
     seed: int, start: int, k: int, first_column: int, column_sums: np.ndarray, dtype: str
 ) -> np.ndarray:
-    """Rows are the mean row of V times independent exponential noise.
+    """Draw H whose rows are V's mean row times independent exponential noise.
 
     A start that knows the columns' means needs only to find how components differ; columns of
     zeros start, and stay, at zero. Scaling V scales the start exactly.

@@ -17,10 +17,10 @@ __all__ = [
 ]
 
 FLOOR = 1e-100
-"""Products W H below it count as it: their negative powers must stay finite."""
+"""The least product W H: smaller ones count as this, since their powers must stay finite."""
 
 SMALL_BETA = 0.1
-"""Below it FLOOR to the power beta is not small beside other entries' powers."""
+"""The beta below which FLOOR to the power beta is not small beside other entries' powers."""
 
 LOWEST = 0.01
 HIGHEST = 20.0
@@ -28,19 +28,19 @@ SWEEPS = 100
 
 
 def exponent(beta: float) -> float:
-    """The power of the multiplicative rule that never raises the divergence (Fevotte 2011)."""
+    """Return the multiplicative rule's power that never raises the divergence (Fevotte 2011)."""
     if beta < 1:
         return 1.0 / (2.0 - beta)
     return 1.0 / (beta - 1.0) if beta > 2 else 1.0
 
 
 def floored(Y: np.ndarray) -> np.ndarray:
-    """Y, raised to FLOOR in place."""
+    """Raise Y to FLOOR in place, and return it."""
     return np.maximum(Y, FLOOR, out=Y)
 
 
 def powers(Y: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray]:
-    """Y^(beta - 2) and Y^(beta - 1); Y is raised to FLOOR in place."""
+    """Return Y^(beta - 2) and Y^(beta - 1); Y is raised to FLOOR in place."""
     floored(Y)
     if beta == 0:
         below = 1.0 / Y
@@ -66,7 +66,7 @@ def divergence_rows(V: np.ndarray, Y: np.ndarray, beta: float) -> np.ndarray:
 
 
 def below_floor(V: np.ndarray, Y: np.ndarray, beta: float) -> np.ndarray | float:
-    """What `divergence_rows` of Y raised to FLOOR counts too much at zeros of V, as a number <= 0.
+    """Return what `divergence_rows` counts too much where Y is raised to FLOOR and V is 0, <= 0.
 
     Each row's sum of d(0 | y) - d(0 | FLOOR) = (y^beta - FLOOR^beta) / beta over y < FLOOR.
     """
@@ -77,21 +77,21 @@ def below_floor(V: np.ndarray, Y: np.ndarray, beta: float) -> np.ndarray | float
 
 
 def pair_products(X: np.ndarray) -> np.ndarray:
-    """x_t x_u of each row for u <= t, (rows, k (k + 1) / 2)."""
+    """Return x_t x_u of each row for u <= t, (m, k (k + 1) / 2)."""
     rows, columns = np.tril_indices(X.shape[1])
     return X[:, rows] * X[:, columns]
 
 
 @kernel
 def bounded_steps(H, first, gradient, K, l2, out):  # type: ignore[no-untyped-def]
-    """Per column minimise the second-order model in the box LOWEST h <= x <= HIGHEST h.
+    """Minimise the second-order model of each column in the box LOWEST h <= x <= HIGHEST h.
 
     Parameters
     ----------
     H, gradient : (slab, k) float64 arrays
         The penalty's part is in the gradient.
     first : int
-        Components before it are held.
+        Components before it are fixed.
     K : (slab, k (k + 1) / 2) float64 array
         Packed curvature, without l2.
     out : (slab, k) float64 array

@@ -1,4 +1,4 @@
-"""One BLAS thread per task, and the fingerprint of how this process rounds."""
+"""BLAS on one thread per task, and the fingerprint of how this process rounds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def _controller() -> ThreadpoolController:
-    """SciPy brings a BLAS of its own, which may be loaded after the first look."""
+    """Look for BLAS libraries again once SciPy, which brings its own, is loaded."""
     return _look("scipy.linalg" in sys.modules)
 
 
@@ -47,7 +47,7 @@ class _Shared:
         self._before: list[tuple[LibController, int]] = []
 
     def allowed(self) -> int:
-        """Threads that BLAS may use, outside of any limit of this kind; 0 if it does not say."""
+        """Return the threads that BLAS may use outside of such limits; 0 if it does not say."""
         with self._lock:
             now = _counts(lib for lib in _libraries() if _per_thread(lib) or not self._inside)
             return max((count for _, count in [*now, *self._before]), default=0)
@@ -83,7 +83,7 @@ def _libraries() -> list[LibController]:
 
 
 def _per_thread(lib: LibController) -> bool:
-    """Whether a limit holds for the thread that sets it, not for the process."""
+    """Return whether a limit applies to the thread that sets it, not to the process."""
     return getattr(lib, "threading_layer", None) == "openmp"
 
 
@@ -92,14 +92,14 @@ def _counts(libraries: Iterable[LibController]) -> list[tuple[LibController, int
 
 
 def _set(counts: Iterable[tuple[LibController, int]]) -> None:
-    """Also where another thread was the first to set a limit: that one would be ignored."""
+    """Set numbers of threads, also where another thread has set a limit before."""
     for lib, count in counts:
         _let_go([lib])
         lib.set_num_threads(count)
 
 
 def _let_go(libraries: Iterable[LibController]) -> None:
-    """Whichever thread asks next may set limits (threadpoolctl keeps them for the first one)."""
+    """Let any thread set the next limit: threadpoolctl would leave it to the first one."""
     for lib in libraries:
         clear = getattr(lib, "clear_controlling_thread", None)
         if clear is not None:
@@ -107,13 +107,13 @@ def _let_go(libraries: Iterable[LibController]) -> None:
 
 
 def allowed_threads() -> int:
-    """How many threads BLAS may use in this process; 0 if it does not say."""
+    """Return how many threads BLAS may use in this process; 0 if it does not say."""
     return _shared.allowed()
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """BLAS runs on one thread inside, and as before afterwards: products depend on it bitwise.
+    """Run BLAS on one thread inside, and as before afterwards: its bits depend on the number.
 
     It does for all threads of the process, except with a BLAS whose threads are OpenMP's: there
     each thread says so for itself, by this or by `limit_this_thread`.
@@ -129,7 +129,7 @@ def one_thread() -> Iterator[None]:
 
 
 def limit_threads() -> None:
-    """One BLAS thread for the rest of a worker process's life (idempotent and cheap)."""
+    """Limit BLAS to one thread for the rest of a worker process's life (idempotent and cheap)."""
     _stay_limited()
     limit_this_thread()
 
@@ -140,14 +140,14 @@ def _stay_limited() -> None:
 
 
 def limit_this_thread() -> None:
-    """One BLAS thread for the rest of this thread's life, where that is for each to say."""
+    """Limit BLAS to one thread in this thread, where each thread sets its own limit."""
     if not getattr(_limited, "done", False):
         _set([(lib, 1) for lib in _libraries() if _per_thread(lib)])
         _limited.done = True
 
 
 def _architectures() -> list[str]:
-    """Of NumPy's BLAS alone: what else a process has loaded decides no bits."""
+    """List the architectures of NumPy's BLAS: no other library of the process decides bits."""
     found = [info for info in _controller().info() if info["user_api"] == "blas"]
     own = [info for info in found if "numpy" in info["filepath"].rpartition("site-packages")[2]]
     return sorted({str(info.get("architecture")) for info in own or found})
@@ -155,7 +155,7 @@ def _architectures() -> list[str]:
 
 @lru_cache(maxsize=1)
 def numeric_fingerprint() -> dict[str, Any]:
-    """What decides the bits of a result in this process.
+    """Return all that decides the bits of a result in this process.
 
     Returns
     -------
@@ -188,5 +188,5 @@ def numeric_fingerprint() -> dict[str, Any]:
 
 
 def roundings(digests: Iterable[str]) -> set[str]:
-    """How many ways of rounding there are among tasks: their digests without the names."""
+    """Return the digests of the different ways of rounding among tasks, without their names."""
     return {digest.rpartition("-")[2] for digest in digests}

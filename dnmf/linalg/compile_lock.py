@@ -1,4 +1,4 @@
-"""Of several processes that need a kernel which the disk does not have, one compiles it."""
+"""A lock by which only one of several processes compiles a kernel that is not on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CompileLock:
     Parameters
     ----------
     path : str
-        Of a file that is made and stays, empty.
+        Path of a file that is created, and stays empty.
     patience : float
         Seconds to wait for another process.
     """
@@ -27,7 +27,7 @@ class CompileLock:
     def __init__(self, path: str, patience: float = 60.0) -> None:
         self._path = path
         self._patience = patience
-        self._held: tuple[int, int] | None = None  # thread, file
+        self._owner: tuple[int, int] | None = None  # thread, file
 
     def acquire(self) -> None:
         """Wait until no other process has it. Threads of this process do not call this at once."""
@@ -37,15 +37,15 @@ class CompileLock:
         except OSError:
             return
         if self._locked(file):
-            self._held = threading.get_ident(), file
+            self._owner = threading.get_ident(), file
         else:
             os.close(file)
 
     def release(self) -> None:
         """Let others go on, if this thread has it."""
-        if self._held is not None and self._held[0] == threading.get_ident():
-            file = self._held[1]
-            self._held = None
+        if self._owner is not None and self._owner[0] == threading.get_ident():
+            file = self._owner[1]
+            self._owner = None
             try:
                 fcntl.flock(file, fcntl.LOCK_UN)  # a process that was forked meanwhile has it open
             finally:

@@ -16,12 +16,12 @@ _MASK = (1 << 64) - 1
 
 
 def key_of(seed: int, stream: int) -> int:
-    """The number of 64 bits that stands for a stream of a seed: another one for every stream."""
+    """Return the 64-bit key of a stream of a seed: different for every stream."""
     return _finalize_int(_finalize_int(seed) + stream)
 
 
 def uniform(seed: int, stream: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Uniform numbers in (0, 1), a (len(rows), len(columns)) float64 array.
+    """Return uniform numbers in (0, 1), a (len(rows), len(columns)) float64 array.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def uniform(seed: int, stream: int, rows: np.ndarray, columns: np.ndarray) -> np
 
 
 def exponential(seed: int, stream: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Standard exponential numbers, arranged as in `uniform`."""
+    """Return standard exponential numbers, arranged as in `uniform`."""
     return -np.log(uniform(seed, stream, rows, columns))
 
 

@@ -19,7 +19,7 @@ RUN = 512
 
 @kernel
 def csr_VHt(data, indices, indptr, Ht, out, vectors):  # type: ignore[no-untyped-def]
-    """V H' of a block.
+    """Compute V H' of a block.
 
     Entries are summed in runs, as one long float32 sum drifts by several units of rounding.
 

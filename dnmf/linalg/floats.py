@@ -1,4 +1,4 @@
-"""What floating point numbers can hold, for kernels.
+"""Limits of floating point numbers, for kernels.
 
 Numba's own ``np.finfo`` makes every process that loads such a kernel import SciPy's linear algebra.
 """
@@ -21,11 +21,11 @@ EPS32 = float(np.finfo(np.float32).eps)
 
 @inlined
 def tiny_of(X):  # type: ignore[no-untyped-def]
-    """The smallest normal number of the dtype of an array, as float64."""
+    """Return the smallest normal number of the dtype of an array, as float64."""
     return TINY32 if X.itemsize == 4 else TINY
 
 
 @inlined
 def eps_of(X):  # type: ignore[no-untyped-def]
-    """The distance from 1 to the next number of the dtype of an array, as float64."""
+    """Return the distance from 1 to the next number of the dtype of an array, as float64."""
     return EPS32 if X.itemsize == 4 else EPS

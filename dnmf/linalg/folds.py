@@ -1,4 +1,4 @@
-"""Which rows and columns a fold leaves out: by counter, so that nobody needs to store it."""
+"""Rows and columns that a fold leaves out: drawn by counter, so that nobody stores them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RANKED = 1 << 20
 
 
 def fold_of(seed: int, axis: int, index: np.ndarray, count: int, folds: int) -> np.ndarray:
-    """The fold of rows or columns, a function of the seed and their global number alone.
+    """Return the fold of rows or columns, a function of the seed and their number in V alone.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def fold_of(seed: int, axis: int, index: np.ndarray, count: int, folds: int) -> 
 
 
 def speckled(seed: int, rows: np.ndarray, columns: np.ndarray, fold: int, folds: int) -> np.ndarray:
-    """Which entries a fold leaves out, one by one: (rows, columns) bool.
+    """Return which entries a fold leaves out, one by one: (rows, columns) bool.
 
     A share of `SPECKLED` of all entries, less where folds are many; folds do not overlap.
     """

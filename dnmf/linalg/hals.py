@@ -1,9 +1,9 @@
 """Small non-negative least squares, many at once: coordinate descent that keeps the gradient.
 
 Rows of W solve ``min_w 1/2 w G w' - c w' + l1 sum(w)``, w >= 0, independently (Cichocki and
-Phan 2009; HALS). The gradient ``g = G w - c + l1`` is kept up to date. Many rows go side by side:
-the inner loops run over rows, which are independent, and not over components, each of which
-waits for the one before.
+Phan 2009; HALS). The gradient ``g = G w - c + l1`` is kept up to date. Many rows are processed
+together: the inner loops run over rows, which are independent, and not over components, each of
+which waits for the one before.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ import numpy as np
 from dnmf.linalg.floats import tiny_of
 from dnmf.linalg.jit import inlined, kernel, unlocked
 
-__all__ = ["ABREAST", "RowSolution", "cold_start", "solve_rows"]
+__all__ = ["ROWS_AT_ONCE", "RowSolution", "cold_start", "solve_rows"]
 
 
-ABREAST = 128
-"""Rows side by side: many enough to hide what a loop costs, few enough for the fastest cache."""
+ROWS_AT_ONCE = 128
+"""Rows that are processed together: enough to hide what a loop costs, and few enough for the
+fastest cache."""
 
 VECTOR = 16
 """Rows that the processor takes at once, or a multiple of them."""
 
 TOGETHER = 4
-"""Components whose steps join the other gradients at once; `_add_group` writes them out."""
+"""Components whose steps join the other gradients at once; `_add_steps` writes them out."""
 
 
 @dataclass
 class RowSolution:
-    """What `solve_rows` found besides W, which it changes in place.
+    """Results of `solve_rows` besides W, which it changes in place.
 
     Attributes
     ----------
@@ -61,7 +62,7 @@ class RowSolution:
 
 
 def cold_start(C: np.ndarray, G: np.ndarray) -> np.ndarray:
-    """A start where there is none: the unconstrained solution, clipped at zero.
+    """Return a start without a guess: the unconstrained solution, clipped at zero.
 
     From it rows need 3 to 5 sweeps where a start at zero needs 16 to 130 (planted Poisson data,
     k = 20 and 50), and end nearer to the solution.
@@ -105,7 +106,7 @@ def solve_rows(
         The start; changed in place. Coordinates whose ``G_jj`` is 0 or denormal
         become 0.
     C : (m, k) array
-        Of the dtype of W, e.g. V H'.
+        Right-hand sides in the dtype of W, e.g. V H'.
     G : (k, k) array
         Symmetric, of the dtype of W, e.g. H H' (plus l2 on its diagonal).
     row_sumsq : (m,) float64 array
@@ -127,17 +128,17 @@ def solve_rows(
 
 @kernel
 def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual):  # type: ignore[no-untyped-def]
-    # ABREAST rows side by side: as vectors, the same operations on each row in the same order as
-    # row by row. The last row takes the lane of one that is done.
+    # Each of the ROWS_AT_ONCE rows has a lane of its own: its operations and their order are those
+    # of one row alone. The last row takes the lane of one that is done.
     m, k = W.shape
     diagonal, inverse, padded = _padded(G)
-    w, c, g, d = _abreast(padded), _abreast(padded), _abreast(padded), _abreast(padded[:TOGETHER])
-    moved, fallen, left = np.empty(ABREAST), np.empty(ABREAST), np.empty(ABREAST)
-    row = np.empty(ABREAST, np.int64)
+    w, c, g, d = _lanes(padded), _lanes(padded), _lanes(padded), _lanes(padded[:TOGETHER])
+    moved, fallen, left = np.empty(ROWS_AT_ONCE), np.empty(ROWS_AT_ONCE), np.empty(ROWS_AT_ONCE)
+    row = np.empty(ROWS_AT_ONCE, np.int64)
     cross = total = sumsq = start_kkt = kkt = gain = 0.0
     sweeps = 0
-    for first in range(0, m, ABREAST):
-        active = min(ABREAST, m - first)
+    for first in range(0, m, ROWS_AT_ONCE):
+        active = min(ROWS_AT_ONCE, m - first)
         _load(W, C, inverse, first, active, w, c, row)
         _start_gradient(w, c, g, d, padded, l1)
         start_kkt += _kkt(w, g, inverse, diagonal, active)
@@ -169,7 +170,7 @@ def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual):  # type
 @kernel
 def _padded(G):  # type: ignore[no-untyped-def]
     # the diagonal, its inverse (0 where it is 0 or denormal: of those it is infinite), and G with
-    # rows of zeros to whole groups
+    # rows of zeros to a multiple of TOGETHER
     k = G.shape[0]
     size = (k + TOGETHER - 1) // TOGETHER * TOGETHER
     diagonal, inverse = np.zeros(size), np.zeros(size, G.dtype)
@@ -185,8 +186,8 @@ def _padded(G):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _abreast(like):  # type: ignore[no-untyped-def]
-    return np.zeros((like.shape[0], ABREAST), like.dtype)
+def _lanes(like):  # type: ignore[no-untyped-def]
+    return np.zeros((like.shape[0], ROWS_AT_ONCE), like.dtype)
 
 
 @inlined
@@ -205,17 +206,17 @@ def _load(W, C, inverse, first, active, w, c, row):  # type: ignore[no-untyped-d
 @inlined
 def _start_gradient(w, c, g, d, G, l1):  # type: ignore[no-untyped-def]
     for t in range(g.shape[0]):
-        for r in range(ABREAST):
+        for r in range(ROWS_AT_ONCE):
             g[t, r] = l1 - c[t, r]
     for j in range(0, g.shape[0], TOGETHER):
         for b in range(TOGETHER):  # not as slices: their error messages take seconds to compile
-            for r in range(ABREAST):
+            for r in range(ROWS_AT_ONCE):
                 d[b, r] = w[j + b, r]
-        _add_group(g, d, G, j, 0, g.shape[0], ABREAST)
+        _add_steps(g, d, G, j, 0, g.shape[0], ROWS_AT_ONCE)
 
 
 @inlined
-def _add_group(g, d, G, j, begin, end, width):  # type: ignore[no-untyped-def]
+def _add_steps(g, d, G, j, begin, end, width):  # type: ignore[no-untyped-def]
     # g += G' d, four rows at once: an entry of g is read and written once for four products
     for t in range(begin, end):
         first, second, third, fourth = G[j, t], G[j + 1, t], G[j + 2, t], G[j + 3, t]
@@ -228,7 +229,7 @@ def _add_group(g, d, G, j, begin, end, width):  # type: ignore[no-untyped-def]
 
 @inlined
 def _sweep(w, g, d, G, inverse, diagonal, moved, fallen, width):  # type: ignore[no-untyped-def]
-    # a group's own gradients follow each of its steps, all others after its four
+    # gradients of four components follow each of their steps, all others after the four
     zero = w.dtype.type(0)
     for r in range(width):
         moved[r] = 0.0
@@ -249,8 +250,8 @@ def _sweep(w, g, d, G, inverse, diagonal, moved, fallen, width):  # type: ignore
                 x = G[j + b, j + t]
                 for r in range(width):
                     g[j + t, r] += x * d[b, r]
-        _add_group(g, d, G, j, 0, j, width)
-        _add_group(g, d, G, j, j + TOGETHER, g.shape[0], width)
+        _add_steps(g, d, G, j, 0, j, width)
+        _add_steps(g, d, G, j, j + TOGETHER, g.shape[0], width)
 
 
 @inlined
@@ -276,7 +277,7 @@ def _residuals(w, c, g, l1, row_sumsq, row, left, active, k):  # type: ignore[no
 
 @inlined
 def _finish(W, i, w, c, g, r, inverse, diagonal):  # type: ignore[no-untyped-def]
-    # a row that is done, and its part of cross, total, sumsq and kkt
+    # write a row that is done, and return its part of cross, total, sumsq and kkt
     cross = total = sumsq = kkt = 0.0
     for j in range(W.shape[1]):
         W[i, j] = w[j, r]
@@ -292,7 +293,7 @@ def _finish(W, i, w, c, g, r, inverse, diagonal):  # type: ignore[no-untyped-def
 
 @inlined
 def _move(r, last, w, c, g, moved, fallen, left, row):  # type: ignore[no-untyped-def]
-    # the last lane's row takes lane r; the lane it leaves keeps numbers that nobody reads
+    # the last lane's row takes lane r; numbers that stay in the lane it leaves are not read
     if r == last:
         return
     for j in range(w.shape[0]):

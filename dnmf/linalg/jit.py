@@ -1,4 +1,4 @@
-"""How kernels are compiled: without the GIL, cached on disk, reproducibly."""
+"""The compilation of kernels: without the GIL, cached on disk, reproducible."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Unlocked:
 
 
 def unlocked(array: np.ndarray) -> np.ndarray:
-    """An array's memory with the type of one that may be written, for kernels that only read it.
+    """Return an array's memory typed as writable, for kernels that only read it.
 
     To numba an array that is locked has another type, for which it compiles everything once more:
     what lies in memory would share no code with what comes from storage or from Dask.
@@ -58,10 +58,10 @@ def unlocked(array: np.ndarray) -> np.ndarray:
 
 
 def offsets(indptr: np.ndarray) -> np.ndarray:
-    """The indptr of CSR as int64, whatever the indices have: one type for kernels."""
+    """Return the indptr of CSR as int64, whatever the indices have: one type for kernels."""
     return unlocked(np.asarray(indptr, np.int64))
 
 
 def csr_arrays(V: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """data, indices and indptr of a block, for kernels that only read them."""
+    """Return data, indices and indptr of a block, for kernels that only read them."""
     return unlocked(V.data), unlocked(V.indices), offsets(V.indptr)

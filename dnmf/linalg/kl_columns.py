@@ -21,7 +21,7 @@ NEAR = 1e-6
 
 @kernel
 def kl_columns(  # type: ignore[no-untyped-def]
-    ratios, seconds, weights, starts, rows, places, W, Ht, k, curvature, masked, total
+    ratios, seconds, weights, starts, rows, positions, W, Ht, k, curvature, masked, total
 ):
     """Add S and K of a tile to ``total`` (d, r).
 
@@ -31,7 +31,7 @@ def kl_columns(  # type: ignore[no-untyped-def]
         v / wh and v / wh^2 from `kl_rows`.
     weights : (nnz,) array
         Empty where each weighs 1.
-    starts, rows, places
+    starts, rows, positions
         From `column_order`.
     curvature : int
         0: only S; 1: S and the diagonal of K; 2: S and K packed by rows of its lower triangle.
@@ -52,11 +52,11 @@ def kl_columns(  # type: ignore[no-untyped-def]
             size = min(GATHER, starts[c + 1] - begin)
             gather(A, W, rows, begin, size)
             for p in range(size):
-                place = places[begin + p]
-                q[p] = ratios[place]
-                s[p] = seconds[place]
+                position = positions[begin + p]
+                q[p] = ratios[position]
+                s[p] = seconds[position]
                 if weights.size:
-                    m[p] = weights[place]
+                    m[p] = weights[position]
             add_rows(sums, 0, q, 0, A, 0, size)
             if masked:
                 add_rows(sums, 1, m, 0, A, 0, size)
@@ -126,7 +126,7 @@ def _model(r, c, first, h, w_sums, l2, S, K, boxed):  # type: ignore[no-untyped-
 
 
 @kernel
-def _bold_columns(wide, H, first, w_sums, l2, extrapolated):  # type: ignore[no-untyped-def]
+def _extrapolated_columns(wide, H, first, w_sums, l2, extrapolated):  # type: ignore[no-untyped-def]
     # `extrapolated` receives H's columns at the minimum of their models in the box; returns the
     # decrease
     k, columns = H.shape
@@ -202,7 +202,7 @@ def _em_row(wide, H, t, w_sums, l2, columns, em, kkts, gains):  # type: ignore[n
 
 @kernel
 def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, extrapolated):  # type: ignore[no-untyped-def]
-    """The multiplicative and the curvature step of a slab's columns.
+    """Take the multiplicative and the curvature step of a slab's columns.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, extrapolated):  # typ
         S and, where r > k, K of each column.
     H : (k, slab) float64 array
     first : int
-        Components before it are held.
+        Components before it are fixed.
     w_sums : (k, slab) float64 array
         Sums of the columns of W (over each column's entries), plus the l1 penalty.
     columns : (slab,) float64 array
@@ -238,7 +238,7 @@ def kl_H(wide, H, first, w_sums, l2, columns, rescale, em, extrapolated):  # typ
         kkt += sum_of(kkts, slab)
         gain += sum_of(gains, slab)
     if wide.shape[0] > H.shape[0]:
-        extrapolated_gain = _bold_columns(wide, H, first, w_sums, l2, extrapolated)
+        extrapolated_gain = _extrapolated_columns(wide, H, first, w_sums, l2, extrapolated)
         if rescale:
             _rescale(extrapolated, first, w_sums, columns)
     return kkt, gain, extrapolated_gain

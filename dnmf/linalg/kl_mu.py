@@ -86,7 +86,7 @@ def _spread(S, g, q, W, i, Ht, indices, a, size, vectors):  # type: ignore[no-un
 def kl_mu(  # type: ignore[no-untyped-def]
     data, indices, indptr, W, Ht, h_all, l2, k, moves, S, of_rows, vectors
 ):
-    """One multiplicative step of the rows of W in place, and S at the new W.
+    """Take one multiplicative step of the rows of W in place, and sum S at the new W.
 
     Lee and Seung (2001): ``w_t <- w_t sum_c (v_c / (w h)_c) h_tc / h_sums_t``, for each row.
 
@@ -116,7 +116,7 @@ def kl_mu(  # type: ignore[no-untyped-def]
     Returns
     -------
     kkt, fitted : float
-        As from `kl_rows`.
+        Returned like those of `kl_rows`.
     """
     m, kp = W.shape
     most = 0

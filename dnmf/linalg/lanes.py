@@ -1,4 +1,4 @@
-"""Bounded coordinate descent on many small quadratic problems, side by side as vectors."""
+"""Bounded coordinate descent on many small quadratic problems at once, as vectors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dnmf.linalg.simd import LANES, fma, greater, largest, load, smallest, store
 __all__ = ["BOXED", "GRADIENT", "HIGHEST", "INVERSE", "LOWEST", "X", "descend"]
 
 X, GRADIENT, INVERSE, LOWEST, HIGHEST = range(5)
-"""What a problem has of each coordinate: the first index of ``boxed``."""
+"""First indices of ``boxed``: the numbers that a problem has for each coordinate."""
 
 BOXED = 5
 

@@ -19,7 +19,7 @@ LN2 = math.log(2.0)
 
 @inlined
 def log(x):  # type: ignore[no-untyped-def]
-    """The natural logarithm of a positive normal float64, within a few units of its last place.
+    """Return the natural logarithm of a positive normal float64, to a few units in the last digit.
 
     Without branches, so that a loop becomes vectors: log z = 2 artanh((z - 1) / (z + 1)), whose
     series ends below 2^-53 of its first term for z between sqrt(1/2) and sqrt(2).
@@ -37,7 +37,7 @@ def log(x):  # type: ignore[no-untyped-def]
 
 @kernel
 def sum_of(x, size):  # type: ignore[no-untyped-def]
-    """The sum of the first numbers of an array, as vectors and then the rest."""
+    """Return the sum of the first numbers of an array, as vectors and then the rest."""
     found = x.dtype.type(0)
     whole = size - size % LANES
     if whole > 0:

@@ -59,9 +59,9 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
     Parameters
     ----------
     weights : (nnz,) array
-        Of the entries; empty where each weighs 1.
+        Weights of the entries; empty where each weighs 1.
     W : (m, kp) array
-        `padded`; the warm start, changed in place.
+        `padded`; the start, changed in place.
     Ht : (d, kp) array
         H', `padded`.
     tau2 : float
@@ -120,7 +120,7 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
 
 
 @kernel
-def masked_columns(data, weights, starts, rows, places, W, Ht, k, exact, total):  # type: ignore[no-untyped-def]
+def masked_columns(data, weights, starts, rows, positions, W, Ht, k, exact, total):  # type: ignore[no-untyped-def]
     """Add W' V and, per column, W' W over its entries to ``total`` (d, r).
 
     Packed where ``exact``, else W' W h and the diagonal.
@@ -145,8 +145,8 @@ def masked_columns(data, weights, starts, rows, places, W, Ht, k, exact, total):
             dots(fits, A, 0, size, Ht, column)
             for p in range(size):
                 if weights.size:
-                    s[p] = weights[places[at + p]]
-                q[p] = s[p] * data[places[at + p]]
+                    s[p] = weights[positions[at + p]]
+                q[p] = s[p] * data[positions[at + p]]
                 fits[p] *= s[p]
             add_rows(sums32, 0, q, 0, A, 0, size)
             if exact:
@@ -173,7 +173,7 @@ def masked_columns(data, weights, starts, rows, places, W, Ht, k, exact, total):
 def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, new):  # type: ignore[no-untyped-def]
     """Solve columns of H (slab, k), each with its own W' W; returns kkt at H and the gain.
 
-    Components before ``first`` are held.
+    Components before ``first`` are fixed.
     ``columns`` are the sums of squares of V's columns; ``new`` (slab, k) receives the solution.
     """
     k = Ht.shape[1]
@@ -206,7 +206,7 @@ def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, new):  # type:
 
 
 def observed_residual(V: Any, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:
-    """The non-negative part of v - w H of one row where it is observed, else 0, (d,)."""
+    """Return the non-negative part of v - w H of one row, 0 where it is unobserved, (d,)."""
     span = slice(int(V.indptr[row]), int(V.indptr[row + 1]))
     columns = V.indices[span]
     left = V.data[span] - w @ H[:, columns]
@@ -216,5 +216,5 @@ def observed_residual(V: Any, row: int, w: np.ndarray, H: np.ndarray) -> np.ndar
 
 
 def entry_weights(V: Any) -> np.ndarray:
-    """The weights of the stored entries; empty where each weighs 1."""
+    """Return the weights of the stored entries; empty where each weighs 1."""
     return V.weights if isinstance(V, WeightedCSR) else np.zeros(0, V.data.dtype)

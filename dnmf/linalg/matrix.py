@@ -1,4 +1,4 @@
-"""What a block of V is made of, and what holds for every kind of it: arrays, bytes, joins."""
+"""The matrix kinds of a block of V, and what works on each: arrays, bytes, joins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import scipy  # which loads scipy.sparse where it is first used: a dense fit does not
 
-__all__ = ["Matrix", "WeightedCSR", "arrays_of", "bytes_of", "join_rows", "matrix_of", "places"]
+__all__ = [
+    "Matrix",
+    "WeightedCSR",
+    "arrays_of",
+    "bytes_of",
+    "csr_structure",
+    "join_rows",
+    "matrix_of",
+]
 
 Matrix: TypeAlias = "np.ndarray | scipy.sparse.csr_array"
 """Rows of V: a C-contiguous array or a canonical CSR array (or a `WeightedCSR`)."""
@@ -23,7 +31,7 @@ class WeightedCSR:
     ----------
     data, weights : (nnz,) arrays
     indices, indptr : integer arrays
-        As in CSR; columns rise in every row.
+        Index arrays of CSR; columns rise in every row.
     shape : (int, int)
     """
 
@@ -54,25 +62,25 @@ class WeightedCSR:
         )
 
     def astype(self, dtype: str) -> WeightedCSR:
-        """The rows in another dtype; what overflows becomes infinite, for the scan to refuse."""
+        """Return the rows in another dtype; what overflows becomes infinite: scans refuse it."""
         with np.errstate(over="ignore"):
             data, weights = (x.astype(dtype, copy=False) for x in (self.data, self.weights))
         return WeightedCSR(data, weights, self.indices, self.indptr, self.shape[1])
 
     def __getitem__(self, rows: slice | np.ndarray) -> WeightedCSR:
-        """Some rows: a slice of consecutive ones, or their numbers in any order."""
+        """Return some rows: a slice of consecutive ones, or their numbers in any order."""
         if isinstance(rows, slice):
             a, b, _ = rows.indices(self.shape[0])
             span = slice(int(self.indptr[a]), int(self.indptr[b]))
             parts = self.data[span], self.weights[span], self.indices[span]
             return WeightedCSR(*parts, self.indptr[a : b + 1] - self.indptr[a], self.shape[1])
-        places = self._csr(np.arange(self.data.size))[rows]
-        parts = self.data[places.data], self.weights[places.data], places.indices
-        return WeightedCSR(*parts, places.indptr, self.shape[1])
+        entries = self._csr(np.arange(self.data.size))[rows]
+        parts = self.data[entries.data], self.weights[entries.data], entries.indices
+        return WeightedCSR(*parts, entries.indptr, self.shape[1])
 
 
 def arrays_of(V: Matrix) -> tuple[np.ndarray, ...]:
-    """The arrays that a matrix is made of, as plain data.
+    """Return the arrays that a matrix is made of, as plain data.
 
     Returns
     -------
@@ -97,7 +105,7 @@ def matrix_of(arrays: Sequence[np.ndarray], d: int) -> Matrix:
 
 
 def bytes_of(V: Matrix) -> int:
-    """Bytes of a matrix in memory."""
+    """Return the bytes of a matrix in memory."""
     return sum(int(array.nbytes) for array in arrays_of(V))
 
 
@@ -118,13 +126,13 @@ def join_rows(parts: Sequence[Any]) -> Matrix:
     return WeightedCSR(data, weights, indices, indptr, parts[0].shape[1])
 
 
-def places(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the entries of a dense block are that CSR is to hold, zeros among them too.
+def csr_structure(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return indices and indptr of the CSR that holds some entries of a dense block.
 
     Parameters
     ----------
     mask : (m, d) bool array
-        Which entries are held; ``V[mask]`` are the data.
+        Which entries CSR holds; ``V[mask]`` are the data.
 
     Returns
     -------

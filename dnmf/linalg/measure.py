@@ -1,4 +1,4 @@
-"""One look at a block: validity, sums, checksum."""
+"""Validity, sums and checksum of a block from one traversal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dnmf.linalg.simd import LANES, greater, largest, load, smallest, store, tot
 
 __all__ = ["BlockMeasure", "checksum", "measure"]
 
-_GROUP = 4
+_ADDED = 4
 """Rows whose columns are added together, for one load and store of the columns' sums."""
 
 _TILE = 1024
-"""Columns at once: what is made of a group of rows stays near."""
+"""Columns of a tile: the buffers of its few rows stay in the cache."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class BlockMeasure:
     first_bad : (int, int, float) or None
         Row within the block, column and value of the first of them.
     bad_weights, first_bad_weight
-        The same of the weights; entries with such a weight are not counted otherwise.
+        Number and first of the bad weights; entries with a bad weight count nowhere else.
     largest_weight : float
     """
 
@@ -97,13 +97,13 @@ def _measured_weights(
 
 
 def _place(V: WeightedCSR, values: np.ndarray, at: int) -> tuple[int, int, float]:
-    """Row, column and value of a stored entry."""
+    """Return row, column and value of a stored entry."""
     row = int(np.searchsorted(V.indptr, at, side="right")) - 1
     return row, int(V.indices[at]), float(values[at])
 
 
 def checksum(V: Matrix) -> int:
-    """A 64-bit checksum of the block's shape, dtypes and bits, at memory speed.
+    """Return a 64-bit checksum of the block's shape, dtypes and bits, at memory speed.
 
     Every word of eight bytes is mixed with its position and by multiplications, and the results
     are added modulo 2^64. One changed word always shows (the mixing is a bijection); any other
@@ -222,16 +222,16 @@ def _measure_dense(V, row_sums, row_sumsq, column_sums, column_sumsq):  # type: 
         counts nowhere else.
     """
     m, d = V.shape
-    rows = np.zeros(_GROUP * _TILE)
+    rows = np.zeros(_ADDED * _TILE)
     lanes = np.zeros((4, LANES))
-    sums = np.zeros((2, _GROUP))
+    sums = np.zeros((2, _ADDED))
     nonzeros = 0
     bad = 0
     first_row = -1
     first_column = -1
     highest = 0.0
-    for start in range(0, m, _GROUP):
-        end = min(start + _GROUP, m)
+    for start in range(0, m, _ADDED):
+        end = min(start + _ADDED, m)
         for left in range(0, d, _TILE):
             right = min(left + _TILE, d)
             count, top = _tile(V, start, end, left, right, rows, lanes, sums)
@@ -258,7 +258,7 @@ def _measure_dense(V, row_sums, row_sumsq, column_sums, column_sumsq):  # type: 
 
 @kernel
 def _tile(V, start, end, left, right, rows, lanes, sums):  # type: ignore[no-untyped-def]
-    """Copy a tile and sum its rows. Its nonzeros, or -1 where something is bad; largest entry."""
+    """Copy a tile and sum its rows; return its nonzeros (-1: something is bad), largest entry."""
     width = right - left
     padded = -(-width // LANES) * LANES
     lanes[:] = 0.0
@@ -285,7 +285,7 @@ def _tile(V, start, end, left, right, rows, lanes, sums):  # type: ignore[no-unt
 
 @kernel
 def _row(rows, here, padded, lanes):  # type: ignore[no-untyped-def]
-    """Sum and sum of squares of a row in the buffer.
+    """Return the sum and the sum of squares of a row in the buffer.
 
     ``lanes`` are zeros, and of a tile's rows so far the smallest and the largest entries (or 0) and
     the nonzeros.
@@ -332,7 +332,7 @@ def _add_columns(rows, size, left, right, column_sums, column_sumsq):  # type: i
 
 @kernel
 def _entries(V, i, left, right, row_sums, row_sumsq, column_sums, column_sumsq):  # type: ignore[no-untyped-def]
-    """Bad entries of a part of a row, the column of the first, nonzeros, largest entry."""
+    """Return a row's number of bad entries, the first one's column, nonzeros, largest entry."""
     bad = 0
     first_column = -1
     nonzeros = 0

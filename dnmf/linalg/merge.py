@@ -10,7 +10,7 @@ __all__ = ["merge_components", "merge_costs"]
 
 
 def merge_costs(WtW: np.ndarray, HHt: np.ndarray) -> np.ndarray:
-    """What it costs to replace two components by the best single one.
+    """Return the cost of replacing two components by the best single one.
 
     The product of two columns of W and two rows of H has rank 2; its best approximation of rank
     1 misses half the square of its second singular value, the smaller eigenvalue of the product
@@ -74,12 +74,12 @@ def merge_components(H: np.ndarray, WtW: np.ndarray, k: int) -> np.ndarray:
 
 
 def _exponent(X: np.ndarray) -> int:
-    """Of the power of 2 just above the largest entry; 0 where all is zero."""
+    """Return the exponent of the power of 2 just above the largest entry; 0 if all are zero."""
     return int(np.frexp(np.max(X, initial=0.0))[1])
 
 
 def _leading(A: np.ndarray, G: np.ndarray) -> np.ndarray:
-    """The combination of two rows of H that is the leading right singular vector of W H.
+    """Return the combination of two rows of H that is W H's leading right singular vector.
 
     It solves A G y = s y; of non-negative matrices it is non-negative.
     """

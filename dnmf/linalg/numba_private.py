@@ -54,7 +54,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
     ----------
     function : callable
     **options
-        Of `numba.njit`.
+        Options of `numba.njit`.
     """
     dispatcher = njit(cache=True, **options)(function)
     cache = dispatcher._cache
@@ -88,7 +88,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
 
 
 def _from_disk(cache: Any, asked: Any, context: Any) -> Any:
-    """What numba's ``load_overload`` returns, without what only a compilation needs.
+    """Return what numba's ``load_overload`` does, without what only a compilation needs.
 
     Numba first imports and registers all that it can compile, which takes 0.3 s of every process
     and is needed by no compiled kernel but for the runtime that counts references to arrays.

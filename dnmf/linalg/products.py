@@ -15,13 +15,13 @@ __all__ = ["add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual", "
 
 
 def product_VHt(V: Matrix, H: np.ndarray, Ht: np.ndarray | None) -> np.ndarray:
-    """V H' of a block.
+    """Compute V H' of a block.
 
     Parameters
     ----------
     V : (m, d) array or CSR array
     H : (k, d) array
-        Of the dtype of V.
+        H in the dtype of V.
     Ht : (d, kp) array
         H', `padded`, needed for CSR only: a nonzero then touches one contiguous row.
 
@@ -38,7 +38,7 @@ def product_VHt(V: Matrix, H: np.ndarray, Ht: np.ndarray | None) -> np.ndarray:
 
 
 def zero_WtV(k: int, d: int, dtype: np.dtype, sparse: bool) -> np.ndarray:
-    """What `add_WtV` adds to, (k, d) zeros: float64 for a dense V.
+    """Return the (k, d) zeros that `add_WtV` adds to: float64 for a dense V.
 
     For CSR they have the dtype of W and lie by columns, in rows of whole vectors.
     """
@@ -57,7 +57,7 @@ def add_WtV(V: Matrix, W: np.ndarray, total: np.ndarray) -> None:
 
 
 def gram(X: np.ndarray) -> np.ndarray:
-    """X' X of a tall (m, k) array, from a float64 copy; exactly symmetric."""
+    """Compute X' X of a tall (m, k) array from a float64 copy; exactly symmetric."""
     X64 = X.astype(np.float64, copy=False)
     out = np.ascontiguousarray(X64.T @ X64)
     above = _above(out.shape[0])
@@ -67,14 +67,14 @@ def gram(X: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _above(k: int) -> tuple[np.ndarray, ...]:
-    """Where a k x k matrix is above its diagonal."""
+    """Return which entries of a k x k matrix are above its diagonal."""
     return np.triu_indices(k, 1)
 
 
 def residual_sumsq(
     V: Matrix, W: np.ndarray, H: np.ndarray, Ht: np.ndarray | None, G: np.ndarray, tile: int
 ) -> float:
-    """|V - W H|^2 of a block, entry by entry: exact where |V|^2 - 2 <V H', W> + ... cancels.
+    """Sum |V - W H|^2 entry by entry: exact where |V|^2 - 2 <V H', W> + ... cancels.
 
     ``G`` is H H' in float64; it and ``Ht`` are what CSR needs. Of a dense V ``tile`` entries of W H
     are made at once, or one row.
@@ -90,7 +90,7 @@ def residual_sumsq(
 
 
 def row_residual(V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:
-    """The non-negative part of ``v - w H`` of one row, a (d,) array."""
+    """Return the non-negative part of ``v - w H`` of one row, a (d,) array."""
     if isinstance(V, np.ndarray):
         v = V[row]
     else:

@@ -65,7 +65,7 @@ def _loaded(builder: Any, pointer: Any, size: int) -> Any:
 
 @intrinsic
 def load(typing, array, position):  # type: ignore[no-untyped-def]
-    """The vector of ``array`` from ``position`` on."""
+    """Return the vector of ``array`` from ``position`` on."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         pointer = _pointer(context, builder, signature.args[0], *args)
@@ -112,7 +112,7 @@ def store(typing, array, position, vector):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def splat_at(typing, array, position):  # type: ignore[no-untyped-def]
-    """A vector of ``array[position]``."""
+    """Return a vector of ``array[position]``."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         pointer = _pointer(context, builder, signature.args[0], *args)
@@ -123,7 +123,7 @@ def splat_at(typing, array, position):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
-    """``a * b + c``, in one instruction where there is one."""
+    """Return ``a * b + c``, by one instruction where the processor has one."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         kind = args[0].type
@@ -138,7 +138,7 @@ def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def total(typing, vector):  # type: ignore[no-untyped-def]
-    """The sum of a vector's numbers: of its halves, their halves and so on."""
+    """Return the sum of a vector's numbers: of its halves, their halves and so on."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         x = _folded(builder, args[0], LANES, 1)
@@ -148,7 +148,7 @@ def total(typing, vector):  # type: ignore[no-untyped-def]
 
 
 def _folded(builder: Any, x: Any, width: int, least: int) -> Any:
-    """The sums of a vector's halves, their halves and so on, until ``least`` are left."""
+    """Sum a vector's halves, their halves and so on, until ``least`` numbers are left."""
     while width > least:
         width //= 2
         kind = ir.VectorType(ir.IntType(32), width)
@@ -159,7 +159,7 @@ def _folded(builder: Any, x: Any, width: int, least: int) -> Any:
 
 
 def _both(builder: Any, a: Any, b: Any, low: list[int], high: list[int]) -> Any:
-    """The sum of two selections from two vectors of four."""
+    """Return the sum of two selections from two vectors of four."""
     kind = ir.VectorType(ir.IntType(32), 4)
     first = builder.shuffle_vector(a, b, ir.Constant(kind, low))
     return builder.fadd(first, builder.shuffle_vector(a, b, ir.Constant(kind, high)))
@@ -167,7 +167,7 @@ def _both(builder: Any, a: Any, b: Any, low: list[int], high: list[int]) -> Any:
 
 @intrinsic
 def store_totals(typing, array, position, a, b, c, d):  # type: ignore[no-untyped-def]
-    """Write the `total` of each of four vectors from ``position`` on: the same sums, at once."""
+    """Write the `total` of each of four vectors from ``position`` on, with equal bits."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         pointer = _pointer(context, builder, signature.args[0], *args[:2])
@@ -229,7 +229,7 @@ _overload(operator.truediv, _divide)
 
 @intrinsic
 def bits(typing, number):  # type: ignore[no-untyped-def]
-    """The bits of a float64, as an int64."""
+    """Return the bits of a float64, as an int64."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.bitcast(args[0], ir.IntType(64))
@@ -239,7 +239,7 @@ def bits(typing, number):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def number(typing, bits):  # type: ignore[no-untyped-def]
-    """The float64 of an int64's bits."""
+    """Return the float64 of an int64's bits."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.bitcast(args[0], ir.DoubleType())

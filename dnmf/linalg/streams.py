@@ -1,4 +1,4 @@
-"""Which random array is drawn by which stream of `dnmf.linalg.counter`.
+"""The streams of `dnmf.linalg.counter`, one for each random array.
 
 Arrays of one seed are independent if their streams differ, so every use has a number here.
 """

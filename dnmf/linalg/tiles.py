@@ -1,4 +1,4 @@
-"""What kernels on CSR tiles share: padded factors, order by columns, small sums.
+"""Common parts of kernels on CSR tiles: padded factors, order by columns, small sums.
 
 Factors are padded with zeros to whole vectors of components, so that inner loops have no rest.
 """
@@ -35,19 +35,19 @@ TALL = 8
 
 
 def padded(X: np.ndarray) -> np.ndarray:
-    """A C-contiguous copy of a (r, k) array with zero columns up to whole vectors."""
+    """Return a C-contiguous copy of a (r, k) array, padded with zero columns to whole vectors."""
     out = padded_zeros(X.shape[0], X.shape[1], X.dtype)
     out[:, : X.shape[1]] = X
     return out
 
 
 def padded_size(k: int) -> int:
-    """Numbers of a row of k, up to whole vectors."""
+    """Return the length of a row of k numbers, padded to whole vectors."""
     return -(-k // LANES) * LANES
 
 
 def padded_zeros(rows: int, k: int, dtype: np.dtype) -> np.ndarray:
-    """Zeros for rows of k numbers and up to whole vectors, none of which lies in two cache lines.
+    """Return zeros for padded rows of k numbers; no vector lies across two cache lines.
 
     NumPy aligns to 16 bytes only; then each vector of 64 takes two lines.
     """
@@ -58,13 +58,13 @@ def padded_zeros(rows: int, k: int, dtype: np.dtype) -> np.ndarray:
 
 
 def packed_size(k: int) -> int:
-    """Entries of a symmetric k x k matrix."""
+    """Return the number of entries of a symmetric k x k matrix."""
     return k * (k + 1) // 2
 
 
 @kernel
 def rows_in_lines(rows, like):  # type: ignore[no-untyped-def]
-    """`padded_zeros` for rows as wide as those of ``like``, inside kernels."""
+    """Return `padded_zeros` for rows as wide as those of ``like``, inside kernels."""
     kp, item = like.shape[1], like.itemsize
     memory = np.zeros(rows * kp + LINE // item, like.dtype)
     start = -memory.ctypes.data % LINE // item
@@ -72,7 +72,7 @@ def rows_in_lines(rows, like):  # type: ignore[no-untyped-def]
 
 
 def vectors_of(k: int) -> tuple[int, ...]:
-    """As many ones as a row of k numbers has vectors, if few.
+    """Return as many ones as a row of k numbers has vectors, if few.
 
     Kernels that take it are compiled for each number of vectors, which loops then know; with more
     than `MOST_VECTORS` they ask.
@@ -83,13 +83,13 @@ def vectors_of(k: int) -> tuple[int, ...]:
 
 @kernel
 def width(padded, vectors):  # type: ignore[no-untyped-def]
-    """Numbers of a row of a `padded` array of (r, k) or more, by what `vectors_of` says."""
+    """Return the length of a row of a `padded` array, from what `vectors_of` says."""
     if len(vectors):
         return len(vectors) * LANES
     return (padded.shape[1] + LANES - 1) // LANES * LANES
 
 
-# Rows of A begin at ``o``, numbers that belong to them at their own place: slices of arrays would
+# Kernels take arrays and positions in them, not slices of arrays: the references of a slice would
 # be counted at every call, which takes as long as a row.
 
 
@@ -107,7 +107,7 @@ def fetch_ahead(X, indices, p, stride, kp):  # type: ignore[no-untyped-def]
 
 @kernel
 def gather(A, X, rows, begin, size):  # type: ignore[no-untyped-def]
-    """Rows ``begin`` to ``begin + size`` of the list, of X, side by side in A."""
+    """Copy the rows of X in ``begin`` to ``begin + size`` of a list into A, one after the other."""
     kp = X.shape[1]
     for p in range(size):
         row = np.int64(rows[begin + p]) * kp
@@ -117,7 +117,7 @@ def gather(A, X, rows, begin, size):  # type: ignore[no-untyped-def]
 
 @kernel
 def dot(A, a, W, w, kp):  # type: ignore[no-untyped-def]
-    """Product of the rows that begin at ``a`` of A and ``w`` of W."""
+    """Return the product of the rows that begin at ``a`` of A and ``w`` of W."""
     x = load(A, a) * load(W, w)
     for u in range(LANES, kp, LANES):
         x = fma(load(A, a + u), load(W, w + u), x)
@@ -126,7 +126,7 @@ def dot(A, a, W, w, kp):  # type: ignore[no-untyped-def]
 
 @kernel
 def four_dots(out, p, A, a, b, c, d, W, w, kp):  # type: ignore[no-untyped-def]
-    """The same of four rows of A at once, to ``out`` from p on: each has the bits of `dot`."""
+    """Write the products of four rows of A to ``out`` from p on: each has the bits of `dot`."""
     y = load(W, w)
     x0, x1, x2, x3 = load(A, a) * y, load(A, b) * y, load(A, c) * y, load(A, d) * y
     for u in range(LANES, kp, LANES):
@@ -138,7 +138,7 @@ def four_dots(out, p, A, a, b, c, d, W, w, kp):  # type: ignore[no-untyped-def]
 
 @kernel
 def dots(out, A, o, size, W, i):  # type: ignore[no-untyped-def]
-    """Products of rows of A with row i of W, at ``o`` of ``out`` too."""
+    """Write the products of rows of A with row i of W, at ``o`` of ``out`` too."""
     kp = A.shape[1]
     whole = o + size - size % 4
     for p in range(o, whole, 4):
@@ -150,7 +150,7 @@ def dots(out, A, o, size, W, i):  # type: ignore[no-untyped-def]
 
 @kernel
 def add_rows(out, r, q, a, A, o, size):  # type: ignore[no-untyped-def]
-    """Row r of ``out`` += sum_p q_p A_p, in four sums."""
+    """Add sum_p q_p A_p to row r of ``out``, in four sums."""
     kp = A.shape[1]
     whole = size - size % 4
     for u in range(0, kp, LANES):
@@ -170,7 +170,7 @@ def add_rows(out, r, q, a, A, o, size):  # type: ignore[no-untyped-def]
 
 @kernel
 def add_gram(K, s, a, A, o, size, k):  # type: ignore[no-untyped-def]
-    """K += sum_p s_p A_p' A_p: its lower triangle, in tiles that reach beyond it."""
+    """Add sum_p s_p A_p' A_p to K: its lower triangle, in tiles that reach beyond it."""
     half = TALL // 2
     for t in range(0, k, TALL):
         wide = (t + half + LANES - 1) // (2 * LANES) * 2 * LANES if k - t <= half else 0
@@ -237,12 +237,12 @@ def _store_four(K, x, kp, k0, k1, k2, k3):  # type: ignore[no-untyped-def]
 
 @kernel
 def column_order(indices, indptr, first, last, d):  # type: ignore[no-untyped-def]
-    """Nonzeros of rows ``first`` to ``last`` by column (a stable counting sort).
+    """Order the nonzeros of rows ``first`` to ``last`` by column (a stable counting sort).
 
     Returns
     -------
     starts : (d + 1,) int64 array
-    rows, places : (nnz,) int32 and int64 arrays
+    rows, positions : (nnz,) int32 and int64 arrays
         Row and position of each nonzero, columns in order, rows ascending within each.
     """
     starts = np.zeros(d + 1, np.int64)
@@ -252,12 +252,12 @@ def column_order(indices, indptr, first, last, d):  # type: ignore[no-untyped-de
         starts[c + 1] += starts[c]
     size = indptr[last] - indptr[first]
     rows = np.empty(size, np.int32)
-    places = np.empty(size, np.int64)
+    positions = np.empty(size, np.int64)
     heads = starts[:-1].copy()
     for i in range(first, last):
         for p in range(indptr[i], indptr[i + 1]):
-            place = heads[indices[p]]
-            rows[place] = i
-            places[place] = p
-            heads[indices[p]] = place + 1
-    return starts, rows, places
+            position = heads[indices[p]]
+            rows[position] = i
+            positions[position] = p
+            heads[indices[p]] = position + 1
+    return starts, rows, positions

@@ -1,4 +1,4 @@
-"""How entries and their weights are put together, and sums over what is observed."""
+"""Entries joined with their weights, and sums over what is observed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 
 from dnmf.linalg.jit import csr_arrays, kernel
-from dnmf.linalg.matrix import WeightedCSR, places
+from dnmf.linalg.matrix import WeightedCSR, csr_structure
 
 __all__ = ["column_counts", "weigh"]
 
 
 def weigh(V: Any, weights: Any, missing: str | None) -> WeightedCSR:
-    """The entries of V whose weight is not 0, with their weights, in the dtypes of both.
+    """Return the entries of V whose weight is not 0, with their weights, in the dtypes of both.
 
     Parameters
     ----------
     V, weights : (m, d) arrays or CSR arrays
         What sparse weights do not store is 0. What a sparse V does not store is 0 too, unless
-        ``missing`` is ``"zeros"``. CSR is canonical. NaN among the weights is kept, to be refused.
+        ``missing`` is ``"zeros"``. CSR is canonical. NaN weights stay, for the scan to refuse.
     missing : {None, "nan", "zeros"}
         Entries of V that are unobserved besides those of weight 0.
     """
@@ -38,33 +38,33 @@ def _by_dense(V: Any, weights: np.ndarray) -> WeightedCSR:
         whole = WeightedCSR(V.data, of_entries, V.indices, V.indptr, V.shape[1])
         return _picked(whole, of_entries != 0)
     observed = weights != 0
-    return WeightedCSR(V[observed], weights[observed], *places(observed), V.shape[1])
+    return WeightedCSR(V[observed], weights[observed], *csr_structure(observed), V.shape[1])
 
 
 def _by_sparse(V: Any, weights: Any, missing: str | None) -> WeightedCSR:
     if isinstance(V, np.ndarray):
-        data, keep = V[_rows(weights), weights.indices], weights.data != 0
+        data, observed = V[_rows(weights), weights.indices], weights.data != 0
     else:
         found = _look_up(*csr_arrays(V)[1:], *csr_arrays(weights)[1:])
         data = np.zeros(found.size, V.data.dtype)
         data[found >= 0] = V.data[found[found >= 0]]
-        keep = weights.data != 0
+        observed = weights.data != 0
         if missing == "zeros":
-            keep &= found >= 0
+            observed &= found >= 0
     whole = WeightedCSR(data, weights.data, weights.indices, weights.indptr, V.shape[1])
-    return whole if keep.all() else _picked(whole, keep)
+    return whole if observed.all() else _picked(whole, observed)
 
 
-def _picked(X: WeightedCSR, keep: np.ndarray) -> WeightedCSR:
-    if keep.all():
+def _picked(X: WeightedCSR, observed: np.ndarray) -> WeightedCSR:
+    if observed.all():
         return X
-    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])
-    parts = X.data[keep], X.weights[keep], X.indices[keep]
+    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(observed)])
+    parts = X.data[observed], X.weights[observed], X.indices[observed]
     return WeightedCSR(*parts, before[X.indptr], X.shape[1])
 
 
 def _rows(X: Any) -> np.ndarray:
-    """The row of every stored entry."""
+    """Return the row of every stored entry."""
     return np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
 
 
@@ -83,7 +83,7 @@ def _look_up(indices, indptr, wanted, wanted_indptr):  # type: ignore[no-untyped
 
 
 def column_counts(V: Any) -> np.ndarray:
-    """Sums of the observed entries of the columns, whatever they weigh, and their numbers.
+    """Return the columns' sums of observed entries, whatever they weigh, and their numbers.
 
     Returns
     -------

@@ -43,23 +43,23 @@ BETAS = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 """The beta-divergences that have names."""
 
 POWERS = ("itakura-saito",)
-"""Those of them that are solved as any other beta is."""
+"""The named beta-divergences that are solved as any other beta is."""
 
 
 def loss_names() -> list[str]:
-    """All names, in the order of the registry."""
+    """Return all names, in the order of the registry."""
     return list(dict.fromkeys(name for name, _, _ in LOSSES))
 
 
 def knows_missing(name: str) -> bool:
-    """Whether the loss of this name may be told that entries are unobserved."""
+    """Return whether the loss of this name can take entries as unobserved."""
     return any(known == name and masked for known, _, masked in LOSSES)
 
 
 def loss_class(
     name: str, solver: str | None = None, masked: bool = False, beta: float | None = None
 ) -> type[Loss]:
-    """The class of these options, which declares what the loss offers.
+    """Return the class of these options, which declares what the loss offers.
 
     Parameters
     ----------
@@ -106,14 +106,14 @@ def get_loss(
     fixed: int = 0,
     limits: LossLimits | None = None,
 ) -> Loss:
-    """A loss with these parameters.
+    """Return a loss with these parameters.
 
     Parameters
     ----------
     name, solver, masked
-        Those of `loss_class`.
+        Arguments of `loss_class`.
     penalties : Penalties
-        Of the step that it is for.
+        Penalties of the step that the loss is for.
     beta : float, optional
         Where ``name`` is ``"beta"``.
     fixed : int

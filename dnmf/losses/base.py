@@ -27,12 +27,12 @@ __all__ = ["HeldOut", "LeftOut", "Loss", "negligible", "rounding_unit"]
 
 
 def rounding_unit(size: float, dtype: str | np.dtype) -> float:
-    """What an objective may rise by rounding alone (design section 8, rule 10)."""
+    """Return how far an objective may rise by rounding alone (design section 8, rule 10)."""
     return size * (2.0**-24 if dtype == "float32" else 2.0**-53 * 1e3)
 
 
 def negligible(stats: SmallStats, G_diagonal: np.ndarray, share: float) -> list[int]:
-    """Components j with A_jj G_jj, the squared size of w_j h_j, at most ``share`` of the largest.
+    """List components j with A_jj G_jj, the squared size of w_j h_j, <= ``share`` of the largest.
 
     Parameters
     ----------
@@ -48,15 +48,15 @@ class LeftOut(Protocol):
 
     @property
     def columns(self) -> np.ndarray:
-        """Which columns are left out as a whole, (d,) bool."""
+        """Columns that are left out as a whole, (d,) bool."""
         ...
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
-        """Which of the rows with these numbers are left out, (m,) bool."""
+        """Return which of the rows with these numbers are left out, (m,) bool."""
         ...
 
     def entries(self, numbers: np.ndarray) -> np.ndarray:
-        """Which entries of rows with these numbers are left out, (m, d) bool."""
+        """Return which entries of the rows with these numbers are left out, (m, d) bool."""
         ...
 
 
@@ -87,7 +87,7 @@ class HeldOut(ABC):
         tau: float,
         residual: bool,
     ) -> tuple[np.ndarray, HeldOutStats]:
-        """`update` between the products with V, where the loss ``shares_product``.
+        """Do `update` between the products with V, where the loss ``shares_product``.
 
         Returns
         -------
@@ -100,12 +100,12 @@ class HeldOut(ABC):
 
 @dataclass(frozen=True)
 class Loss(ABC):
-    """Mathematics only: no storage, no Dask, no knowledge of passes.
+    """The mathematics of a loss: no storage, no Dask, no knowledge of passes.
 
     Parameters
     ----------
     penalties : Penalties
-        Those of the step that it is for.
+        The penalties of the step that the loss is for.
     fixed : int
         So many first rows of H are given: `update_H` leaves them as they are.
     limits : LossLimits
@@ -114,7 +114,7 @@ class Loss(ABC):
     Attributes
     ----------
     name : str
-        Its name in the registry.
+        Name in the registry.
     unit : str
         Unit of the objective, for axes of figures.
     entrywise : bool
@@ -152,29 +152,29 @@ class Loss(ABC):
 
     @classmethod
     def make(cls, penalties: Penalties, fixed: int, limits: LossLimits, beta: float | None) -> Self:
-        """A loss with these parameters; ``beta`` matters to one that has several."""
+        """Return a loss with these parameters; ``beta`` matters to one that has several."""
         return cls(penalties, fixed, limits)
 
     @property
     def gauge_free(self) -> bool:
-        """Whether rows of H may be rescaled, columns of W accordingly."""
+        """True if rows of H may be rescaled, and columns of W accordingly."""
         return not self.penalties
 
     @abstractmethod
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
-        """H (k, d) in the forms that all blocks of a pass share."""
+        """Return H (k, d) in the forms that all blocks of a pass share."""
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
-        """Zero statistics of a segment: the small ones, and an accumulator for what H needs."""
+        """Return zero statistics of a segment: the small ones, and an accumulator for H."""
         return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((self.statistic_rows(k, d), d))
 
     @abstractmethod
     def statistic_rows(self, k: int, d: int) -> int:
-        """Rows of what `slabs` cuts, for k components."""
+        """Return the rows of what `slabs` cuts, for k components."""
 
     @abstractmethod
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
-        """Bytes that `update_block` takes for a while besides block, W and statistics.
+        """Return the bytes that `update_block` takes besides block, W and statistics.
 
         ``entries`` are the most that a block has (nonzeros of a sparse one).
         """
@@ -196,7 +196,7 @@ class Loss(ABC):
         ----------
         block : Block
         W : (m, k) array
-            Warm start (zeros: none); becomes the solution.
+            The start (zeros: none); becomes the solution.
         stats : (SmallStats, accumulator)
             From `empty`, of the segment.
         tau : float
@@ -216,7 +216,7 @@ class Loss(ABC):
         tau: float,
         residual: bool,
     ) -> None:
-        """`update_block` between the two products with V, where the loss ``shares_product``.
+        """Do `update_block` between the two products with V, if the loss ``shares_product``.
 
         Parameters
         ----------
@@ -227,7 +227,7 @@ class Loss(ABC):
 
     @abstractmethod
     def residual_of(self, V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:
-        """The non-negative part of v - w H of one row of a block, a (d,) array."""
+        """Return the non-negative part of v - w H of one row of a block, a (d,) array."""
 
     def worst(
         self,
@@ -237,7 +237,7 @@ class Loss(ABC):
         residuals: np.ndarray,
         small: SmallStats,
     ) -> list[Candidate]:
-        """The worst row of the block, unless the segment has a worse one (one per segment)."""
+        """Return the worst row of the block, unless the segment has a worse one already."""
         row = int(np.argmax(residuals))
         found = float(residuals[row])
         if small.candidates and small.candidates[0].residual >= found:
@@ -254,26 +254,26 @@ class Loss(ABC):
 
     @abstractmethod
     def size(self, total: float, sumsq: float, entries: int) -> float:
-        """What scales as the loss does with V, from V's sum, sum of squares and n d."""
+        """Return a size of V that scales as the loss does, from V's sum, sum of squares and n d."""
 
     def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
-        """The loss at (W, H) without penalties; ``sumsq`` is |V|^2."""
+        """Return the loss at (W, H) without penalties; ``sumsq`` is |V|^2."""
         return max(stats.divergence, 0.0)
 
     def objective(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
-        """The objective at (W, H), penalties included."""
+        """Return the objective at (W, H), penalties included."""
         penalty = self.penalties.of_W(stats.total, stats.sumsq) + factor.penalty
         return self.divergence(stats, sumsq, factor) + penalty
 
     def leaves_zero(self, k: int, d: int) -> bool:
-        """Whether steps can move an entry of H (k x d) that is zero: a start may have some.
+        """Return whether steps can move a zero of H (k x d), so that a start may have some.
 
         By default they cannot, as they multiply or are bounded by what there is.
         """
         return False
 
     def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
-        """Components that contribute nothing, by default a share below eps."""
+        """List components that contribute nothing, by default a share below eps."""
         return negligible(stats, G_diagonal, float(np.finfo(dtype).eps) ** 2)
 
     @abstractmethod
@@ -295,17 +295,17 @@ class Loss(ABC):
         """
 
     def seen_columns(self, wide: np.ndarray, columns: np.ndarray, k: int) -> np.ndarray:
-        """``columns`` of `update_H` over what a model that leaves out sees, if ``wide`` says so."""
+        """Return ``columns`` of `update_H` over what a model sees, if ``wide`` tells it."""
         return columns
 
     @abstractmethod
     def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
-        """W (m, k) of a block solved to convergence from nothing, and its divergence."""
+        """Solve W (m, k) of a block to convergence from zeros; return it and its divergence."""
 
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:
-        """H (k, d) that was fitted to a sample, fit to start on all of V.
+        """Turn H (k, d) that was fitted to a sample into a start on all of V.
 
         By default columns that are zeros in the sample get the mean profile.
 
@@ -329,19 +329,19 @@ class Loss(ABC):
         return H
 
     def hold_out(self, H: np.ndarray, fold: LeftOut, sparse: bool) -> HeldOut:
-        """A model that leaves out ``fold``, where the loss ``leaves_out``, at H (k, d)."""
+        """Return a model at H (k, d) that leaves out ``fold``, where the loss ``leaves_out``."""
         raise NotImplementedError
 
     def add_statistics(
         self, block: Block, W: np.ndarray, factor: Factor, stats: tuple[SmallStats, Any]
     ) -> None:
-        """`update_block` that leaves W as it is, where `HeldOutEntries` needs it."""
+        """Add statistics as `update_block` does, with W as it is, for `HeldOutEntries`."""
         raise NotImplementedError
 
     def predicted(self, H: np.ndarray) -> np.ndarray:
-        """H (k, d) as it predicts entries that are left out."""
+        """Return H (k, d) as it predicts entries that are left out."""
         return H
 
     def measure(self, v: np.ndarray, fitted: np.ndarray) -> tuple[float, float]:
-        """The loss of entries that are left out, and its scale in `HeldOutStats`."""
+        """Return the loss of entries that are left out, and its scale in `HeldOutStats`."""
         raise NotImplementedError

@@ -60,13 +60,13 @@ class Beta(Entrywise):
         return cls(penalties, fixed, limits, *given)
 
     def statistic_rows(self, k: int, d: int) -> int:
-        """Numerators, denominators, perhaps the curvature."""
+        """Count rows for numerators, denominators and, if they fit, the curvature."""
         packed = k * (k + 1) // 2
         fits = 8 * d * packed <= self.limits.curvature_bytes
         return 2 * k + (packed if fits and not self.classic else 0)
 
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
-        """Products of a tile, its rows' pairs, H in float64.
+        """Count the products of a tile, the pairs of its rows, and H in float64.
 
         Tiles are dense, so that they may have more entries than a sparse block.
         """
@@ -75,7 +75,7 @@ class Beta(Entrywise):
         return 8 * (9 * tile + rows * k * (k + 1) // 2 + 2 * self.statistic_rows(k, d) * d)
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
-        """n d mean(V)^beta."""
+        """Return n d mean(V)^beta."""
         return float(entries * (total / entries) ** self.beta)
 
     def update_block(
@@ -88,7 +88,7 @@ class Beta(Entrywise):
         tau: float,
         residual: bool,
     ) -> None:
-        """The objective is always summed entry by entry."""
+        """Solve W, and always sum the objective entry by entry."""
         small, total = stats
         k = W.shape[1]
         part = SmallStats(np.zeros((k, k)))
@@ -112,7 +112,7 @@ class Beta(Entrywise):
     def _solve(
         self, tile: _Tile, W: np.ndarray, H: np.ndarray, steps: int, tau: float
     ) -> np.ndarray:
-        """Multiplicative steps of each row of W, until one moves it by no more than ``tau``."""
+        """Take multiplicative steps of each row of W, until one moves it by ``tau`` or less."""
         power, penalties = exponent(self.beta), self.penalties
         moving = np.ones(len(W), bool)
         for _ in range(steps):
@@ -138,7 +138,7 @@ class Beta(Entrywise):
         H: np.ndarray,
         steps: int,
     ) -> np.ndarray:
-        """Where another start than the given W came to something worse, steps from the given one.
+        """Step from the given W instead, in rows where another start has come to a worse end.
 
         Zeros may be what penalties want, and multiplicative steps take long to come back to them.
         """
@@ -157,7 +157,7 @@ class Beta(Entrywise):
         return W
 
     def _of_rows(self, tile: _Tile, W: np.ndarray, H: np.ndarray) -> np.ndarray:
-        """The objective of each row, with the penalty on W."""
+        """Return the objective of each row, with the penalty on W."""
         penalties = self.penalties
         total = np.sum(penalties.l1_W * W + 0.5 * penalties.l2_W * W * W, axis=1)
         for c, V in tile.parts():
@@ -165,7 +165,7 @@ class Beta(Entrywise):
         return total
 
     def _divergence(self, V: np.ndarray, Y: np.ndarray) -> np.ndarray:
-        """Of each row; Y is raised in place."""
+        """Return the divergence of each row; Y is raised to FLOOR in place."""
         rest = below_floor(V, Y, self.beta)
         return divergence_rows(V, floored(Y), self.beta) + rest
 
@@ -197,7 +197,7 @@ class Beta(Entrywise):
     def update_H(
         self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
     ) -> HStep:
-        """The next H is multiplicative; the extrapolated one has curvature."""
+        """Take a multiplicative step to the next H, and one with curvature to the extrapolated."""
         assert isinstance(stats.sums, np.ndarray)
         k, penalties = H.shape[0], self.penalties
         old = H.astype(np.float64)
@@ -209,11 +209,11 @@ class Beta(Entrywise):
         kkt = float(np.sum(_ratio((should - old * above) ** 2, should)[self.fixed :]))
         gain = 0.5 * float(np.sum((below - above) * (old - new)))
         share = stats.sums * old.sum(axis=1)
-        plain = np.ascontiguousarray(new, H.dtype)
+        next_H = np.ascontiguousarray(new, H.dtype)
         if penalties:
-            _flush(plain[self.fixed :])
+            _flush(next_H[self.fixed :])
         if wide.shape[0] == 2 * k:
-            return HStep(plain, kkt, gain, share)
+            return HStep(next_H, kkt, gain, share)
         columns_first, slope, K = (
             np.ascontiguousarray(x.T) for x in (old, below - above, wide[2 * k :])
         )
@@ -224,7 +224,7 @@ class Beta(Entrywise):
         extrapolated = np.ascontiguousarray(extrapolated.T, H.dtype)
         if penalties:
             _flush(extrapolated[self.fixed :])
-        return HStep(plain, kkt, gain, share, extrapolated, extrapolated_gain)
+        return HStep(next_H, kkt, gain, share, extrapolated, extrapolated_gain)
 
     def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
         H = factor.H.astype(np.float64)
@@ -237,13 +237,13 @@ class Beta(Entrywise):
             for c, part in tile.parts():
                 of_rows = self._divergence(part, W.astype(np.float64) @ H[:, c])
                 total += float(of_rows[sums > 0].sum())
-            pieces.append(W)
-        return np.concatenate(pieces), total
+            solved.append(W)
+        return np.concatenate(solved), total
 
 
 @dataclass(frozen=True)
 class ItakuraSaito(Beta):
-    """beta = 0: sum v / y - log(v / y) - 1, equal for any scale of V; V > 0."""
+    """The divergence of beta = 0: sum v / y - log(v / y) - 1, equal for any scale of V; V > 0."""
 
     beta: float = 0.0
 
@@ -266,7 +266,7 @@ class ClassicItakuraSaito(ItakuraSaito):
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below, 0 where below is 0."""
+    """Return above / below, 0 where below is 0."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
@@ -276,7 +276,7 @@ def _flush(entries: np.ndarray) -> None:
 
 
 def _started(W: np.ndarray, row_sums: np.ndarray, H: np.ndarray) -> np.ndarray:
-    """Rows of zeros start with equal shares of their sum, components at zero with a small one."""
+    """Start rows of zeros with equal shares of their sum, zero components with a small one."""
     sums = H.sum(axis=1)
     share = _ratio(np.ones_like(sums), sums) / max(int(np.count_nonzero(sums)), 1)
     fresh = ~W.any(axis=1)
@@ -289,9 +289,9 @@ def _started(W: np.ndarray, row_sums: np.ndarray, H: np.ndarray) -> np.ndarray:
 
 
 class _Tile:
-    """Some rows of a block: in one piece, or so many columns at a time.
+    """Some rows of a block: dense at once if narrow, else by some columns at a time.
 
-    Only one piece of a wide sparse V is dense at any time.
+    Only some columns of a wide sparse V are dense at any time.
     """
 
     def __init__(self, rows: Matrix, width: int) -> None:
@@ -300,7 +300,7 @@ class _Tile:
         self.rows = _dense(rows) if self.d <= self.width else rows
 
     def parts(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Columns, and the float64 entries there."""
+        """Yield columns, and their float64 entries."""
         if isinstance(self.rows, np.ndarray) and self.d <= self.width:
             yield slice(None), self.rows
             return
@@ -321,7 +321,7 @@ def _tile_size(d: int, limits: LossLimits) -> tuple[int, int]:
 
 
 def _tiles(V: Matrix, limits: LossLimits) -> Iterator[tuple[int, _Tile]]:
-    """First row, and the tile."""
+    """Yield the first row of every tile, and the tile."""
     height, width = _tile_size(V.shape[1], limits)
     for a in range(0, V.shape[0], height):
         yield a, _Tile(V[a : a + height], width)

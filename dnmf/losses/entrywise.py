@@ -1,4 +1,4 @@
-"""What losses share whose objective is a sum over entries."""
+"""Common parts of losses whose objective is a sum over entries."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def add_block(
     Parameters
     ----------
     part : SmallStats
-        Of the block: what the loss knows, divergence, kkt and sweeps. The rest follows from W.
+        Statistics of the block: divergence, kkt and sweeps. The rest follows from W.
     of_rows : (m,) float64 array
         What ranks the rows as candidates, e.g. their divergence.
     small : SmallStats
-        Of the segment.
+        Statistics of the segment.
     """
     part.WtW = gram(W)
     sums = W.sum(axis=0, dtype=np.float64)

@@ -64,7 +64,7 @@ class Frobenius(LeastSquares):
     def update_H(
         self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
     ) -> HStep:
-        """The columns are independent, and cost no data access."""
+        """Solve the columns, which are independent and need no access to V."""
         A, WtV, l1 = ridged(stats.WtW, self.penalties.l2_H), wide, self.penalties.l1_H
         old, fixed = H.astype(np.float64), self.fixed
         Ht = np.ascontiguousarray(old[fixed:].T)

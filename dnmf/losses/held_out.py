@@ -1,7 +1,7 @@
 """Rows and columns of a block that are left out: fitted without them, measured on them.
 
-Left-out rows keep no part in the statistics, but their W is solved on the columns that are seen.
-Left-out columns keep no part in W, but in the statistics, so that the H-step folds them in.
+Left-out rows do not enter the statistics; their W is solved on the columns that are seen.
+Left-out columns do not enter W, but the statistics, so that the H-step fits their H.
 Where both are left out, the loss is summed.
 """
 
@@ -26,7 +26,7 @@ class HeldOutColumns(HeldOut):
     ----------
     loss : Loss
     fold : LeftOut
-    places : (c,) int array
+    columns : (c,) int array
         Numbers of the columns.
     factor : Factor
         H with nothing but these columns.
@@ -36,21 +36,21 @@ class HeldOutColumns(HeldOut):
 
     loss: Loss
     fold: LeftOut
-    places: np.ndarray
+    columns: np.ndarray
     factor: Factor
     score: Factor
 
     @classmethod
     def make(cls, loss: Loss, H: np.ndarray, fold: LeftOut, sparse: bool) -> Self:
-        """From all of H (k, d)."""
-        places, predicted = np.flatnonzero(fold.columns), loss.predicted(H)
-        factor = loss.prepare(_only(H, places), sparse)
-        score = factor if predicted is H else loss.prepare(_only(predicted, places), sparse)
-        return cls(loss, fold, places, factor, score)
+        """Return the model from all of H (k, d)."""
+        columns, predicted = np.flatnonzero(fold.columns), loss.predicted(H)
+        factor = loss.prepare(_only(H, columns), sparse)
+        score = factor if predicted is H else loss.prepare(_only(predicted, columns), sparse)
+        return cls(loss, fold, columns, factor, score)
 
 
-def _only(H: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """H with zeros in all other columns."""
+def _only(H: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return H with zeros in all other columns."""
     only = np.zeros_like(H)
-    only[:, places] = H[:, places]
+    only[:, columns] = H[:, columns]
     return only

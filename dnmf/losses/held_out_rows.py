@@ -52,7 +52,7 @@ class HeldOutRows(HeldOutColumns):
         l1, G = loss.penalties.l1_W, ridged(factor.G, loss.penalties.l2_W)
         if not W.any():
             W[:] = cold_start(VHt - W.dtype.type(l1) if l1 else VHt, G)
-        hidden = block.V[:, self.places]
+        hidden = block.V[:, self.columns]
         hidden_sums, hidden_sumsq = _sums_of_rows(hidden)
         sumsq = np.maximum(rows[1] - hidden_sumsq, 0)
         out = self.fold.rows(block.numbers)
@@ -68,10 +68,10 @@ class HeldOutRows(HeldOutColumns):
         part = small_stats(counted, solved[0])
         both = hidden[unseen] if isinstance(hidden, np.ndarray) else hidden[unseen].toarray()
         del hidden
-        error, scale = loss.measure(both, W[unseen] @ self.factor.H[:, self.places])
+        error, scale = loss.measure(both, W[unseen] @ self.factor.H[:, self.columns])
         totals = rows[0] - hidden_sums
         here = HeldOutStats(error, scale, both.size, float(totals[seen].sum()))
-        here.rows, here.sumsq = seen.size, float(sumsq[seen].sum())
+        here.n_rows, here.sumsq = seen.size, float(sumsq[seen].sum())
         everything = loss.measured(block, counted, factor, small, residual)
         if everything is not None:  # what is not fitted counts as if by zero: it is taken off
             part.residual = max(everything - (float(rows[1].sum()) - here.sumsq), 0.0)
@@ -84,7 +84,7 @@ class HeldOutRows(HeldOutColumns):
 
 
 def _sums_of_rows(V: Matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Sums and sums of squares of rows in float64, without a float64 copy of a dense block."""
+    """Sum rows and their squares in float64, without a float64 copy of a dense block."""
     if isinstance(V, np.ndarray):
         squares = np.einsum("ij,ij->i", V, V, dtype=np.float64)
         return np.asarray(np.sum(V, axis=1, dtype=np.float64)), squares

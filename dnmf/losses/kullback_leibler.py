@@ -40,23 +40,23 @@ class KullbackLeibler(Entrywise):
     masked: ClassVar[bool] = False
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
-        """H' is padded, also for a dense V."""
+        """Prepare H, with H' padded, also for a dense V."""
         sums = H.sum(axis=1, dtype=np.float64)
         return Factor(H, padded(H.T), gram(H.T), sums, self.penalties.of_H(H))
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
-        """S, and K or its diagonal, by columns (d, r)."""
+        """Return sums with an accumulator by columns (d, r): S, and K or its diagonal."""
         rows = self.statistic_rows(k, d)
         return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((d, rows), dtype)
 
     def statistic_rows(self, k: int, d: int) -> int:
-        """S, and K or its diagonal; sums of W by columns where each has others."""
+        """Count rows for S, for K or its diagonal, and for sums of W by columns if masked."""
         own = 2 * k if self.masked else k
         fits = 8 * d * packed_size(k) <= self.limits.curvature_bytes
         return own + (packed_size(k) if fits else k)
 
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
-        """A tile's nonzeros, their order and ratios; H' of a batch's.
+        """Count a tile's nonzeros, their order and ratios, and H' of a batch of them.
 
         Measured by the high-water mark of a process; for a dense block most of it is its tile,
         made sparse, with H' and sums that are padded.
@@ -70,7 +70,7 @@ class KullbackLeibler(Entrywise):
         return max(made, tile * (item + 4) + working) + 2 * d * kp * item
 
     def _working_bytes(self, k: int, d: int, tile: int, longest: int, item: int) -> int:
-        """What is taken beside the nonzeros of a tile, whose longest row has ``longest``."""
+        """Count what is taken besides the nonzeros of a tile with a row of ``longest``."""
         solving = (self.limits.batch + longest) * ((padded_size(k) + 2) * item + 8)
         return solving + tile * (14 + (4 if self.masked else 2) * item) + 16 * d
 
@@ -87,7 +87,7 @@ class KullbackLeibler(Entrywise):
         tau: float,
         residual: bool,
     ) -> None:
-        """The objective is always summed entry by entry; the accumulator may be None."""
+        """Solve W, sum the objective entry by entry; the accumulator may be None."""
         steps = self.limits.kl_steps if W.any() else self.limits.kl_cold_steps
         self._update(block, W, factor, stats, steps, tau)
 
@@ -105,7 +105,7 @@ class KullbackLeibler(Entrywise):
         steps: int,
         tau: float,
     ) -> None:
-        """At most so many steps of each row of W; the sums of what H needs, unless None."""
+        """Take at most ``steps`` steps of each row of W, and sum what H needs, unless None."""
         small, total = stats
         k = W.shape[1]
         part = SmallStats(np.zeros((k, k)))
@@ -128,7 +128,7 @@ class KullbackLeibler(Entrywise):
         steps: int,
         tau: float,
     ) -> None:
-        """W of some rows in place, and their statistics."""
+        """Solve W of some rows in place, and add their statistics."""
         assert factor.sums is not None
         k = factor.H.shape[0]
         h_sums = np.zeros(W.shape[1], W.dtype)
@@ -153,7 +153,7 @@ class KullbackLeibler(Entrywise):
         steps: int,
         tau: float,
     ) -> tuple[int, float, float]:
-        """Steps of W and the sums of what columns need; steps taken, kkt, and the sum of W H."""
+        """Take steps of W and sum what columns need; return steps, kkt, and the sum of W H."""
         k = factor.H.shape[0]
         weights = entry_weights(tile) if self.masked else np.zeros(0, W.dtype)
         data = tile.data * weights if weights.size else tile.data
@@ -168,8 +168,8 @@ class KullbackLeibler(Entrywise):
             rows_of_K = total.shape[1] - (2 * k if self.masked else k)
             curvature = 2 if rows_of_K == packed_size(k) else 1
             m, d = tile.shape
-            starts, of, places = column_order(tile.indices, tile.indptr, 0, m, d)
-            order = starts, of, places
+            starts, of, positions = column_order(tile.indices, tile.indptr, 0, m, d)
+            order = starts, of, positions
             kl_columns(*seen, weights, *order, W, factor.Ht, k, curvature, self.masked, total)
         return found
 
@@ -181,7 +181,7 @@ class KullbackLeibler(Entrywise):
     def update_H(
         self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
     ) -> HStep:
-        """The next H is multiplicative; the extrapolated one has curvature."""
+        """Take a multiplicative step to the next H, and one with curvature to the extrapolated."""
         assert isinstance(stats.sums, np.ndarray)
         k = H.shape[0]
         old = np.ascontiguousarray(H, np.float64)
@@ -200,7 +200,7 @@ class KullbackLeibler(Entrywise):
         return HStep(new, kkt, gain, share, extrapolated.astype(H.dtype), extrapolated_gain)
 
     def seen_columns(self, wide: np.ndarray, columns: np.ndarray, k: int) -> np.ndarray:
-        """Responsibilities sum to 1: so do the columns over the rows that are seen."""
+        """Return the columns' sums over the rows seen: responsibilities sum to 1."""
         return np.stack([wide[:k].sum(axis=0), columns[1]])
 
     def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
@@ -213,7 +213,7 @@ class KullbackLeibler(Entrywise):
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:
-        """No column that V has may be out of reach.
+        """Start on all of V; no column that V has may be out of reach.
 
         T_c = X_c (S_c + a pi) / (sum S_c + a) with S = weights h, pi = the components' shares and
         a = one entry of mean size: what is fitted does not depend on the scale of V.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.linalg.hals import ABREAST, RowSolution, cold_start, solve_rows
+from dnmf.linalg.hals import ROWS_AT_ONCE, RowSolution, cold_start, solve_rows
 from dnmf.linalg.products import (
     gram,
     product_VHt,
@@ -55,13 +55,13 @@ class LeastSquares(Loss):
         return k
 
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
-        """A tile of W H, or what rows side by side need; whoever plans counts V H' and W."""
-        return 8 * max(min(entries, self.limits.residual_tile), d, k * (3 * ABREAST + k))
+        """Count a tile of W H, or rows processed together; the plan counts V H' and W."""
+        return 8 * max(min(entries, self.limits.residual_tile), d, k * (3 * ROWS_AT_ONCE + k))
 
     def measured(
         self, block: Block, W: np.ndarray, factor: Factor, small: SmallStats, residual: bool
     ) -> float | None:
-        """The sum of squared residuals of a block, if it is asked for; ``small`` is its segment's.
+        """Return a block's squared residuals, if asked for; ``small`` is its segment's.
 
         A segment that has blocks without has none.
         """
@@ -71,7 +71,7 @@ class LeastSquares(Loss):
         return residual_sumsq(block.V, W, factor.H, factor.Ht, factor.G, self.limits.residual_tile)
 
     def divergence(self, stats: SmallStats, sumsq: float, factor: Factor) -> float:
-        """Entry by entry where the pass computed residuals, else from products.
+        """Return the sum over entries where residuals were computed, else from products.
 
         Products cannot tell what is below the unit of rounding, and never claim less: a false
         zero would make the next pass, which measures, look worse.
@@ -85,7 +85,7 @@ class LeastSquares(Loss):
         return True
 
     def dead(self, stats: SmallStats, G_diagonal: np.ndarray, dtype: np.dtype) -> list[int]:
-        """A_jj G_jj <= eps max."""
+        """List components with A_jj G_jj <= eps max."""
         return negligible(stats, G_diagonal, float(np.finfo(dtype).eps))
 
     def measure(self, v: np.ndarray, fitted: np.ndarray) -> tuple[float, float]:
@@ -112,17 +112,17 @@ class LeastSquares(Loss):
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:
-        """Columns of zeros do no harm: steps can move them."""
+        """Return H as it is: columns of zeros do no harm, as steps can move them."""
         return H
 
 
 def ridged(G: np.ndarray, l2: float) -> np.ndarray:
-    """G + l2 I."""
+    """Return G + l2 I."""
     return G + l2 * np.eye(G.shape[0]) if l2 else G
 
 
 def small_stats(W: np.ndarray, found: RowSolution) -> SmallStats:
-    """What `solve_rows` found of W (m, k), and sums over its rows."""
+    """Return what `solve_rows` found of W (m, k), and sums over its rows."""
     return SmallStats(
         gram(W),
         np.sum(W, axis=0, dtype=np.float64),

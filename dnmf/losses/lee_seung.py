@@ -31,7 +31,7 @@ class LeeSeung(LeastSquares):
         tau: float,
         residual: bool,
     ) -> None:
-        """Rows of zeros start at equal entries that have the size of the row."""
+        """Solve W; rows of zeros start at equal entries that have the size of the row."""
         small, WtV = stats
         VHt = product_VHt(block.V, factor.H, factor.Ht)
         fresh = ~W.any(axis=1)

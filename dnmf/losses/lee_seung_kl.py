@@ -26,7 +26,7 @@ class FusedSums(NamedTuple):
 
 @dataclass(frozen=True)
 class LeeSeungKL(KullbackLeibler):
-    """One step of W per pass, and a multiplicative step of H."""
+    """Kullback-Leibler by one multiplicative step of W per pass, and one of H."""
 
     leaves_out = None
 
@@ -37,7 +37,7 @@ class LeeSeungKL(KullbackLeibler):
         return k
 
     def _working_bytes(self, k: int, d: int, tile: int, longest: int, item: int) -> int:
-        """Three numbers of a row's entries."""
+        """Count three numbers for each of a row's entries."""
         return longest * (2 * item + 8)
 
     def _rows(
@@ -60,5 +60,5 @@ class LeeSeungKL(KullbackLeibler):
         return super().slabs(accumulator.S[:, : accumulator.k], slab_starts)
 
     def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
-        """Newton steps: these rules would take thousands."""
+        """Solve W by Newton steps: the multiplicative rules would take thousands."""
         return KullbackLeibler(self.penalties, limits=self.limits).solve(block, factor)

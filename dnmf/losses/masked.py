@@ -59,21 +59,21 @@ class MaskedFrobenius(_Observed, LeastSquares):
         return Factor(H, padded(H.T), gram(H.T), penalty=self.penalties.of_H(H))
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
-        """The accumulator is by columns, (d, r)."""
+        """Return sums with an accumulator by columns, (d, r)."""
         rows = self.statistic_rows(k, d)
         return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((d, rows), dtype)
 
     def statistic_rows(self, k: int, d: int) -> int:
-        """W' V; each column's W' W, or W' W h and the diagonal."""
+        """Count rows for W' V and each column's W' W, or W' W h and the diagonal."""
         fits = 8 * d * packed_size(k) <= self.limits.curvature_bytes
         return k + (packed_size(k) if fits or packed_size(k) <= 2 * k else 2 * k)
 
     def leaves_zero(self, k: int, d: int) -> bool:
-        """Only with the columns' own Gram matrices."""
+        """Return whether each column of H has its own Gram matrix: other steps multiply."""
         return self.statistic_rows(k, d) == k + packed_size(k)
 
     def scratch_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
-        """A tile's order and weights, and H' of a row's entries."""
+        """Count a tile's order and weights, and H' of a row's entries."""
         item, longest = dtype.itemsize, min(d, entries)
         tile = max(min(entries, self.limits.nonzero_tile), longest)
         return tile * (28 + 2 * item) + longest * (padded_size(k) + 3) * item + 16 * d
@@ -88,7 +88,7 @@ class MaskedFrobenius(_Observed, LeastSquares):
         tau: float,
         residual: bool,
     ) -> None:
-        """The objective is always summed entry by entry."""
+        """Solve W, and always sum the objective entry by entry."""
         self._update(block, W, factor, stats, self.limits.W_sweeps, tau)
 
     def _update(
@@ -100,7 +100,7 @@ class MaskedFrobenius(_Observed, LeastSquares):
         sweeps: int,
         tau: float,
     ) -> None:
-        """At most so many sweeps of each row of W; the sums of what H needs, unless None."""
+        """Take at most ``sweeps`` sweeps of each row of W, and sum what H needs, unless None."""
         small, total = stats
         k, d = W.shape[1], factor.H.shape[1]
         part = SmallStats(np.zeros((k, k)))
@@ -119,8 +119,8 @@ class MaskedFrobenius(_Observed, LeastSquares):
             W[a:b] = Wp[:, :k]
             if total is not None:
                 exact = total.shape[1] == k + packed_size(k)
-                starts, of, places = column_order(tile.indices, tile.indptr, 0, b - a, d)
-                parts = tile.data, weights, starts, of, places
+                starts, of, positions = column_order(tile.indices, tile.indptr, 0, b - a, d)
+                parts = tile.data, weights, starts, of, positions
                 masked_columns(*parts, Wp, factor.Ht, k, exact, total)
         part.divergence = 0.5 * float(of_rows.sum())
         add_block(self, block, W, factor, part, of_rows, small)
@@ -134,7 +134,7 @@ class MaskedFrobenius(_Observed, LeastSquares):
     def update_H(
         self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray
     ) -> HStep:
-        """Every column by its own Gram matrix."""
+        """Solve every column by its own Gram matrix, or take steps where those do not fit."""
         k, penalties = H.shape[0], self.penalties
         old = np.ascontiguousarray(H.T, np.float64)
         share = np.sum(wide[:k] * old.T, axis=1)
@@ -151,7 +151,7 @@ class MaskedFrobenius(_Observed, LeastSquares):
     def _multiplicative(
         self, wide: np.ndarray, old: np.ndarray, dtype: np.dtype, share: np.ndarray
     ) -> HStep:
-        """H (W' V) / (W' (W H over observed entries)), which never raises the objective."""
+        """Return H (W' V) / (W' (W H where observed)), which never raises the objective."""
         k, penalties = old.shape[1], self.penalties
         above = wide[:k]
         below = wide[k : 2 * k] + penalties.l1_H + penalties.l2_H * old.T
@@ -161,14 +161,14 @@ class MaskedFrobenius(_Observed, LeastSquares):
         steps = (old.T * (below - above)) ** 2 / (positive * np.maximum(old.T, 1e-300))
         kkt = float(np.sum(steps[self.fixed :]))
         gain = 0.5 * float(np.sum((below - above) * (old.T - new)))
-        plain = np.ascontiguousarray(new, dtype)
+        next_H = np.ascontiguousarray(new, dtype)
         extrapolated, extrapolated_gain = self._extrapolated(wide, old)
         return HStep(
-            plain, kkt, gain, share, np.ascontiguousarray(extrapolated.T, dtype), extrapolated_gain
+            next_H, kkt, gain, share, np.ascontiguousarray(extrapolated.T, dtype), extrapolated_gain
         )
 
     def _extrapolated(self, wide: np.ndarray, old: np.ndarray) -> tuple[np.ndarray, float]:
-        """The step by a curvature D + r r' / (r h), with row sums like the true one's; (d, k)."""
+        """Take the step by a curvature D + r r' / (r h) with the true row sums; (d, k)."""
         k, penalties = old.shape[1], self.penalties
         extrapolated, total = np.empty_like(old), 0.0
         rows, columns = np.tril_indices(k)
@@ -207,7 +207,7 @@ class MaskedKullbackLeibler(_Observed, KullbackLeibler):
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:
-        """Columns keep their size, which their sums do not tell."""
+        """Start on all of V; columns keep their size, which their sums do not tell."""
         mass = weights[:, None] * H.astype(np.float64)
         seen = mass.sum(axis=0)
         level = np.median(seen[seen > 0]) if seen.any() else 1.0

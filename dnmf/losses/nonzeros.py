@@ -15,7 +15,7 @@ __all__ = ["tiles"]
 
 
 def tiles(V: Matrix, entries: int) -> Iterator[tuple[int, scipy.sparse.csr_array]]:
-    """First row and nonzeros of tiles of whole rows, of about so many entries."""
+    """Yield first row and nonzeros of tiles of whole rows, of about TILE_ENTRIES entries."""
     if isinstance(V, np.ndarray):
         height = max(1, entries // V.shape[1])
         for a in range(0, V.shape[0], height):

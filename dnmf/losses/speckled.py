@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import scipy
 
-from dnmf.linalg.matrix import places
+from dnmf.linalg.matrix import csr_structure
 from dnmf.losses.base import HeldOut, LeftOut, Loss
 from dnmf.losses.values import Block, Factor, HeldOutStats, SmallStats
 
@@ -38,7 +38,7 @@ class Speckled(HeldOut):
 
     @classmethod
     def make(cls, loss: Loss, H: np.ndarray, fold: LeftOut) -> Self:
-        """From H (k, d)."""
+        """Return the model from H (k, d)."""
         return cls(loss, fold, np.ascontiguousarray(loss.predicted(H).T))
 
     def update(
@@ -74,5 +74,5 @@ class Speckled(HeldOut):
 
 
 def _observed(tile: np.ndarray, seen: np.ndarray) -> scipy.sparse.csr_array:
-    """Some entries of a dense tile, zeros among them too."""
-    return scipy.sparse.csr_array((tile[seen], *places(seen)), shape=tile.shape, copy=False)
+    """Return some entries of a dense tile as CSR, zeros among them too."""
+    return scipy.sparse.csr_array((tile[seen], *csr_structure(seen)), shape=tile.shape, copy=False)

@@ -1,4 +1,4 @@
-"""What a pass and a loss hand each other: blocks and factors, statistics and steps of H."""
+"""Values that passes and losses exchange: blocks and factors, statistics and steps of H."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CANDIDATES = 4
 
 @dataclass(frozen=True)
 class Penalties:
-    """What is added to the divergence: l1 sum(X) + l2 / 2 |X|^2 of either factor.
+    """The penalties on the factors, l1 sum(X) + l2 / 2 |X|^2 for each, added to the divergence.
 
     The numbers are those of one step: scikit-learn's ``alpha`` times the number of columns (for
     W) or of the step's rows (for H), split by ``l1_ratio``.
@@ -43,11 +43,11 @@ class Penalties:
         return any((self.l1_W, self.l2_W, self.l1_H, self.l2_H))
 
     def of_W(self, total: float, sumsq: float) -> float:
-        """The part of W, from the sum of its entries and of their squares."""
+        """Return the penalty on W, from the sums of its entries and of their squares."""
         return self.l1_W * total + 0.5 * self.l2_W * sumsq
 
     def of_H(self, H: np.ndarray) -> float:
-        """The part of H."""
+        """Return the penalty on H."""
         if not (self.l1_H or self.l2_H):
             return 0.0
         total = float(np.sum(H, dtype=np.float64))
@@ -113,7 +113,7 @@ class Candidate:
     residual : float
         |v - w H|^2 of the row.
     row : int
-        Its global index.
+        Number of the row in V.
     direction : (d,) array
         The non-negative part of v - w H.
     """
@@ -149,7 +149,7 @@ class SmallStats:
     candidates: list[Candidate] = field(default_factory=list)
 
     def add(self, other: SmallStats) -> None:
-        """Add ``other``, which stands behind this one in index order."""
+        """Add ``other``, whose rows come after these."""
         self.WtW = self.WtW + other.WtW
         self.sums = self.sums + other.sums
         self.divergence += other.divergence
@@ -177,7 +177,7 @@ class HeldOutStats:
     entries : int
     total, sumsq : float
         Sum of V and of its squares where it is fitted.
-    rows : int
+    n_rows : int
         Rows that are fitted.
     """
 
@@ -186,7 +186,7 @@ class HeldOutStats:
     entries: int = 0
     total: float = 0.0
     sumsq: float = 0.0
-    rows: int = 0
+    n_rows: int = 0
 
     def add(self, other: HeldOutStats) -> None:
         """Add ``other``."""
@@ -196,7 +196,7 @@ class HeldOutStats:
 
 @dataclass(frozen=True)
 class HStep:
-    """What the update of one column slab of H gives.
+    """The result of updating one column slab of H.
 
     Attributes
     ----------

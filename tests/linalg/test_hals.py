@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import nnls
 
 from dnmf.init.random import random_H
-from dnmf.linalg.hals import ABREAST, cold_start, solve_rows
+from dnmf.linalg.hals import ROWS_AT_ONCE, cold_start, solve_rows
 from dnmf.testing.problems import planted_poisson
 
 SIZES = st.tuples(st.integers(1, 7), st.integers(1, 5), st.integers(1, 9))
@@ -257,7 +257,7 @@ def _row_by_row(W, C, G, sumsq, tau):
 @pytest.mark.parametrize("k", [1, 4, 6])
 def test_rows_side_by_side_are_rows_one_by_one_bit_for_bit(dtype, k):
     """More rows than go at once, and not a whole number of them; a component that is nothing."""
-    V, H, C, G, sumsq = _problem(2 * ABREAST + 5, k, 9, 1, dtype)
+    V, H, C, G, sumsq = _problem(2 * ROWS_AT_ONCE + 5, k, 9, 1, dtype)
     if k == 6:
         H[2] = 0
         C, G = V @ H.T, H @ H.T

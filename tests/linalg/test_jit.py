@@ -119,10 +119,10 @@ def test_compilation_waits_for_another_process_but_not_for_ever(tmp_path: Path) 
         waiting.result(30)
         later.release()  # of a thread that does not have it: nothing happens
         impatient.acquire()
-        assert impatient._held is None
+        assert impatient._owner is None
         pool.submit(later.release).result(30)
     impatient.acquire()
-    assert impatient._held is not None
+    assert impatient._owner is not None
     impatient.release()
 
 
@@ -130,7 +130,7 @@ def test_without_locks_compilation_goes_on(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     lock = CompileLock(str(tmp_path / "file" / "kernel.lock"))
     lock.acquire()
-    assert lock._held is None
+    assert lock._owner is None
     lock.release()
 
 

@@ -30,7 +30,7 @@ def test_every_draw_names_its_stream() -> None:
                     ast.unparse(node.args[1])
                 )
     assert found == {
-        "fitting/data/rows.py": ["Stream.SAMPLE"],
+        "fitting/data/sample.py": ["Stream.SAMPLE"],
         "init/nndsvd.py": ["Stream.NNDSVD_RANGE", "Stream.NNDSVD_NOISE"],
         "init/random.py": ["start"],
         "linalg/counter.py": ["stream"],

@@ -12,7 +12,7 @@ import scipy
 from dnmf.errors import CorruptDataError
 from dnmf.faultpoints import reach
 from dnmf.fitting.data.context import Context, opened
-from dnmf.linalg.matrix import Matrix, WeightedCSR, arrays_of, bytes_of, matrix_of, places
+from dnmf.linalg.matrix import Matrix, WeightedCSR, arrays_of, bytes_of, csr_structure, matrix_of
 from dnmf.linalg.measure import checksum
 from dnmf.planning.memory import needs_of
 from dnmf.sources.base import Source
@@ -21,7 +21,7 @@ from dnmf.steps.work import Needs, SegmentLoader
 __all__ = ["Loaded", "Loader", "read_segment"]
 
 Loaded: TypeAlias = "list[tuple[tuple[np.ndarray, ...], int, int, int]]"
-"""A decoded segment as plain data: arrays of the block, first row, bytes read, checksum."""
+"""A decoded segment: per block its arrays, first row, bytes read, checksum."""
 
 
 class Loader(SegmentLoader):
@@ -50,7 +50,7 @@ class Loader(SegmentLoader):
         return self.context.plan.memory_bytes
 
     def graph(self, segment: int) -> tuple[dict[Any, Any], list[Any]] | None:
-        """A Dask graph and the keys of the segment's blocks, where V is a graph; else None."""
+        """Return a Dask graph and the keys of the segment's blocks, or None where V is no graph."""
         starts = self.context.plan.segment_block_starts(segment)
         return self.context.source.block_graph(starts)
 
@@ -79,7 +79,7 @@ def read_segment(
     Parameters
     ----------
     checksums : (blocks,) uint64 array or None
-        Of all blocks as the scan found them; a block that differs is refused.
+        Checksums of all blocks from the scan; a block that differs is refused.
     loaded : list, optional
         What a `Loader` read before; nothing is read then.
 
@@ -152,7 +152,7 @@ def _verify(
 
 
 def _no_longer_stored(source: Source, start: int, stop: int, raw: Matrix | None) -> list[str]:
-    """Chunks of a block that differs, as far as its source knows of chunks."""
+    """Name the chunks of a changed block that are not stored, as far as the source knows."""
     if raw is None:  # decoded before, perhaps into another form
         if source.in_cluster or source.lazy:
             return []
@@ -161,7 +161,7 @@ def _no_longer_stored(source: Source, start: int, stop: int, raw: Matrix | None)
 
 
 def _ahead(blocks: Iterator[Matrix], count: int) -> Iterator[Matrix]:
-    """The same blocks, the next one being read by another thread."""
+    """Yield the blocks while another thread reads the next one."""
     if count < 2:  # nothing to read ahead
         yield from blocks
         return
@@ -176,7 +176,7 @@ def _ahead(blocks: Iterator[Matrix], count: int) -> Iterator[Matrix]:
 
 
 def _cast(raw: Matrix, dtype: str, missing: str | None) -> Matrix:
-    """The block in the dtype to compute in; a copy only where the dtype differs.
+    """Return the block in the dtype to compute in; copy it only if its dtype differs.
 
     Where NaN is missing, the observed entries of a dense block, zeros too, as a sparse one.
     """
@@ -186,7 +186,7 @@ def _cast(raw: Matrix, dtype: str, missing: str | None) -> Matrix:
         if missing == "nan" and isinstance(raw, np.ndarray):
             observed = ~np.isnan(raw)
             data = raw[observed].astype(dtype, copy=False)
-            return scipy.sparse.csr_array((data, *places(observed)), shape=raw.shape)
+            return scipy.sparse.csr_array((data, *csr_structure(observed)), shape=raw.shape)
         if isinstance(raw, np.ndarray):
             return np.ascontiguousarray(raw, dtype=dtype)
         if raw.data.dtype == dtype:

@@ -1,4 +1,4 @@
-"""One pass: W and the statistics from one read of V; H from the reduced statistics."""
+"""The step of a pass: W and the statistics from one read of V, H from the reduced statistics."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ __all__ = ["PassWork"]
 
 
 def _unit(scan: Scan, weighted: bool) -> float:
-    """The size of V's entries: their mean; with weights another one, that only ratios enter."""
+    """Return the typical size of V's entries: their mean, or a stand-in of it with weights."""
     if weighted:
         return float(scan.sumsq / scan.total) if scan.total > 0 else 0.0
     return float(scan.total / max(scan.nonzeros, 1))
 
 
 class PassWork(StepWork):
-    """Part 0: `PassStats`; part 1 + s: slab s of each model's statistics, (r, slab) float64.
+    """The work of a pass. Part 0: `PassStats`; part 1 + s: slab s of the models' statistics.
 
     For least squares these are W'V, r = k.
     """
@@ -67,12 +67,12 @@ class PassWork(StepWork):
         self._batch: Batch | None = None
 
     def _reach(self, point: str, **details: Any) -> None:
-        """A point of this step; a race's own fits have such steps too, in no folder."""
+        """Pass a fault point of this step, except in the fits of a race, which have no folder."""
         where = {"rows": self.step.over, "run": self.context.store.path}
         reach(point, **details, step=self.step.index, **where)
 
     def batch(self) -> Batch:
-        """H of every model, loaded once per process."""
+        """Return H of every model, loaded once per process."""
         with self._lock:
             if self._batch is None:
                 store, plan = ReadOnce(self.context.store), self.context.plan
@@ -107,7 +107,7 @@ class PassWork(StepWork):
         return self._parts_of(segment, Ws, sums, bytes_read)
 
     def _start_W(self, segment: int, n_rows: int) -> list[np.ndarray]:
-        """W of a segment to start from, of every model."""
+        """Return the start of a segment's W for every model."""
         store, dtype = ReadOnce(self.context.store), self.context.plan.dtype
         return [
             load_rows(
@@ -138,7 +138,7 @@ class PassWork(StepWork):
     def _put(
         self, kind: str, where: list[int], arrays: list[np.ndarray], axis: int
     ) -> list[ObjectRef]:
-        """Store an array of every model, as one object where there are several."""
+        """Store one array per model, as one object where there are several."""
         store, step = self.context.store, self.step
         if len(arrays) == 1:
             return [store.put(step.name(kind, step.models[0], *where), arrays[0])]
@@ -179,13 +179,13 @@ class PassWork(StepWork):
         return self._finish_slab(part - 1, reduced, small, each)
 
     def _sizes(self, position: int, small: PassStats) -> tuple[float, float]:
-        """|V|^2, and what scales as the loss does, of the part that a model sees."""
+        """Return |V|^2, and what scales as the loss does, of the part that a model sees."""
         model, held_out = self.batch().models[position], small.held_out[position]
         n, d = self.rows.starts[-1], self.context.plan.shape[1]
         if held_out is None:
             return self.rows.sumsq, model.loss.size(self.total, self.rows.sumsq, n * d)
         assert model.fold is not None
-        entries = held_out.rows * model.fold.seen[1]
+        entries = held_out.n_rows * model.fold.seen[1]
         return held_out.sumsq, model.loss.size(held_out.total, held_out.sumsq, entries)
 
     def _finish_small(
@@ -215,7 +215,7 @@ class PassWork(StepWork):
     def _finish_slab(
         self, slab: int, reduced: list[np.ndarray], small: PassStats, each: Each
     ) -> list[SlabEnd]:
-        """The H-step of one slab; stores the old H, the next one, and the extrapolated one."""
+        """Do the H-step of one slab; store the old H, the next one, and the extrapolated one."""
         a, b = self.context.plan.slab_starts[slab : slab + 2]
         if len(reduced) == 1:
             found = [self._slab_of(0, a, b, reduced[0], small, each)]
@@ -241,7 +241,7 @@ class PassWork(StepWork):
     def _slab_of(
         self, position: int, a: int, b: int, wide: np.ndarray, small: PassStats, each: Each
     ) -> _SlabOfModel:
-        """The H-step of one model."""
+        """Do the H-step of one model."""
         model, stats = self.batch().models[position], small.models[position]
         old = np.ascontiguousarray(model.H[:, a:b])
         columns = self.rows.column_sums()[:, a:b]
@@ -268,7 +268,7 @@ class PassWork(StepWork):
     def _revivals(
         self, position: int, stats: SmallStats, small: PassStats
     ) -> list[tuple[int, Candidate]]:
-        """Dead components that are tried again, each with the badly fitted row it is given.
+        """Return the dead components to try again, each with a badly fitted row.
 
         None where H is penalised: a row of unit norm beside a W of zeros raises the objective, the
         pass is rejected, and the fit ends as if rounding hid any further decrease.
