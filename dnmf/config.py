@@ -241,7 +241,7 @@ class FitConfig:
 
     @property
     def alphas(self) -> tuple[float, float]:
-        """alpha_W and alpha_H as numbers."""
+        """Penalties alpha_W and alpha_H as numbers."""
         return self.alpha_W, self.alpha_W if self.alpha_H == "same" else float(self.alpha_H)
 
     @property
@@ -260,8 +260,8 @@ class FitConfig:
         return int(self.fixed_H.partition(" ")[0]) if self.fixed_H else 0
 
     @property
-    def placed(self) -> int:
-        """Number of first components that keep their place in the result; others are sorted."""
+    def in_order(self) -> int:
+        """Number of first components that are not sorted in the result, as the others are."""
         return self.models[0].k if self.keep_order else self.fixed
 
     @property
@@ -275,7 +275,7 @@ class FitConfig:
         return any(self.alphas)
 
     def knows_missing(self, model: ModelSpec) -> bool:
-        """Whether this model's loss is over some of the entries only."""
+        """Return whether this model's loss is over some of the entries only."""
         return self.masked or (self.holdout == "speckled" and model.fold is not None)
 
     @property

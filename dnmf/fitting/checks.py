@@ -1,4 +1,4 @@
-"""What the scan must have found before a fit may go on."""
+"""Checks of what the scan found, before a fit may go on."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ POWERS = 140.0, 280.0
 """Most digits of the largest entry to the power beta, which is squared, and to beta - 2."""
 
 ABOVE_FLOOR = 1e-90
-"""Other divergences take products below 1e-100 for it; the largest entry is to be far above."""
+"""Least largest entry of V for other divergences, to which products below 1e-100 are 1e-100."""
 
 SUSPICIOUS = 1e-3
 
 
 def safe_range(config: FitConfig, dtype: str) -> tuple[float, float]:
-    """Between what V's largest entry must lie, so that nothing computed from it leaves float64."""
+    """Return bounds on V's largest entry within which nothing computed from V leaves float64."""
     low, high = SAFE[dtype]
     if config.beta is None:
         return low, high
@@ -62,7 +62,7 @@ def check_positive(plan: Plan, nonzeros: int) -> None:
 
 
 def _place(plan: Plan, first: tuple[int, int, float]) -> tuple[int, int, float, str]:
-    """Row and column of V, the value, and what is wrong with it."""
+    """Return row and column of V, the value, and what is wrong with it."""
     row, column, value = first
     if plan.axis == "columns":
         row, column = column, row
@@ -212,7 +212,7 @@ def check_scan(plan: Plan, found: ScanStats, zero_columns: int) -> list[str]:
 
 
 def _check_unstored(plan: Plan, found: ScanStats, zero_columns: int) -> None:
-    """A chunk that is not stored is zeros to Zarr, and lost data to an unfinished copy."""
+    """Refuse chunks that are not stored: zeros to Zarr, but lost data in an unfinished copy."""
     config: FitConfig = plan.config
     if config.missing_chunks == "fill":
         return
@@ -228,7 +228,7 @@ def _check_unstored(plan: Plan, found: ScanStats, zero_columns: int) -> None:
 
 
 def _zeros_are_likely(plan: Plan, found: ScanStats, zero_columns: int) -> bool:
-    """Whether the zeros elsewhere make as many empty chunks as there are plausible.
+    """Return whether the stored chunks have so many zeros that empty chunks are plausible.
 
     An empty chunk is expected where entries, whole rows or whole columns are zero often enough;
     the expected number of empty chunks is compared with a small bound.

@@ -1,4 +1,4 @@
-"""A created run from here to its result, whatever happens on the way."""
+"""A run from its creation to its result, however it ends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run_in_folder(
 
 @contextmanager
 def discard_if_invalid(store: FolderStore) -> Iterator[None]:
-    """A run that this process made and that committed nothing leaves nothing behind."""
+    """Delete a run that this process made, if it fails before it commits anything."""
     try:
         yield
     except DnmfError as error:
@@ -59,7 +59,7 @@ def discard_if_invalid(store: FolderStore) -> Iterator[None]:
 
 @contextmanager
 def resumable_storage(store: RunStore) -> Iterator[None]:
-    """Tell what ends a run by its storage as a `StorageError`, once there is what can go on."""
+    """Raise a `StorageError` for failures of storage, once there is a record to resume from."""
     try:
         yield
     except RunError as error:

@@ -24,7 +24,7 @@ __all__ = ["run"]
 
 @dataclass
 class _Run:
-    """One process working on one run."""
+    """A process that works on a run."""
 
     context: Context
     executor: Executor
@@ -38,11 +38,11 @@ class _Run:
         self.deadline = None if self.max_time is None else time.monotonic() + self.max_time
 
     def over(self) -> bool:
-        """Whether no further pass may start."""
+        """Return whether no further pass may start."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def execute(self, step: Step, record: Record) -> tuple[Record, list[str]]:
-        """Run one step; the record that commits it, and remarks."""
+        """Run one step; return the record that commits it, and remarks."""
         began = time.perf_counter()
         work = make_work(self.context, step)
         work.prepare()
@@ -105,7 +105,7 @@ class _Run:
 
 
 def _told_kind(step: Step) -> str:
-    """The kind of a step as events tell it: passes over the sample have their own."""
+    """Return the kind of a step as events name it: passes over the sample have their own."""
     return "sample" if step.kind == "pass" and step.over == "sample" else step.kind
 
 
@@ -155,7 +155,7 @@ def run(
 
 
 def _end_by_time(process: _Run, record: Record) -> Record:
-    """Give the models that are still active max_time as their reason, once it is over.
+    """Stop the models that are still active for ``max_time``, once that is over.
 
     Not on the sample, whose pairs have rows of the sample only, and not before a model's first
     pass over V: there would be no answer at all. The sample's passes are not cut short, so that

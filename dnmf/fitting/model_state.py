@@ -1,4 +1,4 @@
-"""Where one model of a fit stands between two steps."""
+"""The state of one model of a fit between two steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ModelState", "Pair", "Stop"]
 
 @dataclass(frozen=True)
 class Stop:
-    """Why a model's passes ended.
+    """The reason why a model's passes ended.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class ModelState:
-    """Where one model stands.
+    """The state of one model between two steps.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class ModelState:
     accepted, passes : int
         Passes that were committed as the new pair, and all of them.
     decrease : float or None
-        Of the last accepted pass.
+        Decrease of the objective by the last accepted pass.
     remaining : float or None
         The decrease that is still expected.
     rho : float or None
@@ -162,7 +162,7 @@ class ModelState:
         return cls(**{**value, **changed})
 
     def objects(self) -> set[str]:
-        """Names of the objects that this state needs."""
+        """Return the names of the objects that this state needs."""
         every = (self.next_H, self.previous_H, self.start_W, self.extrapolated)
         refs = [ref for some in every for ref in some or ()]
         if self.pair:

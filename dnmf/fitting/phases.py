@@ -56,7 +56,7 @@ def racing_models(plan: Plan, scan: Scan) -> tuple[int, ...]:
 
 
 def _tells(plan: Plan, scan: Scan) -> bool:
-    """Whether the sample holds more than zeros, and entries whose products vanish.
+    """Return whether the sample holds more than zeros and entries whose products vanish.
 
     Of a sparse V it may not; a fit of it would leave an H of zeros.
     """

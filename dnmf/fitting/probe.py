@@ -24,7 +24,7 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one worker found.
+    """The findings of one worker.
 
     Attributes
     ----------

@@ -18,7 +18,7 @@ __all__ = ["Record", "Scan", "Solved", "State"]
 
 @dataclass(frozen=True)
 class Scan:
-    """What the first read found.
+    """The findings of the scan.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Scan:
         Sums and sums of squares of the columns; then those of the sample; then, with weights,
         `column_counts`.
     checksums : ObjectRef
-        Of all blocks.
+        Checksums of all blocks.
     sample : tuple of tuple of ObjectRef
         Each segment's rows of the sample; none where V is in this process's memory anyway.
     sample_rows : tuple of int
@@ -69,7 +69,7 @@ class Scan:
 
     @property
     def replaces_V(self) -> bool:
-        """Whether passes read the stored sample, which holds every row, instead of V."""
+        """True if passes read the stored sample, which holds every row, instead of V."""
         return self.resident and any(self.sample)
 
     def to_json(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Scan:
         return cls(**{**value, **changed})
 
     def objects(self, passes_remain: bool) -> set[str]:
-        """Names of the objects that are needed until the run is done.
+        """Return the names of the objects that are needed until the run is done.
 
         The sample and fixed rows are needed as long as passes remain, not only as long as they go
         over the sample: flushes of W may wait for what a file system does with deleted blocks.
@@ -108,7 +108,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Solved:
-    """What a transform found: W of every row at the given H.
+    """The result of a transform: W of every row at the given H.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class Solved:
 
 @dataclass(frozen=True)
 class State:
-    """What a step needs of the record before it: all but what grows with every step.
+    """The part of a record that the next step needs: all that does not grow with every step.
 
     Attributes
     ----------
@@ -149,7 +149,7 @@ class State:
     models : tuple of ModelState
         Empty before the scan, and in a transform.
     solved : Solved or None
-        Of a transform.
+        Result of a transform.
     numeric : tuple of str
         Digests of how the tasks so far rounded.
     """
@@ -181,7 +181,7 @@ class State:
 
     @property
     def scanned(self) -> Scan:
-        """The scan, where there must have been one."""
+        """The scan, which the next step needs."""
         assert self.scan is not None, "no pass comes before the scan"
         return self.scan
 
@@ -193,14 +193,14 @@ class State:
 
 @dataclass(frozen=True)
 class Record:
-    """What commits a step.
+    """The record that commits a step.
 
     Attributes
     ----------
     index : int
         Number of the step; -1 before the first one.
     kind : str
-        Of the step.
+        Kind of the step.
     state : State
     history, sample_history : list of dict
         A row for each model and pass over V; and for each race and pass over the sample. Steps
@@ -242,7 +242,7 @@ class Record:
         return self.state.models[-1].stop if self.state.models else None
 
     def objects(self) -> set[str]:
-        """Names of the objects that the record needs."""
+        """Return the names of the objects that the record needs."""
         state = self.state
         solved = state.solved
         needed = {ref.name for ref in (*solved.W, *solved.H)} if solved else set[str]()

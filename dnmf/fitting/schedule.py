@@ -1,4 +1,4 @@
-"""What to do next: scan, race, passes over the sample, passes over V, publish."""
+"""The next step: scan, race, passes over the sample, passes over V, publish."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def next_step(plan: Plan, record: Record, attempt: str, publishes: bool) -> Step
 
 
 def _active(plan: Plan, states: tuple[ModelState, ...]) -> tuple[int, ...]:
-    """The models of the next pass: of the first read group that has unfinished ones."""
-    groups = plan.groups or (tuple(range(len(states))),)
-    unfinished = (tuple(m for m in group if states[m].stop is None) for group in groups)
-    return next((group for group in unfinished if group), ())
+    """Return the models of the next pass: of the first read group that has unfinished ones."""
+    read_groups = plan.read_groups or (tuple(range(len(states))),)
+    unfinished = (tuple(m for m in each if states[m].stop is None) for each in read_groups)
+    return next((models for models in unfinished if models), ())
 
 
 def wants_residual(plan: Plan, record: Record, state: ModelState) -> bool:
-    """Whether the next pass computes residuals entry by entry: near the end, or near rounding."""
+    """Return whether the next pass computes residuals entry by entry."""
     config, scan = plan.config, record.state.scanned
     sampling = record.state.phase == "sample"
     if not config.residuals:

@@ -1,4 +1,4 @@
-"""What a pass means for a model: its pair is accepted or not, and whether passes go on.
+"""The end of a pass for a model: its pair is accepted or not, and passes go on or stop.
 
 Everything here is pure: the state before and what the pass found decide the state after.
 """
@@ -22,7 +22,7 @@ EXACT = {"float32": 1e-6, "float64": 1e-8}
 
 @dataclass(frozen=True)
 class PassResult:
-    """What a pass found for one model: the pair, the next next_H, and numbers.
+    """The result of a pass for one model: the pair, the H of the next pass, and numbers.
 
     ``gain`` is how much the H-step alone lowers the objective: the next pass falls by at least
     as much, so that a plateau is not taken for the end. ``size`` is what scales as the loss does
@@ -48,7 +48,7 @@ class PassResult:
 def advance(
     state: ModelState, found: PassResult, config: FitConfig, dtype: str, limits: StopLimits
 ) -> tuple[ModelState, bool]:
-    """Accept the pass's pair, or keep the old one and go on from its next_H.
+    """Accept the pass's pair, or keep the old one and go on from its ``next_H``.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def stop(kind: str, config: FitConfig, passes: int, dtype: str = "float64") -> S
 
 
 def rate(decrease: float | None, before: float | None, slowest: float) -> float | None:
-    """D_t / D_{t-1}, by which decreases go on, at most ``slowest``; None before there are two."""
+    """Return the ratio D_t / D_{t-1} of decreases, at most 0.95; None before there are two."""
     if decrease is None or before is None:
         return None
     return min(decrease / before, slowest) if before > 0 else 0.0
@@ -161,7 +161,7 @@ def rate(decrease: float | None, before: float | None, slowest: float) -> float 
 def expected_decrease(
     decrease: float | None, rho: float | None, before: float | None, gain: float
 ) -> float | None:
-    """The sum of all decreases to come, if they go on shrinking at their last rate.
+    """Return the sum of all decreases to come, if they go on shrinking at their last rate.
 
     With rho = D_t / D_{t-1} it is D_t rho / (1 - rho): relative to the objective's own course, so
     that neither scale nor |V|^2 matters. Decreases are noisy: of the last two rates the slower one

@@ -1,4 +1,4 @@
-"""What a result says of itself: summaries, and the root metadata that make it one."""
+"""The metadata of a result: summaries, and the root attributes that make it one."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def finish_publication(context: Context, record: Record) -> None:
 
 
 def _finish_batch(context: Context, record: Record) -> None:
-    """A group per model with its history as rows of metadata: arrays would be thousands."""
+    """Write a Zarr group per model, its history as metadata: arrays would be thousands."""
     plan, path = context.plan, context.store.path
     assert path is not None
-    kept = [name for name in COLUMNS if name in record.history[0]]
+    columns = [name for name in COLUMNS if name in record.history[0]]
     for m, group in published(plan):
-        rows = [{name: row[name] for name in kept} for row in _rows_of(record, m)]
+        rows = [{name: row[name] for name in columns} for row in _rows_of(record, m)]
         facts = {**summary(plan, record, m), "history_rows": rows, "executed": []}
         finish(path, facts, {}, group=group, one_of_many=True)
     finish(path, batch_summary(plan, record), {})
@@ -77,13 +77,13 @@ def _column(history: list[dict[str, Any]], name: str) -> np.ndarray:
 
 
 def summary(plan: Plan, record: Record, model: int = 0) -> dict[str, Any]:
-    """What a result says of itself, as JSON."""
+    """Return what a result says of itself, as JSON."""
     state = record.state.models[model] if record.state.models else None
     pair, why = (state.pair, state.stop) if state else (None, record.stop)
     rows = _rows_of(record, model)
     best = [row for row in rows if row["accepted"]]
     share = pair.share if pair else ()
-    order = component_order(pair, plan.config.placed) if pair and any(share) else ()
+    order = component_order(pair, plan.config.in_order) if pair and any(share) else ()
     return {
         **_shared(plan, record),
         "objective": best[-1]["objective"] if best else None,
@@ -98,7 +98,7 @@ def summary(plan: Plan, record: Record, model: int = 0) -> dict[str, Any]:
 
 
 def batch_summary(plan: Plan, record: Record) -> dict[str, Any]:
-    """What a fit of many models says of itself: each model in a line, and what they shared."""
+    """Return what a fit of many models says of itself: a line per model, and what they share."""
     steps = {row["step"]: row for row in record.history}
     read = plan.bytes_per_read + sum(row["bytes_read"] for row in steps.values())
     scan = record.state.scan
@@ -113,7 +113,7 @@ def batch_summary(plan: Plan, record: Record) -> dict[str, Any]:
 
 
 def facts_of_models(plan: Plan, record: Record) -> list[dict[str, Any]]:
-    """A line per model: what it is, how far it is, and how well it does."""
+    """Return a line per model: what it is, how far it is, and how well it does."""
     lines = []
     for m, spec in enumerate(plan.config.models):
         rows = _rows_of(record, m)
@@ -136,14 +136,14 @@ def facts_of_models(plan: Plan, record: Record) -> list[dict[str, Any]]:
 
 
 def _seconds(record: Record) -> float:
-    """Of all passes and races, each step once."""
+    """Return the seconds of all passes and races; a step of several models counts once."""
     steps = {row["step"]: row["seconds"] for row in record.history}
-    kept = {row["step"]: row["seconds"] for row in record.sample_history}
-    return float(sum({**kept, **steps}.values()))
+    on_sample = {row["step"]: row["seconds"] for row in record.sample_history}
+    return float(sum({**on_sample, **steps}.values()))
 
 
 def _shared(plan: Plan, record: Record) -> dict[str, Any]:
-    """What is the same for every model."""
+    """Return the facts that hold for every model."""
     scan, numeric = record.state.scan, list(record.state.numeric)
     return {
         "mode": plan.mode,

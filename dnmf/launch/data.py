@@ -11,9 +11,9 @@ from dnmf.config import FitConfig, Resources
 from dnmf.conversion.staging import STAGED, WEIGHTS, stage
 from dnmf.errors import InputError
 from dnmf.interop import as_source
-from dnmf.planning.groups import grouped
 from dnmf.planning.memory import MemoryNeed, needs_of
 from dnmf.planning.plan import Plan, make_plan
+from dnmf.planning.read_groups import with_read_groups
 from dnmf.runs.folder import FolderStore
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
@@ -67,7 +67,7 @@ def lay_out(
 ) -> tuple[Plan, Source, MemoryNeed]:
     """Make the plan, the source as it will be read, and the memory that the plan needs."""
     laid_out, oriented = make_plan(source, config, mode)
-    laid_out, need = grouped(laid_out, offered(executor, laid_out, source))
+    laid_out, need = with_read_groups(laid_out, offered(executor, laid_out, source))
     return laid_out, oriented, need
 
 

@@ -176,7 +176,7 @@ def _reopen(
 
 
 def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:
-    """Whether a source is in the place that the run reads, or has the shape of what was staged."""
+    """Return whether a source is what the run reads, or has the shape of what was staged."""
     assert planned.source is not None
     shape = planned.shape if planned.axis == "rows" else planned.shape[::-1]
     specs: list[Any] = [planned.source]

@@ -228,7 +228,7 @@ class Beta(Entrywise):
 
     def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
         H = factor.H.astype(np.float64)
-        pieces, total, limits = [], 0.0, self.limits
+        solved, total, limits = [], 0.0, self.limits
         until = limits.beta_patient_steps, limits.beta_patient_tau
         for a, tile in _tiles(block.V, limits):
             sums = block.row_sums[0, a : a + tile.height]

@@ -1,4 +1,4 @@
-"""What would make reading cheaper, or an answer mean more, seen from a plan alone."""
+"""Advice from a plan alone: what would make reads cheaper, or a result mean more."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from dnmf.values import format_bytes
 __all__ = ["decoded_again", "warnings"]
 
 WORTH_SAYING = 0.5
-"""Bytes decoded more than once in a pass, over V's, from which on it is said."""
+"""A warning is due when the bytes decoded more than once in a pass exceed this share of V's."""
 
 FEW = 0.05
-"""The same with the chunks that are advised."""
+"""Share of V's bytes that is decoded more than once with the chunks that are advised."""
 
 
 def warnings(plan: Plan) -> list[str]:
-    """Sentences with numbers and the remedy; none where V is stored well and a minimum exists."""
+    """Return sentences with numbers and a remedy; none where nothing is wrong."""
     texts = [_large_csr_chunks(plan, part) for part in _parts(plan)]
     return [text for text in (*texts, _one_penalty(plan)) if text]
 
 
 def _one_penalty(plan: Plan) -> str:
-    """A penalty of one factor alone can be escaped from."""
+    """Warn of a penalty on one factor alone, which the other factor escapes by its scale."""
     of = dict(zip(("alpha_W", "alpha_H"), plan.config.alphas, strict=True))
     less, more = sorted(of, key=lambda name: of[name])
     if plan.mode == "transform" or of[less] > 0 or of[more] == 0:
@@ -41,7 +41,7 @@ def _one_penalty(plan: Plan) -> str:
 
 
 def decoded_again(plan: Plan) -> int:
-    """Bytes of the chunks of CSR that segments share, which each of them decodes, in every pass.
+    """Return the bytes of CSR chunks that segments share, which each decodes in every pass.
 
     An upper estimate: a chunk in which each segment but the first one begins.
     """
@@ -49,12 +49,12 @@ def decoded_again(plan: Plan) -> int:
 
 
 def _parts(plan: Plan) -> list[Mapping[str, Any]]:
-    """Metadata of V, or of V within weighted data."""
+    """Return the metadata of V, or of V within weighted data."""
     return [plan.source_metadata, plan.source_metadata.get("V") or {}]
 
 
 def _shared(plan: Plan, metadata: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Decoded bytes of the entries, of those that segments share, and of one chunk."""
+    """Return decoded bytes of the entries, of those that segments share, and of one chunk."""
     decoded = again = most = 0
     if plan.segments < 2 or "encoding" not in metadata:
         return decoded, again, most
@@ -69,7 +69,7 @@ def _shared(plan: Plan, metadata: Mapping[str, Any]) -> tuple[int, int, int]:
 
 
 def _large_csr_chunks(plan: Plan, metadata: Mapping[str, Any]) -> str:
-    """Chunks of CSR that several segments share are decoded by each of them."""
+    """Warn of CSR chunks that several segments share: each of them decodes them."""
     decoded, again, most = _shared(plan, metadata)
     if not again or again < WORTH_SAYING * decoded:
         return ""
@@ -85,7 +85,7 @@ def _large_csr_chunks(plan: Plan, metadata: Mapping[str, Any]) -> str:
 
 
 def _smaller(entries: int, segments: int) -> int:
-    """A round number of entries per chunk with which little is decoded twice."""
+    """Return a round number of entries per chunk with which little is decoded twice."""
     wanted = max(1.0, FEW * entries / (segments - 1))
     unit = 10 ** int(log10(wanted))
     return int(wanted / unit) * unit

@@ -1,4 +1,4 @@
-"""The data's fingerprint: what a scan records, and what data that are given again must have."""
+"""The fingerprint of V: a scan records it, and V must have it when it is given again."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["digest", "fingerprint"]
 
 
 def digest(checksums: np.ndarray) -> str:
-    """Of the checksums of all blocks in order."""
+    """Return the digest of the checksums of all blocks, in order."""
     return hashlib.sha256(checksums.tobytes()).hexdigest()[:32]
 
 
 def fingerprint(plan: Plan, source: Source) -> str:
-    """The same of a matrix of V's shape, cut into the blocks of a plan; reads all of it once.
+    """Return the digest of a matrix that is cut into the blocks of a plan; reads all of it.
 
     Parameters
     ----------
     plan : Plan
     source : Source
-        Of V as given, not oriented as the plan reads it.
+        Source of V as given, not oriented as the plan reads it.
     """
     oriented = source if plan.axis == "rows" else source.transposed()
     assert oriented is not None, "V was read by columns before"

@@ -220,7 +220,7 @@ _current: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B
 
 
 def current() -> Limits:
-    """Give those of a run that is planned now."""
+    """Return the limits of a run that is planned now."""
     return _current.get()
 
 

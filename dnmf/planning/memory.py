@@ -28,7 +28,7 @@ BASELINE = 260 * MIB
 """A worker process after its imports and compiled kernels, measured on Linux x86-64."""
 
 H_STEP_ARRAYS = 9
-"""Arrays of a slab's size, float64, that the H-step holds at once."""
+"""Arrays of a slab's size, float64, that the H-step has in memory at once."""
 
 SPECKLED_ENTRY = 40
 """Bytes of an entry of a tile that is taken apart into what is seen and what is left out, with its
@@ -71,7 +71,7 @@ def needs_of(plan: Plan, in_memory: bool = False) -> Needs:
 
 
 def _most_tasks(plan: Plan) -> int:
-    """The most tasks that can run at a time: segments, or starts of a race."""
+    """Return the most tasks that can run at a time: segments, or starts of a race."""
     return max(plan.segments, plan.config.n_init * len(plan.config.models))
 
 
@@ -79,13 +79,13 @@ def predict_memory(plan: Plan, threads: int) -> MemoryNeed:
     """Predict the peak of a worker that runs ``threads`` tasks at a time, if there are so many."""
     models = plan.config.models
     threads = min(threads, _most_tasks(plan))
-    groups = [tuple(models[m] for m in group) for group in plan.groups] or [models]
-    needs = [_predicted(plan, group, threads) for group in groups]
+    sharing = [tuple(models[m] for m in group) for group in plan.read_groups] or [models]
+    needs = [_predicted(plan, together, threads) for together in sharing]
     return max(needs, key=lambda need: need.total)
 
 
 def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> MemoryNeed:
-    """The same with these models in every pass."""
+    """Predict the peak with these models in every pass."""
     d, item = plan.shape[1], np.dtype(plan.dtype).itemsize
     k = sum(model.k for model in models)
     losses = [loss_shape(plan.config, model, plan.limits) for model in models]
@@ -124,12 +124,12 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
 
 
 def _entries(plan: Plan, nbytes: float) -> int:
-    """The most entries that so many bytes hold (of a sparse V with their columns)."""
+    """Return the most entries that so many bytes hold (of a sparse V with their columns)."""
     return int(nbytes) // (np.dtype(plan.stored_dtype).itemsize + (4 if plan.sparse else 0))
 
 
 def _sums(plan: Plan, losses: list[Loss], models: tuple[ModelSpec, ...], entries: int) -> int:
-    """A segment's sums, with what a block adds to them, and what the losses work in."""
+    """Return the bytes of a segment's sums, of a block's part of them, and of scratch memory."""
     d, pairs = plan.shape[1], list(zip(losses, models, strict=True))
     dtype = np.dtype(plan.dtype)
     item = dtype.itemsize
@@ -141,12 +141,12 @@ def _sums(plan: Plan, losses: list[Loss], models: tuple[ModelSpec, ...], entries
 
 
 def _padding(plan: Plan, models: tuple[ModelSpec, ...]) -> int:
-    """Components that vectors are filled up with."""
+    """Return the number of components that vectors are padded with."""
     return sum(padded_size(model.k) - model.k for model in models) if plan.sparse else 0
 
 
 def _held_out(plan: Plan, item: int) -> int:
-    """Columns of a block that are left out, and what rows that are left out have there, dense."""
+    """Return the bytes of a block's left-out columns, and of them in left-out rows, dense."""
     rows, block, _ = plan.largest_block
     folds, d = plan.config.folds, plan.shape[1]
     columns = 4 * _converted(plan, block, item) if plan.sparse else rows * d * item
@@ -154,7 +154,7 @@ def _held_out(plan: Plan, item: int) -> int:
 
 
 def _waiting(plan: Plan, leaves: int) -> int:
-    """Sums that wait to be added on one worker: all but one of every node on a way to the root."""
+    """Return the most sums that wait on one worker: all but one of every node on a way up."""
     fan_in, nodes, levels = plan.config.fan_in, leaves, 0
     while nodes > 1:
         nodes, levels = -(-nodes // fan_in), levels + 1
@@ -162,7 +162,7 @@ def _waiting(plan: Plan, leaves: int) -> int:
 
 
 def _one_block(plan: Plan, item: int, more: int) -> int:
-    """Where a segment is one block: it is read, converted, and then worked on with ``more``.
+    """Return the bytes of a segment of one block: read, converted, then used with ``more``.
 
     One after the other, but half of what reading took may linger while a block is converted.
     """
@@ -174,7 +174,7 @@ def _one_block(plan: Plan, item: int, more: int) -> int:
 
 
 def _block_bytes(plan: Plan, item: int) -> int:
-    """The block in work, the one read ahead, and a copy where the dtype differs."""
+    """Return the bytes of the block in use, the one read ahead, and a copy in another dtype."""
     _, block, overhead = plan.largest_block
     ahead = 2 if plan.blocks > plan.segments else 1
     same = plan.stored_dtype == plan.dtype
@@ -190,7 +190,7 @@ def _converted(plan: Plan, nbytes: int, item: int) -> int:
 
 
 def _pass_task(plan: Plan, item: int, sums: int, k: int, several: bool) -> int:
-    """Blocks, V H' with the start of W, its sums, and W of a segment (old, new, as written)."""
+    """Predict a pass's task: blocks, V H', the sums, and W of a segment (old, new, as written)."""
     rows, copies = plan.largest_block[0], 4 if several else 3
     segment_rows = max(b - a for a, b in pairwise(plan.row_starts))
     work, of_segment = rows * k * (copies * item + 8) + sums, copies * segment_rows * k * item
@@ -200,17 +200,22 @@ def _pass_task(plan: Plan, item: int, sums: int, k: int, several: bool) -> int:
 
 
 def _publish_task(plan: Plan, item: int) -> int:
-    """A chunk of the tall factor: its rows in order, a piece beside them, and encoded."""
+    """Predict the task of one chunk of the tall factor: its rows, a part of them, and encoded."""
     return 4 * chunk_rows(plan) * plan.config.total_k * item
 
 
 def _scan_task(plan: Plan, item: int) -> int:
-    """Blocks, and a segment's part of the sample twice: its pieces, and joined to be written."""
-    kept, columns = int(max(plan.segment_bytes) * plan.growth * plan.sample), 4 * 8 * plan.shape[1]
+    """Predict a scan's task: blocks, and a segment's rows of the sample, single and joined."""
+    sampled, columns = (
+        int(max(plan.segment_bytes) * plan.growth * plan.sample),
+        4 * 8 * plan.shape[1],
+    )
     if plan.blocks > plan.segments:
-        return _block_bytes(plan, item) + 2 * kept + columns
-    kept = 0 if plan.sample >= 1 else kept  # nothing is joined, and all rows are the block itself
-    return _one_block(plan, item, kept) + columns
+        return _block_bytes(plan, item) + 2 * sampled + columns
+    sampled = (
+        0 if plan.sample >= 1 else sampled
+    )  # nothing is joined, and all rows are the block itself
+    return _one_block(plan, item, sampled) + columns
 
 
 def _sample_task(plan: Plan, item: int, k: int, several: bool) -> int:
@@ -229,13 +234,13 @@ def _sample_task(plan: Plan, item: int, k: int, several: bool) -> int:
 
 
 def _of_sample(plan: Plan) -> tuple[float, float]:
-    """Bytes, decoded, of the sample, and of the most that a segment of V has in it."""
+    """Return decoded bytes of the sample, and of the most that a segment of V has in it."""
     share = plan.growth * plan.sample
     return plan.bytes_per_read * share, max(plan.segment_bytes) * share
 
 
 def _sample_segment(plan: Plan) -> float:
-    """Bytes, decoded, of the sample that one task goes over; 0 where passes go over V instead."""
+    """Return decoded bytes of one segment of the sample; 0 where passes go over V instead."""
     if plan.sample >= 1:
         return 0.0
     (whole, largest), limit = _of_sample(plan), plan.limits.sample_segment_bytes
@@ -243,12 +248,12 @@ def _sample_segment(plan: Plan) -> float:
 
 
 def _sample_segments(plan: Plan) -> int:
-    """At most so many tasks share the sample."""
+    """Return the most tasks that share the sample."""
     return min(plan.segments, int(_of_sample(plan)[0] / plan.limits.sample_segment_bytes) + 1)
 
 
 def _race_task(plan: Plan) -> int:
-    """A whole fit in memory: its rows twice while they are picked; then the H-step's arrays too.
+    """Predict a fit in memory: its rows twice while they are picked, then arrays of the H-step.
 
     A search begins with half as many components again, one model at a time, and where it is
     tempered it takes the loss's own steps.
@@ -266,7 +271,7 @@ def _race_task(plan: Plan) -> int:
         return 0
     of_H = (H_STEP_ARRAYS + 1) * 8 * k * plan.shape[1]  # with the H to go back to
     nbytes = share * whole
-    plain = not (loss_shape(plan.config).dear or plan.sparse)
+    products_alone = not (loss_shape(plan.config).dear or plan.sparse)
     # what a pass over them takes besides: W and V H', or another order of the entries
     config, entries = plan.config, _entries(plan, 1.1 * nbytes / plan.growth)
     configs = [config, config.replace(solver=None)] if config.tempered else [config]
@@ -275,7 +280,7 @@ def _race_task(plan: Plan) -> int:
         for asked in configs
         for one in wide
     ]
-    fitting = (1.25 if plain else 1.75) * nbytes + of_H + max(sums)
+    fitting = (1.25 if products_alone else 1.75) * nbytes + of_H + max(sums)
     apart = nbytes if len(plan.config.models) > 1 else 0  # each model's are picked from those
     return int(max(2 * nbytes + largest, fitting) + apart)
 
@@ -291,7 +296,7 @@ def share_to_race(plan: Plan, k: int, rows: float, nbytes: float) -> float:
     plan : Plan
     k : int
     rows, nbytes : float
-        Of the sample.
+        Rows and bytes of the sample.
     """
     config, limits = plan.config, plan.limits.race
     if config.beta is not None:

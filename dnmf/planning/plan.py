@@ -21,10 +21,10 @@ from dnmf.sources.base import Source
 __all__ = ["Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan"]
 
 SEGMENT_BYTES = 256 * MIB
-"""Of a segment, once there are ENOUGH_SEGMENTS; below that segments are smaller."""
+"""Bytes of a segment, once there are ENOUGH_SEGMENTS; with fewer, segments are smaller."""
 
 SMALL_SEGMENT_BYTES = 64 * MIB
-"""What is worth a task where data are small: it takes milliseconds to hand one out."""
+"""Bytes that are worth a task where V is small: it takes milliseconds to hand one out."""
 
 MOST_SEGMENTS, ENOUGH_SEGMENTS, FEWEST_SEGMENTS = 2000, 64, 32
 MOST_SLABS = 100_000
@@ -52,7 +52,7 @@ class Plan:
         ``"rows"``: blocks are rows of V; ``"columns"``: blocks are columns of V, the fit runs
         on V' and the factors swap at the surface.
     shape : (int, int)
-        Of the matrix whose rows are cut into blocks (V' for ``"columns"``).
+        Shape of the matrix whose rows are cut into blocks (V' for ``"columns"``).
     block_starts : tuple of int
         First row of every block, then n.
     segment_blocks : tuple of int
@@ -69,12 +69,12 @@ class Plan:
         Bytes of entries in the dtype to compute in over their bytes as stored.
     start_H, start_W : tuple of ObjectRef or None
         The given H, and the rows of the given W of each segment.
-    groups : tuple of tuple of int
+    read_groups : tuple of tuple of int
         Models that share a read, where they are too many for one; empty: all share every read.
     fixed_H : tuple of ObjectRef or None
         The given rows of H.
     versions : dict
-        Of the packages that the run was begun with.
+        Versions of the packages that the run was begun with.
     limits : Limits
         Constants that decide bits or memory.
     """
@@ -98,7 +98,7 @@ class Plan:
     sample: float = 0.0
     start_H: Refs | None = None
     start_W: Refs | None = None
-    groups: tuple[tuple[int, ...], ...] = ()
+    read_groups: tuple[tuple[int, ...], ...] = ()
     fixed_H: Refs | None = None
     versions: dict[str, str] | None = None
     growth: float = 1.0
@@ -132,7 +132,7 @@ class Plan:
         return [self.block_starts[b] for b in self.segment_blocks]
 
     def segment_block_starts(self, segment: int) -> tuple[int, ...]:
-        """First row of every block of a segment, then its end."""
+        """Return the first row of every block of a segment, then its end."""
         first, last = self.segment_blocks[segment], self.segment_blocks[segment + 1]
         return self.block_starts[first : last + 1]
 
@@ -150,7 +150,7 @@ class Plan:
             value[key] = tuple(value[key])
         for key in _REFS:
             value[key] = optional_refs(value[key])
-        value["groups"] = tuple(tuple(group) for group in value["groups"])
+        value["read_groups"] = tuple(map(tuple, value["read_groups"]))
         nested = {
             "config": FitConfig.from_json(value["config"]),
             "limits": Limits.from_json(value["limits"]),
@@ -164,7 +164,7 @@ _REFS = ("start_H", "start_W", "fixed_H")
 def loss_shape(
     config: FitConfig, model: ModelSpec | None = None, limits: Limits | None = None
 ) -> Loss:
-    """The loss of these options (and of this model), for the sizes of its statistics.
+    """Return the loss of these options (and of this model), for the sizes of its statistics.
 
     What else a loss declares does not depend on the limits.
     """
@@ -174,7 +174,7 @@ def loss_shape(
 
 
 def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
-    """The dtype to compute in: float32 for anything that it holds exactly, else float64."""
+    """Return the dtype to compute in: float32 for what it holds exactly, else float64."""
     if asked is not None:
         return np.dtype(asked)
     small = stored.kind == "f" and stored.itemsize <= 4
@@ -183,7 +183,7 @@ def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
 
 
 def _zeros(source: Source) -> str:
-    """How many entries are not stored, where the source knows; stored ones may be zero too."""
+    """Return how many entries are not stored, where the source knows; stored ones may be zero."""
     stored = source.nonzeros
     if stored is None:
         return ""
@@ -273,7 +273,7 @@ def make_plan(
 
 
 def _segments(nbytes: int) -> int:
-    """How many segments these bytes are worth; blocks may allow fewer."""
+    """Return how many segments these bytes are worth; blocks may allow fewer."""
     small = min(ENOUGH_SEGMENTS, -(-nbytes // SMALL_SEGMENT_BYTES))
     return min(MOST_SEGMENTS, max(FEWEST_SEGMENTS, small, -(-nbytes // SEGMENT_BYTES)))
 
@@ -294,7 +294,7 @@ def _check_missing(source: Source, config: FitConfig) -> None:
 
 
 def sample_share(config: FitConfig, n: int, nbytes: int, mode: str) -> float:
-    """The share of rows in the sample: a function of the data's size and the options only.
+    """Return the share of rows in the sample: a function of V's size and the options only.
 
     A given H starts with passes over V: only a sample of every row, which they read, is of use.
 
@@ -314,7 +314,7 @@ def sample_share(config: FitConfig, n: int, nbytes: int, mode: str) -> float:
 def _choose_axis(
     source: Source, config: FitConfig, dtype: np.dtype, mode: str
 ) -> tuple[str, Source, list[int]]:
-    """Rows where a chunk-row fits, else columns where a chunk-column does (rule 8)."""
+    """Choose rows where a chunk-row fits, else columns where a chunk-column does (rule 8)."""
     block_size = _block_size(source, config)
     found = []
     choices = [("rows", source)]
@@ -345,7 +345,7 @@ def _choose_axis(
 
 
 def _block_size(source: Source, config: FitConfig) -> int:
-    """Most bytes of a block, with some room, as blocks end with whole rows."""
+    """Return the most bytes of a block, with some room, as blocks end with whole rows."""
     if not loss_shape(config).dear:
         return config.block_size
     share = -(-source.nbytes // DEAR_BLOCKS) + source.nbytes // (100 * DEAR_BLOCKS)
@@ -359,7 +359,7 @@ def _cut(source: Source, config: FitConfig, dtype: np.dtype, block_size: int) ->
 
 
 def chunk_rows(plan: Plan) -> int:
-    """Rows of a chunk of the tall factor in the result."""
+    """Return the rows of a chunk of the tall factor in the result."""
     k = sum(model.k for model in plan.config.models)
     limits = plan.limits
     most = limits.chunk_bytes if len(plan.config.models) == 1 else limits.batch_chunk_bytes

@@ -1,4 +1,4 @@
-"""A plan for people."""
+"""The report of a plan, for people."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["PlanReport"]
 
 @dataclass(frozen=True)
 class PlanReport:
-    """What would run, on what, and what it needs.
+    """A plan, the resources it would run on, and the memory it needs.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class PlanReport:
 
     @property
     def segments_kept(self) -> int:
-        """Segments that stay decoded in the workers' memory."""
+        """Number of segments that stay decoded in the workers' memory."""
         limit, count = self.resources.memory_limit, self.resources.workers
         if self.resources.serial or self.plan.mode != "fit":
             return 0
@@ -51,21 +51,23 @@ class PlanReport:
 
     @property
     def kept(self) -> str:
-        """The same in words, with what the scan keeps of V as a sample."""
-        plan, kept = self.plan, self.segments_kept
-        segments = f"{kept:,} of {plan.segments:,} segments of V" if kept else "no segment of V"
-        if kept == plan.segments:
+        """What workers keep of V in memory, and the scan as a sample, in words."""
+        plan, resident = self.plan, self.segments_kept
+        segments = (
+            f"{resident:,} of {plan.segments:,} segments of V" if resident else "no segment of V"
+        )
+        if resident == plan.segments:
             segments = "all of V: passes read nothing after the scan"
         if not plan.sample:
             return f"{segments}; no sample"
         if plan.sample >= 1:
-            instead = "" if kept == plan.segments else ", which passes read instead of V"
+            instead = "" if resident == plan.segments else ", which passes read instead of V"
             return f"{segments}; the sample holds every row{instead}"
         rows = f"{plan.sample:.1%} of the rows"
         return f"{segments}; a sample of {rows} is fitted first, without reading V"
 
     def lines(self) -> list[tuple[str, str]]:
-        """Label and value, line by line."""
+        """Return label and value, line by line."""
         plan, need = self.plan, self.memory
         n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
         rows, block, _ = plan.largest_block
@@ -106,7 +108,7 @@ class PlanReport:
         ]
 
     def _batch(self) -> list[tuple[str, str]]:
-        """How models share reads, where there are several."""
+        """Return lines on how models share reads, where there are several."""
         plan, config = self.plan, self.plan.config
         if not config.batch:
             return []
@@ -114,10 +116,10 @@ class PlanReport:
         folds = len(config.models) - len(whole)
         text = f"{len(whole)} of all of V, {folds} that leave out a fold"
         text += f"; {config.total_k:,} components in all"
-        count = max(len(plan.groups), 1)
+        count = max(len(plan.read_groups), 1)
         reads = "all share every read"
         if count > 1:
-            most = max(len(group) for group in plan.groups)
+            most = max(map(len, plan.read_groups))
             reads = (
                 f"in {count} groups of at most {most}, as memory allows: each pass is read "
                 f"{count} times, once for every group"
@@ -125,7 +127,7 @@ class PlanReport:
         return [("models", text), ("reads", reads)]
 
     def to_json(self) -> dict[str, Any]:
-        """The same as data; bytes as numbers."""
+        """Return the report as JSON, with bytes as numbers."""
         plan = self.plan
         return {
             "data": plan.description,
@@ -142,7 +144,7 @@ class PlanReport:
             "bytes_decoded_again": decoded_again(plan),
             "segments_kept": self.segments_kept,
             "sample": plan.sample,
-            "groups": [list(group) for group in plan.groups],
+            "read_groups": [list(models) for models in plan.read_groups],
             "tasks_per_pass": self.tasks,
             "resources": asdict(self.resources),
             "memory": asdict(self.memory),

@@ -36,7 +36,7 @@ def package_versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _here() -> dict[str, str]:
-    """Versions in this process; to look them up takes longer than a tiny fit."""
+    """Return the versions in this process, looked up once: that takes longer than a tiny fit."""
     return package_versions(PACKAGES)
 
 

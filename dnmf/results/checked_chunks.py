@@ -16,7 +16,7 @@ __all__ = ["checked"]
 
 
 class Endings:
-    """Knows how the chunks of a store's arrays must end.
+    """The last bytes of every chunk of a store's arrays, as they were written.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ __all__ = ["result_in_memory"]
 
 
 def result_in_memory(context: Context, record: Record) -> Result | Models:
-    """Keep W and H of a run that ended; of many models, those of each that saw all of V."""
+    """Return W and H of a run that ended; of many models, those of each that saw all of V."""
     if not context.plan.config.batch:
         return _of_model(context, record, 0)
     results = [_of_model(context, record, m) for m, _ in published(context.plan)]

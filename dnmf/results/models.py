@@ -1,4 +1,4 @@
-"""What a fit of many models gives back: a result of each, and what the left-out parts said."""
+"""The result of a fit of many models: one result each, and the errors on left-out parts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Models:
         The run folder; None for results in memory.
     done : bool
     results : list of Result
-        Of the models that saw all of V, in the order of ``facts["models"]`` without folds.
+        Results of the models that saw all of V, in the order of ``facts["models"]``.
     facts : dict
         JSON: ``models`` has for each model its k, seed, fold, objective, passes, why it stopped
         and, with a fold, ``held_out``, its relative error on what it did not see.
@@ -47,7 +47,7 @@ class Models:
 
 
 def is_batch(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a fit of many models, finished or not."""
+    """Return whether a folder holds a fit of many models, finished or not."""
     text = path_text(path)
     folder = text if is_url(text) else local_path(text)
     attributes = _attributes(folder)
@@ -59,12 +59,12 @@ def is_batch(path: str | os.PathLike[str]) -> bool:
 
 
 def _attributes(where: str) -> dict[str, Any] | None:
-    """Of a finished result in a folder or at a URL."""
+    """Return the attributes of a finished result in a folder or at a URL."""
     return remote_attributes(where) if is_url(where) else published_attributes(where)
 
 
 def open_models(path: str | os.PathLike[str]) -> Models:
-    """Open what `is_batch` knows, finished or as far as it is committed."""
+    """Open a fit of many models, finished or as far as it is committed."""
     text = path_text(path)
     folder = text if is_url(text) else local_path(text)
     attributes = _attributes(folder)

@@ -77,7 +77,7 @@ def _finished(where: str, group: str, attributes: dict[str, Any]) -> Result:
 
 
 def _remote(url: str, model: int) -> Result:
-    """One model of a result at a URL."""
+    """Open one model of a result at a URL."""
     whole = remote_attributes(url)
     group = f"models/{model}" if (whole.get("config") or {}).get("batch") else ""
     known = {line["model"] for line in whole["models"] if line["fold"] is None} if group else {0}
@@ -87,7 +87,7 @@ def _remote(url: str, model: int) -> Result:
 
 
 def remote_attributes(url: str, group: str = "") -> dict[str, Any]:
-    """The ``dnmf`` attributes of a finished result (one group of it) at a URL."""
+    """Return the ``dnmf`` attributes of a finished result (a Zarr group of it) at a URL."""
     import zarr
 
     try:
@@ -127,7 +127,7 @@ def in_progress(store: RunStore, model: int = 0) -> Result:
 
 
 def _details(store: RunStore, plan: Plan, record: Record, k: int) -> dict[str, Any]:
-    """What else is worth knowing, without the long lists of the plan."""
+    """Return what else is worth knowing, without the long lists of the plan."""
     short = {
         name: value
         for name, value in plan.to_json().items()
@@ -148,7 +148,7 @@ def _details(store: RunStore, plan: Plan, record: Record, k: int) -> dict[str, A
 def _factors(
     store: RunStore, plan: Plan, pair: Pair | None, solved: Solved | None
 ) -> dict[str, Any]:
-    """W and H of V, read when they are asked for; a transform has no H of its own."""
+    """Return W and H of V, read on demand; a transform has no H of its own."""
     k, dtype = plan.config.models[0].k, plan.dtype
     if solved is not None:
         return {"W": StoredRows(store, solved.W, solved.W_starts, k, dtype, np.asarray)}

@@ -1,4 +1,4 @@
-"""What a fit gives back: W, H and how they came about."""
+"""The result of a fit: W, H and how they came about."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Result:
     stop_reason : str or None
         The sentence; None while the fit runs.
     objective, relative_error : float or None
-        Of the pair W, H; None before the first pass.
+        Objective and error of the pair W, H; None before the first pass.
     history : list of dict
         One row per pass: ``pass``, ``objective``, ``relative_error``, ``kkt_W``, ``kkt_H``,
         ``accepted``, ``bytes_read``, ``seconds``, ...
     config : dict
         The options.
     fingerprint : str or None
-        Of the data.
+        Fingerprint of V.
     versions : dict of str to str
-        Of the packages that computed it.
+        Versions of the packages that computed the result.
     details : dict
         What else the run says of itself, JSON.
     """
@@ -87,7 +87,7 @@ class Result:
         config : mapping, optional
             The options.
         fingerprint : str, optional
-            Of the data.
+            Fingerprint of V.
         versions : mapping, optional
             Versions of the packages that computed it.
         details : mapping, optional
@@ -156,7 +156,7 @@ class Result:
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """(n, d) of V, where known."""
+        """Shape (n, d) of V, where it is known."""
         shape = self.details.get("shape")
         if shape is not None:
             return int(shape[0]), int(shape[1])

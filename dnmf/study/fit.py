@@ -14,8 +14,8 @@ from dnmf.launch.data import matrix, offered
 from dnmf.launch.request import Request
 from dnmf.launch.resume import go_on, to_resume
 from dnmf.options import ALIASES, OPTION_NAMES, fit_config
-from dnmf.planning.groups import grouped
 from dnmf.planning.plan import loss_shape, make_plan
+from dnmf.planning.read_groups import with_read_groups
 from dnmf.planning.report import PlanReport
 from dnmf.steps.events import Listener, ignore
 from dnmf.steps.work import Executor
@@ -125,7 +125,7 @@ def plan_many(
     folds: int = 5,
     **options: Any,
 ) -> PlanReport:
-    """Lay out a study without running it: memory, groups of models, reads.
+    """Lay out a study without running it: memory, read groups, reads.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def plan_many(
     source = matrix(V, options.get("weights"), config.missing)
     laid_out, _ = make_plan(source, config)
     there = resources or offered(choose_executor(client, None), laid_out, source)
-    laid_out, need = grouped(laid_out, there)
+    laid_out, need = with_read_groups(laid_out, there)
     return PlanReport(laid_out, there, need)
 
 

@@ -113,21 +113,21 @@ def test_a_study_opens_with_zarr_and_again(stored: str, tmp_path: Path) -> None:
 def test_groups_by_memory_cost_reads_and_nothing_else(stored: str, tmp_path: Path) -> None:
     options = {**LAYOUT, "sample": 0.0, "holdout": None}
     free = dnmf.plan_many(stored, [40, 50, 60], 1, **options)
-    assert free.plan.groups == ()
-    one_by_one = predict_memory(replace(free.plan, groups=((0,), (1,), (2,))), 1).total
+    assert free.plan.read_groups == ()
+    one_by_one = predict_memory(replace(free.plan, read_groups=((0,), (1,), (2,))), 1).total
     limit = int((one_by_one + 0.3 * (free.memory.total - one_by_one)) / 0.7)
     tight = Resources(1, 1, limit, "a small worker")
     planned = dnmf.plan_many(stored, [40, 50, 60], 1, resources=tight, **options)
-    assert len(planned.plan.groups) > 1
+    assert len(planned.plan.read_groups) > 1
     assert "times, once for every group" in dict(planned.lines())["reads"]
-    assert sorted(m for group in planned.plan.groups for m in group) == [0, 1, 2]
+    assert sorted(m for group in planned.plan.read_groups for m in group) == [0, 1, 2]
     with pytest.raises(MemoryPlanError, match="a worker would need"):
         dnmf.plan_many(stored, [60], 1, resources=Resources(1, 1, 10**8, "tiny"), **options)
     whole = dnmf.fit_many(stored, [40, 50, 60], 1, max_passes=3, **options)
     split = dnmf.fit_many(
         stored, [40, 50, 60], 1, executor=Serial(limit), out=tmp_path / "g", max_passes=3, **options
     )
-    assert split.reads == 1 + 3 * len(planned.plan.groups)
+    assert split.reads == 1 + 3 * len(planned.plan.read_groups)
     for one, other in zip(whole.models, split.models, strict=True):
         assert one["objective"] == pytest.approx(other["objective"], rel=1e-5)
 

@@ -1,4 +1,4 @@
-"""What every step needs in whichever process it runs: the run, the plan, the source."""
+"""The context of a step in any process: the run, the plan, the source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Context", "RunWork", "opened"]
 
 @dataclass
 class Context:
-    """One run as one process sees it.
+    """A run as one process sees it.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Context:
         return cls(store, plan, source)
 
     def state(self, index: int) -> State:
-        """The state of the fit after step ``index``."""
+        """Return the state of the fit after step ``index``."""
         return State.from_json(self.store.state(index))
 
 

@@ -32,21 +32,21 @@ class RowSet(Protocol):
     sumsq: float
 
     def column_sums(self) -> np.ndarray:
-        """Sums and sums of squares of the columns, (2, d) float64."""
+        """Return sums and sums of squares of the columns, (2, d) float64."""
         ...
 
     def row_sums(self, segment: int) -> np.ndarray:
-        """Sums and sums of squares of a segment's rows, (2, rows) float64."""
+        """Return sums and sums of squares of a segment's rows, (2, m) float64."""
         ...
 
     def numbers(self, segment: int) -> np.ndarray:
-        """Global numbers of a segment's rows, (rows,) int64."""
+        """Return the numbers in V of a segment's rows, (m,) int64."""
         ...
 
     def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[int, Matrix, int]]:
-        """Read a segment: of each block its first row, its entries, and the bytes of V read for it.
+        """Yield the segment's blocks, and the bytes of V that were read for each.
 
-        ``loaded`` is the segment, where an executor kept it.
+        ``loaded`` is the segment, where it is resident.
         """
         ...
 
@@ -100,7 +100,7 @@ class AllRows:
 
 
 class SampleRows:
-    """The rows that the scan kept, from the run; reads nothing of V."""
+    """The rows of the sample that the scan stored in the run; V is not read."""
 
     def __init__(self, context: Context, scan: Scan) -> None:
         self.context = context
@@ -116,7 +116,7 @@ class SampleRows:
         return np.concatenate([self._row_sums(s) for s in self._of_V(segment)], axis=1)
 
     def _of_V(self, segment: int) -> range:
-        """Segments of V whose rows of the sample are in a segment of the sample."""
+        """Return the segments of V that a segment of the sample was drawn from."""
         return range(*self.first_segments[segment : segment + 2])
 
     def _row_sums(self, segment: int) -> np.ndarray:
@@ -152,12 +152,12 @@ class SampleRows:
 
 
 def moved(first: tuple[int, int, float] | None, start: int) -> tuple[int, int, float] | None:
-    """Where an entry of a block is in V."""
+    """Return an entry's position in V from its position in a block."""
     return None if first is None else (start + first[0], first[1], first[2])
 
 
 def start_profile(columns: np.ndarray) -> np.ndarray:
-    """The row that random starts vary where entries have weights: means of what was observed.
+    """Return the row that random starts vary where entries have weights: means of what is observed.
 
     Of 20 starts each on five such problems 32 found the best known optimum, 17 from weighted
     means.
@@ -165,7 +165,7 @@ def start_profile(columns: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     columns : (r, d) array
-        As the scan stores them: the last two rows are `column_counts`.
+        Sums of the columns from the scan; the last two rows are `column_counts`.
     """
     sums, counts = columns[-2:]
     return np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)

@@ -28,7 +28,7 @@ __all__ = [
 
 
 def draw(context: Context, start: int, stop: int) -> np.ndarray:
-    """Which of the rows ``start`` to ``stop`` are in the sample: bool, by row alone.
+    """Return which of the rows ``start`` to ``stop`` are in the sample, as bool.
 
     The same rows for every seed: models of several seeds share the sample, and each is what a
     fit of it alone would be.
@@ -60,8 +60,8 @@ def sampled_rows(context: Context, scan: Scan, segment: int) -> Matrix:
         return get_rows(context.store, scan.sample[segment], context.plan.shape[1])
     parts = []
     for start, V, _, _ in read_segment(context, segment, None):
-        kept = draw(context, start, start + V.shape[0])
-        parts.append(V[np.flatnonzero(kept)])
+        racing = draw(context, start, start + V.shape[0])
+        parts.append(V[np.flatnonzero(racing)])
     return join_rows(parts)
 
 
@@ -99,7 +99,7 @@ class RaceRows:
     order : (m,) float64 array
         The rows' random numbers over the sample's bound: below a share are the rows of that share.
     numbers : (m,) int64 array
-        Their global numbers.
+        Numbers of the rows in V.
     """
 
     V: Matrix
@@ -107,16 +107,16 @@ class RaceRows:
     numbers: np.ndarray
 
     def part(self, share: float, columns: np.ndarray | None, rows: np.ndarray | None) -> Matrix:
-        """Those of a smaller share; of some columns, without some rows, where masks are given."""
-        kept = self.order < share
+        """Return the rows of a smaller share, without ``rows``, and only ``columns``, if given."""
+        racing = self.order < share
         if rows is not None:
-            kept &= ~rows
-        V = self.V if kept.all() else self.V[np.flatnonzero(kept)]
+            racing &= ~rows
+        V = self.V if racing.all() else self.V[np.flatnonzero(racing)]
         return V if columns is None else V[:, np.flatnonzero(columns)]
 
 
 def race_rows(context: Context, scan: Scan, share: float) -> RaceRows:
-    """Rows of the sample whose number is below ``share`` of the sample's bound: nested in it."""
+    """Return the rows of the sample whose random number is below ``share`` of its bound."""
     plan, parts, orders, numbers = context.plan, [], [], []
     for segment, (first, last) in enumerate(pairwise(plan.row_starts)):
         if not scan.sample_rows[segment]:
@@ -124,9 +124,9 @@ def race_rows(context: Context, scan: Scan, share: float) -> RaceRows:
         drawn = sample_numbers(first, last) / plan.sample
         of_rows = first + np.flatnonzero(drawn < 1)
         drawn = drawn[drawn < 1]
-        keep = drawn < share
-        if keep.any():
-            parts.append(sampled_rows(context, scan, segment)[np.flatnonzero(keep)])
-            orders.append(drawn[keep])
-            numbers.append(of_rows[keep])
+        racing = drawn < share
+        if racing.any():
+            parts.append(sampled_rows(context, scan, segment)[np.flatnonzero(racing)])
+            orders.append(drawn[racing])
+            numbers.append(of_rows[racing])
     return RaceRows(join_rows(parts), np.concatenate(orders), np.concatenate(numbers))

@@ -17,7 +17,7 @@ SUMMED = (
 
 @dataclass
 class ScanStats:
-    """What a scan counts and sums.
+    """Counts and sums of a scan.
 
     Attributes
     ----------
@@ -32,9 +32,9 @@ class ScanStats:
     unstored_names : list of str
         The first of them.
     checksums : list of int
-        Of every block, as stored.
+        Checksum of every block, as stored.
     row_sums : list of ObjectRef
-        Of every segment.
+        Sums of the rows of every segment.
     sample : list of tuple of ObjectRef
         Every segment's rows of the sample, where they are stored.
     sample_rows : list of int

@@ -1,4 +1,4 @@
-"""What all kinds of steps share: a map-reduce, and what its end does to the record."""
+"""The base of all kinds of steps: a map-reduce, and what its end does to the record."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ KINDS: dict[str, str] = {
     "transform": "dnmf.fitting.kinds.transform:TransformWork",
     "publish": "dnmf.fitting.kinds.publish:PublishWork",
 }
-"""Looked up by name, so that a race may run whole fits in memory by the loop that runs it."""
+"""The kinds by name: a race runs whole fits in memory by the loop that runs the race."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step took.
+    """Time and bytes that a step took.
 
     Attributes
     ----------
@@ -45,11 +45,11 @@ class StepWork(RunWork):
     """
 
     def prepare(self) -> None:
-        """Do what must be done once, before any leaf runs; again does no harm."""
+        """Do what must be done once before any leaf runs; doing it again must be harmless."""
 
     @abstractmethod
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
-        """Give the record that follows, and remarks that a person should see.
+        """Return the record that follows, and remarks for the user.
 
         Parameters
         ----------

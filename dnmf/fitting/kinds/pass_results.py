@@ -1,4 +1,4 @@
-"""What a pass adds up, and what its ends make of the state of each model."""
+"""The sums of a pass, and the states of the models that follow from them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class PassStats:
     ----------
     models : list of SmallStats
     W : list of list of ObjectRef
-        Of each model the rows of the segments so far.
+        W of each model, for the segments so far.
     bytes_read : int
     numeric : list of str
         Digests of how tasks round.
     held_out : list of HeldOutStats or None
-        Of each model what it leaves out.
+        Sums of each model over what it leaves out.
     """
 
     models: list[SmallStats]
@@ -58,15 +58,15 @@ class PassStats:
 
 @dataclass(frozen=True)
 class ModelEnd:
-    """What a pass found for one model, but for its H.
+    """The results of a pass for one model, except its H.
 
     Attributes
     ----------
     WtW : ObjectRef
     held_out : (float, float, int) or None
-        Of what the model leaves out: its loss, what that is relative to, and the entries.
+        Loss of what the model leaves out, its scale, and the number of entries.
     others
-        As in `PassResult` and `Pair`; ``kkt`` is squared.
+        Fields of `PassResult` and `Pair`; ``kkt`` is squared.
     """
 
     objective: float
@@ -85,14 +85,14 @@ class ModelEnd:
 
 @dataclass(frozen=True)
 class SlabEnd:
-    """What the H-step made of one slab of one model.
+    """The results of the H-step for one slab of one model.
 
     Attributes
     ----------
     H, next_H, extrapolated : ObjectRef
         The slab that the pass was at, the one after it, and one that may be better, if any.
     kkt, gain : float
-        As in `HStep`.
+        Fields of `HStep`.
     share : list of float
     peak : list of (float, int)
         The largest entry of each row of H, and its column.
@@ -108,13 +108,13 @@ class SlabEnd:
 
 
 def on_all_of_V(model: ModelState, step: float) -> ModelState:
-    """The start on all of V, with this extrapolation, of a model that was fitted to the sample."""
+    """Return the start on all of V of a model that was fitted to the sample."""
     weights = model.pair.W_sums if model.pair else None
     return ModelState(pair=None, next_H=model.next_H, step=step, weights=weights)
 
 
 def held_out_figures(end: ModelEnd) -> dict[str, float]:
-    """The loss where nothing was fitted, against V there, and its entries."""
+    """Return the relative loss on the entries that are left out, and their number."""
     if end.held_out is None:
         return {}
     error, scale, entries = end.held_out

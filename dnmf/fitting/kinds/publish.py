@@ -23,7 +23,7 @@ __all__ = ["PublishWork", "published"]
 
 
 def published(plan: Plan) -> list[tuple[int, str]]:
-    """List the models whose factors the result has, each with its Zarr group.
+    """List the models that have factors in the result, each with its Zarr group.
 
     Models that leave out a fold have none.
     """
@@ -34,7 +34,7 @@ def published(plan: Plan) -> list[tuple[int, str]]:
 
 
 class PublishWork(StepWork):
-    """A leaf per chunk of the tall factor; the wide factor is written by the first one."""
+    """The work of publishing: a leaf per chunk of the tall factor; one writes the wide one."""
 
     def __init__(self, context: Context, step: Step) -> None:
         super().__init__(context, step)

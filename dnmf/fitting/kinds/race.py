@@ -1,4 +1,4 @@
-"""Several starts search on a small part of the sample; the H of the best one goes on."""
+"""The race: several starts search on a small part of the sample, and the best H goes on."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = ["RaceWork"]
 
 
 class RaceWork(StepWork):
-    """A leaf per start: a search in memory whose fits are the same loop. Part 0: their results."""
+    """A leaf per start: a search in memory by the loop of `dnmf.fitting`. Part 0: their results."""
 
     def __init__(self, context: Context, step: Step) -> None:
         super().__init__(context, step)
@@ -157,12 +157,12 @@ class RaceWork(StepWork):
         return Fitted(pair.objective, found, store.get(pair.WtW), pair.W_sums, state.passes)
 
     def _fixed(self) -> np.ndarray | None:
-        """The rows of H that are given."""
+        """Return the rows of H that are given."""
         fixed = self.context.plan.fixed_H
         return None if fixed is None else read_H(self.context.store, fixed)
 
     def _singular(self, spec: ModelSpec, rows: Matrix) -> np.ndarray:
-        """The start from the singular vectors, beside the rows that are fixed."""
+        """Return the start from the singular vectors, with the fixed rows of H above it."""
         if isinstance(rows, WeightedCSR):
             rows = rows.entries
         config, fixed = self.context.plan.config, self._fixed()
@@ -200,7 +200,7 @@ class RaceWork(StepWork):
 
 @dataclass(frozen=True)
 class Finisher:
-    """What one start reached.
+    """The result of one start.
 
     Attributes
     ----------
@@ -222,7 +222,7 @@ class Finisher:
 
 
 def _usable(rows: Matrix, low: float) -> bool:
-    """Whether the rows hold more than zeros and entries whose products vanish."""
+    """Return whether the rows hold more than zeros and entries whose products vanish."""
     data, weights = rows if isinstance(rows, np.ndarray) else rows.data, np.zeros(0)
     if isinstance(rows, WeightedCSR):
         data, weights = data[rows.weights > 0], rows.weights
@@ -230,7 +230,7 @@ def _usable(rows: Matrix, low: float) -> bool:
 
 
 def _source(rows: Matrix) -> Source:
-    """Rows in memory, with their weights where they have some."""
+    """Return the rows as a source in memory, with their weights if they have some."""
     if not isinstance(rows, WeightedCSR):
         return open_source(rows)
     parts = rows.data, rows.weights

@@ -1,4 +1,4 @@
-"""The first read: is V a finite, non-negative matrix, and what are its sums?"""
+"""The scan, which reads V first: is it finite and non-negative, and what are its sums?"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["ScanWork"]
 
 
 class ScanWork(StepWork):
-    """Part 0: `ScanStats`; part 1: sums and sums of squares of the columns.
+    """The work of the scan. Part 0: `ScanStats`; part 1: sums of the columns and of squares.
 
     With a sample two more rows are the sample's; with weights the last two are `column_counts`.
     """
@@ -43,7 +43,7 @@ class ScanWork(StepWork):
         return Loader(self.context)
 
     def leaf(self, segment: int, loaded: Loaded | None = None) -> list[Any]:
-        """Measure the blocks of a segment; its rows' sums are stored, (2, rows)."""
+        """Measure the blocks of a segment, and store the sums of its rows."""
         stats = ScanStats(numeric=[numeric_fingerprint()["digest"]])
         weighted = self.context.plan.config.weights
         height = (4 if self.context.plan.sample else 2) + 2 * weighted
@@ -77,22 +77,22 @@ class ScanWork(StepWork):
             stats.add(part)
             rows.append(np.stack([found.row_sums, found.row_sumsq]))
             if self.context.plan.sample and not (found.bad or found.bad_weights):
-                kept = np.flatnonzero(draw(self.context, start, stop))
-                if kept.size == stop - start:  # it was measured
+                picked = np.flatnonzero(draw(self.context, start, stop))
+                if picked.size == stop - start:  # it was measured
                     sampled.append(V)
                     columns[2:4] += sums
                 else:
-                    sampled.append(V[kept])
+                    sampled.append(V[picked])
                     measure(sampled[-1], columns[2], columns[3])
-                stats.sample_sumsq += float(found.row_sumsq[kept].sum())
+                stats.sample_sumsq += float(found.row_sumsq[picked].sum())
             del V  # before the next one but one is read
         name, sums = self.step.name("row_sums", segment), np.concatenate(rows, axis=1)
         stats.row_sums = [self.context.store.put(name, sums)]
         if self.context.plan.sample:
-            self._keep(segment, sampled, stats)
+            self._store_sample(segment, sampled, stats)
         return [stats, columns]
 
-    def _keep(self, segment: int, sampled: list[Any], stats: ScanStats) -> None:
+    def _store_sample(self, segment: int, sampled: list[Any], stats: ScanStats) -> None:
         """Store the segment's part of the sample, unless V is in this process's memory anyway."""
         stats.sample_rows = [sum(rows.shape[0] for rows in sampled)]
         stats.sample = [()]
@@ -170,7 +170,7 @@ class ScanWork(StepWork):
 
 
 def _with_nan(V: Any) -> np.ndarray:
-    """A block as it was decoded, before the entries that are missing were left out."""
+    """Return a block as it was decoded, before the missing entries were left out."""
     dense = np.full(V.shape, np.nan, V.dtype)
     dense[np.repeat(np.arange(V.shape[0]), np.diff(V.indptr)), V.indices] = V.data
     return dense

@@ -75,7 +75,7 @@ class TransformStats:
 
 
 class TransformWork(StepWork):
-    """Part 0: `TransformStats`; W is stored by segments."""
+    """The work of a transform. Part 0: `TransformStats`; W is stored by segments."""
 
     def __init__(self, context: Context, step: Step) -> None:
         super().__init__(context, step)
@@ -84,7 +84,7 @@ class TransformWork(StepWork):
         self.loss = loss_of(context.plan, context.plan.shape[0])
 
     def _load(self) -> tuple[Factor, np.ndarray]:
-        """H with rows of unit norm, and what they had: products of any H then stay in range."""
+        """Return H with rows of unit norm, and their norms: products then stay in range."""
         with self._lock:
             if self._loaded is None:
                 plan = self.context.plan

@@ -33,11 +33,11 @@ class Model:
     loss : Loss
         With the penalties of the rows and columns that it sees.
     H : (k, d) array
-        As the H-step takes it.
+        The H that the H-step updates.
     factor : Factor
-        As W is solved at it: H, with zeros in columns that are left out.
+        The H at which W is solved: with zeros in columns that are left out.
     scale : (k,) float64 array
-        From `load_H`: what a warm W is multiplied by.
+        From `load_H`: what a start of W is multiplied by.
     fold : Fold or None
     held_out : HeldOut or None
         What fits the model without its fold.
@@ -66,7 +66,7 @@ class Model:
     def update_rows(
         self, block: Block, W: np.ndarray, VHt: np.ndarray, sums: Sums, i: int, **how: Any
     ) -> np.ndarray:
-        """`update` with V H' given; returns the W (m, k) that W' V is to be summed from."""
+        """Do `update` with V H' given; return the W (m, k) from which W' V is summed."""
         small = sums.small[i]
         if self.held_out is None:
             self.loss.update_rows(block, W, VHt, self.factor, small, **how)
@@ -86,7 +86,7 @@ class Sums:
     together: list[np.ndarray] = field(default_factory=list)
 
     def of_fold(self, i: int) -> HeldOutStats:
-        """The left-out part of model i, which has a fold."""
+        """Return the sums over what is left out by model i, which has a fold."""
         found = self.held_out[i]
         assert found is not None
         return found
@@ -135,7 +135,7 @@ class Batch:
             self._stacks.append((H, padded(H.T) if plan.sparse else None))
 
     def _stacked(self, same: list[int]) -> list[list[int]]:
-        """Which models share a product: for a dense V all, for a sparse one as many as win."""
+        """Choose models that share a product: all for a dense V, as many as win for a sparse V."""
         stacks: list[list[int]] = [[]]
         size = 0
         for i in same:

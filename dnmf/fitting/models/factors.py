@@ -56,12 +56,12 @@ def read_rows(
 def load_H(
     store: Reader, state: ModelState, loss: Loss, column_sums: np.ndarray, unit: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """H of the next pass, and what the rows' rescaling means for a warm W.
+    """Load H of the next pass, and what the rescaling of its rows means for the start of W.
 
     Parameters
     ----------
     column_sums : (d,) float64 array
-        Of the rows that the pass goes over.
+        Sums of the columns over the rows of the pass.
     unit : float
         The size of V's nonzero entries.
 
@@ -71,7 +71,7 @@ def load_H(
         Rows of H have unit norm (zero rows stay zero), unless penalties fix their scale, or they
         are fixed.
     W_scale : (k,) float64 array
-        The committed W times this is the warm start; 0 for components to be revived.
+        The committed W times this is the start of W; 0 for components to be revived.
     """
     H, count = read_H(store, state.extrapolated or state.next_H), loss.fixed
     if state.weights is not None:
@@ -116,7 +116,7 @@ def normalize(H: np.ndarray, fixed: int = 0) -> np.ndarray:
 
 
 def _few_rows(H: np.ndarray, fixed: int) -> Iterator[slice]:
-    """Rows of H but the first ``fixed``, some at a time: no third k x d."""
+    """Yield rows of H except the first ``fixed``, some at a time: no third k x d."""
     height = max(1, FEW_ENTRIES // max(H.shape[1], 1))
     for start in range(fixed, H.shape[0], height):
         yield slice(start, start + height)
@@ -143,7 +143,7 @@ def _balance(H: np.ndarray, pair: Pair | None, penalties: Penalties, fixed: int)
 
 
 def start_row(plan: Plan, profile: np.ndarray, rows: int, k: int) -> np.ndarray:
-    """The row that random starts of k components vary, at the scale that penalties allow it.
+    """Return the row that random starts of k components vary, at the scale penalties allow.
 
     Without them rows of H get unit norm. With them nobody rescales H before its first step, and
     from one of the size of V's column sums W is about 1 / n: then W'V is below l1_H, and the
@@ -171,7 +171,7 @@ def start_row(plan: Plan, profile: np.ndarray, rows: int, k: int) -> np.ndarray:
 
 
 def _least(rising: tuple[float, float], falling: tuple[float, float]) -> float:
-    """The s at which a s + b s^2 / 2 + c / s + d / s^2 / 2 is least."""
+    """Return the s that minimises a s + b s^2 / 2 + c / s + d / s^2 / 2."""
     low, high = -100.0, 100.0
     for _ in range(60):
         middle = 0.5 * (low + high)

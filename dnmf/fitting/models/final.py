@@ -1,4 +1,4 @@
-"""From a committed pair to the factors of a result: their order, their scale, and who is W.
+"""The factors of a result from a committed pair: their order, their scale, and which is W.
 
 `publish` writes them, a fit in memory returns them, and ``dnmf.open`` shows them of a run that
 still goes on: all by this code, so that none of them can differ.
@@ -18,13 +18,13 @@ from dnmf.runs.base import Reader
 __all__ = ["FinalFactors", "component_order"]
 
 
-def component_order(pair: Pair, placed: int = 0) -> np.ndarray:
+def component_order(pair: Pair, in_order: int = 0) -> np.ndarray:
     """Order components by falling share of V, ties by the column where their H is largest.
 
-    The first ``placed`` stay where they are.
+    The first ``in_order`` are not sorted.
     """
     falling, ties = -np.array(pair.share, dtype=float), np.array(pair.peak)
-    falling[:placed], ties[:placed] = -np.inf, np.arange(placed)
+    falling[:in_order], ties[:in_order] = -np.inf, np.arange(in_order)
     return np.lexsort((ties, falling))
 
 
@@ -45,11 +45,11 @@ class FinalFactors:
         self.store = store
         self.plan = plan
         self.pair = pair
-        self.order = component_order(pair, plan.config.placed)
+        self.order = component_order(pair, plan.config.in_order)
 
     @cached_property
     def scale(self) -> np.ndarray:
-        """What columns of the tall factor are divided by, and rows of the wide one multiplied.
+        """Norms that divide the columns of the tall factor and multiply the rows of the wide one.
 
         Rows of H have unit norm unless the options ask otherwise; by columns the tall factor is H.
         """

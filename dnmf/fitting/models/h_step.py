@@ -30,12 +30,12 @@ def update_H(
     each: Each,
     part_bytes: int,
 ) -> HStep:
-    """`Loss.update_H` part by part: columns are independent, and sums are added in order.
+    """Do `Loss.update_H` part by part: columns are independent, and sums are added in order.
 
     Parameters
     ----------
     loss, wide, stats, H, columns
-        As there.
+        Arguments of `Loss.update_H`.
     each : callable
         Where the parts run; no bit depends on it.
     part_bytes : int

@@ -23,17 +23,17 @@ __all__ = ["Fold", "fold_of_model"]
 
 @dataclass(frozen=True)
 class Fold:
-    """What one model leaves out.
+    """The rows and columns, or entries, that one model leaves out.
 
     Attributes
     ----------
     seed : int
-        Of the partition.
+        Seed of the partition.
     fold, folds : int
     shape : (int, int)
-        Of V as it is read.
+        Shape of V as it is read.
     columns : (d,) bool array
-        Those that are left out as a whole.
+        Columns that are left out as a whole.
     single : bool
         Single entries are left out instead, of every row and column.
     """
@@ -46,12 +46,12 @@ class Fold:
     single: bool = False
 
     def entries(self, numbers: np.ndarray) -> np.ndarray:
-        """Which entries of rows with these global numbers are left out, (m, d) bool."""
+        """Return which entries of the rows with these numbers are left out, (m, d) bool."""
         every = np.arange(self.shape[1])
         return speckled(self.seed, numbers, every, self.fold, self.folds)
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
-        """Which of the rows with these global numbers are left out, bool."""
+        """Return which of the rows with these numbers are left out, bool."""
         return fold_of(self.seed, ROWS, numbers, self.shape[0], self.folds) == self.fold
 
     @property
@@ -61,7 +61,7 @@ class Fold:
         return max(n, 1), int(np.count_nonzero(~self.columns))
 
     def expand(self, H: np.ndarray, column_sums: np.ndarray) -> np.ndarray:
-        """H (k, d) from that of the columns that are seen; the others by the columns' sums."""
+        """Return H (k, d) from the H of the columns that are seen, and the columns' sums."""
         seen = ~self.columns
         whole = np.empty((H.shape[0], self.shape[1]), H.dtype)
         whole[:, seen] = H
@@ -72,7 +72,7 @@ class Fold:
 
 
 def fold_of_model(plan: Plan, spec: ModelSpec) -> Fold | None:
-    """What the model leaves out; None where it sees all."""
+    """Return what the model leaves out, or None where it sees all."""
     if spec.fold is None:
         return None
     d, folds = plan.shape[1], plan.config.folds

@@ -12,13 +12,13 @@ __all__ = ["loss_of", "tall_and_wide"]
 
 
 def tall_and_wide(plan: Plan) -> tuple[float, float]:
-    """alpha of the tall factor and of the wide one (by columns W is the wide one)."""
+    """Return alpha of the tall factor and of the wide one (by columns W is the wide one)."""
     alpha_W, alpha_H = plan.config.alphas
     return (alpha_W, alpha_H) if plan.axis == "rows" else (alpha_H, alpha_W)
 
 
 def loss_of(plan: Plan, rows: int, columns: int | None = None, masked: bool | None = None) -> Loss:
-    """The loss over so many rows (and columns, by default all), penalties by scikit-learn's rule.
+    """Return the loss over so many rows (and columns), with penalties by scikit-learn's rule.
 
     l1_W = d alpha_W l1_ratio, l2_W = d alpha_W (1 - l1_ratio); those of H have the number of
     rows for d: on a sample its own, or the sample would solve another problem.

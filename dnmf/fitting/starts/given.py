@@ -37,7 +37,7 @@ class Given:
 
 
 class _Checksums:
-    """Keeps nothing of what is put but its checksum."""
+    """A store that remembers only the checksums of what is put into it."""
 
     def put(self, name: str, array: np.ndarray) -> ObjectRef:
         return ObjectRef(name, checksum(array))
@@ -113,7 +113,7 @@ def _put_fixed(store: RunStore, plan: Plan, fixed: np.ndarray) -> Plan:
 
 
 def _computable(given: np.ndarray, dtype: str, name: str) -> np.ndarray:
-    """The array in the dtype of the fit, in which none of it may get lost.
+    """Return the array in the dtype of the fit; refuse values that this dtype cannot hold.
 
     Rows of H are scaled to unit norm before anything is computed from them, fixed ones are not:
     products of these must stay in range too.

@@ -1,7 +1,7 @@
 """Past poor local optima: begin with too many components, merge; add a few, merge again.
 
 A start with exactly k components often tells one part of the data by two components and another
-by none; alternating steps never leave such a place. With half as many components again nearly
+by none; alternating steps never leave such a point. With half as many components again nearly
 every part is found, and the pairs that cost least to merge are the ones told twice. Adding a few
 random components and merging as many again mends what is left (the idea of breathing k-means,
 Fritzke 2020, for factors).
@@ -23,7 +23,7 @@ __all__ = ["Draw", "Fitted", "as_large", "search"]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What some passes reached.
+    """The result of some passes.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Fitted:
     H : (k, d) array
         After the last H-step.
     WtW : (k, k) float64 array
-        Of the W before it.
+        Gram matrix of the W that belongs to H.
     W_sums : sequence of float or None
         Sums of the columns of W, where the loss counts them.
     passes : int
@@ -52,13 +52,13 @@ class Fit(Protocol):
 
 
 Draw = Callable[[int, int], np.ndarray]
-"""(stream, rows) -> random rows of H."""
+"""Draws random rows of H: (stream, number of rows) -> rows."""
 
 
 def search(
     fit: Fit, draw: Draw, k: int, most: int, tol: float, passes: int, limits: SearchLimits
 ) -> Fitted:
-    """The best fit of k components that one start leads to.
+    """Return the best fit of k components that one start leads to.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def _breathe(best: Fitted, fit: Fit, draw: Draw, more: int, limits: SearchLimits
 
 
 def as_large(rows: np.ndarray, H: np.ndarray) -> np.ndarray:
-    """Rows scaled to the typical norm of H's, so that penalties treat them alike."""
+    """Return the rows scaled to the typical norm of H's, so that penalties treat them alike."""
     norms = np.linalg.norm(H.astype(np.float64), axis=1)
     own = np.linalg.norm(rows.astype(np.float64), axis=1)
     typical = float(np.median(norms[norms > 0])) if norms.any() else 1.0

@@ -1,9 +1,9 @@
 """Past the local optima of divergences that are not convex: cool beta, shake, cool again.
 
 Below beta = 1 the divergence is concave in the product where that is large next to V, at zeros of
-V everywhere and with infinite slope at 0: each zero that W H has met is a place that no small
+V everywhere and with infinite slope at 0: each zero that W H has met is a point that no small
 step leaves. Plain random starts of counts with 29% zeros end 3 to 12% above the best known at
-beta = 0.5. A larger beta has fewer such places, so a start goes through one first
+beta = 0.5. A larger beta has fewer such points, so a start goes through one first
 (tempering, Bertin, Fevotte and Badeau 2009). What is found is then mixed with a random start,
 which lifts its zeros, and goes through it again, until that has won nothing twice in a row.
 """
@@ -30,7 +30,7 @@ class FitAt(Protocol):
 def temper(
     fit: FitAt, draw: Draw, k: int, beta: float, tol: float, passes: int, limits: TemperLimits
 ) -> Fitted:
-    """The best fit at ``beta`` < 1 that one random start leads to.
+    """Return the best fit at ``beta`` < 1 that one random start leads to.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ def temper(
         Most of those after the random start.
     limits : TemperLimits
     """
-    warm = beta + limits.warmth * (1.0 - beta)
-    best = _cooled(fit, draw(0, k), warm, limits.first_passes, beta, passes, tol)
+    larger = beta + limits.warmth * (1.0 - beta)
+    best = _cooled(fit, draw(0, k), larger, limits.first_passes, beta, passes, tol)
     failures = 0
     for shake in range(1, limits.shakes + 1):
         shaken = best.H + best.H.dtype.type(limits.shake) * as_large(draw(shake, k), best.H)
-        found = _cooled(fit, shaken, warm, limits.again_passes, beta, limits.cold_passes, tol)
+        found = _cooled(fit, shaken, larger, limits.again_passes, beta, limits.cold_passes, tol)
         gain = best.objective - found.objective
         best = replace(found if gain > 0 else best, passes=best.passes + found.passes)
         failures = 0 if gain > limits.gain * abs(best.objective) else failures + 1
@@ -60,9 +60,15 @@ def temper(
 
 
 def _cooled(
-    fit: FitAt, H: np.ndarray, warm: float, warm_passes: int, beta: float, passes: int, tol: float
+    fit: FitAt,
+    H: np.ndarray,
+    larger: float,
+    first_passes: int,
+    beta: float,
+    passes: int,
+    tol: float,
 ) -> Fitted:
-    """Passes at a larger beta, then at ``beta``."""
-    first = fit(H, warm_passes, 0.0, warm)
+    """Fit at a larger beta, then at ``beta``."""
+    first = fit(H, first_passes, 0.0, larger)
     found = fit(first.H, passes, tol, beta)
     return replace(found, passes=first.passes + found.passes)

@@ -1,4 +1,4 @@
-"""How many models can share a read, by memory."""
+"""The read groups of a plan: how many models can share a read, by memory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dnmf.errors import MemoryPlanError
 from dnmf.planning.memory import MemoryNeed, check_memory
 from dnmf.planning.plan import Plan
 
-__all__ = ["grouped"]
+__all__ = ["with_read_groups"]
 
 
-def grouped(plan: Plan, resources: Resources) -> tuple[Plan, MemoryNeed]:
-    """The plan with its models in as few groups as memory allows; a single model stays alone.
+def with_read_groups(plan: Plan, resources: Resources) -> tuple[Plan, MemoryNeed]:
+    """Return the plan with its models in as few read groups as memory allows, and its memory.
 
     Raises
     ------
@@ -23,7 +23,7 @@ def grouped(plan: Plan, resources: Resources) -> tuple[Plan, MemoryNeed]:
     models = len(plan.config.models)
     count = 1
     while True:
-        laid_out = replace(plan, groups=_dealt(plan, count) if count > 1 else ())
+        laid_out = replace(plan, read_groups=_dealt(plan, count) if count > 1 else ())
         try:
             return laid_out, check_memory(laid_out, resources)
         except MemoryPlanError:
@@ -33,12 +33,12 @@ def grouped(plan: Plan, resources: Resources) -> tuple[Plan, MemoryNeed]:
 
 
 def _dealt(plan: Plan, count: int) -> tuple[tuple[int, ...], ...]:
-    """Groups of about the same number of components, the largest models dealt first."""
+    """Return groups of about as many components each; the largest models are dealt first."""
     order = sorted(range(len(plan.config.models)), key=lambda m: -plan.config.models[m].k)
-    groups: list[list[int]] = [[] for _ in range(count)]
+    dealt: list[list[int]] = [[] for _ in range(count)]
     sizes = [0] * count
     for m in order:
         least = sizes.index(min(sizes))
-        groups[least].append(m)
+        dealt[least].append(m)
         sizes[least] += plan.config.models[m].k
-    return tuple(tuple(sorted(group)) for group in groups if group)
+    return tuple(tuple(sorted(models)) for models in dealt if models)
