@@ -15,7 +15,7 @@ __all__ = ["as_source"]
 
 
 def as_source(V: Any, client: Any = None) -> Source:
-    """V as a source, whatever it is.
+    """Return V as a source, whatever it is.
 
     Parameters
     ----------
@@ -48,6 +48,6 @@ def as_source(V: Any, client: Any = None) -> Source:
 
 
 def _is(V: Any, module: str, name: str) -> bool:
-    """Whether V is of a class, which is not imported for it."""
+    """Return whether V is of a class, which is not imported for it."""
     found = sys.modules.get(module)
     return found is not None and isinstance(V, getattr(found, name))

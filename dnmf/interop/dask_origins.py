@@ -1,4 +1,4 @@
-"""Which places a Dask graph reads from, as far as its tasks show them."""
+"""Paths that a Dask graph reads from, as far as its tasks show them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INSIDE = ("func", "args", "keywords", "kwargs", "value", "array", "_array")
 
 
 def paths_read(graph: Mapping[Any, Any]) -> list[str]:
-    """Local paths in a graph: of Zarr arrays, and whatever else looks like an absolute path.
+    """Return local paths in a graph: of Zarr arrays, and what else looks like an absolute path.
 
     Parameters
     ----------

@@ -19,14 +19,14 @@ CHUNK = 64 * MIB
 
 
 def as_dask(stored: Any) -> Any:
-    """A stored array as a lazy Dask array, chunk by chunk."""
+    """Return a stored array as a lazy Dask array, chunk by chunk."""
     import dask.array
 
     return dask.array.from_array(stored, chunks=stored.chunks)
 
 
 def from_xarray(V: Any) -> Any:
-    """The array of a DataArray or Variable; what is lazy stays so, as a Dask array."""
+    """Return the array of a DataArray or Variable; what is lazy stays so, as a Dask array."""
     if not hasattr(type(V), "data"):  # asking V itself would load it
         names = ", ".join(map(str, list(getattr(V, "data_vars", []))[:MOST_NAMES]))
         inside = f" (it has {names})" if names else ""
@@ -42,7 +42,7 @@ def from_xarray(V: Any) -> Any:
 
 
 def _chunked(V: Any) -> Any:
-    """Not loaded yet, perhaps larger than memory: read in whole rows of stored chunks."""
+    """Return an array that is not loaded yet as a Dask array of whole rows of stored chunks."""
     rows, columns = V.dims
     stored = int(V.encoding.get("preferred_chunks", {}).get(rows, 1))
     together = max(1, CHUNK // max(1, stored * V.shape[1] * V.dtype.itemsize))
@@ -53,7 +53,7 @@ def _chunked(V: Any) -> Any:
 
 
 def from_anndata(V: Any) -> Any:
-    """X of an AnnData object, or the Zarr group of a matrix that AnnData left on storage."""
+    """Return X of an AnnData object, or the Zarr group of a matrix that it left on storage."""
     if hasattr(V, "group"):
         return V.group
     if not hasattr(V, "X"):
@@ -84,7 +84,7 @@ def from_dask(V: Any) -> NoReturn:
 
 
 def from_pandas(V: Any) -> Any:
-    """The numbers of a data frame: CSR where all columns are sparse, else NumPy.
+    """Return the numbers of a data frame: CSR where all columns are sparse, else NumPy.
 
     Missing values become NaN, which a fit refuses by row and column.
     """
@@ -107,5 +107,5 @@ def from_pandas(V: Any) -> Any:
     nullable = any(hasattr(dtype, "numpy_dtype") for dtype in V.dtypes)
     if nullable and V.isna().to_numpy().any():
         return V.to_numpy(dtype=np.float64, na_value=np.nan)
-    plain = [getattr(kind, "numpy_dtype", kind) for kind in kinds]
-    return V.to_numpy(dtype=np.result_type(*plain)) if plain else V.to_numpy(dtype=np.float64)
+    dtypes = [getattr(kind, "numpy_dtype", kind) for kind in kinds]
+    return V.to_numpy(dtype=np.result_type(*dtypes)) if dtypes else V.to_numpy(dtype=np.float64)

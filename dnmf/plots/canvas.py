@@ -63,7 +63,7 @@ def plain_logs(ax: Axes) -> None:
     """Write numbers such as 0.2 on a logarithmic y axis that spans little."""
     ticker = matplotlib("ticker")
     for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-        which(ticker.FuncFormatter(lambda value, place: f"{value:.3g}"))
+        which(ticker.FuncFormatter(lambda value, _: f"{value:.3g}"))
     ax.yaxis.set_minor_locator(ticker.LogLocator(subs=(2, 3, 5)))
 
 

@@ -1,4 +1,4 @@
-"""What figures are given, looked at before anything is drawn."""
+"""Checks of what figures are given, before anything is drawn."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_shape(shape: Any, columns: int) -> None:
 
 
 def checked_component(component: Any, k: int) -> int:
-    """Return the component's number as an int, or refuse one that is not there."""
+    """Return the component's number as an int, or refuse one that does not exist."""
     try:
         number = operator.index(component)
     except TypeError:

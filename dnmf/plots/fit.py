@@ -81,10 +81,10 @@ def plot_H(fit: Any, ax: Axes | None = None, names: Sequence[str] | None = None)
     k, d = H.shape
     check_names(names, d)
     ax = axes_or_new(ax)
-    group = -(-d // WIDE)
-    if group > 1:  # the largest of neighbours: thin features stay visible
-        padded = np.pad(H, ((0, 0), (0, -d % group)))
-        H = padded.reshape(k, -1, group).max(axis=2)
+    together = -(-d // WIDE)
+    if together > 1:  # the largest of neighbours: thin features stay visible
+        padded = np.pad(H, ((0, 0), (0, -d % together)))
+        H = padded.reshape(k, -1, together).max(axis=2)
     peak = H.max(axis=1, keepdims=True)
     image = ax.imshow(
         H / np.where(peak > 0, peak, 1.0),
@@ -138,12 +138,12 @@ def draw_images(
     check_shape(shape, H.shape[1])
     down = -(-H.shape[0] // across)
     grid = figure.subplots(down, min(across, H.shape[0]), squeeze=False)
-    for place, ax in enumerate(grid.flat):
-        if place >= H.shape[0]:
+    for number, ax in enumerate(grid.flat):
+        if number >= H.shape[0]:
             ax.set_axis_off()
             continue
-        ax.imshow(H[place].reshape(shape), cmap="gray_r", interpolation="nearest", vmin=0)
-        ax.set_title(str(place), fontsize=7, pad=2)
+        ax.imshow(H[number].reshape(shape), cmap="gray_r", interpolation="nearest", vmin=0)
+        ax.set_title(str(number), fontsize=7, pad=2)
         ax.set_xticks([0, shape[1] - 1], ["0", str(shape[1] - 1)], fontsize=5)
         ax.set_yticks([0, shape[0] - 1], ["0", str(shape[0] - 1)], fontsize=5)
     figure.supxlabel("column of pixels (number)", fontsize=8)
@@ -215,7 +215,7 @@ def _course(rows: list[dict[str, Any]], name: str) -> tuple[list[float], list[fl
 
 
 def _unit(fit: Any) -> str:
-    """Of the objective."""
+    """Return the unit of the objective."""
     return loss_class(fit.config.get("loss", FitConfig.loss)).unit
 
 

@@ -1,4 +1,4 @@
-"""What V may be: one class per kind of storage, all of them `Source`.
+"""The sources of V: one class per kind of storage, all of them `Source`.
 
 `open_source` finds the kind of whatever a person gives; `from_spec` makes a source again in
 another process. A new kind is one module, one line in `SOURCES` and one contract test.
@@ -37,7 +37,7 @@ MADE = {
     "in_cluster": "dnmf.sources.in_cluster:InClusterSource",
     "weighted": "dnmf.sources.weighted:WeightedSource",
 }
-"""What a run's plan may name besides: known by its shape alone, or made of two sources."""
+"""Other kinds in the plan of a run: known by its shape alone, or made of two sources."""
 
 
 def from_spec(spec: Mapping[str, Any]) -> Source:
@@ -57,7 +57,7 @@ def from_spec(spec: Mapping[str, Any]) -> Source:
 
 
 def open_source(V: Any) -> Source:
-    """The source of a matrix, whatever holds it.
+    """Return the source of a matrix, whatever holds it.
 
     Parameters
     ----------

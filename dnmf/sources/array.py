@@ -81,7 +81,7 @@ class SparseSource(Source):
     InputError
         V is empty, not two-dimensional or not real.
     CorruptDataError
-        Its index arrays contradict its shape.
+        The index arrays contradict the shape.
     """
 
     kind = "sparse"

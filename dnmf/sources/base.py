@@ -1,4 +1,4 @@
-"""What V is: something whose rows can be read in order, block by block."""
+"""The contract of a source: V's rows can be read in order, block by block."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Source(ABC):
     ----------
     shape : (int, int)
     dtype : numpy.dtype
-        Of the blocks, in this machine's byte order.
+        Dtype of the blocks, in this machine's byte order.
     """
 
     kind: ClassVar[str]
     """The name under which the registry knows the class."""
 
     noun: ClassVar[str] = "a matrix in memory"
-    """What a source that is not persistent is to people."""
+    """The noun for a source that is not persistent, in errors."""
 
     def __init__(self, shape: tuple[int, int], dtype: np.dtype) -> None:
         self._shape, self._dtype = shape, dtype
@@ -60,7 +60,7 @@ class Source(ABC):
 
     @property
     def is_sparse(self) -> bool:
-        """Whether blocks are CSR arrays."""
+        """True if blocks are CSR arrays."""
         return False
 
     @property
@@ -75,27 +75,27 @@ class Source(ABC):
 
     @property
     def persistent(self) -> bool:
-        """Whether ``spec()`` finds the same data from another process."""
+        """True if ``spec()`` finds V from another process."""
         return False
 
     @property
     def in_memory(self) -> bool:
-        """Whether V lies decoded in this process's memory."""
+        """True if V lies decoded in this process's memory."""
         return False
 
     @property
     def lazy(self) -> bool:
-        """Whether V is computed by a Dask graph whenever it is read."""
+        """True if V is computed by a Dask graph whenever it is read."""
         return False
 
     @property
     def in_cluster(self) -> bool:
-        """Whether only a cluster's workers have V: they are handed the blocks, nobody reads."""
+        """True if only a cluster's workers have V: they are handed the blocks, nobody reads."""
         return False
 
     @property
     def by_rows(self) -> bool:
-        """Whether rows can be read; else `transposed` can, as with CSC."""
+        """True if rows can be read; else `transposed` can, as with CSC."""
         return True
 
     @property
@@ -104,7 +104,7 @@ class Source(ABC):
         return (self,)
 
     def paths(self) -> list[str]:
-        """The local paths and URLs that V is read from, which an output may not replace."""
+        """Return the local paths and URLs of V, which an output may not replace."""
         spec = self.spec() if self.persistent else {}
         return [str(spec[name]) for name in ("location", "path", "folder") if name in spec]
 
@@ -115,7 +115,7 @@ class Source(ABC):
 
     @property
     def entry_chunk_bytes(self) -> int:
-        """Bytes of the entries of a sparse V that are decoded together; 0 where none are."""
+        """Bytes of a sparse V's entries that are decoded together; 0 where none are."""
         return 0
 
     @property
@@ -124,7 +124,7 @@ class Source(ABC):
         return 0
 
     def growth(self, itemsize: int, missing: str | None) -> float:
-        """Bytes of entries in memory over their bytes as stored, or an upper bound.
+        """Return an upper bound of entries' bytes in memory over their bytes as stored.
 
         Parameters
         ----------
@@ -159,11 +159,11 @@ class Source(ABC):
         return cut_evenly(n, d * itemsize, block_size, max_rows, self._units())
 
     def _units(self) -> list[int]:
-        """Numbers of rows whose multiples are good blocks of a dense V, as for `cut_evenly`."""
+        """Return numbers of rows whose multiples are good blocks of a dense V, for `cut_evenly`."""
         return [1]
 
     def segment_cuts(self, starts: Sequence[int]) -> list[int]:
-        """Which of the blocks a segment may begin with, then the number of blocks.
+        """Return which of the blocks a segment may begin with, then the number of blocks.
 
         Parameters
         ----------
@@ -173,11 +173,11 @@ class Source(ABC):
         return list(range(len(starts)))
 
     def block_bytes(self, start: int, stop: int) -> int:
-        """Decoded bytes, as stored, of the rows ``start`` to ``stop``; reads no data of V."""
+        """Return decoded bytes, as stored, of rows ``start`` to ``stop``; reads no data of V."""
         return (stop - start) * self.shape[1] * self.dtype.itemsize
 
     def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
-        """Bytes that reading these rows needs at its peak beyond the block it returns.
+        """Return the bytes that reading these rows takes at its peak beyond their block.
 
         By default those of the block once more.
 
@@ -197,7 +197,7 @@ class Source(ABC):
         Every stored chunk that the whole range touches is read and decoded once per call.
         Blocks are fresh or read-only views in the stored dtype; CSR blocks have sorted,
         unique column indices (duplicates summed), int32 indices where d allows, and stored
-        zeros are kept.
+        zeros stay.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class Source(ABC):
         """
 
     def block_graph(self, starts: Sequence[int]) -> tuple[dict[Any, Any], list[str]] | None:
-        """A Dask graph that makes these blocks, where V is one; else None.
+        """Return a Dask graph that makes these blocks, where V is one; else None.
 
         Parameters
         ----------
@@ -226,24 +226,24 @@ class Source(ABC):
         return None
 
     def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
-        """Names of the chunks of these rows that are not stored at all (read as fill value)."""
+        """Name the chunks of these rows that are not stored at all (they read as fill value)."""
         return []
 
     def transposed(self) -> Source | None:
-        """V' as a source whose blocks are columns of V, or None where that is impossible."""
+        """Return V' as a source whose blocks are columns of V, or None where it cannot be read."""
         return None
 
     def describe(self) -> str:
-        """One line for people: where, shape, dtype, chunks, size."""
+        """Return one line for people: where, shape, dtype, chunks, size."""
         where, layout = next(iter(self.paths()), self.kind), "CSR" if self.is_sparse else "dense"
         return matrix_text(where, self.shape, self.dtype, layout, self.nbytes)
 
     def metadata(self) -> dict[str, Any]:
-        """JSON: shape, dtype, layout; two equal ones promise equal block cuts."""
+        """Return JSON: shape, dtype, layout; two equal ones promise equal block cuts."""
         return {"kind": self.kind, "shape": list(self.shape), "dtype": self.dtype.name}
 
     def spec(self) -> Mapping[str, Any]:
-        """JSON from which ``dnmf.sources.from_spec`` makes this source again elsewhere.
+        """Return JSON from which ``dnmf.sources.from_spec`` makes this source elsewhere.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What every source checks and says in the same words: shape, dtype, size, failures."""
+"""Checks and texts that every source shares: shape, dtype, size, failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENDLESS = 2**48
 
 
 def check_shape(shape: Sequence[int], where: str) -> tuple[int, int]:
-    """The shape as (n, d).
+    """Return the shape as (n, d), or refuse it.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def check_shape(shape: Sequence[int], where: str) -> tuple[int, int]:
 
 
 def native_dtype(dtype: np.dtype, where: str) -> np.dtype:
-    """The dtype in this machine's byte order: what blocks have.
+    """Return the dtype that blocks have: the stored one, in this machine's byte order.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def native_dtype(dtype: np.dtype, where: str) -> np.dtype:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether a failure of storage may be gone at the next attempt."""
+    """Return whether a failure of storage may be gone at the next attempt."""
     for_good = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
     return isinstance(error, OSError) and not isinstance(error, for_good)
 
@@ -65,5 +65,5 @@ def may_pass(error: BaseException) -> bool:
 def matrix_text(
     where: str, shape: tuple[int, int], dtype: np.dtype, layout: str, nbytes: int
 ) -> str:
-    """One line for people: where, shape, dtype, layout and size."""
+    """Return one line for people: where, shape, dtype, layout and size."""
     return f"{where}: {shape[0]} x {shape[1]} {dtype}, {layout}, {format_bytes(nbytes)}"

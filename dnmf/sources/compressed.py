@@ -21,11 +21,11 @@ __all__ = ["ENCODINGS", "CompressedArrays", "encoding_of"]
 ENCODINGS = ("csr_matrix", "csc_matrix")
 
 _STRETCH = 1 << 20
-"""Offsets that are held at once while indptr is read from end to end."""
+"""Offsets that are in memory at once while indptr is read from end to end."""
 
 
 def encoding_of(group: zarr.Group) -> str | None:
-    """``"csr_matrix"``, ``"csc_matrix"`` or None."""
+    """Return ``"csr_matrix"``, ``"csc_matrix"`` or None."""
     name = str(group.attrs.get("encoding-type", group.attrs.get("h5sparse_format", "")))
     name = name if name.endswith("_matrix") else f"{name}_matrix"
     return name if name in ENCODINGS else None
@@ -95,7 +95,7 @@ class CompressedArrays:
 
     @property
     def names(self) -> tuple[str, str]:
-        """What a line, and an index in it, are to people."""
+        """Names of a line, and of an index in it, for people."""
         return ("row", "column") if self.encoding == "csr_matrix" else ("column", "row")
 
     @property
@@ -104,20 +104,20 @@ class CompressedArrays:
         return self.data.shape[0]
 
     def stretches(self) -> Iterator[np.ndarray]:
-        """All of indptr, in order and checked."""
+        """Yield all of indptr, in order and checked."""
         lines, where = self.shape[0], self.location.name
         unit = self.indptr.chunks[0]
         step = -(-_STRETCH // unit) * unit
         reader, before = ForwardReader(self.indptr), np.zeros(0, np.int64)
         for begin in range(0, lines + 1, step):
-            piece = reader.take(begin, min(begin + step, lines + 1))
-            joined = np.concatenate([before, piece.astype(np.int64, copy=False)])
+            stretch = reader.take(begin, min(begin + step, lines + 1))
+            joined = np.concatenate([before, stretch.astype(np.int64, copy=False)])
             check_offsets(joined, begin - len(before), lines, self.nonzeros, where, self.names[0])
             yield joined[len(before) :]
             before = joined[-1:]
 
     def metadata(self) -> dict[str, Any]:
-        """JSON; holds a checksum of indptr, since blocks are cut by it."""
+        """Return JSON with a checksum of indptr, since blocks are cut by it."""
         return {
             "encoding": self.encoding,
             "shape": list(self.shape),

@@ -22,19 +22,19 @@ __all__ = [
 
 
 def index_dtype(columns: int, nonzeros: int = 0) -> np.dtype:
-    """int32 where it holds every index, else int64."""
+    """Return int32 where it holds every index, else int64."""
     return np.dtype(np.int32 if max(columns, nonzeros) < 2**31 else np.int64)
 
 
 def block_dtype(stored: np.dtype) -> np.dtype:
-    """The dtype of a CSR block: scipy has no sparse float16, so that becomes float32."""
+    """Return the dtype of a CSR block: scipy has no sparse float16, so that becomes float32."""
     return np.dtype(np.float32) if stored == np.float16 else stored
 
 
 def check_offsets(
     offsets: np.ndarray, start: int, rows: int, nonzeros: int, where: str, line: str = "row"
 ) -> np.ndarray:
-    """A stretch of indptr as int64, checked.
+    """Return a stretch of indptr as int64, or refuse it.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def csr_block(
     known: bool = False,
     names: tuple[str, str] = ("row", "column"),
 ) -> scipy.sparse.csr_array:
-    """A canonical CSR block.
+    """Return a canonical CSR block.
 
     Parameters
     ----------
@@ -154,12 +154,12 @@ def sum_duplicates(block: scipy.sparse.csr_array, start: int, where: str) -> Non
 
 
 def wide(stored: np.dtype) -> type[np.signedinteger | np.unsignedinteger]:
-    """The widest dtype of such whole numbers."""
+    """Return the widest dtype of such whole numbers."""
     return np.uint64 if stored.kind == "u" else np.int64
 
 
 def _has_duplicates(block: scipy.sparse.csr_array) -> bool:
-    """Whether a row with sorted indices has one twice."""
+    """Return whether a row with sorted indices has one twice."""
     same = block.indices[1:] == block.indices[:-1]
     ends = block.indptr[1:-1]
     same[ends[(ends > 0) & (ends <= len(same))] - 1] = False
@@ -167,7 +167,7 @@ def _has_duplicates(block: scipy.sparse.csr_array) -> bool:
 
 
 def narrowed(block: scipy.sparse.csr_array, stored: np.dtype, start: int, where: str) -> np.ndarray:
-    """The entries of a block of wide whole numbers in the dtype that they were stored in.
+    """Return a block of wide whole numbers in the dtype that they were stored in.
 
     Raises
     ------
@@ -206,7 +206,7 @@ def _check_indices(
 
 
 def digest(stretches: Iterable[np.ndarray]) -> str:
-    """Checksum of an int64 array that comes in stretches."""
+    """Return the checksum of an int64 array that comes in stretches."""
     import hashlib
 
     total = hashlib.sha256()

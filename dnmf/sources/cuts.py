@@ -1,4 +1,4 @@
-"""Where rows are cut into blocks. Depends on the data and the arguments only."""
+"""Cuts of rows into blocks, which depend on V and the arguments only."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ FEW_BLOCKS, MANY_ROWS = 64, 200
 """Up to so many blocks of at least so many rows are cut evenly."""
 
 MOST_BLOCKS = 2_000_000
-"""More are refused: the plan lists them, and every pass goes over each of them."""
+"""Most blocks of V, since the plan lists them and every pass goes over each of them."""
 
 
 def cut_evenly(
     n: int, row_bytes: int, block_size: int, max_rows: int, units: list[int]
 ) -> np.ndarray:
-    """Blocks of equally many rows, the last one perhaps fewer; as few as fit.
+    """Cut blocks of equally many rows, the last one perhaps fewer; as few as fit.
 
     Parameters
     ----------
     n : int
         Rows.
     row_bytes, block_size, max_rows : int
-        As in `Source.block_starts`.
+        Arguments of `Source.block_starts`.
     units : list of int
         Numbers of rows whose multiples are good blocks, the best first. The first one that
         fits is used, else the last one, which is what must be decoded together.
@@ -54,13 +54,13 @@ def cut_evenly(
 
 @dataclass(frozen=True)
 class RowCost:
-    """What a row of CSR weighs in a decoded block, in bytes."""
+    """The bytes of a row of CSR in a decoded block."""
 
     per_row: int
     per_nonzero: int
 
     def even(self, rows: int, nonzeros: int, block_size: int) -> int:
-        """Bytes of a block, so that as many blocks as are needed weigh about the same.
+        """Return the bytes of a block such that as few blocks as possible weigh about the same.
 
         A little more than the mean, as blocks end with whole rows: where that is more than a block
         may be, it takes one block more. Where blocks are many, a small last one does not matter,
@@ -80,15 +80,15 @@ class RowCost:
 def cut_by_cost(
     stretches: Iterable[np.ndarray], cost: RowCost, block_size: int, max_rows: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks of CSR rows, each as many rows as fit; a larger row is a block of its own.
+    """Cut CSR rows into blocks of as many as fit; a larger row is a block of its own.
 
     Parameters
     ----------
     stretches : iterable of int64 arrays
-        ``indptr`` in order, cut anywhere: it may be too large to be held at once.
+        ``indptr`` in order, cut anywhere: it may be too large to be in memory at once.
     cost : RowCost
     block_size, max_rows : int
-        As in `Source.block_starts`.
+        Arguments of `Source.block_starts`.
 
     Returns
     -------

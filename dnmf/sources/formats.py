@@ -1,4 +1,4 @@
-"""Any of SciPy's sparse formats as CSR, checked first: its compiled code trusts their indices.
+"""Conversion of SciPy's sparse formats to CSR, with checks: its code trusts their indices.
 
 SciPy looks at the sizes of the arrays when a matrix is made, not at every index, and not again when
 arrays are changed. Converting a matrix with a wrong index ends the process, or writes elsewhere.
@@ -17,7 +17,7 @@ __all__ = ["as_csr"]
 
 
 def as_csr(V: Any, where: str) -> Any:
-    """V in CSR; V itself if it is, and then its column indices are still unchecked.
+    """Return V in CSR; V itself if it is, and then its column indices are still unchecked.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reading along one axis, stretch by stretch, with every chunk decoded once."""
+"""Reads along one axis, stretch by stretch, with every chunk decoded once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AHEAD = 2
 
 
 class ForwardReader:
-    """Reads stretches along one axis, one after the other; every chunk is decoded once.
+    """A reader of consecutive stretches along one axis, which decodes every chunk once.
 
     Parameters
     ----------
@@ -25,37 +25,37 @@ class ForwardReader:
     def __init__(self, stored: StoredArray, axis: int = 0) -> None:
         self._stored, self._axis = stored, axis
         self._length, self._unit = stored.shape[axis], stored.chunks[axis]
-        self._held = self._empty(0)  # decoded with the last stretch, wanted by the next one
+        self._rest = self._empty(0)  # decoded with the last stretch, wanted by the next one
         self._expected = 0  # up to where the system was asked to read ahead
 
     def take(self, start: int, stop: int, end: int | None = None) -> np.ndarray:
-        """The stretch ``start`` to ``stop``, fresh and C-contiguous.
+        """Return the stretch ``start`` to ``stop``, fresh and C-contiguous.
 
         Parameters
         ----------
         start, stop : int
             ``start`` is the ``stop`` of the call before.
         end : int, optional
-            Where the last stretch of all will stop, if that is known: nothing behind it is
-            kept.
+            Where the last stretch of all will stop, if that is known: nothing after it is
+            decoded.
         """
         if end is not None:  # else what lies behind may be for others to read
             self._expect(stop, min(end, stop + AHEAD * (stop - start)))
         end = self._length if end is None else end
         out = self._empty(stop - start)
-        have = min(len(self._held), stop - start)
-        out[:have] = self._held[:have]
-        self._held = self._held[have:] if have < len(self._held) else self._empty(0)
+        have = min(len(self._rest), stop - start)
+        out[:have] = self._rest[:have]
+        self._rest = self._rest[have:] if have < len(self._rest) else self._empty(0)
         whole = stop if stop == end else stop - stop % self._unit
         at = start + have
         if at < whole:
             self._read(at, whole, out[at - start : whole - start])
             at = whole
         if at < stop:  # the next stretch needs the rest of this chunk
-            held = self._empty(min(end, whole + self._unit) - at)
-            self._read(at, at + len(held), held)
-            out[at - start :] = held[: stop - at]
-            self._held = held[stop - at :]
+            decoded = self._empty(min(end, whole + self._unit) - at)
+            self._read(at, at + len(decoded), decoded)
+            out[at - start :] = decoded[: stop - at]
+            self._rest = decoded[stop - at :]
         return out
 
     def _empty(self, count: int) -> np.ndarray:

@@ -14,7 +14,7 @@ __all__ = ["InClusterSource"]
 
 
 class InClusterSource(Source):
-    """What a worker knows of a Dask array whose blocks it is handed.
+    """A Dask array as a worker knows it, which is handed its blocks.
 
     Parameters
     ----------

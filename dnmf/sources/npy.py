@@ -22,8 +22,8 @@ __all__ = ["NpySource"]
 _PROBE = 1 << 16
 """Bytes at both ends of a memory map that its file must have."""
 
-_PIECE = 4 * MIB
-"""Bytes that are held while columns of the file become rows of a block."""
+_ACROSS_BYTES = 4 * MIB
+"""Bytes that are read at once while columns of the file become rows of a block."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class _Region:
     offset : int
         Bytes before the first entry.
     shape : (int, int)
-        Of the file's array, in C order.
+        Shape of the file's array, in C order.
     dtype : str
         With the file's byte order.
     across : bool
@@ -87,7 +87,7 @@ class NpySource(Source):
 
     @classmethod
     def open(cls, path: str) -> Self:
-        """The source of a ``.npy`` file."""
+        """Return the source of a ``.npy`` file."""
         path = os.path.abspath(path)
         try:
             with open(path, "rb") as file:
@@ -101,7 +101,7 @@ class NpySource(Source):
 
     @classmethod
     def of_memmap(cls, V: np.memmap) -> Self | None:
-        """The source of a memory map, or of consecutive rows of one; None for other views."""
+        """Return the source of a memory map or of its consecutive rows; None for other views."""
         origin = V
         while isinstance(origin.base, np.memmap):
             origin = origin.base
@@ -129,9 +129,9 @@ class NpySource(Source):
         return cls(_Region(**{**values, "shape": tuple(values["shape"])}))
 
     def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
-        # one piece where rows of V lie across the file
+        # a buffer where rows of V lie across the file
         row = (stop - start) * self.dtype.itemsize
-        across = max(_PIECE, row) if self._region.across else 0
+        across = max(_ACROSS_BYTES, row) if self._region.across else 0
         foreign = np.dtype(self._region.dtype) != self._dtype and not self._region.across
         return across + (self.block_bytes(start, stop) if foreign else 0)
 
@@ -159,10 +159,10 @@ class NpySource(Source):
     def _across(self, file: Any, start: int, stop: int) -> np.ndarray:
         lines, length = self._region.shape
         out = np.empty((stop - start, lines), self.dtype)
-        height = min(lines, max(1, _PIECE // ((stop - start) * self.dtype.itemsize)))
-        piece = np.empty((height, stop - start), self._region.dtype)
+        height = min(lines, max(1, _ACROSS_BYTES // ((stop - start) * self.dtype.itemsize)))
+        buffer = np.empty((height, stop - start), self._region.dtype)
         for begin in range(0, lines, height):
-            part = piece[: min(height, lines - begin)]
+            part = buffer[: min(height, lines - begin)]
             for line in range(len(part)):
                 self._fill(file, (begin + line) * length + start, part[line])
             out[:, begin : begin + len(part)] = part.T
@@ -195,7 +195,7 @@ class NpySource(Source):
 
 
 def _has(path: str, offset: int, V: np.memmap) -> bool:
-    """Whether a file has the first and the last bytes of a contiguous memory map."""
+    """Return whether a file has the first and the last bytes of a contiguous memory map."""
     flat = V.reshape(-1, order="A").view(np.uint8)
     try:
         with open(path, "rb") as file:

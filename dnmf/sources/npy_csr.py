@@ -151,7 +151,7 @@ class NpyCsr(Source):
 
 
 def _mapped(path: Path) -> np.ndarray:
-    """A file's array, mapped; an empty one cannot be."""
+    """Map a file's array, or read it if it is empty, which cannot be mapped."""
     with path.open("rb") as file:
         shape, _, dtype = read_header(file)
         offset = file.tell()

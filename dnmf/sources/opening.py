@@ -1,4 +1,4 @@
-"""From a path or URL to a source; says what is there where it is not a matrix."""
+"""The source of a path or URL, or an error that says what is there instead."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_PARENTS = 4
 
 
 def open_path(text: str) -> Source:
-    """The matrix at a path or URL.
+    """Return the source of the matrix at a path or URL.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def open_path(text: str) -> Source:
 
 
 def open_node(node: zarr.Array | zarr.Group) -> Source:
-    """The matrix that an open Zarr array or group is."""
+    """Return the source of an open Zarr array or group."""
     return _source(location_of(node), node)
 
 
@@ -61,7 +61,7 @@ def _source(location: Location, node: zarr.Array | zarr.Group, note: str = "") -
 
 
 def _contents(group: zarr.Group) -> str:
-    """Which arrays and sparse matrices a group holds, two levels deep."""
+    """List the arrays and sparse matrices that a group holds, two levels deep."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # files that are no part of the hierarchy
         try:
@@ -85,7 +85,7 @@ def _contents(group: zarr.Group) -> str:
 
 
 def _nothing_at(text: str, location: Location) -> str:
-    """A sentence about a place where no Zarr node is."""
+    """Return a sentence about a location without a Zarr node."""
     group = _parent_group(text)
     if group is not None:
         name, node = group
@@ -121,7 +121,7 @@ def _hierarchies_in(path: str) -> str:
 
 
 def _parent_group(text: str) -> tuple[str, zarr.Group] | None:
-    """The nearest group above a place where nothing is."""
+    """Return the nearest group above a location without a Zarr node."""
     parent = text if is_url(text) else os.path.abspath(local_name(text))
     for _ in range(_MOST_PARENTS):
         parent = parent.rstrip("/").rpartition("/")[0]

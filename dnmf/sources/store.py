@@ -1,4 +1,4 @@
-"""Where a Zarr array or group lives, opened read-only; whatever fails is said for people."""
+"""Locations of Zarr arrays and groups, opened read-only, with errors for people."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ class Location:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The location as errors name it."""
         return self.url or f"{self.store}{'/' if self.path else ''}{self.path}"
 
     def child(self, name: str) -> Location:
-        """A node of this group."""
+        """Return the location of a node of this group."""
         path = f"{self.path}/{name}" if self.path else name
         return Location(self.store, path, self.url and f"{self.url}/{name}", self.shared)
 
     def spec(self, kind: str) -> dict[str, Any]:
-        """What makes a source of this kind again in another process.
+        """Return the JSON that makes a source of this kind in another process.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class Location:
 
 
 def locate(text: str) -> Location:
-    """The location of a path or URL; nothing is opened yet.
+    """Return the location of a path or URL; nothing is opened yet.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def locate(text: str) -> Location:
 
 
 def location_of(node: Node) -> Location:
-    """Where an open array or group lives."""
+    """Return the location of an open array or group."""
     store = node.store
     if not store.read_only:
         try:
@@ -136,7 +136,7 @@ def location_of(node: Node) -> Location:
 
 
 def _chained(store: FsspecStore) -> bool:
-    """Whether it reads through another file system, as an archive or a cache: no URL says so."""
+    """Return whether a file system reads through another one (archive, cache): no URL says so."""
     inner = getattr(store.fs, "sync_fs", store.fs)
     return bool({"fo", "target_protocol", "target_options"} & set(inner.storage_options))
 
@@ -147,7 +147,7 @@ def _in_memory(store: FsspecStore) -> bool:
 
 
 def _missing(url: str, error: ImportError) -> MissingDependencyError:
-    """The install command for an fsspec protocol."""
+    """Return the install command for an fsspec protocol."""
     if not is_url(url):
         return MissingDependencyError(f"{url} needs a package that is not installed: {error}")
     from fsspec.registry import known_implementations
@@ -163,5 +163,5 @@ def _missing(url: str, error: ImportError) -> MissingDependencyError:
 
 
 def host() -> str:
-    """The name of this machine, for errors about what it cannot see."""
+    """Return the name of this machine, for errors about what it cannot see."""
     return socket.gethostname()

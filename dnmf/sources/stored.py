@@ -1,4 +1,4 @@
-"""One Zarr array: read by regions, with every failure traced to its chunk."""
+"""A Zarr array that is read by regions, with every failure traced to its chunk."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class StoredArray:
         expect_files(str(store.root / key.path) for key, _ in self._chunks_of(region))
 
     def _explain(self, region: Region, error: Exception) -> DnmfError:
-        """Read again chunk by chunk: which one is it, and is it storage or content?"""
+        """Read again chunk by chunk to find the bad one, and whether storage or content failed."""
         for key, part in self._chunks_of(region):
             try:
                 missing = sync(key.get()) is None
@@ -169,7 +169,7 @@ class StoredArray:
         )
 
     def _at(self, key: StorePath, part: Region, failure: Exception, stored: bool) -> DnmfError:
-        """``stored`` says that the storage failed, before anything was decoded."""
+        """Make the error of a chunk; ``stored`` is true if storage failed before decoding."""
         text = f"{type(failure).__name__}: {failure}".rstrip(": ")
         chunk = f"chunk {key.path} of {self.location.name} ({_region_text(part)})"
         if isinstance(failure, PermissionError):
@@ -182,7 +182,7 @@ class StoredArray:
         )
 
     def _chunks_of(self, region: Region) -> Iterator[tuple[StorePath, Region]]:
-        """The stored objects that a region touches, and which part of it each one holds."""
+        """Yield the stored objects that a region touches, and the part of it in each."""
         grid = self.shards or self.chunks
         touched = [range(a // g, -(-b // g)) for (a, b), g in zip(region, grid, strict=True)]
         for at in product(*touched):
@@ -193,7 +193,7 @@ class StoredArray:
             yield stored_at(self.array, at), part
 
     def unstored(self, region: Region, values: np.ndarray) -> list[str]:
-        """Keys of the chunks of this region that are not stored.
+        """Name the chunks of this region that are not stored.
 
         Parameters
         ----------
@@ -213,7 +213,7 @@ class StoredArray:
         return self._absent(candidates)
 
     def not_stored(self, region: Region, fill_values: int | None = None) -> list[str]:
-        """Keys of the chunks of this region that are not stored, whatever they read as.
+        """Name the chunks of this region that are not stored, whatever they read as.
 
         Parameters
         ----------
@@ -231,7 +231,7 @@ class StoredArray:
         )
 
     def count_fill(self, values: np.ndarray) -> int:
-        """How many values equal the fill value."""
+        """Count the values that equal the fill value."""
         if self._fill == 0:
             return values.size - int(np.count_nonzero(values))
         return int(np.count_nonzero(self._same_as_fill(values)))
@@ -271,7 +271,7 @@ class StoredArray:
         return [key.path for key, head in zip(keys, heads, strict=True) if head is None]
 
     def overhead(self, region: Region) -> int:
-        """Bytes that decoding a region takes at its peak beyond the decoded region.
+        """Return the bytes that decoding a region takes at its peak beyond the region.
 
         Zarr holds up to ``async.concurrency`` chunks at once: as stored and as each codec
         leaves it, each counted with its decoded size (a compressed one is rarely larger).
@@ -290,7 +290,7 @@ class StoredArray:
 
 
 def _count(stretch: tuple[int, int], size: int) -> int:
-    """How many cells of a grid a stretch touches."""
+    """Return how many cells of a grid a stretch touches."""
     return -(-stretch[1] // size) - stretch[0] // size
 
 

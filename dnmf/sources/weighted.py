@@ -18,12 +18,12 @@ __all__ = ["WeightedSource"]
 
 
 class WeightedSource(Source):
-    """Blocks are `WeightedCSR`: the entries whose weight is not 0. Bytes are those of both.
+    """V with weights as blocks of `WeightedCSR`, the entries whose weight is not 0.
 
     Parameters
     ----------
     V, weights : Source
-        Of one shape.
+        Sources of one shape.
     missing : {None, "nan", "zeros"}
         Entries of V that are unobserved besides those of weight 0.
 
@@ -162,12 +162,12 @@ class WeightedSource(Source):
 
 
 def _finest(source: Source) -> np.ndarray:
-    """The smallest blocks that a source can be read in."""
+    """Return the smallest blocks that a source can be read in."""
     return source.block_starts(1, max(1, source.dtype.itemsize), 1)
 
 
 def _next_cut(start: int, most: int, common: np.ndarray, fine: np.ndarray) -> int:
-    """The last good cut within ``most`` rows, else the first one after them."""
+    """Return the last good cut within ``most`` rows, else the first one after them."""
     for cuts in (common, fine):
         last = int(cuts[np.searchsorted(cuts, start + most, side="right") - 1])
         if last > start:

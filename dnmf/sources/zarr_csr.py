@@ -74,11 +74,11 @@ class ZarrCSR(Source):
         decoding = max(part.overhead(((a, b),)) for part in parts)
         offsets = arrays.indptr.overhead(((start, stop + 1),)) + 3 * 8 * (stop - start + 1)
         shared = sum(p.chunks[0] * p.dtype.itemsize for p in (*parts, arrays.indptr))
-        if alone:  # no rest of chunks is held for the next block, but half of it may linger
+        if alone:  # no chunk is shared with the next block, but half of what one takes may linger
             shared //= 2
-        stored, kept = (p.dtype.itemsize for p in parts), self._entry()
-        canonical = nonzeros * (sum(stored) + kept) // 2  # narrowed, or duplicates summed
-        grown = max(0, nonzeros * kept - self._bytes(nonzeros, 0))  # float16 is
+        stored, entry = (p.dtype.itemsize for p in parts), self._entry()
+        canonical = nonzeros * (sum(stored) + entry) // 2  # narrowed, or duplicates summed
+        grown = max(0, nonzeros * entry - self._bytes(nonzeros, 0))  # float16 is
         return shared + grown + max(decoding, offsets, canonical)
 
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
@@ -148,7 +148,7 @@ class ZarrCSR(Source):
         return max(part.chunks[0] for part in parts) * sum(part.dtype.itemsize for part in parts)
 
     def _entry(self) -> int:
-        """Bytes of a stored entry in a block."""
+        """Return the bytes of a stored entry in a block."""
         return self.dtype.itemsize + index_dtype(self.shape[1]).itemsize
 
     def _bytes(self, nonzeros: int, offsets: int) -> int:
@@ -157,7 +157,7 @@ class ZarrCSR(Source):
         return nonzeros * entry + offsets * arrays.indptr.dtype.itemsize
 
     def _offset(self, row: int) -> int:
-        """indptr[row]; read where it is not known yet."""
+        """Return indptr[row]; read it where it is not known yet."""
         if row not in self._offsets:
             value = np.empty(1, self._arrays.indptr.dtype)
             self._arrays.indptr.read(((row, row + 1),), value)

@@ -44,7 +44,7 @@ class ZarrDense(Source):
 
     @classmethod
     def open(cls, location: Location, array: zarr.Array[Any], note: str = "") -> Self:
-        """The source of an open array."""
+        """Return the source of an open array."""
         check_shape(array.shape, location.name)
         return cls(StoredArray(location, array), note)
 

@@ -18,7 +18,7 @@ __all__ = ["Wrapped", "stored_at", "sync"]
 
 
 def stored_at(array: zarr.Array[Any], position: tuple[int, ...]) -> StorePath:
-    """Where the stored object lies that is at a position of the grid of chunks (or shards)."""
+    """Return the key of the stored object at a position of the grid of chunks (or shards)."""
     return array.store_path / array.metadata.encode_chunk_key(position)
 
 

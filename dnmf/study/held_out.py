@@ -17,13 +17,14 @@ data with tol = 1e-4, models of too many components differed by 0.03% among each
 them by 0.05% from the true number."""
 
 FLOOR = 1e-3
-"""The same for tiny errors: of an exact product of k = 3, models of 3 to 5 components had held-out
-errors of 7e-11 to 3e-8 with tol = 1e-4, in no order (from other starts up to 1e-5)."""
+"""Held-out errors below this say nothing: of an exact product of k = 3, models of 3 to 5
+components had errors of 7e-11 to 3e-8 with tol = 1e-4, in no order (from other starts up to
+1e-5)."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The loss on entries that the models did not see, over the size of V there.
+    """The loss on the entries that models did not see, over the size of V in those entries.
 
     Attributes
     ----------
@@ -56,7 +57,7 @@ class HeldOut:
 
     @property
     def best(self) -> int:
-        """The k of the smallest mean."""
+        """The k with the smallest mean."""
         return self.ks[int(np.argmin(self.mean))]
 
     @property
@@ -79,7 +80,7 @@ class HeldOut:
 
     @property
     def within_one_error(self) -> list[int]:
-        """Those k whose mean is at most one standard error, or `resolution`, above the best."""
+        """The k whose mean is at most one standard error, or `resolution`, above the best."""
         both = zip(self.ks, self.excess, self.standard_error, strict=True)
         return [k for k, excess, error in both if excess <= max(error, self.resolution)]
 

@@ -1,4 +1,4 @@
-"""Which k, why, and how sure."""
+"""The choice of k: which one, why, and how sure."""
 
 from __future__ import annotations
 
@@ -155,8 +155,8 @@ def _doubts(k: int, held_out: HeldOut, table: Mapping[int, Stability]) -> list[s
 
 def _clear(k: int, held_out: HeldOut) -> bool:
     """Tell whether the next smaller k is worse by more than two standard errors."""
-    place = held_out.ks.index(k) - 1
-    return place >= 0 and bool(held_out.excess[place] > 2 * held_out.standard_error[place])
+    before = held_out.ks.index(k) - 1
+    return before >= 0 and bool(held_out.excess[before] > 2 * held_out.standard_error[before])
 
 
 def _support(k: int, table: Mapping[int, Stability]) -> list[str]:

@@ -1,4 +1,4 @@
-"""How alike the runs of one k are: by components, and by how rows or columns group."""
+"""The stability of the models of one k: by components, and by clusters of rows or columns."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Stability:
     components : (k,) array
         Mean cosine of each component's copies in the other runs, by the medoid run's order.
     silhouettes : (k,) array
-        Of the clusters of components over runs, with 1 - cosine as distance (NMFk: Alexandrov et
+        Silhouettes of clusters of components over runs; distance 1 - cosine (NMFk: Alexandrov et
         al. 2013; each run gives one component to each cluster).
     silhouette : float
-        Their mean; ``least`` the smallest: NMFk's measure.
+        Mean of the silhouettes; ``least`` is the smallest: NMFk's measure.
     cophenetic : float
         Correlation of Brunet et al. (2004) of the consensus matrix, of the rows sampled or of
         the columns, whichever are fewer.
@@ -75,7 +75,7 @@ def stability(
     ----------
     Hs : list of (k, d) arrays
     Ws : list of (m, k) arrays
-        Of the same m rows (all, or a sample).
+        W of each run for one set of m rows (all, or a sample).
     objectives : list of float
     by_sum : bool
         Components have unit sum (Kullback-Leibler), else unit norm, before they are compared
@@ -85,7 +85,7 @@ def stability(
     between = _similarities(Hs)
     medoid = int(np.argmax(between.sum(axis=1)))
     order = _clusters(Hs, medoid)
-    aligned = np.stack([H[places] for H, places in zip(Hs, order, strict=True)])
+    aligned = np.stack([H[matched] for H, matched in zip(Hs, order, strict=True)])
     found = silhouettes(aligned)
     columns = Hs[0].shape[1] <= Ws[0].shape[0]
     factors = [_balanced(W, H, columns, by_sum) for W, H in zip(Ws, Hs, strict=True)]
@@ -132,7 +132,7 @@ def _clusters(Hs: list[np.ndarray], medoid: int) -> list[np.ndarray]:
         order = [np.array([j for _, j, _ in sorted(match(centre, H))]) for H in Hs]
         if before and all((a == b).all() for a, b in zip(before, order, strict=True)):
             break
-        stacked = np.stack([H[places] for H, places in zip(Hs, order, strict=True)])
+        stacked = np.stack([H[matched] for H, matched in zip(Hs, order, strict=True)])
         norms = np.linalg.norm(stacked, axis=2, keepdims=True)
         centre = (stacked / np.where(norms > 0, norms, 1.0)).mean(axis=0)
     return order
@@ -224,7 +224,7 @@ def cophenetic(matrix: np.ndarray) -> float:
 
 
 def _solutions(between: np.ndarray) -> int:
-    """Count groups of runs: each joins the first group whose first run is alike."""
+    """Count distinct solutions: a run belongs to the first solution whose first run is alike."""
     firsts: list[int] = []
     for run in range(between.shape[0]):
         if not any(between[run, first] >= SAME for first in firsts):

@@ -36,7 +36,7 @@ class Study:
     path : str or None
     done : bool
     results : list of Result
-        Of the models that saw all of V.
+        Results of the models that saw all of V.
     facts : dict
         What the run says of itself, JSON.
     """
@@ -85,7 +85,7 @@ class Study:
 
     @property
     def reads(self) -> float | None:
-        """How often V was read, the scan included; None while the study runs."""
+        """Number of reads of V, the scan included; None while the study runs."""
         return self.facts.get("reads")
 
     def runs(self, k: int) -> list[Result]:

@@ -17,7 +17,7 @@ __all__ = ["Alternation", "Turn"]
 
 @dataclass
 class Turn:
-    """One W-step and one H-step: all that they gave."""
+    """The results of one W-step and one H-step."""
 
     W: np.ndarray
     factor: Factor
@@ -65,9 +65,9 @@ class Alternation:
         self.loss, self.V = loss, V
         self.cuts = list(cuts) or [0, V.shape[0]]
         self.slab_starts = list(slabs) or [0, V.shape[1]]
-        self.columns = np.zeros((2, V.shape[1]))
-        found = measure(V, self.columns[0], self.columns[1])
-        self.rows = np.stack([found.row_sums, found.row_sumsq])
+        self.column_sums = np.zeros((2, V.shape[1]))
+        found = measure(V, self.column_sums[0], self.column_sums[1])
+        self.row_sums = np.stack([found.row_sums, found.row_sumsq])
         self.sumsq = float(found.row_sumsq.sum())
 
     def turn(
@@ -79,7 +79,7 @@ class Alternation:
         residual: bool = False,
         segments: int = 1,
     ) -> Turn:
-        """Solve W from the start given (which is kept), then H; blocks spread over segments."""
+        """Solve W from the start given (which stays), then H; blocks spread over segments."""
         loss, V, W = self.loss, self.V, W.copy()
         sparse, dtype = not isinstance(V, np.ndarray), H.dtype
         factor = loss.prepare(H, sparse)
@@ -88,18 +88,18 @@ class Alternation:
         blocks = list(pairwise(self.cuts))
         for number, (a, b) in enumerate(blocks):
             stats = parts[number * segments // len(blocks)]
-            block = Block(V[a:b], a, self.rows[:, a:b])
+            block = Block(V[a:b], a, self.row_sums[:, a:b])
             loss.update_block(block, W[a:b], factor, stats, tau=tau, residual=residual)
         small = parts[0][0]
         for other, _ in parts[1:]:
             small.add(other)
         slabs = [loss.slabs(accumulator, self.slab_starts) for _, accumulator in parts]
-        wide = [sum(pieces[1:], pieces[0]) for pieces in zip(*slabs, strict=True)]
+        wide = [sum(of_segments[1:], of_segments[0]) for of_segments in zip(*slabs, strict=True)]
         steps = [
             loss.update_H(
-                piece, small, np.ascontiguousarray(factor.H[:, a:b]), self.columns[:, a:b]
+                slab, small, np.ascontiguousarray(factor.H[:, a:b]), self.column_sums[:, a:b]
             )
-            for piece, (a, b) in zip(wide, pairwise(self.slab_starts), strict=True)
+            for slab, (a, b) in zip(wide, pairwise(self.slab_starts), strict=True)
         ]
         objective = loss.objective(small, self.sumsq, factor)
         return Turn(W, factor, small, np.concatenate(wide, axis=1), objective, steps)

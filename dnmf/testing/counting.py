@@ -61,7 +61,7 @@ class CountingStore(Wrapped):
         self.asked.clear()
 
     def chunk_reads(self) -> Counter[str]:
-        """How often each chunk was read: by key, or ``key[start:end]`` for a part of a shard.
+        """Count reads of each chunk: by key, or ``key[start:end]`` for a part of a shard.
 
         Indices of shards, which are small and read again for every part, are left out.
         """
@@ -72,7 +72,7 @@ class CountingStore(Wrapped):
         )
 
     def chunk_bytes(self) -> int:
-        """Stored bytes of all chunks that were read."""
+        """Return the stored bytes of all chunks that were read."""
         return sum(size or 0 for key, _, size in list(self.reads) if not key.endswith(_METADATA))
 
     def _log(self, key: str, byte_range: Any, value: Any) -> None:

@@ -41,7 +41,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def damage(folder: Path, rng: random.Random, skip: Callable[[Path], bool] | None = None) -> str:
-    """Harm what is stored there in one way (sometimes in two); says how.
+    """Harm a stored input in one way (sometimes in two), and say how.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _folder_instead(path: Path, rng: random.Random) -> str:
 
 
 def _of_another(path: Path, rng: random.Random, files: list[Path]) -> str:
-    """Put another file of the store in its place."""
+    """Replace a file of the store by another one of its files."""
     others = [other for other in files if other != path]
     if not others:
         return _flip_bit(path, rng)

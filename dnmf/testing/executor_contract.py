@@ -50,7 +50,7 @@ class ExecutorContract:
     Attributes
     ----------
     kind : str
-        Of the registry.
+        Name in the registry.
     """
 
     kind: ClassVar[str]
@@ -119,7 +119,7 @@ class ExecutorContract:
         assert executor.room(needs) >= 0
 
     def test_a_function_runs_in_every_other_process(self, executor: Executor) -> None:
-        """What it returns comes back, and what it raises, too."""
+        """Its results come back, and its exceptions, too."""
         pids = executor.everywhere(by_value(_pid), scheduler=True)
         pids.pop("scheduler", None)  # which may be in this process
         assert bool(pids) is not executor.in_process

@@ -1,4 +1,4 @@
-"""Writes matrices to Zarr in every layout that sources read."""
+"""Writers of matrices to Zarr, in every layout that sources read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_dense(
     path: str | None = None,
     **options: Any,
 ) -> zarr.Array[Any]:
-    """V as a dense Zarr array; ``options`` go to `zarr.create_array`.
+    """Write V as a dense Zarr array; ``options`` go to `zarr.create_array`.
 
     Chunks that hold only the fill value are stored too, so that a missing one is one that was
     lost.
@@ -50,7 +50,7 @@ def write_compressed(
     index_dtype: Any = None,
     **options: Any,
 ) -> zarr.Group:
-    """A CSR or CSC matrix as AnnData writes it: its arrays as they are, not made canonical.
+    """Write a CSR or CSC matrix as AnnData does: its arrays as they are, not made canonical.
 
     Parameters
     ----------
@@ -59,14 +59,14 @@ def write_compressed(
     chunk : int
         Entries of a chunk of data and indices.
     path : str, optional
-        Of the group within the store.
+        Path of the group within the store.
     zarr_format : 2 or 3
     indptr_chunk : int, optional
         Entries of a chunk of indptr; all of it in one chunk as with AnnData by default.
     index_dtype : dtype, optional
-        Of indices and indptr.
+        Dtype of indices and indptr.
     **options
-        Of `zarr.Group.create_array`.
+        Options of `zarr.Group.create_array`.
     """
     group = zarr.open_group(store, path=path, mode="a", zarr_format=zarr_format)
     group.attrs.update(

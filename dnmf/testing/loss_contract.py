@@ -1,4 +1,4 @@
-"""What every loss must do: inherit a class, say what the loss is, and it is tested.
+"""Tests of what every loss must do: inherit a class and say what the loss is.
 
 Example::
 
@@ -30,12 +30,12 @@ __all__ = ["LossContract"]
 
 
 class LossContract:
-    """Hooks: ``kind``, ``definition``; where it applies, the others.
+    """Tests of a loss; a subclass gives ``kind`` and ``definition``, and other hooks if they apply.
 
     Attributes
     ----------
     kind : str
-        Of the registry.
+        Name in the registry.
     degree : float
         The objective of c V and c W is c ** degree times that of V and W.
     sparse : bool
@@ -54,27 +54,27 @@ class LossContract:
     leap: ClassVar[float] = 1.0
 
     def definition(self, V: np.ndarray, WH: np.ndarray) -> float:
-        """The objective, from its definition (float64)."""
+        """Compute the objective from its definition (float64)."""
         raise NotImplementedError
 
     def loss(self) -> Loss:
-        """The loss that is tested."""
+        """Return the loss that is tested."""
         return get_loss(self.kind)
 
     def wrapped(self, V: np.ndarray) -> Matrix:
-        """V as the loss's blocks hold it."""
+        """Return V as the loss's blocks hold it."""
         return V
 
     def forms(self, V: np.ndarray) -> tuple[Matrix, ...]:
-        """V in all forms that blocks may have."""
+        """Return V in all forms that blocks may have."""
         return (V, sp.csr_array(V)) if self.sparse else (self.wrapped(V),)
 
     def misfits(self, V: np.ndarray, WH: np.ndarray) -> np.ndarray | None:
-        """What ranks rows as candidates, (n,), where the test can tell."""
+        """Return the numbers that rank rows as candidates, (n,), if the test can tell."""
         return np.sum((V - WH) ** 2, axis=1) if self.degree == 2.0 else None
 
     def make(self, dtype: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """V (n, d), a start of W (n, k) and one of H (k, d); no row of H is zero."""
+        """Make V (n, d) and starts of W (n, k) and H (k, d); no row of H is zero."""
         problem = planted_poisson(n=61, d=23, k=4, seed=seed, dtype=dtype)
         rng = np.random.default_rng(seed)
         H = rng.gamma(2.0, size=(4, 23)).astype(dtype)
@@ -83,11 +83,11 @@ class LossContract:
         return problem.dense, W, H
 
     def curvature_H(self, turn: Turn) -> np.ndarray:
-        """What `update_H` divides the gradient by in its kkt: (k, 1) or (k, d)."""
+        """Return the divisor of the gradient in the kkt of `update_H`: (k, 1) or (k, d)."""
         return np.diag(turn.stats.WtW)[:, None]
 
     def curvature_W(self, turn: Turn) -> np.ndarray:
-        """What `update_block` divides the gradient by in its kkt: (1, k) or (n, k)."""
+        """Return the divisor of the gradient in the kkt of `update_block`: (1, k) or (n, k)."""
         return np.diag(turn.factor.G)[None, :]
 
     def _at(self, V: np.ndarray, W: np.ndarray, H: np.ndarray) -> float:
@@ -95,7 +95,7 @@ class LossContract:
         return self.definition(wide[0], wide[1] @ wide[2])
 
     def _size(self, V: np.ndarray) -> float:
-        """What the objective's rounding is relative to."""
+        """Return what the objective's rounding is relative to."""
         return float(np.sum(V.astype(float) ** self.degree)) if self.degree > 0 else float(V.size)
 
     @staticmethod
@@ -104,7 +104,7 @@ class LossContract:
 
     @staticmethod
     def _rtol(dtype: str) -> float:
-        """How well objectives agree (design section 8, rule 3)."""
+        """Return how well objectives agree (design section 8, rule 3)."""
         return 1e-10 if dtype == "float64" else 1e-5
 
     def test_is_registered_under_its_name(self) -> None:
@@ -154,7 +154,7 @@ class LossContract:
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_gain_is_what_the_new_H_gains(self, dtype: str) -> None:
-        """Or at most that; an extrapolated step gains more, or nearly as much."""
+        """Extrapolated steps gain that, or nearly; others exactly that or more."""
         V, W, H = self.make(dtype)
         walk = Alternation(self.loss(), self.wrapped(V), slabs=[0, 5, 23])
         for _ in range(3):
@@ -258,7 +258,7 @@ class LossContract:
 
     @staticmethod
     def _gradient(function, at: np.ndarray, step: float = 1e-5) -> np.ndarray:  # type: ignore[no-untyped-def]
-        """By central differences."""
+        """Return the gradient by central differences."""
         gradient = np.empty_like(at)
         for index in np.ndindex(at.shape):
             up, down = at.copy(), at.copy()
@@ -275,7 +275,7 @@ class LossContract:
         for matrix in self.forms(V):
             walk = Alternation(loss, matrix)
             turn = walk.turn(W, H)
-            block, factor, found = Block(matrix, 0, walk.rows), turn.factor, W.copy()
+            block, factor, found = Block(matrix, 0, walk.row_sums), turn.factor, W.copy()
             small = loss.empty(H.shape[0], H.shape[1], H.dtype, False)[0]
             VHt = product_VHt(matrix, factor.H, factor.Ht)
             loss.update_rows(block, found, VHt, factor, small, tau=1e-2, residual=False)
@@ -326,7 +326,7 @@ class LossContract:
             assert worst.row == int(np.argmax(misfits))
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    def test_dtypes_are_kept(self, dtype: str) -> None:
+    def test_dtypes_stay(self, dtype: str) -> None:
         V, W, H = self.make(dtype)
         turn = Alternation(self.loss(), self.wrapped(V), slabs=[0, 9, 23]).turn(W, H)
         assert {step.H.dtype for step in turn.steps} == {np.dtype(dtype)}
@@ -342,10 +342,10 @@ class LossContract:
             walk = Alternation(loss, matrix, [0, 30, 61], [0, 11, 23])
             parts = [matrix] if isinstance(matrix, np.ndarray) else [matrix.data]
             parts += [matrix.weights] if hasattr(matrix, "weights") else []
-            held = [*parts, H, walk.rows, walk.columns]
-            before = [array.copy() for array in held]
-            for array in held:
+            given = [*parts, H, walk.row_sums, walk.column_sums]
+            before = [array.copy() for array in given]
+            for array in given:
                 array.flags.writeable = False
             walk.turn(W, H, residual=True)
-            for array, copy in zip(held, before, strict=True):
+            for array, copy in zip(given, before, strict=True):
                 np.testing.assert_array_equal(array, copy)

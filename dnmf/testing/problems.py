@@ -75,13 +75,13 @@ class Problem:
 
 
 def six_by_two() -> Problem:
-    """The example of scikit-learn's documentation of NMF: 6 x 2, k = 2."""
+    """Return the example of scikit-learn's documentation of NMF: 6 x 2, k = 2."""
     V = np.array([[1, 1], [2, 1], [3, 1.2], [4, 1], [5, 0.8], [6, 1]])
     return Problem("six_by_two", V, 2, W=V.copy(), H=np.eye(2), exact=True, tolerance=2e-3)
 
 
 def baskets() -> Problem:
-    """Six baskets of a shop by four goods, k = 3: the last two goods are always alike."""
+    """Return six baskets of a shop by four goods, k = 3: the last two goods are always alike."""
     V = np.array(
         [[1, 1, 2, 2], [1, 0, 0, 0], [1, 1, 1, 1], [1, 0, 1, 1], [0, 1, 3, 3], [1, 1, 0, 0]],
         dtype=float,
@@ -91,7 +91,7 @@ def baskets() -> Problem:
 
 
 def separable(n: int = 60, d: int = 40, k: int = 5, seed: int = 0) -> Problem:
-    """A matrix of rank k with exactly one non-negative factorization (float64).
+    """Make a matrix of rank k with exactly one non-negative factorization (float64).
 
     W has k rows, and H has k columns, that form a diagonal matrix with positive entries. Let
     V = W' H' be another factorization. Because rank V = k, W' = W Q and H' = Q^-1 H with an
@@ -111,7 +111,7 @@ def separable(n: int = 60, d: int = 40, k: int = 5, seed: int = 0) -> Problem:
 
 
 def exact_low_rank(n: int = 50, d: int = 30, k: int = 4, seed: int = 0) -> Problem:
-    """W H of exactly rank k in float32: |V|^2 - 2 <V H', W> + <W'W, H H'> cancels to noise."""
+    """Make W H of exactly rank k in float32: |V|^2 - 2 <V H', W> + <W'W, H H'> is noise."""
     rng = np.random.default_rng([seed, n, d, k, 1])
     W = rng.gamma(2.0, size=(n, k)).astype(np.float32)
     H = rng.gamma(2.0, size=(k, d)).astype(np.float32)
@@ -123,7 +123,7 @@ def exact_low_rank(n: int = 50, d: int = 30, k: int = 4, seed: int = 0) -> Probl
 def planted_poisson(
     n: int = 300, d: int = 120, k: int = 6, seed: int = 0, mean: float = 3.0, dtype: str = "float32"
 ) -> Problem:
-    """Counts drawn from Poisson(W H), whose entries have the given mean."""
+    """Draw counts from Poisson(W H), whose entries have the given mean."""
     rng = np.random.default_rng([seed, n, d, k, 2])
     W, H = rng.gamma(0.5, size=(n, k)), rng.gamma(0.5, size=(k, d))
     W *= mean / float(np.mean(W @ H))
@@ -132,7 +132,7 @@ def planted_poisson(
 
 
 def with_zero_rows_and_columns(n: int = 40, d: int = 25, k: int = 3, seed: int = 0) -> Problem:
-    """An exact product whose first, last and some other rows and columns are zero (float64)."""
+    """Make an exact product whose first, last and some other rows and columns are zero."""
     rng = np.random.default_rng([seed, n, d, k, 3])
     W, H = rng.gamma(1.0, size=(n, k)), rng.gamma(1.0, size=(k, d))
     W[[0, n // 3, n // 3 + 1, n - 1]] = 0
@@ -145,7 +145,7 @@ def with_zero_rows_and_columns(n: int = 40, d: int = 25, k: int = 3, seed: int =
 def power_law_counts(
     n: int = 500, d: int = 200, k: int = 8, seed: int = 0, per_row: float = 12.0
 ) -> Problem:
-    """Sparse counts like words in documents: few columns hold most entries (CSR, int32).
+    """Draw counts like words in documents: few columns hold most entries (CSR, int32).
 
     Draws about ``per_row`` events per row from k topics over columns whose popularity falls
     as 1 / rank. Has empty rows and, where d is large, empty columns.

@@ -1,4 +1,4 @@
-"""What every source must do: inherit a class, say how to make the source, and it is tested.
+"""Tests of what every source must do: inherit a class and say how to make the source.
 
 Example::
 
@@ -36,7 +36,7 @@ __all__ = ["ColumnsOnlyContract", "SourceContract", "as_dense", "read", "sample_
 
 
 def sample_matrix(dtype: str = "float32", n: int = 157, d: int = 43, seed: int = 0) -> np.ndarray:
-    """(n, d), one entry in four not zero, with rows and columns of zeros; read-only."""
+    """Draw (n, d), one entry in four not zero, with rows and columns of zeros; read-only."""
     rng = np.random.default_rng(seed)
     V = rng.integers(1, 100, (n, d)) * (rng.random((n, d)) < 0.25)
     V[n // 3 : n // 3 + 2] = 0
@@ -48,28 +48,28 @@ def sample_matrix(dtype: str = "float32", n: int = 157, d: int = 43, seed: int =
 
 
 def as_dense(block: Matrix) -> np.ndarray:
-    """A block as an array."""
+    """Return a block as an array."""
     return block if isinstance(block, np.ndarray) else block.toarray()
 
 
 def read(source: Source, starts: list[int] | None = None) -> np.ndarray:
-    """Some or all of V, block by block."""
+    """Read some or all of V, block by block."""
     cuts = [0, source.shape[0]] if starts is None else starts
     return np.concatenate([as_dense(block) for block in source.read_blocks(cuts)])
 
 
 SLACK = 1_000_000
-"""Bytes of Python's own objects, here and in other threads of a long test session, beside
+"""Bytes of Python's own objects, in this and other threads of a long test session, beside
 matrices of 8 to 16 MB."""
 
 
 class SourceContract:
-    """Hooks: ``kind``, ``make``; where it applies, the others.
+    """Tests of a source; a subclass gives ``kind`` and ``make``, and other hooks if they apply.
 
     Attributes
     ----------
     kind : str
-        Of the registry.
+        Name in the registry.
     dtypes : tuple of str
         Stored dtypes to test.
     transposes : bool
@@ -84,11 +84,11 @@ class SourceContract:
     block_dtypes: ClassVar[dict[str, str]] = {}
 
     def make(self, V: np.ndarray, folder: Path) -> Source:
-        """A source whose matrix is V; may store it in the (empty) folder."""
+        """Make a source whose matrix is V; it may store V in the (empty) folder."""
         raise NotImplementedError
 
     def make_counting(self, V: np.ndarray) -> tuple[Source, CountingStore] | None:
-        """A source that reads through a counting store; None where there is no Zarr."""
+        """Make a source that reads through a counting store; None if it uses no Zarr."""
         return None
 
     @pytest.fixture
@@ -243,7 +243,7 @@ class SourceContract:
             assert max(reads.values()) == 1, reads
 
     def make_large(self, V: np.ndarray, folder: Path) -> Source:
-        """As ``make``, for a matrix of 8 MB, where small chunks would be slow."""
+        """Make a source of a matrix of 8 MB, where small chunks would be slow."""
         return self.make(V, folder)
 
     def test_overhead_is_honest(self, tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def _some_cuts(source: Source) -> list[list[int]]:
 
 
 def _peaks(source: Source, starts: list[int]) -> Iterator[int]:
-    """Bytes at the peak of reading each block, beyond the block."""
+    """Return the bytes at the peak of reading each block, beyond the block."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -286,7 +286,7 @@ def _peaks(source: Source, starts: list[int]) -> Iterator[int]:
 
 
 class ColumnsOnlyContract:
-    """Sources whose rows cannot be read, only their transpose.
+    """Tests of a source whose rows cannot be read, only its transpose.
 
     Hooks: ``kind`` and ``make`` as in `SourceContract`.
     """

@@ -1,4 +1,4 @@
-"""What every run store must do: inherit a class, say how to make the store, and it is tested.
+"""Tests of what every run store must do: inherit a class and say how to make the store.
 
 Example::
 
@@ -44,12 +44,12 @@ RACERS, ROUNDS = 8, 5
 
 
 class StoreContract:
-    """Hooks: ``kind`` and ``make``; where it applies, the others.
+    """Tests of a run store; a subclass gives ``kind`` and ``make``, and other hooks if they apply.
 
     Attributes
     ----------
     kind : str
-        Of the registry.
+        Name in the registry.
     shared : bool
         Whether other processes can open a run: its store is picklable, and of a class that they
         can import.
@@ -205,7 +205,7 @@ class StoreContract:
             store.record(1)
 
     def test_a_number_that_was_dropped_is_not_committed_again(self, store: RunStore) -> None:
-        """By a process that slept while another one went on."""
+        """A process that slept while another one went on may try."""
         late = self.reopen(store)
         for index in range(6):
             store.commit(index, {"by": "the other"})

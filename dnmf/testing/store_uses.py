@@ -1,4 +1,4 @@
-"""What the contract of run stores does with one: in other processes, and by a fit."""
+"""Uses of a run store in its contract: by other processes, and by a fit."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class TreeWork(Work):
-    """Parts are texts that show the tree: ``"(0:0 0:1)"`` is the sum of two leaves' part 0.
+    """A work whose parts are texts of the tree: ``"(0:0 0:1)"`` is the sum of two leaves' part 0.
 
     Every call leaves a file in ``folder``, in whichever process it runs.
 
@@ -101,7 +101,7 @@ class TreeWork(Work):
 
 @dataclass(frozen=True)
 class SumWork(Work):
-    """Sums of arrays whose last bits depend on the order of additions."""
+    """A work that sums arrays whose last bits depend on the order of additions."""
 
     segments: int
     fan_in: int = 3
