@@ -1,4 +1,4 @@
-"""fit, resume, transform, plan, open: what `import dnmf` offers."""
+"""Public functions of `import dnmf`: fit, resume, transform, plan, open."""
 
 from __future__ import annotations
 

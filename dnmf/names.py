@@ -18,12 +18,12 @@ def load(name: str) -> Any:
 
 
 def is_url(text: str) -> bool:
-    """Whether fsspec, not the local file system, resolves a text; Zarr too takes ``::`` so."""
+    """Return whether fsspec, not the local file system, resolves a text; so Zarr takes ``::``."""
     return ("://" in text or "::" in text) and not text.startswith(_LOCAL)
 
 
 def local_name(path: str | os.PathLike[str]) -> str:
-    """A path as the system takes it: without ``file://``, and with ``~`` replaced."""
+    """Return a path as the system takes it: without ``file://``, and with ``~`` replaced."""
     text = os.fspath(path)
     for scheme in _LOCAL:
         text = text.removeprefix(scheme)

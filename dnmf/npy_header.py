@@ -80,7 +80,7 @@ def _by_numpy(data: bytes, version: tuple[int, int]) -> Header:
 
 
 def read_array(file: BinaryIO) -> np.ndarray:
-    """The array in an open file on disk, C-contiguous.
+    """Read the array in an open file on disk, C-contiguous.
 
     Raises
     ------

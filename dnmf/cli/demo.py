@@ -73,7 +73,7 @@ def command(
     """
     if large is None and columns is not None:
         raise OptionError("--columns belongs to --large; the docstrings have the columns they have")
-    with _kept_folder(folder) as home:
+    with _folder_for(folder) as home:
         if large is None:
             _topics(home, cluster, k=k or TOPICS, seed=seed, max_passes=max_passes)
         else:
@@ -84,7 +84,7 @@ def command(
 
 
 @contextmanager
-def _kept_folder(folder: Path | None) -> Iterator[Path]:
+def _folder_for(folder: Path | None) -> Iterator[Path]:
     """Make the folder to work in; it stays unless the demo was refused before it wrote anything."""
     home = Path(tempfile.mkdtemp(prefix="dnmf-demo-")) if folder is None else folder
     existed = folder is not None and home.exists()

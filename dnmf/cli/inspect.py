@@ -72,7 +72,7 @@ def _state(result: Result, path: str) -> str:
 
 
 def _is_fit(result: Result) -> bool:
-    """Whether it has a seed and a rule to stop, as a transform has not."""
+    """Return whether it has a seed and a rule to stop, as a transform has not."""
     details = result.details
     return (details.get("mode") or details.get("plan", {}).get("mode")) != "transform"
 

@@ -46,7 +46,7 @@ def resumable(path: str, arguments: str) -> Iterator[None]:
 
 
 def _exists(path: str) -> bool:
-    """Whether there is a run, finished or not."""
+    """Return whether there is a run, finished or not."""
     import dnmf
 
     try:

@@ -80,7 +80,7 @@ class ProgressState:
         self.latest, self.rated = min(rows, key=lambda row: row["objective"]), event.kind
 
     def _is_other(self, event: Progress) -> bool:
-        """Whether the event is of another step, or of another attempt at the same one."""
+        """Return whether the event is of another step, or of another attempt at this one."""
         step = self.step
         assert step is not None
         return (step.kind, step.number) != (event.kind, event.number) or event.done < step.done

@@ -62,7 +62,7 @@ def weight_matrix(weights: Any) -> Any:
 
 
 def is_stored(X: Any) -> bool:
-    """Whether X is read block by block from where it is, instead of lying in memory."""
+    """Return whether X is read block by block from storage, instead of lying in memory."""
     return isinstance(X, (str, os.PathLike, Source)) or module(X) in STORED
 
 
