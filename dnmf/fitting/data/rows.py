@@ -44,7 +44,7 @@ class RowSet(Protocol):
         ...
 
     def blocks(self, segment: int, loaded: Loaded | None) -> Iterator[tuple[int, Matrix, int]]:
-        """Read a segment: of each block its first row, its entries, and the bytes of V read for it.
+        """Yield the segment's blocks, and the bytes of V that were read for each.
 
         ``loaded`` is the segment, where it is resident.
         """
