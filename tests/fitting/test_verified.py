@@ -6,7 +6,7 @@ import numpy as np
 import zarr
 
 import dnmf
-from dnmf.fitting.data import context
+from dnmf.fitting.data import reading
 from dnmf.linalg.measure import checksum
 from dnmf.steps.serial import Serial
 
@@ -16,7 +16,7 @@ OPTIONS = {"executor": Serial(), "sample": 0, "block_size": 12_000, "max_passes"
 def _checks(monkeypatch, V):
     """Checksums taken per block."""
     calls = []
-    monkeypatch.setattr(context, "checksum", lambda raw: calls.append(1) or checksum(raw))
+    monkeypatch.setattr(reading, "checksum", lambda raw: calls.append(1) or checksum(raw))
     fit = dnmf.fit(V, 3, **OPTIONS)
     assert len(fit.history) == 6
     return len(calls) / fit.details["layout"]["blocks"]
