@@ -12,14 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-NOT_YET = re.compile(r"conversion/|interop/(dask_|staging|grid|in_cluster)|sources/stacked")
-"""Files of the conversion to Zarr, which have not been read with these rules so far."""
-
-FILES = [
-    path
-    for path in sorted((ROOT / "dnmf").rglob("*.py"))
-    if not NOT_YET.match(path.relative_to(ROOT / "dnmf").as_posix())
-]
+FILES = sorted((ROOT / "dnmf").rglob("*.py"))
 
 RETIRED = {
     "abreast",

@@ -1,4 +1,4 @@
-"""V that tasks compute: what is to be done with it is done where it is computed."""
+"""Sources that tasks compute, such as Dask arrays: work on them is done where they are computed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Computed", "band_edges", "computed_grid", "is_computed"]
 
 
 class Computed(Protocol):
-    """Stands for a source such as a Dask array, whose chunks are made by tasks of a graph."""
+    """A source such as a Dask array, whose chunks are made by tasks of a graph."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -64,7 +64,7 @@ def is_computed(source: Source | None) -> TypeGuard[Computed]:
 def computed_grid(
     source: Computed, item: int, chunks: tuple[int, int] | None, budget: Budget
 ) -> DenseGrid:
-    """Chunks of a dense target (those given, or what a fit reads well), and what a task writes.
+    """Choose chunks of a dense target (those given, or what a fit reads well) and its tasks.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def computed_grid(
 
 
 def band_edges(source: Computed, item: int, budget: Budget) -> tuple[list[int], list[int]]:
-    """The rows of chunks that become CSR at once, and all columns.
+    """Return the edges of the rows of chunks that become CSR at once, and of all columns.
 
     Dense ones are cut where many columns make them too large for a task.
     """

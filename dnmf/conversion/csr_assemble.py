@@ -93,7 +93,7 @@ class AssembleWork(Work):
         return [[]]
 
     def _offsets(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Where every band begins in the target array, and what is added to its values."""
+        """Return where every band begins in the target array, and what is added to its values."""
         entries = np.cumsum([0, *(band.entries for band in self.bands)])
         if name != "indptr":
             return entries, np.zeros(len(entries), np.int64)

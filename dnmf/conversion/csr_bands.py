@@ -55,7 +55,7 @@ class CsrLayout:
 
     @property
     def index(self) -> np.dtype:
-        """Of indices: int32 where it holds every column."""
+        """Dtype of indices: int32 where it holds every column."""
         return index_dtype(self.shape[1])
 
     @property
@@ -118,7 +118,7 @@ def plan_bands(source: Source, layout: CsrLayout, budget: Budget) -> Bands:
 
 
 def _touches(n: int, unit: int, edges: np.ndarray) -> int:
-    """Most stretches between ``edges`` that one stretch of ``unit`` rows lies in."""
+    """Return the most stretches between ``edges`` that one stretch of ``unit`` rows lies in."""
     first = np.arange(0, n, unit)
     last = np.minimum(first + unit, n) - 1
     touched = np.searchsorted(edges, last, "right") - np.searchsorted(edges, first, "right")
@@ -126,7 +126,7 @@ def _touches(n: int, unit: int, edges: np.ndarray) -> int:
 
 
 def cut_rows(starts: Sequence[int], most: int) -> list[int]:
-    """The same edges, and others between where stretches have more than ``most`` rows."""
+    """Return the edges, with others between where stretches have more than ``most`` rows."""
     edges = [int(starts[0])]
     for start, stop in pairwise(starts):
         shares = -(-(stop - start) // most)
@@ -135,7 +135,7 @@ def cut_rows(starts: Sequence[int], most: int) -> list[int]:
 
 
 def _dense_edges(source: Source, comfortable: int, most: int) -> np.ndarray:
-    """Whole rows of chunks where ``most`` rows allow it, else equal shares of each of them."""
+    """Cut whole rows of chunks where ``most`` rows allow it, else equal shares of each of them."""
     n, tall = source.shape[0], read_unit(source)[0]
     if tall <= most:
         return np.append(np.arange(0, n, max(1, comfortable // tall) * tall), n)
@@ -163,7 +163,7 @@ def _sparse_bands(source: Source, layout: CsrLayout, budget: Budget, stored: int
 
 
 def _fixed(source: Source, layout: CsrLayout, read_bytes: int, stored: int) -> int:
-    """Bytes to read, to find the entries of some rows, and to hold and write a band."""
+    """Return the bytes to read, to find the entries of some rows, and to write a band."""
     columns = layout.shape[1]
     looked_at = max(columns, read_bytes // 32) * (16 + 2 * layout.per_entry)
     return read_need(source, read_bytes) + looked_at + 3 * (stored + columns * layout.per_entry)
@@ -171,7 +171,7 @@ def _fixed(source: Source, layout: CsrLayout, read_bytes: int, stored: int) -> i
 
 @dataclass(frozen=True)
 class BandWriter:
-    """Stores rows as bands.
+    """A function that stores rows as bands.
 
     Attributes
     ----------
@@ -213,7 +213,7 @@ class BandWriter:
         yield data, block.indices, block.indptr
 
     def _found(self, row: int, rows: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-        """The entries of dense rows that are not zero."""
+        """Yield the entries of dense rows that are not zero."""
         step = max(1, self.read_bytes // 32 // rows.shape[1])
         found: list[tuple[np.ndarray, ...]] = []
         size = 0
@@ -233,7 +233,7 @@ class BandWriter:
 
 @dataclass
 class BandsWork(Work):
-    """One leaf stores some bands; the only part lists all of them in order.
+    """A work whose leaves store some bands each; its only part lists all of them in order.
 
     Attributes
     ----------
@@ -268,7 +268,7 @@ class BandsWork(Work):
 
 
 def _nonzeros(rows: np.ndarray, index: np.dtype) -> tuple[np.ndarray, ...]:
-    """Data, indices and counts of a few dense rows."""
+    """Return data, indices and counts of a few dense rows."""
     where = np.nonzero(rows)
     counts = np.bincount(where[0], minlength=len(rows)).astype(np.int64)
     return rows[where], where[1].astype(index), counts

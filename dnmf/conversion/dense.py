@@ -36,7 +36,7 @@ def create_dense(path: str, layout: DenseLayout) -> None:
 
 @dataclass(frozen=True)
 class DenseWriter:
-    """Stores rectangles of whole chunks.
+    """A function that stores rectangles of whole chunks.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class DenseWriter:
                 reach("chunk-written", row=r, column=c)
 
     def _written_at_once(self) -> tuple[int, int]:
-        """Rows and columns of whole chunks, about ``read_bytes`` of them."""
+        """Yield rows and columns of whole chunks, about ``read_bytes`` of them."""
         chunk_rows, chunk_columns = self.layout.chunks
         chunks = max(1, self.read_bytes // self.layout.chunk_bytes)
         wide = min(chunks, -(-self.layout.shape[1] // chunk_columns))
@@ -89,7 +89,7 @@ class DenseWriter:
 
 @dataclass
 class DenseWork(Work):
-    """One leaf per rectangle; the only part counts the bytes written.
+    """A work of one leaf per rectangle; its only part counts the bytes written.
 
     Attributes
     ----------

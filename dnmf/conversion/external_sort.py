@@ -26,12 +26,12 @@ MOST_BUCKETS = 128
 
 
 def tell_nobody(done: int, total: int) -> None:
-    """Where nobody asked for progress."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class Unpacking:
-    """Where a matrix is written as ``.npy`` files, and within what.
+    """The folder in which a matrix is written as ``.npy`` files, and the limits within which.
 
     Attributes
     ----------
@@ -52,13 +52,13 @@ class Unpacking:
     def sorter(
         self, shape: tuple[int, int], dtype: np.dtype, entries: int, name: str | None = None
     ) -> TripletSorter:
-        """A sorter of about so many triplets into the folder."""
+        """Return a sorter of about so many triplets into the folder."""
         memory = max(self.memory, self.limits.sort_bytes)
         return TripletSorter(self.folder, shape, dtype, entries, memory, name)
 
 
 class NpyWriter:
-    """Writes a one-dimensional ``.npy`` file whose length is known only at the end."""
+    """A writer of a one-dimensional ``.npy`` file whose length is known only at the end."""
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
         self.dtype = np.dtype(dtype)
@@ -67,7 +67,7 @@ class NpyWriter:
         self._header()
 
     def _header(self) -> None:
-        """NumPy pads the header so that a longer first axis fits into the same bytes."""
+        """Write the header; NumPy pads it so that a longer first axis fits into the same bytes."""
         np.lib.format.write_array_header_1_0(
             self._file,
             {
@@ -89,7 +89,7 @@ class NpyWriter:
 
 
 class TripletSorter:
-    """Collects triplets and writes them as canonical CSR: sorted, duplicates summed.
+    """A sorter of triplets into canonical CSR: sorted, duplicates summed.
 
     Rows are cut into buckets, triplets are appended to their bucket's file, and every bucket is
     then sorted in memory. A bucket that turns out too large is cut again, so that only a single
@@ -185,7 +185,7 @@ class _Bucket:
                 child.add(records[mine])
 
     def sorted(self) -> Iterator[scipy.sparse.csr_array]:
-        """The rows as canonical CSR, some at a time; deletes the files."""
+        """Yield the rows as canonical CSR, some at a time; delete the files."""
         if not self.children:
             size = self.path.stat().st_size if self.path.exists() else 0
             if size * COPIES > self.sorter.memory and self.stop - self.start > 1:

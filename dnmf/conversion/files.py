@@ -40,7 +40,7 @@ _BROKEN = (
 
 
 def needs_unpacking(path: str | os.PathLike[str]) -> bool:
-    """Whether ``path`` is a file that `unpack` reads."""
+    """Return whether ``path`` is a file that `unpack` reads."""
     return local_name(path).lower().endswith(SUFFIXES)
 
 
@@ -151,7 +151,7 @@ def _unpack_sparse(
 
 
 def _sort(file: Path, layout: str, shape: tuple[int, ...], raw: Path, to: Unpacking) -> None:
-    """COO or CSC to CSR."""
+    """Convert COO or CSC to CSR."""
     names = ("row", "col") if layout == "coo" else ("indices", "indptr")
     data, first, second = (np.load(raw / f"{name}.npy", mmap_mode="r") for name in ("data", *names))
     n, d = shape
@@ -194,7 +194,7 @@ def unpack_columns(columns: Source, to: Unpacking) -> Source:
 def _unpack_whole(
     file: Path, archive: zipfile.ZipFile, shape: tuple[int, ...], to: Unpacking
 ) -> Source:
-    """Formats that SciPy converts in memory only (bsr, dia)."""
+    """Convert formats that SciPy converts in memory only (bsr, dia)."""
     stored = sum(item.file_size for item in archive.infolist())
     if 4 * stored > to.memory:
         raise MemoryPlanError(

@@ -1,4 +1,4 @@
-"""Which Zarr chunks a dense matrix is written in that comes in chunks of a known size."""
+"""The Zarr chunks of a dense matrix that comes in chunks of a known size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DenseGrid", "dense_grid", "grid_of_chunks"]
 
 @dataclass(frozen=True)
 class DenseGrid:
-    """How a matrix is cut.
+    """A grid of chunks, and of the tasks that write them.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ def _by_rows(
 def grid_of_chunks(
     chunks: tuple[int, int], item: int, source_chunk: Sequence[int], room: int
 ) -> DenseGrid:
-    """The grid of given chunks; a task writes about one of the source's, in ``room`` bytes."""
+    """Return the grid of given chunks; a task writes about one source chunk in ``room`` bytes."""
     (rows, columns), (tall, wide) = chunks, source_chunk
     width = columns * max(1, wide // columns)
     height = rows * max(1, min(tall, room // (width * item)) // rows)

@@ -47,7 +47,7 @@ LAYOUTS = ("dense", "csr")
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written.
+    """The result of a conversion.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ def _file_news(tell: Listener) -> Callable[[int, int], None]:
 
 
 def _columns_only(source: Source) -> Source | None:
-    """V' where V is sparse and its rows cannot be read (CSC), else None."""
+    """Return V' where V is sparse and its rows cannot be read (CSC), else None."""
     return None if source.by_rows else source.transposed()
 
 
@@ -283,7 +283,7 @@ class Conversion:
         return found, planned.decodes
 
     def _run(self, work: Work, kind: str, nbytes: int) -> Any:
-        """The result of a work, with progress."""
+        """Run a work, tell its progress, and return its result."""
         shared = self.place.reachable and self.source.persistent
         if not (shared or is_computed(self.source)):
             self.tell(
@@ -297,7 +297,7 @@ class Conversion:
     def _apply(
         self, source: Computed, function: Callable[..., Any], edges: tuple[list[int], list[int]]
     ) -> list[Any]:
-        """What a function makes of the rectangles of V, where they are computed if possible."""
+        """Apply a function to the rectangles of V, where they are computed if possible."""
         limit, threads = self.budget.limit, self.budget.threads
         client = self.executor.dask_client
         total = (len(edges[0]) - 1) * (len(edges[1]) - 1)

@@ -1,4 +1,4 @@
-"""The sizes that a conversion is cut by."""
+"""The limits of a conversion."""
 
 from __future__ import annotations
 

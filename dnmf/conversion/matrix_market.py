@@ -29,7 +29,7 @@ _TEXT = bytes(range(32, 127)) + b"\t\r\n"
 
 @dataclass(frozen=True)
 class Header:
-    """What the first lines of a Matrix Market file say.
+    """The header of a Matrix Market file.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Header:
 
     @property
     def dtype(self) -> np.dtype:
-        """What SciPy reads the field as."""
+        """Dtype that SciPy reads the field as."""
         names = {"integer": "int64", "unsigned-integer": "uint64"}
         return np.dtype(names.get(self.field, "float64"))
 
@@ -66,7 +66,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def read_header(path: Path) -> Header:
-    """Shape and kind of a Matrix Market file.
+    """Read the header of a Matrix Market file: its shape and kind.
 
     Raises
     ------
@@ -78,20 +78,20 @@ def read_header(path: Path) -> Header:
 
 
 def _read_header(path: Path, file: BinaryIO) -> Header:
-    """The header, and ``file`` at the first line of the body."""
+    """Read the header; ``file`` is then at the first line of the body."""
     from io import BytesIO
 
     from scipy.io import mminfo
 
     try:
-        kept = [file.readline(MIB)]
+        header = [file.readline(MIB)]
         lines = 1
-        while kept[0].startswith(b"%%MatrixMarket") and (line := file.readline(MIB)):
+        while header[0].startswith(b"%%MatrixMarket") and (line := file.readline(MIB)):
             lines += 1
             if line.strip() and not line.startswith(b"%"):
-                kept.append(line)
+                header.append(line)
                 break
-        rows, columns, entries, layout, field, symmetry = mminfo(BytesIO(b"".join(kept)))
+        rows, columns, entries, layout, field, symmetry = mminfo(BytesIO(b"".join(header)))
     except (ValueError, OverflowError) as error:
         raise InputError(f"{path} is not a Matrix Market file: {error}") from None
     except (OSError, EOFError, zlib.error) as error:
@@ -178,7 +178,7 @@ def _unpack_symmetric(path: Path, header: Header, to: Unpacking) -> None:
 def _parsed(
     path: Path, file: BinaryIO, header: Header, size: str, size_end: str, text_bytes: int
 ) -> Iterator[tuple[Any, int]]:
-    """What SciPy makes of some lines of the body, and how many they and those before are."""
+    """Yield what SciPy makes of some lines of the body, and the number of lines so far."""
     banner = f"%%MatrixMarket matrix {header.format} {header.field} {header.symmetry}\n"
     done = 0
     for text, lines in _texts(path, file, text_bytes):
@@ -199,15 +199,15 @@ def _parsed(
 
 
 def _texts(path: Path, file: BinaryIO, text_bytes: int) -> Iterator[tuple[bytes, int]]:
-    """Whole lines of the body, without blank ones, and how many they are."""
+    """Yield whole lines of the body, without blank ones, and how many they are."""
     try:
         while text := file.read(text_bytes):
             text += file.readline()
             if not text.endswith(b"\n"):
                 text += b"\n"
             if re.search(rb"\n[ \t\r]*\n", b"\n" + text):
-                kept = [line for line in text.split(b"\n") if line.strip()]
-                text = b"\n".join([*kept, b""])
+                lines = [line for line in text.split(b"\n") if line.strip()]
+                text = b"\n".join([*lines, b""])
             if text.strip():
                 yield text, text.count(b"\n")
     except (OSError, EOFError, zlib.error) as error:

@@ -1,4 +1,4 @@
-"""How a conversion is cut into tasks that fit their memory. Nothing is read here."""
+"""The plan of a conversion: tasks that fit their memory. It reads nothing of V."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WORTH_IT = 0.7
 
 @dataclass(frozen=True)
 class Budget:
-    """What one task may use.
+    """The memory that one task may use.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Budget:
     def of(
         cls, memory: int | None, resources: Resources, limits: ConversionLimits = DEFAULT
     ) -> Budget:
-        """The budget under the smaller of ``memory`` and what the executor's workers have.
+        """Return the budget under the smaller of ``memory`` and what the executor's workers have.
 
         Raises
         ------
@@ -79,11 +79,11 @@ class Budget:
         return min(self.limits.read_bytes, max(1, self.task // 16))
 
     def fits(self, need: int) -> bool:
-        """Whether a task may use ``need`` bytes."""
+        """Return whether a task may use ``need`` bytes."""
         return need <= self.task or not self.firm
 
     def refusal(self, what: str, need: int) -> MemoryPlanError:
-        """The error for a need that exceeds this budget."""
+        """Return the error for a need that exceeds this budget."""
         if self.limit is None:
             return MemoryPlanError(
                 f"{what} needs {_mb(need)}, and {_mb(self.task)} are used where no limit is given; "
@@ -102,12 +102,12 @@ class Budget:
 
 
 def _mb(size: int) -> str:
-    """As ``--memory`` takes it, rounded up."""
+    """Return bytes as ``--memory`` takes them, rounded up."""
     return f"{-(-size // 10**6)}MB"
 
 
 def check_dtype(source: np.dtype, wanted: str | np.dtype | None) -> np.dtype:
-    """The target's dtype.
+    """Return the target's dtype, or refuse it.
 
     Raises
     ------
@@ -147,7 +147,7 @@ class DenseLayout:
 
 
 def given_chunks(shape: tuple[int, int], chunks: Sequence[int]) -> tuple[int, int]:
-    """Rows and columns of a chunk from what a person gave.
+    """Return rows and columns of a chunk from what the user gave.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def given_chunks(shape: tuple[int, int], chunks: Sequence[int]) -> tuple[int, in
 def dense_layout(
     source: Source, dtype: np.dtype, chunks: Sequence[int] | None, budget: Budget
 ) -> DenseLayout:
-    """Shape, dtype and chunks of a dense target.
+    """Lay out a dense target: shape, dtype and chunks.
 
     Without ``chunks`` these are whole rows of about 8 MiB. Where the source's chunks are so tall
     that whole rows of them exceed the budget, the target's chunks are as wide as some of the
@@ -193,7 +193,7 @@ def dense_layout(
 
 
 def _free(source: Source, budget: Budget) -> int:
-    """What a task may hold of its target, beside what is read and written at once."""
+    """Return the bytes of the target that a task may have in memory at once."""
     return budget.task - read_need(source, budget.read_bytes) - 2 * budget.read_bytes
 
 
@@ -230,7 +230,7 @@ class Rectangles:
         return [*range(0, n, rows), n], [*range(0, d, columns), d]
 
     def bounds(self, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows and columns (start, stop) of one task."""
+        """Return rows and columns (start, stop) of one task."""
         r, c = divmod(index, -(-self.shape[1] // self.columns))
         return (
             (r * self.rows, min(self.shape[0], (r + 1) * self.rows)),
@@ -267,7 +267,7 @@ def plan_rectangles(source: Source, layout: DenseLayout, budget: Budget) -> Rect
 def _best(
     source: Source, layout: DenseLayout, room: int, overhead: int
 ) -> tuple[int, Rectangles] | None:
-    """The rectangles of at most ``room`` bytes that decode the fewest chunks, and how many.
+    """Find the rectangles of at most ``room`` bytes that decode the fewest chunks, and how many.
 
     None where not even one chunk of the target is that small.
     """
@@ -287,7 +287,7 @@ def _best(
 
 
 def _shapes(layout: DenseLayout, grid: tuple[int, int], room: int) -> list[tuple[int, int]]:
-    """Rectangles worth trying: of several widths, as tall as ``room`` allows."""
+    """Yield rectangles worth trying: of several widths, as tall as ``room`` allows."""
     (n, d), (chunk_rows, chunk_columns) = layout.shape, layout.chunks
     common = lcm(chunk_columns, grid[1])
     widths = {d} | {min(d, chunk_columns << i) for i in range(d.bit_length())}
@@ -303,7 +303,7 @@ def _shapes(layout: DenseLayout, grid: tuple[int, int], room: int) -> list[tuple
 
 
 def _decodes(length: int, unit: int, size: int) -> tuple[int, int]:
-    """How often stretches of ``unit`` are touched by stretches of ``size``: in all, at most."""
+    """Return how often stretches of ``size`` touch stretches of ``unit``: in all, at most."""
     starts = np.arange(0, length, unit, dtype=np.int64)
     last = np.minimum(starts + unit, length) - 1
     touched = last // size - starts // size + 1

@@ -15,7 +15,7 @@ __all__ = ["cast_into", "read_need", "read_rectangle", "read_unit"]
 
 
 def read_unit(source: Source) -> tuple[int, int]:
-    """Rows and columns of V that are decoded together (a chunk; one row where it is not cut)."""
+    """Return rows and columns of V that are decoded together: a chunk, or one row."""
     n, d = source.shape
     stored = source.stored_array
     if stored is None:
@@ -24,7 +24,7 @@ def read_unit(source: Source) -> tuple[int, int]:
 
 
 def read_need(source: Source, read_bytes: int) -> int:
-    """Bytes that `read_rectangle` takes at its peak beyond ``out``.
+    """Return the bytes that `read_rectangle` takes at its peak beyond ``out``.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def read_need(source: Source, read_bytes: int) -> int:
 
 
 def _read_shape(source: Source, read_bytes: int) -> tuple[int, int]:
-    """As many whole chunks as ``read_bytes`` bytes hold, side by side first; at least one."""
+    """Return rows and columns of as many whole chunks as ``read_bytes`` hold; at least one."""
     (n, d), (rows, columns) = source.shape, read_unit(source)
     chunks = max(1, read_bytes // (rows * columns * source.dtype.itemsize))
     wide = min(chunks, -(-d // columns))
@@ -74,7 +74,7 @@ def read_rectangle(
     InputError
         A value does not fit the dtype of ``out``.
     CorruptDataError, TransientError
-        See `Source.read_blocks`.
+        Failures of `Source.read_blocks`.
     """
     stored = source.stored_array
     if stored is None:
@@ -102,7 +102,7 @@ def _regions(
 
 
 def _edges(start: int, stop: int, step: int) -> list[int]:
-    """``start``, the multiples of ``step`` between, ``stop``."""
+    """Return ``start``, the multiples of ``step`` between, ``stop``."""
     return [start, *range((start // step + 1) * step, stop, step), stop]
 
 

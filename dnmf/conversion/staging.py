@@ -106,7 +106,7 @@ def check_room(folder: str, nbytes: int) -> None:
 
 
 def _dense(source: Source, budget: Budget) -> tuple[DenseLayout, Rectangles]:
-    """Chunks that a fit reads well, and tasks that write them."""
+    """Choose chunks that a fit reads well, and tasks that write them."""
     shape, dtype = source.shape, source.dtype
     if is_computed(source):
         grid = computed_grid(source, dtype.itemsize, None, budget)

@@ -1,4 +1,4 @@
-"""Where a conversion writes: in a temporary folder beside the target, renamed at the end."""
+"""The target of a conversion: a temporary folder beside it, renamed at the end."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _cannot_write(path: str, error: OSError) -> RunError:
 
 
 def open_target(path: str) -> Any:
-    """An array to write to. Chunks of zeros are stored too: one that is missing was lost."""
+    """Open an array to write to. Chunks of zeros are stored too: one that is missing was lost."""
     import zarr
 
     return zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
@@ -77,7 +77,7 @@ def open_target(path: str) -> Any:
 
 @dataclass(frozen=True)
 class Target:
-    """What will be written.
+    """The output of a conversion.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Target:
 
     @classmethod
     def in_run(cls, folder: str, name: str) -> Target:
-        """A matrix that a run reads, in the folder of the run's own files."""
+        """Return the target of a matrix that a run reads, in the folder of the run's own files."""
         return cls(os.path.join(folder, name), None, os.path.join(folder, f"{TEMPORARY}staged-"))
 
     @classmethod
@@ -149,7 +149,7 @@ class Target:
                 raise RunError(f"this user may not write to the folder {parent}; choose another")
 
     def exists(self) -> bool:
-        """Whether there is anything."""
+        """Return whether the target exists."""
         if self.fs is None:
             return os.path.lexists(self.path)
         return bool(self.fs.exists(self.path))
@@ -187,7 +187,7 @@ class Target:
 
     @contextmanager
     def workplace(self) -> Iterator[Workplace]:
-        """A temporary folder beside the target, deleted at the end in any case."""
+        """Create a temporary folder beside the target, deleted at the end in any case."""
         base = f"{self.temporary}{secrets.token_hex(4)}"
         place = Workplace(self, base)
         try:
@@ -229,11 +229,11 @@ class Workplace:
         return self.folder("new")
 
     def folder(self, name: str) -> str:
-        """A Zarr group's path in this folder; not created."""
+        """Return a Zarr group's path in this folder; it is not created."""
         return f"{self.base}/{name}"
 
     def scratch(self) -> str:
-        """A local folder for plain files: here, or in this machine's temporary folder."""
+        """Return a local folder for plain files: inside, or in this machine's temporary folder."""
         if self.target.fs is None:
             path = self.folder("scratch")
             os.mkdir(path)
@@ -270,7 +270,7 @@ class Workplace:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Errors of a conversion in words of a conversion."""
+        """Say errors of a run in words of a conversion."""
         try:
             with writing(self.target.path):
                 yield

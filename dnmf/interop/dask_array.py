@@ -86,7 +86,7 @@ class DaskArraySource(Source):
         raise _only_here()
 
     def __getstate__(self) -> dict[str, Any]:
-        """As dask does it: graphs may hold functions that plain pickle refuses."""
+        """Pickle as dask does: graphs may hold functions that pickle refuses."""
         state = {**self.__dict__, "_client": None}
         return {"pickled": cloudpickle.dumps(state)}
 
@@ -184,7 +184,7 @@ class DaskArraySource(Source):
         return self._keys[first:last], band
 
     def culled(self, tasks: Graph) -> Graph:
-        """These tasks and what they need of the array's graph."""
+        """Return these tasks and what they need of the array's graph."""
         graph: Graph = cull(ChainMap(tasks, self._graph), list(tasks))[0]
         return graph
 
@@ -260,7 +260,7 @@ class DaskArraySource(Source):
         return matrix_text("dask array", self.shape, self.dtype, layout, self.nbytes)
 
     def metadata(self) -> dict[str, Any]:
-        """JSON; a checksum of the chunks' heights and entries, since blocks are cut by them."""
+        """Return JSON with a checksum of the chunks' heights and entries, which cut blocks."""
         return {
             "kind": self.kind,
             "shape": list(self.shape),
@@ -280,7 +280,7 @@ class DaskArraySource(Source):
         return [sum(entries for _, _, entries in line) for line in self._extents(self._keys)]
 
     def _chunks(self, keys: list[list[Any]], known: Any) -> tuple[list[int], list[int]]:
-        """Heights and widths of the chunks; measured where Dask does not know them."""
+        """Return heights and widths of the chunks, measured where Dask does not know them."""
         if not any(np.isnan(size) for sizes in known for size in sizes):
             return [int(size) for size in known[0]], [int(size) for size in known[1]]
         found = self._extents(keys)
@@ -299,24 +299,24 @@ class DaskArraySource(Source):
         return [list(line) for line in found]
 
     def _touched(self, start: int, stop: int) -> tuple[int, int]:
-        """The rows of chunks (first, behind the last) that some rows of V lie in."""
+        """Return the rows of chunks (first, behind the last) that some rows of V lie in."""
         first = int(np.searchsorted(self._edges, start, side="right")) - 1
         return first, int(np.searchsorted(self._edges, stop, side="left"))
 
 
 class _Reader:
-    """Reads stretches of rows, one after the other, up to ``last``."""
+    """A reader of consecutive stretches of rows, up to ``last``."""
 
     def __init__(self, source: DaskArraySource, last: int) -> None:
         self._source, self._last = source, last
-        self._held: Matrix | None = None  # rows of computed chunks that come next
+        self._rest: Matrix | None = None  # rows of computed chunks that come next
 
     def take(self, start: int, stop: int) -> Matrix:
-        """The stretch ``start`` to ``stop``; ``start`` is the ``stop`` of the call before."""
+        """Return the stretch ``start`` to ``stop``, which begins where the one before ended."""
         parts, count = [], stop - start
-        if self._held is not None:
-            parts.append(self._held[:count])
-            self._held = self._held[count:] if self._held.shape[0] > count else None
+        if self._rest is not None:
+            parts.append(self._rest[:count])
+            self._rest = self._rest[count:] if self._rest.shape[0] > count else None
         at = start + sum(part.shape[0] for part in parts)
         if at < stop:
             whole, end = self._source.whole_chunks(at, stop, self._last)
@@ -324,7 +324,7 @@ class _Reader:
             if stop < end:
                 tail = parts.pop()
                 parts.append(tail[: stop - whole])
-                self._held = tail[stop - whole :]
+                self._rest = tail[stop - whole :]
         return locked(join_rows(parts))
 
 
@@ -337,7 +337,7 @@ def _futures(graph: Mapping[Any, Any]) -> Graph:
 
 
 def _is_sparse(x: da.Array) -> bool:
-    """Whether chunks are scipy's; InputError for those of other libraries."""
+    """Return whether chunks are scipy's; refuse those of other libraries."""
     meta = x._meta
     if isinstance(meta, np.ma.MaskedArray):
         raise InputError(

@@ -24,13 +24,13 @@ class Band:
     Attributes
     ----------
     heights, widths : tuple of int
-        Of the chunks, from top to bottom and from left to right.
+        Sizes of the chunks, from top to bottom and from left to right.
     above : int
         Rows of V above the first of these chunks.
     lo, hi : int
         The rows wanted, counted from the top of the first chunk; hi lies in the last chunk.
     dtype : str
-        Of V, in this machine's byte order.
+        Dtype of V, in this machine's byte order.
     sparse : bool
     """
 
@@ -44,13 +44,13 @@ class Band:
 
 
 def extent(chunk: Any) -> tuple[int, int, int]:
-    """Rows, columns and stored entries of a chunk."""
+    """Return rows, columns and stored entries of a chunk."""
     rows, columns = chunk.shape
     return int(rows), int(columns), int(chunk.nnz if sp.issparse(chunk) else rows * columns)
 
 
 def assemble(chunks: Sequence[Sequence[Any]], band: Band) -> Matrix:
-    """The rows of a band from its chunks: C-contiguous, or canonical CSR.
+    """Return the rows of a band from its chunks: C-contiguous, or canonical CSR.
 
     Chunks are never modified; the result may be a view of the only one.
 
@@ -79,14 +79,14 @@ def single_chunks(keys: list[list[Any]], band: Band) -> Iterator[tuple[list[list
 
 
 def stacked(parts: list[Matrix]) -> Matrix:
-    """Rows below each other."""
+    """Join rows, one below the other."""
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     return sp.csr_array(sp.vstack(parts, format="csr"))
 
 
 def locked(block: Matrix) -> Matrix:
-    """The block, read-only where it may be a view of somebody's array."""
+    """Return the block, read-only where it may be a view of the caller's array."""
     if not isinstance(block, np.ndarray):
         return block
     view = block.view()
@@ -100,7 +100,7 @@ def put(
     chunks: Sequence[Sequence[Any]],
     band: Band,
 ) -> Any:
-    """What a function makes of the rows of a band from ``column`` on."""
+    """Return what a function makes of the rows of a band from ``column`` on."""
     return function(band.above + band.lo, column, assemble(chunks, band))
 
 

@@ -1,4 +1,4 @@
-"""Evaluating graphs of Dask arrays, on a cluster or by the scheduler that Dask chooses here."""
+"""The evaluation of graphs of Dask arrays: on a cluster, or by Dask's choice of scheduler."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Done = Callable[[int], None]
 
 
 def evaluate(graph: dict[Any, Any], keys: Any, x: da.Array, client: Any, where: str) -> Any:
-    """The values of some keys; failures of the array's own tasks are said for people.
+    """Compute the values of some keys; failures of the array's own tasks are said for people.
 
     Parameters
     ----------
@@ -61,14 +61,14 @@ def evaluate(graph: dict[Any, Any], keys: Any, x: da.Array, client: Any, where: 
 def run_tasks(
     graph: dict[Any, Any], keys: list[str], x: da.Array, client: Any, on_done: Done
 ) -> list[Any]:
-    """What tasks return that write what they compute elsewhere; the first failure ends it all.
+    """Run tasks that write what they compute, and return their values; the first failure ends all.
 
     Parameters
     ----------
     graph, keys, x, client
-        As for `evaluate`, of a flat list of keys.
+        Arguments of `evaluate`, with a flat list of keys.
     on_done : callable
-        Called with the place in ``keys`` of each that is done.
+        Called with the position in ``keys`` of each that is done.
 
     Raises
     ------
@@ -81,8 +81,8 @@ def run_tasks(
     client = client or getattr(get_scheduler(collections=[x]), "__self__", None)
     if client is not None:
         return _on_cluster(graph, keys, client, on_done)
-    place = {key: number for number, key in enumerate(keys)}
-    told = Callback(posttask=lambda key, *_: on_done(place[key]) if key in place else None)
+    position = {key: number for number, key in enumerate(keys)}
+    told = Callback(posttask=lambda key, *_: on_done(position[key]) if key in position else None)
     # of its own: when a task fails, those that still write are waited for
     pool = ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="dnmf-dask")
     try:
@@ -97,7 +97,7 @@ def run_tasks(
 
 
 def _get(x: da.Array, client: Any, pool: ThreadPoolExecutor) -> Callable[[Any, Any], Any]:
-    """What evaluates a graph: the client, or Dask's choice, which by default is ``pool``."""
+    """Return the function that evaluates graphs: the client's or Dask's, by default in ``pool``."""
     get: Callable[..., Any] = client.get if client else get_scheduler(collections=[x])
     if get is threaded.get and not (config.get("pool", None) or config.get("num_workers", 0)):
         return partial(get, pool=pool)
@@ -106,7 +106,7 @@ def _get(x: da.Array, client: Any, pool: ThreadPoolExecutor) -> Callable[[Any, A
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    """One pool for all threads that read: Dask would make, and keep, one for each."""
+    """Return one pool for all threads that read: Dask would make, and keep, one for each."""
     return ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="dnmf-dask")
 
 
@@ -132,7 +132,7 @@ def _on_cluster(graph: dict[Any, Any], keys: list[str], client: Any, on_done: Do
 
 
 def _explained(error: Exception) -> Exception:
-    """The same for people. Nothing is left of an attempt, so nothing can be resumed."""
+    """Return an error for people. Nothing is left of an attempt, so it cannot be resumed."""
     from distributed.scheduler import KilledWorker
 
     from dnmf.executors.watch import PASSING
@@ -199,7 +199,7 @@ def check_memory(
 
 
 def _touched(sizes: tuple[int, ...], edges: Sequence[int]) -> int:
-    """The longest stretch of chunks that one stretch between ``edges`` lies in."""
+    """Return the longest stretch of chunks that one stretch between ``edges`` lies in."""
     chunks = np.cumsum([0, *sizes])
     above = chunks[np.searchsorted(chunks, edges[:-1], side="right") - 1]
     return int((chunks[np.searchsorted(chunks, edges[1:], side="left")] - above).max())

@@ -315,7 +315,7 @@ def _dense(part: Matrix) -> np.ndarray:
 
 
 def _tile_size(d: int, limits: LossLimits) -> tuple[int, int]:
-    """Rows of a tile, and columns of it that are dense at once."""
+    """Return the rows of a tile, and the columns of it that are dense at once."""
     height = max(limits.dense_tile_rows, limits.dense_tile // d)
     return height, max(1, limits.dense_tile // limits.dense_tile_rows)
 

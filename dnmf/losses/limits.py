@@ -16,12 +16,12 @@ class LossLimits:
     nonzero_tile : int
         Entries of V, whole rows of them, that a sparse loss works on at once.
     batch : int
-        Entries whose rows of H' are side by side, in a processor's second cache.
+        Entries whose rows of H' are copied together, into a processor's second cache.
     dense_tile : int
         Entries, float64, that a beta-divergence works on at once. Their products stay in the
         cache: 2.3 times faster than tiles eight times as large.
     dense_tile_rows : int
-        Rows of such a tile, at least: those of a wide V are cut into columns instead.
+        Rows of a dense tile, at least: those of a wide V are cut into columns instead.
     residual_tile : int
         Entries of W H that are made at once where residuals of a dense V are computed, or one row.
     speckled_tile : int
@@ -38,11 +38,11 @@ class LossLimits:
     H_tau : float
         Relative tolerance of the H-step of least squares.
     H_sweeps : int
-        Most sweeps of it.
+        Most sweeps of the H-step of least squares.
     solved_sweeps : int
         Most sweeps of a row of W of least squares that is solved to convergence.
     kl_steps, kl_cold_steps, kl_patient_steps : int
-        Newton steps of a row of W of Kullback-Leibler: of a warm one, from nothing, and to
+        Newton steps of a row of W of Kullback-Leibler: from a start, from zeros, and to
         convergence.
     kl_smoothing : float
         Entries of mean size that every column is taken to have had in the sample besides its own.

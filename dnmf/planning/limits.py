@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RaceLimits:
-    """On how much of the sample starts race, and how long.
+    """Limits of a race: on how much of the sample starts run, and how long.
 
     Attributes
     ----------
@@ -45,13 +45,13 @@ class RaceLimits:
     fewest_bytes : int
         Starts race on so many bytes at least.
     dear_entries : int
-        What an entry counts, zeros too, where it is raised to powers: as so many bytes.
+        Bytes that an entry counts for, zeros too, where it is raised to powers.
     tol : float
         Tolerance at which a start has converged.
     passes : int
         Most passes until a start has converged.
     dear_passes : int
-        Most of them for losses whose entries take long to compute on.
+        Most passes of losses whose entries take long to compute on.
     """
 
     most_bytes: int = 64 * MIB
@@ -67,7 +67,7 @@ class RaceLimits:
 
 @dataclass(frozen=True)
 class SearchLimits:
-    """How long a start searches by adding components and merging as many.
+    """Limits of a search, in which a start adds components and merges as many.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class SearchLimits:
     gain : float
         A cycle that lowers the objective by less, relative to it, is a failure.
     same : float
-        One that changes it by less has come back to where it was: the search is over.
+        A cycle that changes it by less has come back to one solution: the search is over.
     failures : int
         The search is over after so many failures in a row.
     cycles : int
@@ -101,12 +101,12 @@ class SearchLimits:
 
 @dataclass(frozen=True)
 class TemperLimits:
-    """How a start below beta = 1 is cooled, shaken and cooled again.
+    """Limits of tempering, in which a start below beta = 1 is cooled, shaken and cooled again.
 
     Attributes
     ----------
     warmth : float
-        How far the larger beta is from the divergence's own, of the way to 1 (Kullback-Leibler).
+        Distance of the larger beta from the divergence's own, as a share of the way to 1.
         Three betas in between took twice the passes for the same ends.
     first_passes : int
         Passes at the larger beta from the random start.
@@ -115,13 +115,13 @@ class TemperLimits:
     cold_passes : int
         Most passes of the divergence itself after each shake.
     shake : float
-        How much of a random start is mixed in.
+        Share of a random start that is mixed in.
     shakes : int
         Most shakes.
     gain : float
         A shake that lowers the objective by less, relative to it, is a failure.
     failures : int
-        It is over after so many failures in a row.
+        Failures in a row after which tempering is over.
     """
 
     warmth: float = 0.4
@@ -202,7 +202,7 @@ class Limits:
     losses: LossLimits = field(default_factory=LossLimits)
 
     def to_json(self) -> dict[str, Any]:
-        """Fields, those of a subject in an object of their own."""
+        """Return the fields, those of a subject in an object of their own."""
         return asdict(self)
 
     @classmethod

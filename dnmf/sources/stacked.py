@@ -36,12 +36,12 @@ ENTRIES = 1 << 20
 
 @dataclass(frozen=True)
 class StoredBand:
-    """One of the groups: consecutive rows.
+    """Consecutive rows of V, in a group of their own.
 
     Attributes
     ----------
     name : str
-        Of the group in the hierarchy.
+        Name of the group in the hierarchy.
     rows, entries : int
     indptr : str
         Checksum of its offsets, by which blocks are cut.
@@ -66,7 +66,7 @@ def write_band(
     Parameters
     ----------
     root : str
-        Of the group that `create_stack` made.
+        Path of the group that `create_stack` made.
     name : str
     arrays : (data, indices, indptr)
         Canonical CSR.
@@ -113,7 +113,7 @@ class StackedCSR(Source):
     Parameters
     ----------
     location : Location
-        Of the root group.
+        Location of the root group.
 
     Raises
     ------
@@ -183,7 +183,7 @@ class StackedCSR(Source):
         return self._location.shared
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
-        # several small bands, or some rows of a large one.
+        # several small bands, or some rows of a large one
         width = index_dtype(self.shape[1]).itemsize
         starts: list[int] = []
         rows = size = 0
@@ -201,7 +201,7 @@ class StackedCSR(Source):
         return np.array([*starts, self.shape[0]], np.int64)
 
     def _cut(self, number: int, block_size: int, itemsize: int, max_rows: int) -> list[int]:
-        """Where blocks begin within a band."""
+        """Return where blocks begin within a band."""
         band = self._open(number)
         starts: list[int] = band.block_starts(block_size, itemsize, max_rows).tolist()[:-1]
         above, before = int(self._rows[number]), int(self._entries[number])
@@ -212,7 +212,7 @@ class StackedCSR(Source):
         return self._bytes(self._offset(stop) - self._offset(start), stop - start)
 
     def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
-        # where bands are joined, they are held beside the block.
+        # where bands are joined, they are in memory beside the block
         touched = list(self._touched(start, stop))
         most = max(self._open(i).read_overhead(lo, hi) for i, lo, hi in touched)
         return most + (self.block_bytes(start, stop) if len(touched) > 1 else 0)
@@ -256,7 +256,7 @@ class StackedCSR(Source):
         return matrix_text(self._location.name, self.shape, self.dtype, layout, self.nbytes)
 
     def metadata(self) -> dict[str, Any]:
-        """JSON; a checksum of the bands' rows, entries and offsets, by which blocks are cut."""
+        """Return JSON with a checksum of the bands' rows, entries and offsets, which cut blocks."""
         sizes = np.array([(band.rows, band.entries) for band in self._bands], np.int64)
         offsets = "".join(band.indptr for band in self._bands).encode()
         return {
@@ -272,7 +272,7 @@ class StackedCSR(Source):
         return {"kind": self.kind, "location": self._location.url}
 
     def _open(self, number: int) -> ZarrCSR:
-        """A band; opened anew, since thousands of open ones would take memory."""
+        """Open a band, each time anew, since thousands of open ones would take memory."""
         band = self._bands[number]
         location = self._location.child(band.name)
         try:
@@ -294,7 +294,7 @@ class StackedCSR(Source):
         return ZarrCSR(arrays)
 
     def _touched(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """The bands that rows lie in, and which rows of each."""
+        """Yield the bands that rows lie in, and which rows of each."""
         first = int(np.searchsorted(self._rows, start, side="right")) - 1
         for number in range(first, int(np.searchsorted(self._rows, stop, side="left"))):
             above, below = int(self._rows[number]), int(self._rows[number + 1])
@@ -305,7 +305,7 @@ class StackedCSR(Source):
         return entries * (self.dtype.itemsize + width) + offsets * width
 
     def _offset(self, row: int) -> int:
-        """Stored entries above a row; read where it is not known yet."""
+        """Return the stored entries above a row; read it where it is not known yet."""
         number = int(np.searchsorted(self._rows, row, side="right")) - 1
         if row == self._rows[number]:
             return int(self._entries[number])

@@ -60,15 +60,9 @@ def temper(
 
 
 def _cooled(
-    fit: FitAt,
-    H: np.ndarray,
-    larger: float,
-    first_passes: int,
-    beta: float,
-    passes: int,
-    tol: float,
+    fit: FitAt, H: np.ndarray, larger: float, short: int, beta: float, passes: int, tol: float
 ) -> Fitted:
-    """Fit at a larger beta, then at ``beta``."""
-    first = fit(H, first_passes, 0.0, larger)
+    """Fit in a ``short`` number of passes at a larger beta, then at ``beta``."""
+    first = fit(H, short, 0.0, larger)
     found = fit(first.H, passes, tol, beta)
     return replace(found, passes=first.passes + found.passes)
