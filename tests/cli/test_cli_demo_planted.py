@@ -91,8 +91,9 @@ def test_resident_size_follows_the_memory_that_is_touched():
 
 @pytest.mark.cluster
 def test_workers_write_the_same_matrix_and_their_peaks_are_seen(tmp_path):
-    serial = make(tmp_path, path=str(tmp_path / "serial.zarr"), size=4 * 10**7, columns=200, k=7)
-    parallel = make(tmp_path, path=str(tmp_path / "workers.zarr"), size=4 * 10**7, columns=200, k=7)
+    large = {"size": 4 * 10**7, "columns": 200, "k": 7, "chunk_bytes": Planted.chunk_bytes}
+    serial = make(tmp_path, path=str(tmp_path / "serial.zarr"), **large)
+    parallel = make(tmp_path, path=str(tmp_path / "workers.zarr"), **large)
     squares = list(generate(serial, client=None))
     with start_local(2, 1, 10**9) as client:
         peaks = Peaks(client)
