@@ -165,7 +165,7 @@ def test_a_damaged_record_costs_one_step(undisturbed, tmp_path, action):
 
 
 @pytest.mark.parametrize("action", ["truncate", "flip", "delete"])
-@pytest.mark.parametrize("kind", ["W", "H", "next_H", "rows"])
+@pytest.mark.parametrize("kind", ["W", "H", "next_H", "row_sums"])
 def test_a_damaged_object_is_refused_by_name_where_it_is_needed(
     undisturbed, tmp_path, kind, action
 ):
@@ -188,7 +188,7 @@ def test_a_folder_in_place_of_a_file_is_damage_not_storage(undisturbed, tmp_path
     """A batch script that begins again what can be resumed would do so for ever."""
     out = tmp_path / "out"
     _interrupted(undisturbed, out, 3, tmp_path / "f")
-    victim = min((out / ".dnmf" / "objects" / "0").glob("rows-*"))
+    victim = min((out / ".dnmf" / "objects" / "0").glob("row_sums-*"))
     victim.unlink()
     victim.mkdir()
     with pytest.raises(RunError, match="Is a directory") as caught:
