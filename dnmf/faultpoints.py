@@ -31,8 +31,8 @@ _RESULT = ("group", "path")
 POINTS: dict[str, tuple[str, tuple[str, ...]]] = {
     # reading V
     "block-read": ("a block of V is decoded, not yet verified", ("segment", "block")),
-    "part-staged": ("a chunk of a Dask matrix is computed, to be written", ("row",)),
-    "chunk-staged": ("one stored chunk of a Dask matrix is written", ("row", "column")),
+    "band-written": ("a band of CSR is written by a conversion or by staging", ("row",)),
+    "chunk-written": ("whole chunks of a dense target are written by those", ("row", "column")),
     # a pass; ``rows`` is what the step is over, ``run`` the run folder (None in a race)
     "segment-solved": ("a leaf has W of a segment, and has stored nothing", (*_PASS, "segment")),
     "segment-written": ("a leaf has stored W of a segment", (*_PASS, "segment")),

@@ -138,6 +138,7 @@ def convert(
     Returns
     -------
     Converted
+        Where the matrix was written, its layout, and how often chunks were decoded.
 
     Raises
     ------

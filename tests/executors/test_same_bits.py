@@ -26,7 +26,7 @@ from marks import slow
 
 import dnmf
 from dnmf.executors.threads import Threads
-from dnmf.losses import LOSSES
+from dnmf.losses import loss_names
 from dnmf.steps.events import Committed
 from dnmf.steps.serial import Serial
 from dnmf.testing import faults
@@ -70,7 +70,7 @@ DENSE = [name for name in CASES if CASES[name][0] in ("dense", "holes")]
 
 
 def test_every_loss_is_among_the_cases() -> None:
-    assert {options.get("loss", "frobenius") for _, options in CASES.values()} == set(LOSSES)
+    assert {options.get("loss", "frobenius") for _, options in CASES.values()} == set(loss_names())
 
 
 @pytest.fixture(scope="session")

@@ -128,9 +128,9 @@ def test_a_study_on_an_object_store_is_a_study(tmp_path, V):
     assert opened.ks == [2, 3]
     assert repr(opened) == repr(study).replace(study.path, opened.path)
     assert np.array_equal(opened.result(3).W[:], study.result(3).W[:])
-    assert repr(dnmf.open_result("memory://a-study")).startswith("<dnmf.Result memory://a-study")
+    assert repr(open_result("memory://a-study")).startswith("<dnmf.Result memory://a-study")
     with pytest.raises(RunError, match="memory://a-study has no model 99"):
-        dnmf.open_result("memory://a-study", 99)
+        open_result("memory://a-study", 99)
 
 
 def test_a_study_is_not_taken_for_a_fit(tmp_path, V):

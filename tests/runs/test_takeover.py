@@ -213,9 +213,14 @@ def test_a_run_that_was_overwritten_before_its_lock_was_taken_is_not_gone_on_wit
         fit(stored, stored / "run", on_event=stop_at("pass"))
 
     class Slow(Serial):
-        def check(self):
-            with pytest.raises(StoppedError):
-                fit(stored, stored / "run", "other", overwrite=True, on_event=stop_at("scan"))
+        asked = False
+
+        def resources(self, needs=None):
+            if not self.asked:  # before the run's lock is taken
+                self.asked = True
+                with pytest.raises(StoppedError):
+                    fit(stored, stored / "run", "other", overwrite=True, on_event=stop_at("scan"))
+            return super().resources(needs)
 
     with pytest.raises(RunLockedError, match="was overwritten by another process"):
         dnmf.resume(stored / "run", executor=Slow())
