@@ -25,7 +25,7 @@ KINDS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """Time and bytes that a step took.
+    """The time that a step took, and its retries.
 
     Attributes
     ----------
