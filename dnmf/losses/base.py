@@ -95,7 +95,7 @@ class HeldOut(ABC):
             What W' V is to be summed from: zeros for rows that are left out.
         HeldOutStats
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} shares_product, but has no update_rows")
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class Loss(ABC):
         VHt : (m, k) array
             V H' of the block.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"loss {self.name!r} shares_product, but has no update_rows")
 
     @abstractmethod
     def residual_of(self, V: Matrix, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:
@@ -330,13 +330,13 @@ class Loss(ABC):
 
     def hold_out(self, H: np.ndarray, fold: LeftOut, sparse: bool) -> HeldOut:
         """Return a model at H (k, d) that leaves out ``fold``, where the loss ``leaves_out``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"loss {self.name!r} leaves_out, but has no hold_out")
 
     def add_statistics(
         self, block: Block, W: np.ndarray, factor: Factor, stats: tuple[SmallStats, Any]
     ) -> None:
         """Add statistics as `update_block` does, with W as it is, for `HeldOutEntries`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"loss {self.name!r} leaves_out, but has no add_statistics")
 
     def predicted(self, H: np.ndarray) -> np.ndarray:
         """Return H (k, d) as it predicts entries that are left out."""
@@ -344,4 +344,4 @@ class Loss(ABC):
 
     def measure(self, v: np.ndarray, fitted: np.ndarray) -> tuple[float, float]:
         """Return the loss of entries that are left out, and its scale in `HeldOutStats`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"loss {self.name!r} leaves_out, but has no measure")
