@@ -54,9 +54,11 @@ class _Shared:
 
     def enter(self) -> None:
         with self._lock:
+            now = _counts(lib for lib in _libraries() if not _per_thread(lib))
             if not self._inside:
-                self._before = _counts(lib for lib in _libraries() if not _per_thread(lib))
-                _set([(lib, 1) for lib, _ in self._before])
+                self._before = now
+            # other code of the process may have raised the number since the first one entered
+            _set([(lib, 1) for lib, count in now if count != 1])
             self._inside += 1
 
     def stay(self) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_info
 
 from dnmf import blas_env
-from dnmf.linalg.blas import allowed_threads, numeric_fingerprint, one_thread, roundings
+from dnmf.linalg.blas import numeric_fingerprint, one_thread, roundings
 
 
 def _blas_threads() -> set[int]:
@@ -27,27 +26,61 @@ def test_blas_runs_on_one_thread_inside_and_as_before_afterwards():
     assert _blas_threads() == before
 
 
-@pytest.mark.timeout(60)
+def _in_a_process_of_its_own(script: str) -> None:
+    """Run it where no earlier test has limited BLAS for good, as a worker does."""
+    subprocess.run([sys.executable, "-c", script], timeout=120, check=True)
+
+
+WHOEVER_ENDS_FIRST = """
+import threading
+from threadpoolctl import threadpool_info, threadpool_limits
+from dnmf.linalg.blas import allowed_threads, one_thread
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+inside, ended, seen = threading.Event(), threading.Event(), []
+
+def late():
+    with one_thread():
+        inside.set()
+        ended.wait(30)
+        seen.append((blas_threads(), allowed_threads()))
+
+with threadpool_limits(2, user_api="blas"):
+    before, allowed = blas_threads(), allowed_threads()
+    other = threading.Thread(target=late)
+    with one_thread():
+        other.start()
+        assert inside.wait(30)
+    ended.set()
+    other.join()
+    assert seen == [({1}, allowed)], seen
+    assert blas_threads() == before, (blas_threads(), before)
+"""
+
+
+@pytest.mark.timeout(150)
 def test_whoever_ends_first_leaves_the_others_their_one_thread():
     """Two fits at once in threads of one process: products depend on it bitwise."""
-    inside, ended, seen = threading.Event(), threading.Event(), []
+    _in_a_process_of_its_own(WHOEVER_ENDS_FIRST)
 
-    def late() -> None:
-        with one_thread():
-            inside.set()
-            ended.wait(30)
-            seen.append((_blas_threads(), allowed_threads()))
 
-    with threadpool_limits(2, user_api="blas"):
-        before, allowed = _blas_threads(), allowed_threads()
-        other = threading.Thread(target=late)
-        with one_thread():
-            other.start()
-            assert inside.wait(30)
-        ended.set()
-        other.join()
-        assert seen == [({1}, allowed)]
-        assert _blas_threads() == before
+LIMITED_FOR_GOOD = """
+from threadpoolctl import threadpool_info, threadpool_limits
+from dnmf.linalg.blas import limit_threads, one_thread
+
+limit_threads()
+with threadpool_limits(2, user_api="blas"), one_thread():
+    found = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+    assert found == {1}, found
+"""
+
+
+@pytest.mark.timeout(150)
+def test_a_number_that_other_code_has_raised_is_one_inside_again():
+    """A process limited for good, as a worker is, whose user's code then raises the number."""
+    _in_a_process_of_its_own(LIMITED_FOR_GOOD)
 
 
 def test_the_fingerprint_says_what_it_is_made_of():
