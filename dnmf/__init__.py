@@ -11,7 +11,7 @@ _PUBLIC = {
     "Result": "dnmf.results.result",
     "Study": "dnmf.study.study",
     "compare": "dnmf.study.matching",
-    "convert": "dnmf.api",
+    "convert": "dnmf.conversion.job",
     "fit": "dnmf.api",
     "fit_many": "dnmf.study.fit",
     "open": "dnmf.api",

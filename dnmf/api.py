@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from dnmf.config import Resources
-from dnmf.conversion.job import convert
 from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
 from dnmf.launch.begin import begin
@@ -26,7 +25,7 @@ from dnmf.steps.events import Listener, ignore
 from dnmf.steps.work import Executor
 from dnmf.study.study import Study
 
-__all__ = ["choose_executor", "convert", "fit", "open", "plan", "resume", "transform"]
+__all__ = ["choose_executor", "fit", "open", "plan", "resume", "transform"]
 
 
 def fit(

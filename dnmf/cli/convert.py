@@ -64,8 +64,8 @@ def command(source: str, target: str, cluster: ClusterOptions, **options: Any) -
     IN is a Zarr array, a CSR matrix in Zarr, or a .npy, .npz (scipy) or Matrix Market file. The
     copy is made in parallel and keeps to the memory limit.
     """
-    from dnmf.api import convert
     from dnmf.cli.progress import listener
+    from dnmf.conversion.job import convert
 
     with cluster.running() as where, listener() as listen:
         done = convert(source, target, memory=cluster.memory, on_event=listen, **where, **options)

@@ -15,18 +15,13 @@ from dnmf.conversion.target import Target
 from dnmf.errors import RunError
 from dnmf.runs.files import sync_folder
 from dnmf.runs.folder import FolderStore
+from dnmf.runs.layout import STAGED_V
 from dnmf.sources import from_spec
 from dnmf.sources.base import Source
 from dnmf.steps.work import Executor
 from dnmf.values import format_bytes
 
-__all__ = ["STAGED", "STAGING", "WEIGHTS", "stage"]
-
-STAGED = "staged.zarr"
-"""Name of V in the run's own folder."""
-
-WEIGHTS = "staged-weights.zarr"
-"""Name of the weights of V there."""
+__all__ = ["STAGING", "stage"]
 
 STAGING = ConversionLimits(band=64 * MIB, entries=1 << 20, read_bytes=8 * MIB)
 """How V is cut: with other sizes a fit cuts other blocks, and has other bits."""
@@ -36,7 +31,7 @@ def stage(
     source: Source,
     store: FolderStore,
     executor: Executor,
-    name: str = STAGED,
+    name: str = STAGED_V,
     limits: ConversionLimits = STAGING,
 ) -> Source:
     """Convert V into the run folder and return it as a source that all processes can open.

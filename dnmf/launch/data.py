@@ -8,13 +8,13 @@ import shutil
 from typing import Any
 
 from dnmf.config import FitConfig, Resources
-from dnmf.conversion.staging import STAGED, WEIGHTS, stage
 from dnmf.errors import InputError
 from dnmf.interop import as_source
 from dnmf.planning.memory import MemoryNeed, needs_of
 from dnmf.planning.plan import Plan, make_plan
 from dnmf.planning.read_groups import with_read_groups
 from dnmf.runs.folder import FolderStore
+from dnmf.runs.layout import STAGED, STAGED_V, STAGED_WEIGHTS
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
 from dnmf.steps.work import Executor
@@ -50,8 +50,9 @@ def place(
     """Bring V to where the workers find it: into their memory, or once into the run."""
     if len(source.parts) == 2:
         V, weights = source.parts
-        V = V if V.persistent else stage(V, store, executor)
-        weights = weights if weights.persistent else stage(weights, store, executor, WEIGHTS)
+        V = V if V.persistent else _staged(V, store, executor)
+        if not weights.persistent:
+            weights = _staged(weights, store, executor, STAGED_WEIGHTS)
         return WeightedSource(V, weights, config.missing)
     if source.lazy:
         from dnmf.interop.in_cluster import in_cluster_if_it_fits
@@ -59,7 +60,13 @@ def place(
         in_cluster = in_cluster_if_it_fits(source, config, mode, executor)
         if in_cluster is not None:
             return in_cluster
-    return stage(source, store, executor)
+    return _staged(source, store, executor)
+
+
+def _staged(source: Source, store: FolderStore, executor: Executor, name: str = STAGED_V) -> Source:
+    from dnmf.conversion.staging import stage  # few fits stage anything: 12 modules for those alone
+
+    return stage(source, store, executor, name)
 
 
 def lay_out(
@@ -78,5 +85,5 @@ def offered(executor: Executor, plan: Plan, source: Source) -> Resources:
 
 def drop_staged(store: FolderStore) -> None:
     """Delete the run's own copy of V, which a finished run no longer needs."""
-    for name in (STAGED, WEIGHTS):
+    for name in STAGED:
         shutil.rmtree(os.path.join(store.state_folder, name), ignore_errors=True)

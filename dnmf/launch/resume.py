@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from dnmf.config import FitConfig
-from dnmf.conversion.staging import STAGED, WEIGHTS
 from dnmf.errors import DnmfError, InputError, OptionError, RunLockedError
 from dnmf.fitting.data.context import Context
 from dnmf.fitting.drive import resumable_storage, run_in_folder
@@ -24,7 +23,7 @@ from dnmf.results.models import open_run
 from dnmf.results.opening import open_result
 from dnmf.results.result import Result
 from dnmf.runs.folder import FolderStore
-from dnmf.runs.layout import examine, local_path, resume_command
+from dnmf.runs.layout import STAGED, examine, local_path, resume_command
 from dnmf.sources import from_spec
 from dnmf.sources.base import Source
 from dnmf.steps.events import Listener
@@ -126,7 +125,7 @@ def go_on(
 def _clean_up(store: FolderStore) -> None:
     """Delete what a run left that was killed after its publication, unless somebody does it."""
     objects = os.walk(os.path.join(store.state_folder, "objects"))
-    staged = (os.path.exists(os.path.join(store.state_folder, name)) for name in (STAGED, WEIGHTS))
+    staged = (os.path.exists(os.path.join(store.state_folder, name)) for name in STAGED)
     latest = store.latest()
     if latest is not None and (any(files for _, _, files in objects) or any(staged)):
         with suppress(DnmfError), store.locked():  # or the storage is read-only

@@ -7,6 +7,7 @@
     out/.dnmf/records/made-...    whose folder it is, until its first commit
     out/.dnmf/objects/...npy      arrays that records name
     out/.dnmf/lock.json           who works on it
+    out/.dnmf/staged.zarr         V, where other processes could not open it, until the end
     out/.dnmf/replaced            the folder that this run replaced, until its first commit
     out/W, out/H, ...             arrays of the result
     out/zarr.json                 written last: the result is complete
@@ -33,6 +34,9 @@ __all__ = [
     "PLAN",
     "RECORDS",
     "REPLACED",
+    "STAGED",
+    "STAGED_V",
+    "STAGED_WEIGHTS",
     "STATE",
     "Existing",
     "examine",
@@ -54,6 +58,10 @@ RECORDS = os.path.join(STATE, "records")
 OBJECTS = os.path.join(STATE, "objects")
 LOCK = os.path.join(STATE, "lock.json")
 REPLACED = os.path.join(STATE, "replaced")
+
+STAGED_V = "staged.zarr"
+STAGED_WEIGHTS = "staged-weights.zarr"
+STAGED = (STAGED_V, STAGED_WEIGHTS)
 
 
 def path_text(path: str | os.PathLike[str]) -> str:

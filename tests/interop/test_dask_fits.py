@@ -123,7 +123,7 @@ class NoRoom(Cluster):
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many chunks of a small matrix."""
     limits = replace(STAGING, chunk=10 * D * 8, rectangle=40 * D * 8)
-    monkeypatch.setattr("dnmf.launch.data.stage", partial(stage, limits=limits))
+    monkeypatch.setattr("dnmf.conversion.staging.stage", partial(stage, limits=limits))
 
 
 def counted(block: np.ndarray, folder: str, sparse: bool) -> Any:
