@@ -29,7 +29,7 @@ class MemoryStore(RunStore):
         self._records: dict[int, dict[str, Any]] = {}
         self._plan: dict[str, Any] | None = None
         self._attempts = itertools.count()
-        self._entries: dict[int, tuple[Any, Any]] = {}  # of logs: what was given, and its copy
+        self._logs: dict[str, tuple[list[Any], list[Any]]] = {}  # what was given, and copies
 
     def __reduce__(self) -> NoReturn:
         raise RunError(
@@ -63,7 +63,7 @@ class MemoryStore(RunStore):
         # setdefault decides between threads; what is stored shares nothing with the caller.
         logs = {key: record[key] for key in LOGS if type(record.get(key)) is list}
         mine = rounded_trip({key: value for key, value in record.items() if key not in logs})
-        mine |= {key: self._log(entries) for key, entries in logs.items()}
+        mine |= {key: self._log(key, entries) for key, entries in logs.items()}
         behind = any(other > index for other in list(self._records))
         if behind or self._records.setdefault(index, mine) is not mine:
             raise RunLockedError(
@@ -82,17 +82,17 @@ class MemoryStore(RunStore):
         except KeyError:
             raise RunError(f"this run has no record {index}") from None
 
-    def _log(self, entries: list[Any]) -> list[Any]:
+    def _log(self, key: str, entries: list[Any]) -> list[Any]:
         """Copy the entries of a list that steps append to, each of them once.
 
         Copying all of a history in every pass would cost the square of their number.
         """
-        copies = []
-        for entry in entries:
-            if id(entry) not in self._entries:  # both live as long as this store: the id is its own
-                self._entries[id(entry)] = entry, rounded_trip({"": entry})[""]
-            copies.append(self._entries[id(entry)][1])
-        return copies
+        known, copies = self._logs.get(key, ([], []))
+        if entries[: len(known)] != known:  # which is quick: most are the same objects
+            known, copies = [], []
+        added = [rounded_trip({"": entry})[""] for entry in entries[len(known) :]]
+        self._logs[key] = list(entries), copies + added
+        return self._logs[key][1]
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
         if not self._records:
