@@ -11,9 +11,11 @@ from dnmf.config import Resources
 from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
 from dnmf.launch.begin import begin
+from dnmf.launch.columns import components_for, with_columns_in_order
 from dnmf.launch.data import matrix, offered
 from dnmf.launch.request import Request
 from dnmf.launch.resume import go_on, planned_run, to_resume
+from dnmf.linalg.own_state import own_state
 from dnmf.options import OPTION_NAMES, asked, merge_aliases
 from dnmf.planning.memory import check_memory
 from dnmf.planning.plan import make_plan
@@ -28,6 +30,7 @@ from dnmf.study.study import Study
 __all__ = ["choose_executor", "fit", "open", "plan", "resume", "transform"]
 
 
+@own_state()
 def fit(
     V: Any,
     k: int | None = None,
@@ -147,7 +150,8 @@ def fit(
         Kullback-Leibler. A pass reads V and the weights once.
     fixed_H : (r, d) array, optional
         Rows of H that are known and stay as they are, r < k: they are the first r components of
-        the result, in this order and scale. The others are learned beside them.
+        the result, in this order and scale. The others are learned beside them. A DataFrame or
+        DataArray (``init`` too) whose columns have the names of V's may have another order.
     normalize : {"components", "weights"}, optional
         Scale rows of H, or columns of W, of the result to unit norm (least squares) or unit sum
         (other losses), and the other factor so that the product is the same. Penalties depend on
@@ -193,8 +197,9 @@ def fit(
     begun = to_resume(out, overwrite, resume)
     if begun is not None and options["seed"] is None:  # the one that was drawn when it began
         options["seed"] = planned_run(begun).config.models[0].seed
-    config, given = asked(options)
     work, listen = choose_executor(client, executor), on_event or ignore
+    V, options = with_columns_in_order(V, options, work.dask_client)
+    config, given = asked(options)
     request = Request(
         V, weights, config, given, out=out, overwrite=overwrite, resume=resume, on_event=listen
     )
@@ -203,6 +208,7 @@ def fit(
     return begin(request, work)
 
 
+@own_state()
 def transform(
     V: Any,
     fit: Any,
@@ -230,7 +236,8 @@ def transform(
     Parameters
     ----------
     V : as for `fit`
-        The new rows (m, d), with the columns of the fit.
+        The new rows (m, d), with the columns of the fit. Where V and the fit have names of
+        columns, these decide, in whatever order V has them, and other names are refused.
     fit : Result, path of a result, or (k, d) array H
         Whose H to use.
     out : path, optional
@@ -253,19 +260,14 @@ def transform(
     (m, k) array-like
         NumPy without ``out``, else a lazy Zarr array.
     """
-    if isinstance(fit, (str, os.PathLike)):
-        fit = open(fit)
+    fit = open(fit) if isinstance(fit, (str, os.PathLike)) else fit
     if isinstance(fit, Study):
         raise OptionError(
             f"fit is a study of k = {', '.join(map(str, fit.ks))}, with a result for each: give "
             f"one, such as study.result({fit.ks[0]})"
         )
-    H = np.asarray(fit.H if isinstance(fit, Result) else fit)
-    if H.ndim != 2:
-        raise OptionError(
-            f"fit is {H!r:.60}; it must be a result, its path, or an array H (k x d), such as "
-            f"the components_ of a fitted dnmf.NMF"
-        )
+    work = choose_executor(client, executor)
+    V, H = components_for(V, fit, work.dask_client)
     options: dict[str, Any] = {"alpha_W": alpha_W, "l1_ratio": l1_ratio, "missing": missing}
     learned = fit.config if isinstance(fit, Result) else {}
     if loss is None and beta is None:
@@ -285,9 +287,10 @@ def transform(
     request = Request(
         V, weights, config, given, "transform", out, overwrite, protected=kept, on_event=listen
     )
-    return begin(request, choose_executor(client, executor)).W
+    return begin(request, work).W
 
 
+@own_state()
 def resume(
     path: str | os.PathLike[str],
     *,
@@ -327,6 +330,7 @@ def resume(
     return Study(found) if isinstance(found, Models) else found
 
 
+@own_state()
 def open(path: str | os.PathLike[str]) -> Any:
     """Open a result or a study, or what is committed of a run in progress.
 
@@ -348,6 +352,7 @@ def open(path: str | os.PathLike[str]) -> Any:
     return Study.open(path) if is_batch(path) else open_result(path)
 
 
+@own_state()
 def plan(
     V: Any,
     k: int | None = None,
@@ -387,8 +392,8 @@ def plan(
     unknown = sorted(set(options) - set(OPTION_NAMES))
     if unknown:
         raise OptionError(f"plan has no option {', '.join(unknown)}")
-    values = merge_aliases({"k": k, **options})
-    config, _ = asked({**values, "init": init, "seed": values.get("seed") or 0})
+    V, values = with_columns_in_order(V, merge_aliases({"k": k, "init": init, **options}), client)
+    config, _ = asked({**values, "seed": values.get("seed") or 0})
     source = matrix(V, values.get("weights"), config.missing)
     laid_out, _ = make_plan(source, config)
     there = resources or offered(choose_executor(client, None), laid_out, source)

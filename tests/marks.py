@@ -46,6 +46,7 @@ NOT_QUICK = {
     "runs/test_takeover.py": "starts processes",
     "study": "fits many models",
     "test_api_resume.py": "breaks many runs",
+    "test_callers_state.py": "fits with every loss",
     "test_bad_python_input.py": "draws hundreds of cases",
     "test_damaged_stores.py": "draws hundreds of cases",
     "test_known_answers.py": "fits until converged",

@@ -59,18 +59,14 @@ _FIXED_H = click.option(
 
 
 def read_rows(path: str) -> Any:
-    """Read rows of H from a .npy file or a Zarr array."""
-    import numpy as np
-
+    """Open rows of H, a .npy file or a Zarr array."""
     from dnmf.errors import InputError
     from dnmf.sources import open_source
 
     try:
-        source = open_source(path)
+        return open_source(path)
     except InputError as error:
         raise InputError(f"--fixed-H: {error}") from error
-    (block,) = source.read_blocks([0, source.shape[0]])
-    return block if isinstance(block, np.ndarray) else block.toarray()
 
 
 def loss_options(function: F) -> F:

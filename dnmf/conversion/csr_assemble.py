@@ -28,6 +28,7 @@ def create_csr(path: str, layout: CsrLayout, entries: int) -> None:
             "encoding-version": "0.1.0",
             "shape": list(layout.shape),
         },
+        zarr_format=3,
     )
     lengths = (entries, entries, layout.shape[0] + 1)
     dtypes = (layout.dtype, layout.index, np.dtype(np.int64))

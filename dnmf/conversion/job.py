@@ -31,6 +31,7 @@ from dnmf.conversion.target import Target, Workplace
 from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
 from dnmf.interop import as_source
+from dnmf.linalg.own_state import own_state
 from dnmf.names import local_name
 from dnmf.planning.versions import compare_versions
 from dnmf.sources import Source
@@ -76,6 +77,7 @@ class Converted:
     bytes_written: int
 
 
+@own_state()
 def convert(
     source: Any,
     target: str | os.PathLike[str],

@@ -8,22 +8,28 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.utils.validation import validate_data
 
 from dnmf.errors import OptionError
-from dnmf.interop import objects
+from dnmf.interop import as_source, column_labels, label_finder, objects
+from dnmf.launch.columns import in_order
 from dnmf.sources.base import Source
 
 __all__ = [
     "STORED",
+    "checked_input",
+    "components_in_order",
     "content",
     "is_stored",
     "module",
     "place",
     "refuse_same_place",
+    "rows_in_order",
     "weight_matrix",
 ]
 
@@ -55,8 +61,78 @@ def content(X: Any) -> Any:
     return X
 
 
+def checked_input(model: Any, X: Any, given: Any, weights: Any, reset: bool) -> tuple[Any, str]:
+    """Return V as dnmf reads it and the dtype to compute in; sets or compares the features.
+
+    Where entries have weights, the scan finds those that must be finite and are not.
+
+    Parameters
+    ----------
+    model : NMF
+    X : matrix
+        The content of ``given``, which may have names of rows and columns.
+    given, weights : matrix
+    reset : bool
+        Whether X is fitted.
+    """
+    find = label_finder(given)
+    V = as_source(X) if is_stored(X) else X
+    named = find or (V.labels if isinstance(V, Source) else None)
+    names = None if named is None else named(1)
+    knows = model if reset else _without_foreign_names(model, X, names)
+    allowed = "allow-nan" if model.missing == "nan" else True
+    if is_stored(X):
+        validate_data(knows, V, reset=reset, skip_check_array=True)
+    else:  # numbers keep their type: blocks are converted as they are read
+        finite = allowed if weights is None else False
+        checks = {"accept_sparse": "csr", "ensure_all_finite": finite}
+        V = validate_data(knows, X, reset=reset, dtype="numeric", **checks)
+        if V.dtype.kind == "f" and V.dtype.itemsize > 8:
+            V = V.astype(np.float64)
+    dtype = "float32" if V.dtype == np.float32 else "float64"
+    if find is not None:
+        V = as_source(V).labelled(find)
+    if reset:
+        model.column_names_ = names
+    return V, dtype if model.dtype is None else np.dtype(model.dtype).name
+
+
+def _without_foreign_names(model: Any, X: Any, names: Any) -> Any:
+    """Return the model as scikit-learn may see it, which knows the names of data frames alone.
+
+    It would warn that names are gone, or new, where the other side's are not those of a frame.
+    """
+    of_frame = hasattr(X, "columns") and all(isinstance(name, str) for name in X.columns)
+    both = names is not None and getattr(model, "column_names_", None) is not None
+    if not both or of_frame == hasattr(model, "feature_names_in_"):
+        return model
+    other = copy(model)
+    if of_frame:
+        other.feature_names_in_ = np.asarray(X.columns, dtype=object)
+    else:
+        del other.feature_names_in_
+    return other
+
+
+def components_in_order(model: Any, V: Any) -> np.ndarray:
+    """Return ``components_`` with columns in the order of V's, where both have names."""
+    H: np.ndarray = model.components_
+    names = getattr(model, "column_names_", None)
+    return in_order(V, H, names, "the fit") if isinstance(V, Source) else H
+
+
+def rows_in_order(V: Any, H: Any) -> Any:
+    """Return a given H with columns in the order of V's, where both have names."""
+    names = column_labels(H)
+    if names is None or not isinstance(V, Source):
+        return H
+    return in_order(V, np.asarray(H), names, "H")
+
+
 def weight_matrix(weights: Any) -> Any:
-    """Take the matrix out of labelled weights, or make one of a list."""
+    """Return labelled weights as a source, which has their names, or make an array of a list."""
+    if label_finder(weights) is not None:
+        return as_source(weights)
     weights = content(weights)
     return np.asarray(weights) if isinstance(weights, (list, tuple)) else weights
 

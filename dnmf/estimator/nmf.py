@@ -11,15 +11,18 @@ import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.metadata_routing import UNUSED
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from dnmf import api
 from dnmf.estimator.inputs import (
+    checked_input,
+    components_in_order,
     content,
     is_stored,
     module,
     place,
     refuse_same_place,
+    rows_in_order,
     weight_matrix,
 )
 from dnmf.estimator.logs import shown, warn_if_unfinished
@@ -30,8 +33,8 @@ from dnmf.estimator.parameters import (
     start_of,
 )
 from dnmf.executors.threads import Threads
-from dnmf.interop import as_source
 from dnmf.interop.objects import as_dask
+from dnmf.linalg.own_state import own_state
 from dnmf.results.result import Result
 
 __all__ = ["NMF"]
@@ -119,7 +122,12 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         One row per pass: objective, relative error, optimality, bytes read, seconds, ...
     n_features_in_ : int
     feature_names_in_ : (d,) array of str
-        Only where X has such names.
+        Only where X is a data frame whose columns have such names. scikit-learn refuses one with
+        other names, or with these in another order.
+    column_names_ : tuple of str or None
+        Names of the columns of X: of any data frame, of AnnData or xarray, or of their stores.
+        `transform` puts columns of another order in their place (unless scikit-learn refuses
+        them), and refuses other names.
 
     Examples
     --------
@@ -192,9 +200,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         NMF
             This model.
         """
-        X = content(X)
-        with self._place(X, self.out, keep=False) as place:  # W is not asked for
-            self._factorize(X, W, H, weights, place)
+        given, X = X, content(X)
+        with own_state(), self._place(X, self.out, keep=False) as place:  # W is not asked for
+            self._factorize(X, given, W, H, weights, place)
         return self
 
     def fit_transform(
@@ -228,9 +236,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ValueError
             X, W, H or a parameter cannot be used (`dnmf.errors` has the classes).
         """
-        X = content(X)
-        with self._place(X, self.out, keep=True) as place:
-            return self._hand_back(self._factorize(X, W, H, weights, place).W, X)
+        given, X = X, content(X)
+        with own_state(), self._place(X, self.out, keep=True) as place:
+            return self._hand_back(self._factorize(X, given, W, H, weights, place).W, X)
 
     def transform(
         self, X: Any, *, weights: Any = None, out: str | os.PathLike[str] | None = None
@@ -240,7 +248,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : (m, d) matrix
-            Rows with the columns of the fitted data.
+            Rows with the columns of the fitted data, see ``column_names_``.
         weights : (m, d) matrix, optional
             Weights of these entries, as for `fit_transform`.
         out : path, optional
@@ -252,13 +260,17 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             NumPy where X is in memory, else lazy.
         """
         check_is_fitted(self)
-        X = content(X)
+        given, X = X, content(X)
         refuse_same_place(out, self.out)
-        V, dtype = self._checked_input(X, weights, reset=False)
-        with self._place(X, out, keep=True) as place, shown(self.verbose) as listener:
+        with (
+            own_state(),
+            self._place(X, out, keep=True) as place,
+            shown(self.verbose) as listener,
+        ):
+            V, dtype = checked_input(self, X, given, weights, reset=False)
             W = api.transform(
                 V,
-                self.components_,
+                components_in_order(self, V),
                 weights=weight_matrix(weights),
                 out=place,
                 overwrite=self.overwrite,
@@ -289,13 +301,14 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if module(X) == "zarr":
             X = as_dask(X)
-        return X @ self.components_
+        with own_state():
+            return X @ self.components_
 
-    def _factorize(self, X: Any, W: Any, H: Any, weights: Any, out: Any) -> Result:
+    def _factorize(self, X: Any, given: Any, W: Any, H: Any, weights: Any, out: Any) -> Result:
         # Of a subclass too, which may name some of them in its own __init__ only.
         check_parameters({name: getattr(self, name) for name in NMF._get_param_names()})
-        V, dtype = self._checked_input(X, weights, reset=True)
-        k, init, init_W = start_of(self, V.shape, np.dtype(dtype), W, H)
+        V, dtype = checked_input(self, X, given, weights, reset=True)
+        k, init, init_W = start_of(self, V.shape, np.dtype(dtype), W, rows_in_order(V, H))
         with shown(self.verbose) as listener:
             fitted = api.fit(
                 V,
@@ -331,25 +344,6 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.history_ = fitted.history
         warn_if_unfinished(self)
         return fitted
-
-    def _checked_input(self, X: Any, weights: Any, reset: bool) -> tuple[Any, str]:
-        """Return V as dnmf reads it and the dtype to compute in; sets or compares the features.
-
-        Where entries have weights, the scan finds those that must be finite and are not.
-        """
-        allowed = "allow-nan" if self.missing == "nan" else True
-        if is_stored(X):
-            V = as_source(X)
-            validate_data(self, V, reset=reset, skip_check_array=True)
-        else:  # numbers keep their type: blocks are converted as they are read
-            finite = allowed if weights is None else False
-            given = {"accept_sparse": "csr", "ensure_all_finite": finite}
-            V = validate_data(self, X, reset=reset, dtype="numeric", **given)
-            if V.dtype.kind == "f" and V.dtype.itemsize > 8:
-                V = V.astype(np.float64)
-        if self.dtype is not None:
-            return V, np.dtype(self.dtype).name
-        return V, "float32" if V.dtype == np.float32 else "float64"
 
     def _executor(self, X: Any) -> Any:
         """Choose where to compute: on X in memory this process works unless a client was given."""

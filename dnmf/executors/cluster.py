@@ -28,6 +28,7 @@ from dnmf.executors.residency import Residency
 from dnmf.executors.threads import Threads
 from dnmf.executors.watch import PASSING, Watch, answer, called, workers_of
 from dnmf.linalg.blas import limit_threads
+from dnmf.linalg.own_state import own_state
 from dnmf.steps.by_value import by_value
 from dnmf.steps.retries import finish_with_retries, leaf_with_retries, memory_told
 from dnmf.steps.tree import tree_levels
@@ -273,7 +274,7 @@ def _pick(parts: list[Any], part: int) -> Any:
 
 
 def _combine(payload: bytes, part: int, values: list[tuple[Any, int]]) -> tuple[Any, int]:
-    with memory_told():
+    with memory_told(), own_state():
         total = _load(payload).combine(part, [value for value, _ in values])
     return total, sum(retries for _, retries in values)
 

@@ -52,7 +52,8 @@ def finish_publication(context: Context, record: Record) -> None:
         rows = _rows_of(record, m)
         history = {name: _column(rows, name) for name in COLUMNS}
         columns = {name: column for name, column in history.items() if column.size}
-        finish(store.path, summary(context.plan, record, m), columns, group=group)
+        facts, names = summary(context.plan, record, m), context.plan.columns
+        finish(store.path, facts, columns, group=group, names=names)
     store.drop([], record.index)
 
 
@@ -64,7 +65,7 @@ def _finish_batch(context: Context, record: Record) -> None:
     for m, group in published(plan):
         rows = [{name: row[name] for name in columns} for row in _rows_of(record, m)]
         facts = {**summary(plan, record, m), "history_rows": rows, "executed": []}
-        finish(path, facts, {}, group=group, one_of_many=True)
+        finish(path, facts, {}, group=group, one_of_many=True, names=plan.columns)
     finish(path, batch_summary(plan, record), {})
 
 

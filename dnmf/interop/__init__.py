@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy
 
+from dnmf.labels import Labels
 from dnmf.sources import open_source
 from dnmf.sources.base import Source
 
-__all__ = ["as_source"]
+__all__ = ["as_source", "column_labels", "label_finder"]
 
 
 def as_source(V: Any, client: Any = None) -> Source:
@@ -43,8 +45,26 @@ def as_source(V: Any, client: Any = None) -> Source:
     if module in known:
         from dnmf.interop import objects
 
-        return as_source(getattr(objects, known[module])(V), client)
+        source = as_source(getattr(objects, known[module])(V), client)
+        found = objects.labels_of(V, module)
+        return source if found is None else source.labelled(found)
     return open_source(V)
+
+
+def column_labels(V: Any) -> Labels | None:
+    """Return the names of the columns of a labelled matrix or a source, or None."""
+    found = V.labels if isinstance(V, Source) else label_finder(V)
+    return None if found is None else found(1)
+
+
+def label_finder(V: Any) -> Callable[[int], Labels | None] | None:
+    """Return what finds the names of rows (0) and columns (1) of a labelled matrix, or None."""
+    module = type(V).__module__.partition(".")[0]
+    if module not in ("anndata", "pandas", "xarray") or getattr(V, "ndim", 2) != 2:
+        return None
+    from dnmf.interop import objects
+
+    return objects.labels_of(V, module)
 
 
 def _is(V: Any, module: str, name: str) -> bool:

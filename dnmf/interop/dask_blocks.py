@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from dnmf.errors import InputError
+from dnmf.linalg.own_state import own_state
 from dnmf.sources.base import Matrix
 from dnmf.sources.csr import check_offsets, csr_block
 from dnmf.sources.formats import as_csr
@@ -49,6 +50,7 @@ def extent(chunk: Any) -> tuple[int, int, int]:
     return int(rows), int(columns), int(chunk.nnz if sp.issparse(chunk) else rows * columns)
 
 
+@own_state()
 def assemble(chunks: Sequence[Sequence[Any]], band: Band) -> Matrix:
     """Return the rows of a band from its chunks: C-contiguous, or canonical CSR.
 
@@ -94,6 +96,7 @@ def locked(block: Matrix) -> Matrix:
     return view
 
 
+@own_state()
 def put(
     function: Callable[[int, int, Matrix], Any],
     column: int,

@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 
 from dnmf.config import MIB
 from dnmf.errors import InputError
+from dnmf.labels import Labels, texts
 from dnmf.sources.checks import native_dtype
 
-__all__ = ["as_dask", "from_anndata", "from_dask", "from_h5py", "from_pandas", "from_xarray"]
+__all__ = [
+    "as_dask",
+    "from_anndata",
+    "from_dask",
+    "from_h5py",
+    "from_pandas",
+    "from_xarray",
+    "labels_of",
+]
 
 MOST_NAMES = 10
 
 CHUNK = 64 * MIB
 """Bytes that are read together of an array that is not in memory."""
+
+
+def labels_of(V: Any, module: str) -> Callable[[int], Labels | None] | None:
+    """Return what finds the names of rows (0) and columns (1) of a labelled matrix, or None."""
+    if module == "pandas":
+        return partial(_named, (V.index, V.columns))
+    if module == "anndata" and hasattr(V, "var_names"):
+        return partial(_named, (V.obs_names, V.var_names))
+    if module == "xarray" and hasattr(V, "coords"):
+        named = [V.coords.get(dim) for dim in V.dims]
+        return partial(_named, named)
+    return None
+
+
+def _named(indexes: Sequence[Any], axis: int) -> Labels | None:
+    index = indexes[axis]
+    if index is None:
+        return None
+    values = index.to_numpy() if hasattr(index, "to_numpy") else index
+    return texts(values)
 
 
 def as_dask(stored: Any) -> Any:

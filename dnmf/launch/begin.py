@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from dnmf.errors import OptionError
@@ -44,8 +45,10 @@ def begin(request: Request, executor: Executor) -> Any:
     if out is None and not executor.in_process:
         raise OptionError("a fit on a cluster needs out: a path that all workers reach")
     compare_versions(executor)
+    columns = source.labels(1) if mode == "fit" else None
     if out is None:
         memory = MemoryStore()
+        laid_out = replace(laid_out, columns=columns)
         laid_out = put_start(memory, laid_out, request.given)
         memory.create(laid_out.to_json())
         listen(Planned(PlanReport(laid_out, executor.resources(), need).lines()))
@@ -59,6 +62,7 @@ def begin(request: Request, executor: Executor) -> Any:
             if moves:
                 source = place(source, config, mode, store, executor)
                 laid_out, oriented, need = lay_out(source, config, mode, executor)
+            laid_out = replace(laid_out, columns=columns)
             laid_out = put_start(store, laid_out, request.given)
             store.create(laid_out.to_json())
         except BaseException:

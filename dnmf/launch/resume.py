@@ -13,6 +13,7 @@ from dnmf.errors import DnmfError, InputError, OptionError, RunLockedError
 from dnmf.fitting.data.context import Context
 from dnmf.fitting.drive import resumable_storage, run_in_folder
 from dnmf.fitting.starts.given import other_starts
+from dnmf.labels import check_alike
 from dnmf.launch.data import drop_staged, matrix, offered
 from dnmf.launch.request import Request
 from dnmf.planning.fingerprint import fingerprint
@@ -102,6 +103,7 @@ def go_on(
     data = None
     if request is not None:
         data = matrix(request.V, request.weights, planned.config.missing)
+        _check_columns(store, planned, data)
     context = _reopen(store, planned, data, executor, found)
     if context is None:
         _clean_up(store)
@@ -144,6 +146,13 @@ def _check_options(store: FolderStore, planned: Plan, config: FitConfig | None) 
             f"{store.path} was begun with other options ({'; '.join(wrong)}); resume it with "
             f"the same ones, or start again with overwrite"
         )
+
+
+def _check_columns(store: FolderStore, planned: Plan, data: Source) -> None:
+    """Refuse data whose columns have other names, or the names in another order."""
+    if planned.mode == "fit" and planned.columns is not None:
+        whose = f"the matrix that {store.path} was begun with"
+        check_alike(data.labels(1), planned.columns, "V", "columns", whose)
 
 
 def _reopen(

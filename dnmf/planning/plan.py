@@ -12,6 +12,7 @@ import numpy as np
 
 from dnmf.config import MIB, FitConfig, ModelSpec
 from dnmf.errors import InputError, MemoryPlanError, OptionError
+from dnmf.labels import Labels
 from dnmf.losses import Loss, get_loss
 from dnmf.planning.limits import Limits, current
 from dnmf.planning.versions import installed
@@ -73,6 +74,8 @@ class Plan:
         Models that share a read, where they are too many for one; empty: all share every read.
     fixed_H : tuple of ObjectRef or None
         The given rows of H.
+    columns : tuple of str or None
+        The names of V's columns.
     versions : dict
         Versions of the packages that the run was begun with.
     limits : Limits
@@ -100,6 +103,7 @@ class Plan:
     start_W: Refs | None = None
     read_groups: tuple[tuple[int, ...], ...] = ()
     fixed_H: Refs | None = None
+    columns: Labels | None = None
     versions: dict[str, str] | None = None
     growth: float = 1.0
     limits: Limits = field(default_factory=Limits)
@@ -150,6 +154,7 @@ class Plan:
             value[key] = tuple(value[key])
         for key in _REFS:
             value[key] = optional_refs(value[key])
+        value["columns"] = None if value.get("columns") is None else tuple(value["columns"])
         value["read_groups"] = tuple(map(tuple, value["read_groups"]))
         nested = {
             "config": FitConfig.from_json(value["config"]),

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from dnmf.errors import InputError, OptionError, OutputExistsError
+from dnmf.linalg.own_state import own_state
 from dnmf.plots.canvas import matplotlib
 from dnmf.plots.checks import check_names, check_shape
 from dnmf.reporting.fit import fit_facts, fit_panels
@@ -37,6 +38,7 @@ HEAD = (
 """Columns of the table of a study."""
 
 
+@own_state()
 def report(
     run: Any,
     out: str | os.PathLike[str],

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import zarr
 
 from dnmf.errors import DnmfError, RunError
+from dnmf.labels import Labels
 from dnmf.results.checked_chunks import checked
 from dnmf.results.result import Result
-from dnmf.runs.sealed import RESULT_FORMAT, checksum, described
+from dnmf.runs.sealed import COLUMN, RESULT_FORMAT, checksum, described
 
 __all__ = ["FinishedArray", "open_finished"]
 
@@ -89,7 +91,12 @@ def open_finished(where: str, group: str, attributes: Mapping[str, Any]) -> Resu
         versions=attributes.get("versions") or {},
         details={key: value for key, value in attributes.items() if key not in _OWN},
         _factors={name: arrays[name] for name in ("W", "H") if name in arrays},
+        _columns=partial(_names, arrays[COLUMN]) if COLUMN in arrays else None,
     )
+
+
+def _names(stored: FinishedArray) -> Labels:
+    return tuple(map(str, stored[:]))
 
 
 def _array(group: zarr.Group, name: str, what: list[Any]) -> FinishedArray:

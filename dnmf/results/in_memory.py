@@ -29,4 +29,6 @@ def _of_model(context: Context, record: Record, model: int) -> Result:
     named = ("objective", "relative_error", "stop_reason", "config", "fingerprint", "versions")
     values: Mapping[str, Any] = {name: facts.pop(name) for name in named}
     history = [row for row in record.history if row["model"] == model]
-    return Result.in_memory(W, H, history=history, details=facts, **values)
+    return Result.in_memory(
+        W, H, history=history, details=facts, columns=context.plan.columns, **values
+    )

@@ -123,6 +123,7 @@ def in_progress(store: RunStore, model: int = 0) -> Result:
         versions=plan.versions or {},
         details=_details(store, plan, record, specs[model].k),
         _factors=_factors(store, plan, pair, solved),
+        _columns=plan.columns,
     )
 
 
@@ -131,7 +132,8 @@ def _details(store: RunStore, plan: Plan, record: Record, k: int) -> dict[str, A
     short = {
         name: value
         for name, value in plan.to_json().items()
-        if name != "config" and not (isinstance(value, (list, tuple)) and len(value) > 8)
+        if name not in ("config", "columns")
+        and not (isinstance(value, (list, tuple)) and len(value) > 8)
     }
     living = holder(store.path) if store.path is not None else None
     return {

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dnmf.errors import RunError
+from dnmf.labels import Labels
+from dnmf.linalg.own_state import own_state
 from dnmf.runs.records import finite
 
 __all__ = ["Result"]
@@ -54,6 +56,7 @@ class Result:
     versions: dict[str, str]
     details: dict[str, Any] = field(default_factory=dict)
     _factors: dict[str, Any] = field(default_factory=dict)
+    _columns: Labels | Callable[[], Labels] | None = None
 
     @classmethod
     def in_memory(
@@ -69,6 +72,7 @@ class Result:
         fingerprint: str | None = None,
         versions: Mapping[str, str] | None = None,
         details: Mapping[str, Any] | None = None,
+        columns: Sequence[str] | None = None,
     ) -> Result:
         """Make a finished result without a folder.
 
@@ -92,6 +96,8 @@ class Result:
             Versions of the packages that computed it.
         details : mapping, optional
             What else there is to say of the run.
+        columns : sequence of str, optional
+            Names of the columns of V.
 
         Returns
         -------
@@ -110,6 +116,7 @@ class Result:
             versions=dict(versions or {}),
             details=dict(details or {}),
             _factors={"W": W, "H": H},
+            _columns=None if columns is None else tuple(columns),
         )
 
     @property
@@ -122,6 +129,12 @@ class Result:
         """The column factor (k, d): NumPy or a Zarr array."""
         return self._factor("H")
 
+    @property
+    def column_names(self) -> Labels | None:
+        """Names of the columns of V and of H, a tuple of str; None where V had none."""
+        return self._columns() if callable(self._columns) else self._columns
+
+    @own_state()
     def _factor(self, name: str) -> Any:
         found = self._factors.get(name)
         if found is None:
@@ -164,6 +177,7 @@ class Result:
             return int(self.W.shape[0]), int(self.H.shape[1])
         return None
 
+    @own_state()
     def plot_objective(self, ax: Any = None) -> Any:
         """Draw the objective after every pass; needs matplotlib.
 
@@ -181,6 +195,7 @@ class Result:
 
         return plot_objective(self, ax)
 
+    @own_state()
     def plot_kkt(self, ax: Any = None) -> Any:
         """Draw how far W and H are from optimal after every pass; needs matplotlib.
 
@@ -198,6 +213,7 @@ class Result:
 
         return plot_kkt(self, ax)
 
+    @own_state()
     def plot_H(self, ax: Any = None, names: Sequence[str] | None = None) -> Any:
         """Draw H as a heat map; needs matplotlib.
 
@@ -217,6 +233,7 @@ class Result:
 
         return plot_H(self, ax, names)
 
+    @own_state()
     def plot_features(
         self, component: int, ax: Any = None, names: Sequence[str] | None = None, top: int = 10
     ) -> Any:
@@ -242,6 +259,7 @@ class Result:
 
         return plot_features(self, component, ax, names, top)
 
+    @own_state()
     def plot_images(self, shape: tuple[int, int], figure: Any = None) -> np.ndarray:
         """Draw rows of H as images; needs matplotlib.
 
@@ -262,6 +280,7 @@ class Result:
 
         return draw_images(self, shape, new_figure() if figure is None else figure)
 
+    @own_state()
     def plot_W(self, ax: Any = None) -> Any:
         """Draw how W is spread over rows, component by component; needs matplotlib.
 
@@ -279,6 +298,7 @@ class Result:
 
         return plot_W(self, ax)
 
+    @own_state()
     def plot_share(self, ax: Any = None) -> Any:
         """Draw how much each component makes up; needs matplotlib.
 

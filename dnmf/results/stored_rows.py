@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dnmf.linalg.own_state import own_state
 from dnmf.runs.base import ObjectRef, Reader
 
 __all__ = ["StoredRows"]
@@ -87,6 +88,7 @@ class StoredRows:
             return self._rows(np.asarray(rows))[:, columns]
         raise IndexError(f"rows are chosen by an index, a slice, a list or a mask, not {rows!r}")
 
+    @own_state()
     def _object(self, number: int) -> np.ndarray:
         """Read one object as (rows, k); the last one stays, for neighbouring rows."""
         last = self._last

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ from dnmf.faultpoints import reach
 from dnmf.runs.files import make_folder, replace_file, storage, sync_folder
 from dnmf.runs.layout import STATE
 from dnmf.runs.records import finite
-from dnmf.runs.sealed import RESULT_FORMAT, chunk_name, described, ending, seal
+from dnmf.runs.sealed import COLUMN, RESULT_FORMAT, chunk_name, described, ending, seal
 
 __all__ = ["create_arrays", "finish", "write_H", "write_W"]
 
@@ -189,6 +189,7 @@ def finish(
     *,
     group: str = "",
     one_of_many: bool = False,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Write the history and, last, the metadata that makes the folder a Zarr group.
 
@@ -204,6 +205,8 @@ def finish(
         Finish inner groups first, the root (``""``) last.
     one_of_many : bool
         Other groups beside this one follow, and the root at the end writes those between.
+    names : sequence of str, optional
+        Of the columns of H; become the coordinate ``column``, as xarray has it.
 
     Raises
     ------
@@ -219,6 +222,8 @@ def finish(
         name: described(zarr.open_array(os.path.join(folder, name), mode="r")) for name in endings
     }
     arrays |= {name: described(array) for name, array in written.items()}
+    if names is not None:
+        arrays[COLUMN] = described(_write_names(folder, names))
     own = {"format": RESULT_FORMAT, **finite(attributes), "history_columns": list(columns)}
     own = seal({**own, "arrays": arrays, "chunks": endings})
     if not group and os.path.isdir(os.path.join(path, STATE)):
@@ -264,6 +269,24 @@ def _write_columns(folder: str, columns: Mapping[str, np.ndarray]) -> dict[str, 
     with storage("write", folder):
         _sync(files, folder)
     return found
+
+
+def _write_names(folder: str, names: Sequence[str]) -> zarr.Array[Any]:
+    path = os.path.join(folder, COLUMN)
+    with storage("write", path):
+        array = zarr.create_array(
+            path,
+            shape=(len(names),),
+            chunks=(len(names),),
+            dtype=str,
+            compressors=ZstdCodec(level=1, checksum=True),
+            dimension_names=(COLUMN,),
+            config={"write_empty_chunks": True},
+            overwrite=True,
+        )
+        array[:] = np.array(names, dtype=object)
+        _sync([os.path.join(path, "zarr.json"), os.path.join(path, "c", "0")], folder)
+    return array
 
 
 def _there(folder: str, name: str) -> bool:

@@ -16,10 +16,22 @@ from typing import Any
 import numpy as np
 import zarr
 
-__all__ = ["ENDING", "RESULT_FORMAT", "checksum", "chunk_name", "described", "ending", "seal"]
+__all__ = [
+    "COLUMN",
+    "ENDING",
+    "RESULT_FORMAT",
+    "checksum",
+    "chunk_name",
+    "described",
+    "ending",
+    "seal",
+]
 
 RESULT_FORMAT = 1
 """The format of published results; another one is refused."""
+
+COLUMN = "column"
+"""The array of the names of V's columns, and the dimension of H that it belongs to."""
 
 ENDING = 4
 """Bytes of the checksum at the end of a chunk."""
@@ -43,8 +55,17 @@ def described(array: zarr.Array[Any]) -> list[Any]:
     """
     endian = getattr(array.serializer, "endian", None)
     order = str(getattr(endian, "value", endian))
-    content = [zlib.crc32(np.asarray(array[:]).tobytes())] if array.ndim == 1 else []
-    return [list(array.shape), list(array.chunks), array.dtype.name, order, *content]
+    whole = np.asarray(array[:]) if array.ndim == 1 else None
+    content = [] if whole is None else [zlib.crc32(_bytes_of(whole))]
+    name = "string" if whole is not None and whole.dtype.kind not in "biuf" else array.dtype.name
+    return [list(array.shape), list(array.chunks), name, order, *content]
+
+
+def _bytes_of(values: np.ndarray) -> bytes:
+    """Return the bytes of numbers, or of texts, which NumPy stores elsewhere."""
+    if values.dtype.kind in "biuf":
+        return values.tobytes()
+    return json.dumps([str(value) for value in values]).encode()
 
 
 def chunk_name(axis: int, index: int) -> str:

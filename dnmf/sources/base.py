@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from dnmf.errors import InputError
+from dnmf.labels import Labels
 from dnmf.linalg.matrix import Matrix
 from dnmf.sources.checks import matrix_text
 from dnmf.sources.cuts import cut_evenly
@@ -45,6 +46,8 @@ class Source(ABC):
     noun: ClassVar[str] = "a matrix in memory"
     """The noun for a source that is not persistent, in errors."""
 
+    _find_labels: Callable[[int], Labels | None] | None = None
+
     def __init__(self, shape: tuple[int, int], dtype: np.dtype) -> None:
         self._shape, self._dtype = shape, dtype
 
@@ -62,6 +65,21 @@ class Source(ABC):
     def is_sparse(self) -> bool:
         """True if blocks are CSR arrays."""
         return False
+
+    def labels(self, axis: int) -> Labels | None:
+        """Return the names of the rows (axis 0) or columns (1) of V, where they have some.
+
+        Raises
+        ------
+        CorruptDataError
+            There are names, and they cannot be read.
+        """
+        return None if self._find_labels is None else self._find_labels(axis)
+
+    def labelled(self, find: Callable[[int], Labels | None] | None) -> Self:
+        """Let this source, which was just made, find the names of rows and columns so."""
+        self._find_labels = find
+        return self
 
     @property
     def nbytes(self) -> int:

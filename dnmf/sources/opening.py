@@ -13,6 +13,7 @@ from dnmf.names import is_url, local_name
 from dnmf.sources.base import Source
 from dnmf.sources.compressed import CompressedArrays, encoding_of
 from dnmf.sources.store import Location, locate, location_of
+from dnmf.sources.stored_labels import with_stored_labels
 from dnmf.sources.zarr_csc import ZarrCSC
 from dnmf.sources.zarr_csr import ZarrCSR
 from dnmf.sources.zarr_dense import ZarrDense
@@ -48,11 +49,12 @@ def open_node(node: zarr.Array | zarr.Group) -> Source:
 
 def _source(location: Location, node: zarr.Array | zarr.Group, note: str = "") -> Source:
     if isinstance(node, zarr.Array):
-        return ZarrDense.open(location, node, note)
+        return with_stored_labels(ZarrDense.open(location, node, note), location, node)
     encoding = encoding_of(node)
     if encoding is not None:
         arrays = CompressedArrays.open(location, node, note)
-        return ZarrCSC(arrays) if encoding == "csc_matrix" else ZarrCSR(arrays)
+        sparse = ZarrCSC(arrays) if encoding == "csc_matrix" else ZarrCSR(arrays)
+        return with_stored_labels(sparse, location, node)
     if node.attrs.get("encoding-type") == "anndata" and not note:
         X = location.child("X")
         with suppress(FileNotFoundError):

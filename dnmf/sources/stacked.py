@@ -55,7 +55,7 @@ class StoredBand:
 
 def create_stack(root: str) -> None:
     """Make the root group, which is no matrix yet."""
-    zarr.create_group(root)
+    zarr.create_group(root, zarr_format=3)
 
 
 def write_band(

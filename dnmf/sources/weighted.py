@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 
 from dnmf.errors import InputError, OptionError
+from dnmf.labels import Labels, check_alike
 from dnmf.linalg.matrix import WeightedCSR
 from dnmf.linalg.weighted import weigh
 from dnmf.sources.base import INDEX_BYTES, Source
@@ -51,6 +52,9 @@ class WeightedSource(Source):
                 f"is unobserved), or say missing='zeros' if V's zeros are unobserved"
             )
         super().__init__(V.shape, V.dtype)
+        for axis, name in enumerate(("rows", "columns")):
+            if (named := weights.labels(axis)) is not None:
+                check_alike(named, V.labels(axis), "weights", name)
         self.V, self.weights, self.missing = V, weights, missing
 
     @classmethod
@@ -62,6 +66,9 @@ class WeightedSource(Source):
     @property
     def parts(self) -> tuple[Source, ...]:
         return self.V, self.weights
+
+    def labels(self, axis: int) -> Labels | None:
+        return self.V.labels(axis)
 
     @property
     def nbytes(self) -> int:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from dnmf.errors import OutOfMemoryError, TransientError
+from dnmf.linalg.own_state import own_state
 from dnmf.steps.work import Each, Part, Work
 
 __all__ = ["PAUSES", "finish_with_retries", "leaf_with_retries", "memory_told", "with_retries"]
@@ -36,7 +37,7 @@ def finish_with_retries(
 
 def with_retries(call: Callable[[], Value]) -> tuple[Value, int]:
     """Call, again with growing pauses where a failure may pass; return also how often again."""
-    with memory_told():
+    with memory_told(), own_state():
         for attempt, pause in enumerate(PAUSES):
             try:
                 return call(), attempt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dnmf.linalg.own_state import own_state
 from dnmf.steps.retries import memory_told
 from dnmf.steps.work import Part, Work
 
@@ -48,7 +49,7 @@ def reduce_parts(work: Work, leaf: Callable[[int], list[Part]]) -> list[Part]:
     """Reduce every part of a work; ``leaf`` gives the parts of a segment, in index order."""
 
     def combine(nodes: list[list[Part]]) -> list[Part]:
-        with memory_told():
+        with memory_told(), own_state():
             return [work.combine(p, [node[p] for node in nodes]) for p in range(work.parts)]
 
     return combine_tree(work.fan_in, work.segments, leaf, combine)

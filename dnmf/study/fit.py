@@ -13,6 +13,7 @@ from dnmf.launch.begin import begin
 from dnmf.launch.data import matrix, offered
 from dnmf.launch.request import Request
 from dnmf.launch.resume import go_on, to_resume
+from dnmf.linalg.own_state import own_state
 from dnmf.options import ALIASES, OPTION_NAMES, fit_config
 from dnmf.planning.plan import loss_shape, make_plan
 from dnmf.planning.read_groups import with_read_groups
@@ -30,6 +31,7 @@ SEEDS = 5
 OPTIONS = set(OPTION_NAMES) - {"k", "seed", "init_W", *ALIASES.values()}
 
 
+@own_state()
 def fit_many(
     V: Any,
     ks: int | Iterable[int],
@@ -114,6 +116,7 @@ def fit_many(
     return Study(begin(request, work))
 
 
+@own_state()
 def plan_many(
     V: Any,
     ks: int | Iterable[int],

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from dnmf.linalg.own_state import own_state
+
 __all__ = ["HeldOut", "empty_folds", "held_out_by_k"]
 
 
@@ -47,6 +49,7 @@ class HeldOut:
     empty: list[int] = field(default_factory=list)
 
     @property
+    @own_state()
     def mean(self) -> np.ndarray:
         """Geometric mean over folds, (ks,), so that every fold counts alike, easy or hard."""
         return np.asarray(np.exp(self._logs.mean(axis=1)))
@@ -61,11 +64,13 @@ class HeldOut:
         return self.ks[int(np.argmin(self.mean))]
 
     @property
+    @own_state()
     def excess(self) -> np.ndarray:
         """Excess of each k's mean over the best one's, as a share of that (ks,)."""
         return np.asarray(self.mean / self.mean.min() - 1)
 
     @property
+    @own_state()
     def standard_error(self) -> np.ndarray:
         """Standard error of `excess`, (ks,): from the ratios to the best k's errors, fold by fold.
 

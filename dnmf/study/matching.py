@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import InputError
+from dnmf.interop import column_labels
+from dnmf.labels import Labels, order_of
+from dnmf.linalg.own_state import own_state
 
 __all__ = ["Comparison", "compare", "cosines", "match"]
 
@@ -22,7 +25,7 @@ def cosines(A: np.ndarray, B: np.ndarray) -> np.ndarray:
 
 
 def _unit(X: np.ndarray) -> np.ndarray:
-    X = np.asarray(X, np.float64)
+    X = np.asarray(X, np.float64, order="C")  # the order decides the last bits of sums
     peak = X.max(axis=1, initial=0.0, keepdims=True)
     X = X / np.where(peak > 0, peak, 1.0)
     norms = np.linalg.norm(X, axis=1, keepdims=True)
@@ -76,6 +79,7 @@ class Comparison:
         return text
 
 
+@own_state()
 def compare(a: Any, b: Any, *, threshold: float = PARTNER) -> Comparison:
     """Match the components of two results over the same columns.
 
@@ -94,14 +98,16 @@ def compare(a: Any, b: Any, *, threshold: float = PARTNER) -> Comparison:
     Raises
     ------
     InputError
-        The columns differ in number.
+        The columns differ in number, or have names and these differ. (Their order may differ.)
     """
-    A, B = _components(a), _components(b)
+    (A, names_a), (B, names_b) = _components(a), _components(b)
     if A.shape[1] != B.shape[1]:
         raise InputError(
             f"the first has {A.shape[1]} columns, the second {B.shape[1]}; only models of the "
             f"same columns can be compared"
         )
+    order = order_of(names_a, names_b, "the first", "the second")
+    B = B if order is None else B[:, order]
     pairs = [pair for pair in match(A, B) if pair[2] >= threshold]
     pairs.sort(key=lambda pair: (-pair[2], pair[0]))
     alone_a = sorted(set(range(A.shape[0])) - {i for i, _, _ in pairs})
@@ -109,7 +115,7 @@ def compare(a: Any, b: Any, *, threshold: float = PARTNER) -> Comparison:
     return Comparison(pairs, alone_a, alone_b, threshold)
 
 
-def _components(model: Any) -> np.ndarray:
+def _components(model: Any) -> tuple[np.ndarray, Labels | None]:
     if isinstance(model, (str, os.PathLike)):
         from dnmf.results.opening import open_result
 
@@ -119,4 +125,4 @@ def _components(model: Any) -> np.ndarray:
         raise InputError(
             f"components have shape {H.shape} and dtype {H.dtype}; give (k, d) numbers"
         )
-    return H
+    return H, model.column_names if hasattr(model, "column_names") else column_labels(model)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import OptionError, RunError
+from dnmf.linalg.own_state import own_state
 from dnmf.losses import loss_class
 from dnmf.results.models import Models, open_models
 from dnmf.results.result import Result
@@ -133,10 +134,12 @@ class Study:
         return min(whole, key=lambda run: run.objective or 0.0)
 
     @cached_property
+    @own_state()
     def held_out(self) -> HeldOut | None:
         """Held-out errors by k and fold; None where nothing was left out."""
         return held_out_by_k(self.models, float(self.facts["config"]["tol"]))
 
+    @own_state()
     def stability(self, k: int) -> Stability:
         """Tell how alike the runs of one k are; computed when first asked for.
 
@@ -160,6 +163,7 @@ class Study:
             self._stability[k] = stability(Hs, Ws, objectives, by_sum=by_columns)
         return self._stability[k]
 
+    @own_state()
     def recommend(self) -> Recommendation:
         """Recommend a number of components, with the reasons in sentences.
 
@@ -174,6 +178,7 @@ class Study:
         table = {k: self.stability(k) for k in self.ks} if len(self.seeds) > 1 else {}
         return recommend(self.ks, self.held_out, table, bool(empty_folds(self.models)))
 
+    @own_state()
     def plot_held_out(self, ax: Any = None) -> Any:
         """Draw the held-out error over k; needs matplotlib.
 
@@ -191,6 +196,7 @@ class Study:
 
         return plot_held_out(self, ax)
 
+    @own_state()
     def plot_stability(self, ax: Any = None) -> Any:
         """Draw how alike the runs of every k are; needs matplotlib.
 
@@ -208,6 +214,7 @@ class Study:
 
         return plot_stability(self, ax)
 
+    @own_state()
     def plot_objectives(self, ax: Any = None) -> Any:
         """Draw the objective of every run over k; needs matplotlib.
 
@@ -225,6 +232,7 @@ class Study:
 
         return plot_objectives(self, ax)
 
+    @own_state()
     def plot_consensus(self, k: int, ax: Any = None) -> Any:
         """Draw the consensus of the runs of one k; needs matplotlib.
 

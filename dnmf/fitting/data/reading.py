@@ -14,6 +14,7 @@ from dnmf.faultpoints import reach
 from dnmf.fitting.data.context import Context, opened
 from dnmf.linalg.matrix import Matrix, WeightedCSR, arrays_of, bytes_of, csr_structure, matrix_of
 from dnmf.linalg.measure import checksum
+from dnmf.linalg.own_state import own_state
 from dnmf.planning.memory import needs_of
 from dnmf.sources.base import Source
 from dnmf.steps.work import Needs, SegmentLoader
@@ -166,13 +167,18 @@ def _ahead(blocks: Iterator[Matrix], count: int) -> Iterator[Matrix]:
         yield from blocks
         return
     with ThreadPoolExecutor(1, thread_name_prefix="dnmf-read") as reader:
-        pending = reader.submit(next, blocks)
+        pending = reader.submit(_next, blocks)
         for position in range(count):
             block = pending.result()
             if position + 1 < count:
-                pending = reader.submit(next, blocks)
+                pending = reader.submit(_next, blocks)
             yield block
             del block
+
+
+@own_state()
+def _next(blocks: Iterator[Matrix]) -> Matrix:
+    return next(blocks)
 
 
 def _cast(raw: Matrix, dtype: str, missing: str | None) -> Matrix:
