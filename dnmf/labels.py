@@ -142,14 +142,14 @@ def _difference(found: Labels, wanted: Labels, what: str, whose: str, axis: str 
     sides = []
     if extra:
         index = next(index for index, label in enumerate(found) if label in extra)
-        sides.append(f"{one} {index} of {what} is {found[index]!r}, which {whose} does not have")
+        sides.append(f"{one} {index} of {what} is {found[index]!r}, no name of {whose}")
     if lacking:
         label = next(label for label in wanted if label in lacking)
-        sides.append(f"{whose} has {label!r}, which {what} does not have")
+        sides.append(f"{label!r} of {whose} is missing")
     count = max(sum(extra.values()), sum(lacking.values()))
     number = "one name differs" if count == 1 else f"{count:,} names differ"
     return (
-        f"{what} has other {axis} than {whose}: {'; '.join(sides)} ({number}). Give the "
+        f"the {axis} of {what} have other names than those of {whose}: {'; '.join(sides)} ({number}). Give the "
         f"{axis} of {whose}; where names say nothing, give the bare matrix, which is taken in "
         f"its own order"
     )
