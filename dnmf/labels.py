@@ -149,7 +149,7 @@ def _difference(found: Labels, wanted: Labels, what: str, whose: str, axis: str 
     count = max(sum(extra.values()), sum(lacking.values()))
     number = "one name differs" if count == 1 else f"{count:,} names differ"
     return (
-        f"the {axis} of {what} have other names than those of {whose}: {'; '.join(sides)} ({number}). Give the "
-        f"{axis} of {whose}; where names say nothing, give the bare matrix, which is taken in "
-        f"its own order"
+        f"the {axis} of {what} have other names than those of {whose}: {'; '.join(sides)} "
+        f"({number}). Give the {axis} of {whose}; where names say nothing, give the bare matrix, "
+        f"which is taken in its own order"
     )

@@ -19,6 +19,7 @@ from dnmf.errors import OptionError
 from dnmf.interop import as_source, column_labels, label_finder, objects
 from dnmf.launch.columns import in_order
 from dnmf.sources.base import Source
+from dnmf.sources.checks import masked_array
 
 __all__ = [
     "STORED",
@@ -53,11 +54,13 @@ def content(X: Any) -> Any:
     """
     inside = {"xarray": objects.from_xarray, "anndata": objects.from_anndata}
     while not (isinstance(X, np.ndarray) or issparse(X)):  # what is, may be a view by AnnData
-        if module(X) == "h5py" and not hasattr(X, "shape"):
+        if module(X) == "h5py" and not (X and hasattr(X, "shape")):  # closed ones are false
             objects.from_h5py(X)
         if module(X) not in inside:
             break
         X = inside[module(X)](X)
+    if isinstance(X, np.ma.MaskedArray):  # of which scikit-learn takes what lies under the mask
+        raise masked_array("X", "X")
     return X
 
 
@@ -131,6 +134,8 @@ def rows_in_order(V: Any, H: Any) -> Any:
 
 def weight_matrix(weights: Any) -> Any:
     """Return labelled weights as a source, which has their names, or make an array of a list."""
+    if isinstance(weights, np.ma.MaskedArray):
+        raise masked_array("weights", "weights")
     if label_finder(weights) is not None:
         return as_source(weights)
     weights = content(weights)

@@ -94,6 +94,10 @@ def seed_of(random_state: Any) -> Any:
 
 def start_array(given: Any, name: str) -> np.ndarray:
     """Check that a given start of W or H is finite, non-negative and not all zeros."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise OptionError(
+            f"{name} is a masked array, whose mask would be lost; give it without one"
+        )
     array: np.ndarray = check_array(given, input_name=name)
     if array.min() < 0:
         raise OptionError(

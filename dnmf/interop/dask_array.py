@@ -341,8 +341,10 @@ def _is_sparse(x: da.Array) -> bool:
     meta = x._meta
     if isinstance(meta, np.ma.MaskedArray):
         raise InputError(
-            "the dask array is masked, and its mask would be lost; fill it "
-            "(dask.array.ma.filled(x, 0)) if masked entries are zeros"
+            "the dask array is masked, and its mask would be lost; fill it: dask.array.ma.filled("
+            "x.astype(float), numpy.nan) with missing='nan' (--missing nan) if masked entries were "
+            "not observed, dask.array.ma.filled(x, 0) if they are zeros (or weights: 0 is not "
+            "observed)"
         )
     if sp.issparse(meta) or isinstance(meta, np.ndarray):
         return bool(sp.issparse(meta))

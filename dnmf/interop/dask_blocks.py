@@ -147,8 +147,9 @@ def _check(chunk: Any, shape: tuple[int, int], band: Band, where: str) -> None:
     """Refuse what Dask only notices, or does not, much later."""
     if isinstance(chunk, np.ma.MaskedArray):
         raise InputError(
-            f"{where} of the dask array are a masked array, whose mask would be lost; fill it "
-            "(dask.array.ma.filled) if masked entries are zeros"
+            f"{where} of the dask array are a masked array, whose mask would be lost; fill it: "
+            "x.map_blocks(numpy.ma.filled, numpy.nan) with missing='nan' (--missing nan) if masked "
+            "entries were not observed, x.map_blocks(numpy.ma.filled, 0) if they are zeros"
         )
     if tuple(chunk.shape) != shape:
         raise InputError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from functools import partial
+from numbers import Real
 from typing import Any, NoReturn
 
 import numpy as np
@@ -96,8 +98,18 @@ def from_anndata(V: Any) -> Any:
     return V.X
 
 
+def _are_numbers(column: Any) -> bool:
+    """Return whether all objects of a column are numbers, or missing."""
+    return all(isinstance(value, (Real, Decimal)) for value in column.dropna())
+
+
 def from_h5py(V: Any) -> NoReturn:
     """Refuse: HDF5 reads with one thread, and other processes cannot share it."""
+    if not V:
+        raise InputError(
+            f"V is an h5py {type(V).__name__} whose file was closed; open it again, and load what "
+            f"you need before it is closed: dataset[:]"
+        )
     name = getattr(getattr(V, "file", None), "filename", "")
     raise InputError(
         f"V lies in an HDF5 file ({name}), which cannot be read in parallel; for AnnData write it "
@@ -127,6 +139,18 @@ def from_pandas(V: Any) -> Any:
         for name, dtype, kind in zip(V.columns, V.dtypes, kinds, strict=True)
         if getattr(kind, "kind", "O") not in "buif"
     ]
+    objects = [
+        V.iloc[:, place]
+        for place, dtype in enumerate(V.dtypes)
+        if getattr(dtype, "kind", "") == "O"
+    ]
+    numbers = [column.name for column in objects if _are_numbers(column)]
+    if wrong and len(numbers) == len(wrong):
+        some = ", ".join(map(repr, numbers[:MOST_NAMES])) + (", ..." if wrong[MOST_NAMES:] else "")
+        raise InputError(
+            f"V has columns of numbers that are Python objects (dtype object): {some}; convert "
+            f"them: V.astype(float)"
+        )
     if wrong:
         more = f" and {len(wrong) - MOST_NAMES} more" if len(wrong) > MOST_NAMES else ""
         raise InputError(

@@ -43,6 +43,8 @@ def components_for(V: Any, fit: Any, client: Any) -> tuple[Any, np.ndarray]:
     InputError
         V has columns of other names.
     """
+    if isinstance(fit, np.ma.MaskedArray):
+        raise OptionError("fit is a masked array, whose mask would be lost; give H without one")
     H = np.asarray(fit.H if isinstance(fit, Result) else fit)
     if H.ndim != 2:
         raise OptionError(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from contextlib import suppress
 from typing import Any
+
+import numpy as np
 
 from dnmf.config import FitConfig, Resources
 from dnmf.errors import InputError
@@ -16,6 +19,7 @@ from dnmf.planning.read_groups import with_read_groups
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import STAGED, STAGED_V, STAGED_WEIGHTS
 from dnmf.sources.base import Source
+from dnmf.sources.checks import masked_array
 from dnmf.sources.weighted import WeightedSource
 from dnmf.steps.work import Executor
 
@@ -31,10 +35,14 @@ def matrix(V: Any, weights: Any, missing: str | None, client: Any = None) -> Sou
 
 def _weights(weights: Any, client: Any) -> Source:
     """Make a source of the weights; an error about them names them, not V."""
+    if isinstance(weights, np.ma.MaskedArray):
+        raise masked_array("weights", "weights")
     try:
         return as_source(weights, client)
     except InputError as error:
-        one_each = getattr(weights, "ndim", 0) == 1
+        one_each = False
+        with suppress(Exception):  # of a dataset whose file was closed
+            one_each = weights.ndim == 1
         remedy = (
             ". For one number per row give a matrix: np.broadcast_to(weights[:, None], V.shape)"
             if one_each

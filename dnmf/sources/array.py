@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import scipy
 
-from dnmf.errors import InputError
 from dnmf.sources.base import Matrix, Source
-from dnmf.sources.checks import check_shape, matrix_text, native_dtype
+from dnmf.sources.checks import check_shape, masked_array, matrix_text, native_dtype
 from dnmf.sources.csr import check_offsets, csr_block, digest, index_dtype
 from dnmf.sources.cuts import RowCost, cut_by_cost
 from dnmf.sources.formats import as_csr
@@ -38,10 +37,7 @@ class ArraySource(Source):
 
     def __init__(self, V: np.ndarray) -> None:
         if isinstance(V, np.ma.MaskedArray):
-            raise InputError(
-                "V is a masked array, whose mask would be lost; fill it (V.filled(0)) if masked "
-                "entries are zeros"
-            )
+            raise masked_array("V")
         self._V = np.asarray(V)
         shape = check_shape(self._V.shape, "the array")
         super().__init__(shape, native_dtype(self._V.dtype, "the array"))

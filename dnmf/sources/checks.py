@@ -9,9 +9,11 @@ import numpy as np
 from dnmf.errors import InputError
 from dnmf.values import format_bytes
 
-__all__ = ["check_shape", "matrix_text", "may_pass", "native_dtype"]
+__all__ = ["check_shape", "masked_array", "matrix_text", "may_pass", "native_dtype"]
 
 _ENDLESS = 2**48
+
+OBJECTS = ": .astype(float), where all of its objects are numbers"
 
 
 def check_shape(shape: Sequence[int], where: str) -> tuple[int, int]:
@@ -40,6 +42,20 @@ def check_shape(shape: Sequence[int], where: str) -> tuple[int, int]:
     return n, d
 
 
+def masked_array(where: str, name: str = "V") -> InputError:
+    """Return the error for a masked array; ``name`` is that of the array in the remedy.
+
+    Weights say by themselves what was not observed.
+    """
+    remedy = (
+        f"{name}.filled(0), since an entry of weight 0 is not observed"
+        if name == "weights"
+        else f"{name}.astype(float).filled(numpy.nan) with missing='nan' (--missing nan) if masked "
+        f"entries were not observed, {name}.filled(0) if they are zeros"
+    )
+    return InputError(f"{where} is a masked array, whose mask would be lost; fill it: {remedy}")
+
+
 def native_dtype(dtype: np.dtype, where: str) -> np.dtype:
     """Return the dtype that blocks have: the stored one, in this machine's byte order.
 
@@ -51,7 +67,7 @@ def native_dtype(dtype: np.dtype, where: str) -> np.dtype:
     if dtype.kind not in "buif" or dtype.itemsize > 8:
         raise InputError(
             f"{where} has dtype {dtype}; V must have real entries: float16, float32, float64, an "
-            "integer type or bool. Convert it first"
+            f"integer type or bool. Convert it first{OBJECTS if dtype.kind == 'O' else ''}"
         )
     return dtype.newbyteorder("=")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dnmf.linalg.own_state import own_state
 
-__all__ = ["HeldOut", "empty_folds", "held_out_by_k"]
+__all__ = ["HeldOut", "empty_folds", "folds_without_entries", "held_out_by_k"]
 
 
 PER_TOL = 10
@@ -39,7 +39,9 @@ class HeldOut:
     floor : float
         Errors below it count as this: W H predicts V there to the precision of the fits.
     empty : list of int
-        Folds that do not count: what they left out is nothing but zeros.
+        Folds that do not count: what they left out is nothing but zeros, or nothing at all.
+    no_entries : list of int
+        Those of them that left out no entry, as where there are more folds than rows.
     """
 
     ks: list[int]
@@ -47,6 +49,7 @@ class HeldOut:
     resolution: float = 0.0
     floor: float = 0.0
     empty: list[int] = field(default_factory=list)
+    no_entries: list[int] = field(default_factory=list)
 
     @property
     @own_state()
@@ -103,11 +106,15 @@ def held_out_by_k(models: list[dict[str, Any]], tol: float = 0.0) -> HeldOut | N
     if not whole:
         return None
     errors = np.array([[found[k][f] for f in folds] for k in whole])
-    return HeldOut(whole, errors, PER_TOL * tol, FLOOR * tol, empty)
+    none = [fold for fold in empty if fold in folds_without_entries(models)]
+    return HeldOut(whole, errors, PER_TOL * tol, FLOOR * tol, empty, none)
 
 
 def empty_folds(models: list[dict[str, Any]]) -> list[int]:
-    """Find folds whose models made a pass and have no error: they left out nothing but zeros."""
+    """Find folds whose models made a pass and have no error.
+
+    They left out nothing but zeros, or no entry.
+    """
     by_fold: dict[int, list[dict[str, Any]]] = {}
     for line in models:
         if line["fold"] is not None:
@@ -117,6 +124,11 @@ def empty_folds(models: list[dict[str, Any]]) -> list[int]:
         for fold, lines in by_fold.items()
         if all(line["objective"] is not None and not _known(line["held_out"]) for line in lines)
     )
+
+
+def folds_without_entries(models: list[dict[str, Any]]) -> set[int]:
+    """Find folds that left out no entry."""
+    return {line["fold"] for line in models if line.get("held_entries") == 0}
 
 
 def _known(error: float | None) -> bool:

@@ -42,17 +42,21 @@ class Recommendation:
 
 
 def recommend(
-    ks: list[int], held_out: HeldOut | None, table: Mapping[int, Stability], zeros: bool = False
+    ks: list[int],
+    held_out: HeldOut | None,
+    table: Mapping[int, Stability],
+    zeros: bool = False,
+    no_entries: bool = False,
 ) -> Recommendation:
     """Weigh the evidence: held-out error decides, stability supports it.
 
-    ``zeros`` tells whether folds left out nothing but zeros: then there may be no ``held_out``.
+    ``zeros`` tells whether folds left out nothing but zeros: then there may be no ``held_out``;
+    ``no_entries`` whether all of these folds are empty.
     """
-    nothing = (
-        "All that was left out is zeros, which tells nothing"
-        if zeros and held_out is None
-        else "Nothing was left out"
-    )
+    nothing = "Nothing was left out"
+    if zeros and held_out is None:
+        nothing = "All that was left out is zeros, which tells nothing"
+        nothing = "All folds are empty: none left out an entry" if no_entries else nothing
     if held_out is not None and len(held_out.ks) > 1:
         return _by_held_out(ks, held_out, table)
     if len(ks) == 1:
@@ -78,6 +82,26 @@ def recommend(
     return Recommendation(k, [missing, text], True)
 
 
+def _about_empty(held_out: HeldOut) -> list[str]:
+    """Say which folds do not count, and why."""
+    zeros = [fold for fold in held_out.empty if fold not in held_out.no_entries]
+    said = []
+    for folds, one, many in (
+        (
+            held_out.no_entries,
+            "is empty, it left out no entry",
+            "are empty, they left out no entry",
+        ),
+        (zeros, "left out nothing but zeros", "left out nothing but zeros"),
+    ):
+        which = ", ".join(map(str, folds))
+        if len(folds) == 1:
+            said.append(f"Fold {which} {one}: without it.")
+        elif folds:
+            said.append(f"Folds {which} {many}: without them.")
+    return said
+
+
 def _by_held_out(
     ks: list[int], held_out: HeldOut, table: Mapping[int, Stability]
 ) -> Recommendation:
@@ -91,10 +115,7 @@ def _by_held_out(
         f"The error on entries that were left out is least at k = {best} ({mean[best]:.5g} of V)."
     ]
     if held_out.empty:
-        which = ", ".join(map(str, held_out.empty))
-        word = "Fold" if len(held_out.empty) == 1 else "Folds"
-        it = "it" if len(held_out.empty) == 1 else "them"
-        reasons.append(f"{word} {which} left out nothing but zeros: without {it}.")
+        reasons += _about_empty(held_out)
     if mean[best] <= held_out.floor:
         reasons.append(
             f"From k = {k} on W H predicts it to the precision of the fits ({held_out.floor:.1g})."

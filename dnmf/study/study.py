@@ -13,7 +13,7 @@ from dnmf.linalg.own_state import own_state
 from dnmf.losses import loss_class
 from dnmf.results.models import Models, open_models
 from dnmf.results.result import Result
-from dnmf.study.held_out import HeldOut, empty_folds, held_out_by_k
+from dnmf.study.held_out import HeldOut, empty_folds, folds_without_entries, held_out_by_k
 from dnmf.study.recommend import Recommendation, recommend
 from dnmf.study.stability import Stability, stability
 
@@ -176,7 +176,9 @@ class Study:
             The number, the reasons, and whether the evidence is weak.
         """
         table = {k: self.stability(k) for k in self.ks} if len(self.seeds) > 1 else {}
-        return recommend(self.ks, self.held_out, table, bool(empty_folds(self.models)))
+        empty = empty_folds(self.models)
+        none = set(empty) <= folds_without_entries(self.models)
+        return recommend(self.ks, self.held_out, table, bool(empty), none)
 
     @own_state()
     def plot_held_out(self, ax: Any = None) -> Any:
