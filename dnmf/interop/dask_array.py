@@ -79,10 +79,10 @@ class DaskArraySource(Source):
         self._array = x
         self._client = client or next((future.client for future in futures.values()), None)
         self._graph: Graph = {**futures, **x.__dask_optimize__(graph, keys)}
-        self._measured, self._plain = Measured(room), self._graph
-        heights, widths = self._chunks(keys, x.chunks)
-        known = {key: (Given(chunk),) for key, chunk in self._measured.chunks.items()}
-        self._graph = {**self._graph, **known} if known else self._graph
+        self._plain, measured = self._graph, Measured(room)
+        heights, widths = self._chunks(keys, x.chunks, measured)
+        known = {key: (Given(chunk),) for key, chunk in measured.chunks.items()}
+        self._graph, self.measured_bytes = {**self._graph, **known}, measured.nbytes
         self._keys = [
             [key for key, width in zip(line, widths, strict=True) if width]
             for line, height in zip(keys, heights, strict=True)
@@ -99,7 +99,7 @@ class DaskArraySource(Source):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle as dask does: graphs may hold functions that pickle refuses."""
-        state = {**self.__dict__, "_client": None}
+        state = {**self.__dict__, "_client": None, "_graph": self._plain, "measured_bytes": 0}
         return {"pickled": cloudpickle.dumps(state)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -351,30 +351,29 @@ class DaskArraySource(Source):
             return [height * self.shape[1] for height in self._heights]
         return [sum(entries for _, _, entries in line) for line in self._extents(self._keys)]
 
-    def _chunks(self, keys: list[list[Any]], known: Any) -> tuple[list[int], list[int]]:
+    def _chunks(
+        self, keys: list[list[Any]], known: Any, measured: Measured
+    ) -> tuple[list[int], list[int]]:
         """Return heights and widths of the chunks, measured where Dask does not know them."""
         if not any(np.isnan(size) for sizes in known for size in sizes):
             return [int(size) for size in known[0]], [int(size) for size in known[1]]
-        found = self._extents(keys)
+        found = self._extents(keys, measured)
         heights, widths = [line[0][0] for line in found], [columns for _, columns, _ in found[0]]
         for line, height in zip(found, heights, strict=True):
             if [(rows, columns) for rows, columns, _ in line] != [(height, w) for w in widths]:
                 raise InputError("the chunks of the dask array do not fit beside each other")
         return heights, widths
 
-    @property
-    def measured_bytes(self) -> int:
-        """Bytes of chunks that were computed for their sizes and are in memory."""
-        return self._measured.nbytes
-
     def forget(self) -> None:
-        """Let go of chunks that were computed for their sizes."""
-        self._graph, self._measured = self._plain, Measured(0)
+        """Let go of chunks that were computed for their sizes (``measured_bytes``)."""
+        self._graph, self.measured_bytes = self._plain, 0
 
-    def _extents(self, keys: list[list[Any]]) -> list[list[tuple[int, int, int]]]:
-        if self._measured.room and runs_here(self._array, self._client):
+    def _extents(
+        self, keys: list[list[Any]], measured: Measured | None = None
+    ) -> list[list[tuple[int, int, int]]]:
+        if measured is not None and measured.room and runs_here(self._array, self._client):
             sizes: dict[Any, tuple[int, int, int]] = {}
-            calls = {key: partial(self._measured.add, key) for line in keys for key in line}
+            calls = {key: partial(measured.add, key) for line in keys for key in line}
             self.run_here(self.culled({}, list(calls)), calls, sizes.__setitem__, CPU_COUNT)
             return [[sizes[key] for key in line] for line in keys]
         name = f"dnmf-extent-{self._array.name}"

@@ -78,7 +78,7 @@ def _way(part: DaskArraySource, name: str, room: int, nbytes: int | None) -> _Wa
     room : int
         Bytes that there are beside what the run itself needs.
     nbytes : int or None
-        Of the part in memory; None where CSR is not counted.
+        Of the part in memory; None where CSR is not counted yet.
     """
     n, d = part.shape
     whole = n * d * part.dtype.itemsize  # what shared tasks wait for; of CSR no more than this
@@ -92,7 +92,6 @@ def _way(part: DaskArraySource, name: str, room: int, nbytes: int | None) -> _Wa
     threads = suited_threads(task, room - used - (0 if shared_first else beside))
     peak = BASELINE + used + threads * task + (0 if shared_first else beside)
     where = "memory" if in_memory else "disk"
-    where = "memory or disk" if nbytes is None and in_memory else where
     times = 2 if shared_first else 1
     found = Evaluation(name, where, size, times, len(part.shared), peak)
     return _Way(found, threads, shared_first)

@@ -20,9 +20,9 @@ class Evaluation:
     name : str
         ``"V"`` or ``"weights"``.
     where : str
-        ``"memory"``, ``"disk"``, or ``"memory or disk"`` where the size is not known before.
+        ``"memory"`` or ``"disk"``.
     nbytes : int
-        Of the matrix as it is there; 0 where that is not known before.
+        Of the matrix as it is there.
     times : int
         How often a chunk is computed, at most.
     shared : int
@@ -46,11 +46,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         how_often = "once" if self.times == 1 else f"{self.times} times"
-        size, there = format_bytes(self.nbytes), f"{self.where}, whichever fits"
-        there = {"memory": f"memory ({size})", "disk": f"disk, staged ({size})"}.get(
-            self.where, there
-        )
-        text = f"{self.name}: computed {how_often}, then in {there}".replace("in disk", "on disk")
+        there = "kept in memory" if self.where == "memory" else "staged on disk"
+        text = f"{self.name}: computed {how_often}, {there} ({format_bytes(self.nbytes)})"
         if self.shared:
             text += f"; {self.shared} task(s) that all chunks need are computed once"
             text += ", and before" if self.times > 1 else ""
