@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import scipy.sparse
+import zarr
+from zarr.storage import MemoryStore
 
 from dnmf.conversion.computed import band_edges, computed_grid
 from dnmf.conversion.csr_bands import BandWriter, CsrLayout
@@ -21,17 +24,15 @@ from dnmf.interop.dask_array import DaskArraySource
 from dnmf.interop.dask_gather import chunk_edges, gather
 from dnmf.linalg.matrix import Matrix, bytes_of
 from dnmf.runs.files import sync_folder
-from dnmf.sources import from_spec
+from dnmf.sources import from_spec, open_source
 from dnmf.sources.array import ArraySource, SparseSource
 from dnmf.sources.base import Source
 from dnmf.sources.csr import index_dtype
 from dnmf.sources.stacked import StoredBand, create_stack, finish_stack
 
-__all__ = ["CsrRows", "dense_edges", "load_dense", "stage_dense"]
+__all__ = ["CsrRows", "as_staged", "dense_edges", "load_dense", "stage_dense"]
 
 News = Callable[[int, int], None]
-
-_BUDGET = Budget(STAGING.unlimited, None, 1, STAGING, firm=False)
 
 
 def load_dense(source: DaskArraySource, threads: int, news: News) -> Source:
@@ -45,27 +46,46 @@ def load_dense(source: DaskArraySource, threads: int, news: News) -> Source:
     return ArraySource(out)
 
 
-def _dense_grid(source: DaskArraySource) -> tuple[DenseLayout, Rectangles]:
-    grid = computed_grid(source, source.dtype.itemsize, None, _BUDGET)
+def _budget(block_size: int) -> Budget:
+    """Return sizes for what blocks of so many bytes are read from."""
+    item = 16  # bytes of an entry with its column, at most
+    limits = replace(
+        STAGING,
+        chunk=min(STAGING.chunk, block_size),
+        chunk_row=min(STAGING.chunk_row, block_size),
+        entries=max(1, min(STAGING.entries, block_size // item)),
+    )
+    return Budget(limits.unlimited, None, 1, limits, firm=False)
+
+
+def _dense_grid(source: DaskArraySource, block_size: int) -> tuple[DenseLayout, Rectangles]:
+    grid = computed_grid(source, source.dtype.itemsize, None, _budget(block_size))
     layout = DenseLayout(source.shape, source.dtype, grid.chunks, compressed=False)
     return layout, Rectangles(source.shape, *grid.unit)
 
 
-def dense_edges(source: DaskArraySource) -> tuple[list[int], list[int]]:
+def dense_edges(source: DaskArraySource, block_size: int) -> tuple[list[int], list[int]]:
     """Return the edges of what one task of `stage_dense` writes."""
-    return _dense_grid(source)[1].edges
+    return _dense_grid(source, block_size)[1].edges
+
+
+def as_staged(source: DaskArraySource, block_size: int) -> Source:
+    """Return what `stage_dense` will write, without entries: to ask how it is read."""
+    store: Any = MemoryStore()
+    create_dense(store, _dense_grid(source, block_size)[0])
+    return open_source(zarr.open_array(store, mode="r"))
 
 
 def stage_dense(
-    source: DaskArraySource, folder: str, name: str, threads: int, news: News
+    source: DaskArraySource, folder: str, name: str, threads: int, block_size: int, news: News
 ) -> Source:
-    """Compute a dense array into a Zarr array in a folder."""
+    """Compute a dense array into a Zarr array in a folder, in chunks that suit the blocks."""
     check_room(folder, source.nbytes)
-    layout, tasks = _dense_grid(source)
+    layout, tasks = _dense_grid(source, block_size)
     with Target.in_run(folder, name).workplace() as place:
         with place.explained():
             create_dense(place.new, layout)
-            writer = DenseWriter(place.new, layout, _BUDGET.read_bytes)
+            writer = DenseWriter(place.new, layout, STAGING.read_bytes)
             gather(source, writer.put, tasks.edges, threads, news)
         place.publish()
     sync_folder(folder)
@@ -84,17 +104,32 @@ class CsrRows:
         Where it is staged.
     room : int
         Bytes that all rows may take in memory.
+    block_size : int
+        Bytes of the blocks that are read from them.
+
+    Attributes
+    ----------
+    indptr : (n + 1,) int64 array
+        Offsets of all rows, once they are computed.
+    nbytes : int
+        Bytes of rows in memory.
+    largest : int
+        Bytes of the largest rectangle that was computed.
     """
 
-    def __init__(self, source: DaskArraySource, folder: str, name: str, room: int) -> None:
+    def __init__(
+        self, source: DaskArraySource, folder: str, name: str, room: int, block_size: int
+    ) -> None:
         self._source, self._folder, self._name, self._room = source, folder, name, room
-        self._lock, self._size, self._full = Lock(), 0, False
+        self._lock, self.nbytes, self.largest, self._full = Lock(), 0, 0, False
+        self._budget = _budget(block_size)
+        entries = self._budget.limits.entries
         self._rows: dict[int, Any] = {}
         self._bands: list[tuple[int, list[StoredBand]]] = []
-        layout = CsrLayout(source.shape, source.dtype, STAGING.entries)
+        layout = CsrLayout(source.shape, source.dtype, entries)
         self._stack = ExitStack()
         self._place = self._stack.enter_context(Target.in_run(folder, name).workplace())
-        args = layout, _BUDGET.read_bytes, STAGING.band, STAGING.entries
+        args = layout, STAGING.read_bytes, STAGING.band, entries
         self._writer = BandWriter(self._place.new, *args)
         self.indptr = np.zeros(1, np.int64)
 
@@ -106,7 +141,7 @@ class CsrRows:
 
     def compute(self, threads: int, news: News) -> None:
         """Compute all rows; `indptr` is theirs then."""
-        edges = band_edges(self._source, self._source.dtype.itemsize, _BUDGET)
+        edges = band_edges(self._source, self._source.dtype.itemsize, self._budget)
         with self._place.explained():
             counts = gather(self._source, self._take, edges, threads, news)
         self.indptr = np.concatenate([self.indptr, np.cumsum(np.concatenate(counts))])
@@ -119,8 +154,9 @@ class CsrRows:
     def _take(self, row: int, column: int, block: Any) -> np.ndarray:
         size, counts = bytes_of(block), np.diff(block.indptr).astype(np.int64)
         with self._lock:
-            if not self._full and self._size + size <= self._room:
-                self._size += size
+            self.largest = max(self.largest, size)
+            if not self._full and self.nbytes + size <= self._room:
+                self.nbytes += size
                 self._rows[row] = block
                 return counts
             if not self._full:
@@ -142,7 +178,7 @@ class CsrRows:
                 part = getattr(block, name)
                 out[at : at + len(part)] = part
                 at += len(part)
-                setattr(block, name, part[:0])
+                setattr(block, name, np.empty(0, part.dtype))  # no view, which would keep it
             setattr(whole, name, out)
         self._rows.clear()
         whole.indptr = self.indptr.astype(kind)

@@ -28,14 +28,14 @@ from dnmf.sources.checks import check_shape, native_dtype
 from dnmf.sources.csr import block_dtype, digest, index_dtype
 from dnmf.values import format_bytes
 
-__all__ = ["DaskArraySource"]
+__all__ = ["PER_CHUNK", "DaskArraySource"]
 
 Graph = dict[Any, Any]
 
 Rectangle = tuple[int, int, list[list[Any]], Band]
 """First row and column, the keys of the chunks, and what `assemble` makes of them."""
 
-_PER_CHUNK = 8192
+PER_CHUNK = 8192
 """Bytes of a chunk besides its entries: its task, its Python objects."""
 
 
@@ -158,7 +158,7 @@ class DaskArraySource(Source):
         first, last = self._touched(start, stop)
         touched = self.block_bytes(int(self._edges[first]), int(self._edges[last]))
         chunks = (last - first) * len(self._widths)
-        return touched * (3 if self.is_sparse else 2) + chunks * _PER_CHUNK
+        return touched * (3 if self.is_sparse else 2) + chunks * PER_CHUNK
 
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
         reader = ChunkReader(self.compute, self.whole_chunks, int(starts[-1]))

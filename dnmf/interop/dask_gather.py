@@ -29,15 +29,22 @@ def chunk_edges(source: DaskArraySource) -> Edges:
     return source.chunk_rows.tolist(), columns
 
 
-def chunk_bytes(source: DaskArraySource, edges: Edges) -> int:
+def chunk_bytes(source: DaskArraySource, edges: Edges, entries: int | None = None) -> int:
     """Return the bytes that one task takes at a time.
 
-    How many entries CSR has is not known before: a tenth of them is assumed to be stored.
+    Parameters
+    ----------
+    source : DaskArraySource
+    edges : (rows, columns)
+    entries : int, optional
+        Most entries of a rectangle of CSR. They are not known before: without them, as many are
+        assumed as if a tenth of the entries were stored.
     """
     if not source.is_sparse:
         return task_bytes(source.chunks, edges, source.dtype.itemsize)
-    tall, (_, d) = source.largest_chunk[0], source.shape
-    return 2 * (tall * d // 10) * (source.dtype.itemsize + index_dtype(d).itemsize)
+    (_, d), tall = source.shape, int(np.diff(edges[0]).max())
+    entries = tall * d // 10 if entries is None else entries
+    return 3 * entries * (source.dtype.itemsize + index_dtype(d).itemsize)  # read, made, written
 
 
 def suited_threads(task: int, room: int) -> int:
@@ -99,8 +106,3 @@ def gather(
     except TransientError as error:
         raise InputError(f"{error}, and again each time that it was tried once more") from error
     return [found[number] for number in range(len(rectangles))]
-
-
-def whole_indptr(counts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the offsets of all rows from the numbers of their entries, stretch by stretch."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(counts))])

@@ -121,7 +121,7 @@ def report(
         return PlanReport(laid_out, there, need)
     from dnmf.launch.evaluation import evaluations_of
 
-    found = evaluations_of(source, need, there)
+    found = evaluations_of(source, config, need, there)
     return PlanReport(laid_out, there, with_evaluations(need, found), found)
 
 
