@@ -34,6 +34,9 @@ __all__ = ["CsrRows", "as_staged", "dense_edges", "load_dense", "stage_dense"]
 
 News = Callable[[int, int], None]
 
+FEWEST = 1 << 12
+"""Stored entries of a chunk of CSR, however small blocks are: each is a file."""
+
 
 def load_dense(source: DaskArraySource, threads: int, news: News) -> Source:
     """Compute a dense array into the memory of this process."""
@@ -53,7 +56,7 @@ def _budget(block_size: int) -> Budget:
         STAGING,
         chunk=min(STAGING.chunk, block_size),
         chunk_row=min(STAGING.chunk_row, block_size),
-        entries=max(1, min(STAGING.entries, block_size // item)),
+        entries=max(FEWEST, min(STAGING.entries, block_size // item)),
     )
     return Budget(limits.unlimited, None, 1, limits, firm=False)
 
