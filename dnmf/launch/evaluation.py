@@ -125,7 +125,10 @@ def evaluations_of(
     for part, name in zip(source.parts, NAMES, strict=False):
         if part.lazy:
             room = _room(resources, need) - sum(some.in_memory for some in found)
-            found.append(_way(cast(DaskArraySource, part), name, room, config, True).evaluation)
+            one = _way(cast(DaskArraySource, part), name, room, config, True).evaluation
+            if part.is_sparse and one.where == "disk":  # rows stay in memory until it is used up
+                one = replace(one, peak=max(one.peak, BASELINE + memory_here(resources)))
+            found.append(one)
     return tuple(found)
 
 

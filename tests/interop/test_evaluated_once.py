@@ -31,8 +31,15 @@ if TYPE_CHECKING:
     from distributed import Client
 
 N, D = 2000, 40
-OPTIONS: dict[str, Any] = {"k": 4, "seed": 1, "tol": 0, "max_passes": 2, "block_size": 16_000}
-OPTIONS |= {"sample": 0.2, "sample_bytes": 40_000}
+OPTIONS: dict[str, Any] = {
+    "k": 4,
+    "seed": 1,
+    "tol": 0,
+    "max_passes": 2,
+    "block_size": 16_000,
+    "segments": 5,
+}
+OPTIONS |= {"sample": 0.2, "sample_bytes": 40_000, "segments": 5}
 
 
 @pytest.fixture(scope="module")
