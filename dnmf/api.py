@@ -12,13 +12,11 @@ from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
 from dnmf.launch.begin import begin
 from dnmf.launch.columns import components_for, with_columns_in_order
-from dnmf.launch.data import matrix, offered
+from dnmf.launch.data import matrix, report
 from dnmf.launch.request import Request
 from dnmf.launch.resume import go_on, planned_run, to_resume
 from dnmf.linalg.own_state import own_state
 from dnmf.options import OPTION_NAMES, asked, merge_aliases
-from dnmf.planning.memory import check_memory
-from dnmf.planning.plan import make_plan
 from dnmf.planning.report import PlanReport
 from dnmf.results.models import Models, is_batch
 from dnmf.results.opening import open_result
@@ -367,7 +365,7 @@ def plan(
     Parameters
     ----------
     V : as for `fit`
-        The matrix; none of its entries is read.
+        The matrix; none of its entries is read, but the stored ones of lazy CSR are counted.
     k : int
         Number of components.
     resources : Resources, optional
@@ -395,6 +393,4 @@ def plan(
     V, values = with_columns_in_order(V, merge_aliases({"k": k, "init": init, **options}), client)
     config, _ = asked({**values, "seed": values.get("seed") or 0})
     source = matrix(V, values.get("weights"), config.missing)
-    laid_out, _ = make_plan(source, config)
-    there = resources or offered(choose_executor(client, None), laid_out, source)
-    return PlanReport(laid_out, there, check_memory(laid_out, there))
+    return report(source, config, choose_executor(client, None), resources)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -40,6 +39,9 @@ from dnmf.steps.events import Listener, Notice, Progress, ignore
 from dnmf.steps.serial import Serial
 from dnmf.steps.work import Executor, Work
 from dnmf.values import parse_bytes
+
+if TYPE_CHECKING:
+    from dnmf.interop.dask_array import DaskArraySource
 
 __all__ = ["Conversion", "Converted", "convert"]
 
@@ -308,12 +310,15 @@ class Conversion:
         with self.place.explained():
             if self.place.reachable:
                 return source.apply(function, edges, limit, threads, client, news)
-            found: list[Any] = []
-            for row, block in zip(edges[0], source.read_blocks(edges[0]), strict=False):
-                for left, right in pairwise(edges[1]):
-                    found.append(function(row, left, block[:, left:right]))
-                    news(len(found))
-            return found
+            from dnmf.interop.dask_gather import gather
+
+            return gather(
+                cast("DaskArraySource", source),
+                function,
+                edges,
+                threads,
+                lambda done, total: news(done),
+            )
 
     def _news(self, kind: str, total: int, nbytes: int) -> Callable[[int], None]:
         done = 0

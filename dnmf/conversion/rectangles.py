@@ -9,6 +9,7 @@ import numpy as np
 
 from dnmf.errors import InputError
 from dnmf.sources.base import Source
+from dnmf.sources.checks import does_not_fit
 from dnmf.sources.stored import Region
 
 __all__ = ["cast_into", "read_need", "read_rectangle", "read_unit"]
@@ -149,7 +150,7 @@ def cast_into(out: np.ndarray, values: np.ndarray, row: int, column: int) -> Non
     InputError
     """
     if not np.can_cast(values.dtype, out.dtype):
-        bad = _does_not_fit(values, out.dtype)
+        bad = does_not_fit(values, out.dtype)
         if np.any(bad):
             at = tuple(int(i) for i in np.argwhere(bad)[0])
             if len(at) == 2:
@@ -160,17 +161,3 @@ def cast_into(out: np.ndarray, values: np.ndarray, row: int, column: int) -> Non
                 f"{values[at]} {where} does not fit {out.dtype}; choose another type (--dtype)"
             )
     out[...] = values
-
-
-def _does_not_fit(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if dtype.kind == "b":
-        return (values != 0) & (values != 1)
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return np.isinf(values.astype(dtype)) & ~np.isinf(values)
-    limits = np.iinfo(dtype)
-    if values.dtype.kind != "f":
-        return (values < limits.min) | (values > limits.max)
-    # 2**63 and 2**64 are the first floats too large; limits.max itself is no float64
-    inside = (values >= float(limits.min)) & (values < float(limits.max + 1))
-    return ~(inside & (values == np.trunc(values)))

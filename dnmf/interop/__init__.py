@@ -16,7 +16,7 @@ from dnmf.sources.base import Source
 __all__ = ["as_source", "column_labels", "label_finder"]
 
 
-def as_source(V: Any, client: Any = None) -> Source:
+def as_source(V: Any, client: Any = None, room: int = 0) -> Source:
     """Return V as a source, whatever it is.
 
     Parameters
@@ -27,6 +27,8 @@ def as_source(V: Any, client: Any = None) -> Source:
         of numbers. None of these libraries is imported where it is not in use already.
     client : distributed.Client, optional
         Computes what must be known of a Dask array.
+    room : int
+        Bytes of a Dask array's chunks that stay in memory where they are computed for their sizes.
 
     Raises
     ------
@@ -38,14 +40,14 @@ def as_source(V: Any, client: Any = None) -> Source:
     if _is(V, "dask.array", "Array"):
         from dnmf.interop.dask_array import DaskArraySource
 
-        return DaskArraySource(V, client)
+        return DaskArraySource(V, client, room)
     known = {"xarray": "from_xarray", "anndata": "from_anndata", "pandas": "from_pandas"}
     known |= {"h5py": "from_h5py", "dask": "from_dask"}
     module = type(V).__module__.partition(".")[0]
     if module in known:
         from dnmf.interop import objects
 
-        source = as_source(getattr(objects, known[module])(V), client)
+        source = as_source(getattr(objects, known[module])(V), client, room)
         found = objects.labels_of(V, module)
         return source if found is None else source.labelled(found)
     return open_source(V)

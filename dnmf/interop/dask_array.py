@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, ClassVar, NoReturn
 from uuid import uuid4
@@ -13,23 +12,30 @@ from uuid import uuid4
 import cloudpickle
 import dask.array as da
 import numpy as np
-import scipy.sparse as sp
 from dask.optimization import cull
+from dask.system import CPU_COUNT
 
 from dnmf.errors import InputError
-from dnmf.interop.dask_blocks import Band, assemble, extent, locked, put, single_chunks
+from dnmf.interop.dask_blocks import Band, assemble, extent, put, single_chunks
+from dnmf.interop.dask_measure import Measured, futures_in, is_sparse
 from dnmf.interop.dask_origins import paths_read
-from dnmf.interop.dask_run import check_memory, evaluate, run_tasks
-from dnmf.linalg.matrix import Matrix, join_rows
+from dnmf.interop.dask_reader import ChunkReader
+from dnmf.interop.dask_run import check_memory, evaluate, run_here, run_tasks, runs_here
+from dnmf.interop.dask_shared import Given, shared_tasks
+from dnmf.linalg.matrix import Matrix
 from dnmf.sources.base import Source
-from dnmf.sources.checks import check_shape, matrix_text, native_dtype
+from dnmf.sources.checks import check_shape, native_dtype
 from dnmf.sources.csr import block_dtype, digest, index_dtype
+from dnmf.values import format_bytes
 
-__all__ = ["DaskArraySource"]
+__all__ = ["PER_CHUNK", "DaskArraySource"]
 
 Graph = dict[Any, Any]
 
-_PER_CHUNK = 8192
+Rectangle = tuple[int, int, list[list[Any]], Band]
+"""First row and column, the keys of the chunks, and what `assemble` makes of them."""
+
+PER_CHUNK = 8192
 """Bytes of a chunk besides its entries: its task, its Python objects."""
 
 
@@ -49,6 +55,9 @@ class DaskArraySource(Source):
     client : distributed.Client, optional
         Evaluates the graph. By default the client that holds persisted chunks, else Dask's
         choice.
+    room : int
+        Bytes of chunks that stay in memory, until `forget`, where their sizes are unknown and they
+        are computed for those.
 
     Raises
     ------
@@ -59,18 +68,21 @@ class DaskArraySource(Source):
     kind: ClassVar[str] = "dask"
     lazy = True
 
-    def __init__(self, x: da.Array, client: Any = None) -> None:
+    def __init__(self, x: da.Array, client: Any = None, room: int = 0) -> None:
         if x.ndim != 2:
             check_shape([-1 if np.isnan(s) else s for s in x.shape], "the dask array")
-        self._sparse = _is_sparse(x)
+        self._sparse = is_sparse(x)
         dtype = native_dtype(x.dtype, "the dask array")
         self._dtype = block_dtype(dtype) if self._sparse else dtype
         keys, graph = x.__dask_keys__(), x.__dask_graph__()
-        futures = _futures(graph)
+        futures = futures_in(graph)
         self._array = x
         self._client = client or next((future.client for future in futures.values()), None)
         self._graph: Graph = {**futures, **x.__dask_optimize__(graph, keys)}
-        heights, widths = self._chunks(keys, x.chunks)
+        self._plain, measured = self._graph, Measured(room)
+        heights, widths = self._chunks(keys, x.chunks, measured)
+        known = {key: (Given(chunk),) for key, chunk in measured.chunks.items()}
+        self._graph, self.measured_bytes = {**self._graph, **known}, measured.nbytes
         self._keys = [
             [key for key, width in zip(line, widths, strict=True) if width]
             for line, height in zip(keys, heights, strict=True)
@@ -87,7 +99,7 @@ class DaskArraySource(Source):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle as dask does: graphs may hold functions that pickle refuses."""
-        state = {**self.__dict__, "_client": None}
+        state = {**self.__dict__, "_client": None, "_graph": self._plain, "measured_bytes": 0}
         return {"pickled": cloudpickle.dumps(state)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -125,7 +137,7 @@ class DaskArraySource(Source):
         starts = [0]
         rows = size = 0
         for row, height in enumerate(self._heights):
-            more = self._entries[row] * per_entry + height * per_row
+            more = self.entries[row] * per_entry + height * per_row
             if rows and (rows + height > max_rows or size + more > block_size):
                 starts.append(starts[-1] + rows)
                 rows = size = 0
@@ -138,7 +150,7 @@ class DaskArraySource(Source):
             return (stop - start) * self.shape[1] * self.dtype.itemsize
         first, last = self._touched(start, stop)
         width = index_dtype(self.shape[1]).itemsize
-        entries = sum(self._entries[first:last])
+        entries = sum(self.entries[first:last])
         return entries * (self.dtype.itemsize + width) + (stop - start) * width
 
     def read_overhead(self, start: int, stop: int, alone: bool = False) -> int:
@@ -146,10 +158,10 @@ class DaskArraySource(Source):
         first, last = self._touched(start, stop)
         touched = self.block_bytes(int(self._edges[first]), int(self._edges[last]))
         chunks = (last - first) * len(self._widths)
-        return touched * (3 if self.is_sparse else 2) + chunks * _PER_CHUNK
+        return touched * (3 if self.is_sparse else 2) + chunks * PER_CHUNK
 
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
-        reader = _Reader(self, int(starts[-1]))
+        reader = ChunkReader(self.compute, self.whole_chunks, int(starts[-1]))
         for start, stop in pairwise(map(int, starts)):
             yield reader.take(start, stop)
 
@@ -183,15 +195,25 @@ class DaskArraySource(Source):
         band = Band(heights, self._widths, above, lo, hi, name, self.is_sparse)
         return self._keys[first:last], band
 
-    def culled(self, tasks: Graph) -> Graph:
-        """Return these tasks and what they need of the array's graph."""
-        graph: Graph = cull(ChainMap(tasks, self._graph), list(tasks))[0]
+    def culled(self, tasks: Graph, keys: Sequence[Any] = ()) -> Graph:
+        """Return these tasks, and keys of the array's graph, with all that they need of it."""
+        graph: Graph = cull(ChainMap(tasks, self._graph), [*tasks, *keys])[0]
         return graph
 
     @property
     def chunk_rows(self) -> np.ndarray:
         """(rows of chunks + 1,) int64 array: where each begins, then n."""
         return self._edges.astype(np.int64)
+
+    @property
+    def chunk_columns(self) -> np.ndarray:
+        """(columns of chunks + 1,) int64 array: where each begins, then d."""
+        return np.cumsum([0, *self._widths])
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Heights and widths of the chunks."""
+        return self._heights, self._widths
 
     @property
     def largest_chunk(self) -> tuple[int, int]:
@@ -235,29 +257,79 @@ class DaskArraySource(Source):
         ClusterError
             The cluster vanished, or workers died.
         """
-        cut, chunks = self, (self._heights, self._widths)
         if not self._sparse:
-            check_memory(chunks, edges, self.dtype.itemsize, limit, threads)
-            sizes = tuple(tuple(np.diff(some).tolist()) for some in edges)
-            if sizes != chunks:
-                cut = DaskArraySource(self.array.rechunk(sizes, method="tasks"), client)
+            check_memory(self.chunks, edges, self.dtype.itemsize, limit, threads)
+        cut, rectangles = self.rectangles(edges, client)
         name, tasks = f"dnmf-put-{uuid4().hex[:12]}", {}
-        for start, stop in pairwise(edges[0]):
-            keys, band = cut.band(start, stop)
-            rectangles = [(keys, band)] if self._sparse else single_chunks(keys, band)
-            for column, (some, cells) in zip(edges[1], rectangles, strict=False):
-                tasks[f"{name}-{start}-{column}"] = (put, function, column, some, cells)
+        for row, column, cells, band in rectangles:
+            tasks[f"{name}-{row}-{column}"] = (put, function, column, cells, band)
         graph = cut.culled(tasks)
         return run_tasks(graph, list(tasks), self._array, client or self._client, on_done)
+
+    def rectangles(
+        self, edges: tuple[Sequence[int], Sequence[int]], client: Any
+    ) -> tuple[DaskArraySource, list[Rectangle]]:
+        """Return this source with chunks of such edges, and what makes each rectangle of them."""
+        cut = self
+        if not self._sparse:
+            sizes = tuple(tuple(np.diff(some).tolist()) for some in edges)
+            if sizes != self.chunks:
+                cut = DaskArraySource(self.array.rechunk(sizes, method="tasks"), client)
+        found: list[Rectangle] = []
+        for start, stop in pairwise(edges[0]):
+            keys, band = cut.band(start, stop)
+            cells = [(keys, band)] if self._sparse else single_chunks(keys, band)
+            found += [
+                (start, column, some, part)
+                for column, (some, part) in zip(edges[1], cells, strict=False)
+            ]
+        return cut, found
+
+    def run_here(
+        self,
+        graph: Graph,
+        calls: Mapping[Any, Callable[[Any], Any]],
+        done: Callable[[Any, Any], None],
+        threads: int,
+    ) -> None:
+        """Compute keys of a graph that `culled` made, and call functions here with the values."""
+        run_here(graph, calls, self._array, self._client, done, threads)
+
+    @cached_property
+    def shared(self) -> list[Any]:
+        """Keys of tasks that all rows of chunks need, each directly."""
+        return shared_tasks(self._graph, self._keys)
+
+    def with_shared(self) -> DaskArraySource:
+        """Compute the tasks that all rows of chunks need, and return the array with their values.
+
+        What these need is computed for them alone, and is not in memory when chunks are.
+        """
+        if not self.shared:
+            return self
+        names, where = self.shared, "what all chunks need"
+        values = evaluate(self.culled({}, names), names, self._array, self._client, where)
+        known = {key: (Given(value),) for key, value in zip(names, values, strict=True)}
+        found: DaskArraySource = object.__new__(type(self))
+        found.__dict__.update(self.__dict__)
+        found._graph, found.shared = {**self._graph, **known}, []
+        x = self._array
+        found._array = da.Array(found._graph, x.name, x.chunks, meta=x._meta)
+        return found
 
     def transposed(self) -> Source | None:
         return None if self.is_sparse else DaskArraySource(self.array.T, self._client)
 
     def describe(self) -> str:
-        rows, columns = len(self._heights), len(self._widths)
-        layout = f"{rows} x {columns} chunks of at most {max(self._heights)} x {max(self._widths)}"
+        return f"{self.outline}, {format_bytes(self.nbytes)}"
+
+    @property
+    def outline(self) -> str:
+        """One line for people, for which nothing is counted."""
+        (rows, tall), (columns, wide) = ((len(some), max(some)) for some in self.chunks)
+        layout = f"{rows} x {columns} chunks of at most {tall} x {wide}"
         layout += " (CSR)" if self.is_sparse else ""
-        return matrix_text("dask array", self.shape, self.dtype, layout, self.nbytes)
+        return f"dask array: {self.shape[0]} x {self.shape[1]} {self.dtype}, {layout}"
 
     def metadata(self) -> dict[str, Any]:
         """Return JSON with a checksum of the chunks' heights and entries, which cut blocks."""
@@ -266,31 +338,44 @@ class DaskArraySource(Source):
             "shape": list(self.shape),
             "dtype": self.dtype.name,
             "sparse": self.is_sparse,
-            "chunks": digest([self._edges, np.array(self._entries, np.int64)]),
+            "chunks": digest([self._edges, np.array(self.entries, np.int64)]),
         }
 
     def spec(self) -> Mapping[str, Any]:
         raise _only_here()
 
     @cached_property
-    def _entries(self) -> list[int]:
+    def entries(self) -> list[int]:
         """Stored entries of every row of chunks; counted once where they are CSR."""
         if not self.is_sparse:
             return [height * self.shape[1] for height in self._heights]
         return [sum(entries for _, _, entries in line) for line in self._extents(self._keys)]
 
-    def _chunks(self, keys: list[list[Any]], known: Any) -> tuple[list[int], list[int]]:
+    def _chunks(
+        self, keys: list[list[Any]], known: Any, measured: Measured
+    ) -> tuple[list[int], list[int]]:
         """Return heights and widths of the chunks, measured where Dask does not know them."""
         if not any(np.isnan(size) for sizes in known for size in sizes):
             return [int(size) for size in known[0]], [int(size) for size in known[1]]
-        found = self._extents(keys)
+        found = self._extents(keys, measured)
         heights, widths = [line[0][0] for line in found], [columns for _, columns, _ in found[0]]
         for line, height in zip(found, heights, strict=True):
             if [(rows, columns) for rows, columns, _ in line] != [(height, w) for w in widths]:
                 raise InputError("the chunks of the dask array do not fit beside each other")
         return heights, widths
 
-    def _extents(self, keys: list[list[Any]]) -> list[list[tuple[int, int, int]]]:
+    def forget(self) -> None:
+        """Let go of chunks that were computed for their sizes (``measured_bytes``)."""
+        self._graph, self.measured_bytes = self._plain, 0
+
+    def _extents(
+        self, keys: list[list[Any]], measured: Measured | None = None
+    ) -> list[list[tuple[int, int, int]]]:
+        if measured is not None and measured.room and runs_here(self._array, self._client):
+            sizes: dict[Any, tuple[int, int, int]] = {}
+            calls = {key: partial(measured.add, key) for line in keys for key in line}
+            self.run_here(self.culled({}, list(calls)), calls, sizes.__setitem__, CPU_COUNT)
+            return [[sizes[key] for key in line] for line in keys]
         name = f"dnmf-extent-{self._array.name}"
         tasks = {(name, *key[1:]): (extent, key) for line in keys for key in line}
         wanted = [[(name, *key[1:]) for key in line] for line in keys]
@@ -302,57 +387,6 @@ class DaskArraySource(Source):
         """Return the rows of chunks (first, behind the last) that some rows of V lie in."""
         first = int(np.searchsorted(self._edges, start, side="right")) - 1
         return first, int(np.searchsorted(self._edges, stop, side="left"))
-
-
-class _Reader:
-    """A reader of consecutive stretches of rows, up to ``last``."""
-
-    def __init__(self, source: DaskArraySource, last: int) -> None:
-        self._source, self._last = source, last
-        self._rest: Matrix | None = None  # rows of computed chunks that come next
-
-    def take(self, start: int, stop: int) -> Matrix:
-        """Return the stretch ``start`` to ``stop``, which begins where the one before ended."""
-        parts, count = [], stop - start
-        if self._rest is not None:
-            parts.append(self._rest[:count])
-            self._rest = self._rest[count:] if self._rest.shape[0] > count else None
-        at = start + sum(part.shape[0] for part in parts)
-        if at < stop:
-            whole, end = self._source.whole_chunks(at, stop, self._last)
-            parts += self._source.compute(sorted({at, whole, end}))
-            if stop < end:
-                tail = parts.pop()
-                parts.append(tail[: stop - whole])
-                self._rest = tail[stop - whole :]
-        return locked(join_rows(parts))
-
-
-def _futures(graph: Mapping[Any, Any]) -> Graph:
-    """Chunks that a cluster already holds. Optimizing a graph leaves only their keys."""
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return {}
-    return {key: value for key, value in graph.items() if isinstance(value, distributed.Future)}
-
-
-def _is_sparse(x: da.Array) -> bool:
-    """Return whether chunks are scipy's; refuse those of other libraries."""
-    meta = x._meta
-    if isinstance(meta, np.ma.MaskedArray):
-        raise InputError(
-            "the dask array is masked, and its mask would be lost; fill it: dask.array.ma.filled("
-            "x.astype(float), numpy.nan) with missing='nan' (--missing nan) if masked entries were "
-            "not observed, dask.array.ma.filled(x, 0) if they are zeros (or weights: 0 is not "
-            "observed)"
-        )
-    if sp.issparse(meta) or isinstance(meta, np.ndarray):
-        return bool(sp.issparse(meta))
-    kind = f"{type(meta).__module__}.{type(meta).__qualname__}"
-    raise InputError(
-        f"the chunks of the dask array are {kind}; V needs NumPy arrays or scipy sparse matrices: "
-        "convert them, as in x.map_blocks(numpy.asarray) or x.map_blocks(scipy.sparse.csr_array)"
-    )
 
 
 def _only_here() -> InputError:

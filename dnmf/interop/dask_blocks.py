@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from dnmf.errors import InputError
 from dnmf.linalg.own_state import own_state
 from dnmf.sources.base import Matrix
+from dnmf.sources.checks import does_not_fit
 from dnmf.sources.csr import check_offsets, csr_block
 from dnmf.sources.formats import as_csr
 
@@ -69,7 +70,8 @@ def assemble(chunks: Sequence[Sequence[Any]], band: Band) -> Matrix:
             where = f"rows {band.above + edges[row]} to {band.above + edges[row + 1] - 1}"
             _check(chunk, (height, width), band, where)
         where = f"the dask array, rows {band.above + edges[row]} and below"
-        found.append([_rows(chunk, lo, hi, where) for chunk in line])
+        first = band.above + int(edges[row]) + lo
+        found.append([_cast(_rows(chunk, lo, hi, where), first, band.dtype) for chunk in line])
     return _sparse(found, band) if band.sparse else _dense(found, band)
 
 
@@ -111,6 +113,44 @@ def _rows(chunk: Any, lo: int, hi: int, where: str) -> Any:
     if sp.issparse(chunk) and chunk.format != "csr":  # before SciPy's code, which trusts indices
         chunk = as_csr(chunk, where)
     return chunk if (lo, hi) == (0, chunk.shape[0]) else chunk[lo:hi]
+
+
+def _cast(rows: Any, first: int, dtype: str) -> Any:
+    """Return rows of a chunk, from row ``first`` of V on, in the dtype that the array has.
+
+    Functions on chunks often return another one: a mean of integers, float64 of float32. Where
+    numbers would not stay what they are, but for the rounding of floats to narrower ones, nothing
+    says which of the two dtypes was meant.
+    """
+    if np.can_cast(rows.dtype, dtype):
+        return rows
+    values, wanted = rows.data if sp.issparse(rows) else np.asarray(rows), np.dtype(dtype)
+    bad = does_not_fit(values, wanted)
+    if wanted.kind == "f":
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            found = values.astype(wanted)
+            if values.dtype.kind == "f":
+                bad |= (found == 0) & (values != 0)
+            else:  # whole numbers do not become others
+                bad |= found.astype(values.dtype) != values
+    if np.any(bad):
+        at = tuple(int(i) for i in np.argwhere(bad)[0])
+        row, column = _place(rows, at)
+        meta = f", meta=scipy.sparse.csr_array((0, 0), dtype={str(rows.dtype)!r})"
+        raise InputError(
+            f"{values[at]} at row {first + row}, column {column} of its chunk, does not fit "
+            f"{dtype}, which the dask array says that it is; its chunks there are {rows.dtype}. "
+            f"Say so: x.map_blocks(lambda b: b, dtype={str(rows.dtype)!r}"
+            f"{meta if sp.issparse(rows) else ''})"
+        )
+    return rows.astype(wanted)
+
+
+def _place(rows: Any, at: tuple[int, ...]) -> tuple[int, int]:
+    """Return row and column of an entry: of the stored ones, where the rows are CSR."""
+    if len(at) == 2:
+        return at[0], at[1]
+    return int(np.searchsorted(rows.indptr, at[0], side="right")) - 1, int(rows.indices[at[0]])
 
 
 def _dense(chunks: list[list[Any]], band: Band) -> np.ndarray:
@@ -163,8 +203,8 @@ def _check(chunk: Any, shape: tuple[int, int], band: Band, where: str) -> None:
             f"{'sparse' if band.sparse else 'dense'}; tell dask: x.map_blocks(lambda b: b, "
             f"meta={say})"
         )
-    if not np.can_cast(chunk.dtype, band.dtype):
+    if chunk.dtype.kind not in "buif" or chunk.dtype.itemsize > 8:
         raise InputError(
             f"{where} of the dask array have dtype {chunk.dtype}, but the array says "
-            f"{band.dtype}; give the right dtype= where it is made"
+            f"{band.dtype}; V must have real entries of at most 64 bits: convert them first"
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
+from threading import Lock
 from typing import Any
 
 import dask.array as da
@@ -12,6 +13,7 @@ import numpy as np
 from dask import config, threaded
 from dask.base import get_scheduler
 from dask.callbacks import Callback
+from dask.local import get_sync
 from dask.system import CPU_COUNT
 
 from dnmf.errors import (
@@ -26,12 +28,14 @@ from dnmf.planning.memory import BASELINE, USABLE
 from dnmf.sources.checks import may_pass
 from dnmf.values import format_bytes
 
-__all__ = ["check_memory", "evaluate", "run_tasks"]
+__all__ = ["check_memory", "evaluate", "run_here", "run_tasks", "runs_here", "task_bytes"]
 
 RETRIES = 2
 """How often Dask runs a task again that failed: storage may be busy."""
 
 Done = Callable[[int], None]
+
+Call = Callable[[Any], Any]
 
 
 def evaluate(graph: dict[Any, Any], keys: Any, x: da.Array, client: Any, where: str) -> Any:
@@ -94,6 +98,107 @@ def run_tasks(
         raise _not_computed(error) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def run_here(
+    graph: dict[Any, Any],
+    calls: Mapping[Any, Call],
+    x: da.Array,
+    client: Any,
+    done: Callable[[Any, Any], None],
+    threads: int,
+) -> None:
+    """Compute keys, and call a function in this process with the value of each.
+
+    Parameters
+    ----------
+    graph : dict
+        Has the keys of ``calls``.
+    calls : mapping of str to callable
+        What is called with the value of a key.
+    x, client
+        Arguments of `evaluate`.
+    done : callable
+        Called with a key, and with what its function returned.
+    threads : int
+        Of this process, where Dask was not told how many.
+
+    Raises
+    ------
+    InputError, TransientError
+        As `evaluate` does.
+    """
+    lock = Lock()
+
+    def told(key: Any, value: Any) -> None:
+        with lock:
+            done(key, value)
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="dnmf-dask")
+    get = _get(x, client, pool)
+    owner = client or getattr(get, "__self__", None)
+    try:
+        if _is_here(get):  # a value is gone as soon as its function returns
+            names = {f"{key}-here": key for key in calls}
+            of_calls = {
+                name: (_call, calls[key], told, _Name(key), key) for name, key in names.items()
+            }
+            get({**graph, **of_calls}, list(names))
+        elif owner is not None:
+            _gathered(graph, calls, owner, told)
+        else:
+            for key, value in zip(calls, get(graph, list(calls)), strict=True):
+                told(key, calls[key](value))
+    except (DnmfError, MemoryError):
+        raise
+    except Exception as error:
+        failure = _not_computed(error)
+        raise (TransientError(str(failure)) if may_pass(error) else failure) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def runs_here(x: da.Array, client: Any) -> bool:
+    """Return whether the graph of an array is evaluated by threads of this process."""
+    return client is None and _is_here(get_scheduler(collections=[x]))
+
+
+def _is_here(get: Callable[..., Any]) -> bool:
+    """Return whether a scheduler runs tasks in threads of this process."""
+    return getattr(get, "func", get) in (threaded.get, get_sync)
+
+
+class _Name:
+    """A key that no graph replaces by its value."""
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+
+
+def _call(call: Call, told: Callable[[Any, Any], None], name: _Name, value: Any) -> None:
+    told(name.key, call(value))
+
+
+def _gathered(
+    graph: dict[Any, Any], calls: Mapping[Any, Call], client: Any, told: Callable[[Any, Any], None]
+) -> None:
+    """Bring values from a cluster one after the other, each released when it was used."""
+    from dnmf.executors.watch import Watch
+
+    watch = Watch(client)
+    futures: list[Any] = []
+    try:
+        watch.ready()
+        futures = client.get(graph, list(calls), sync=False, retries=RETRIES)
+        for key, future in zip(calls, futures, strict=True):
+            watch.wait([future])
+            told(key, calls[key](client.gather(future)))
+            future.release()
+    except Exception as error:
+        raise _explained(error) from error
+    finally:
+        for future in futures:
+            future.release()
 
 
 def _get(x: da.Array, client: Any, pool: ThreadPoolExecutor) -> Callable[[Any, Any], Any]:
@@ -182,10 +287,8 @@ def check_memory(
     MemoryPlanError
         With the numbers and the remedy.
     """
-    (rows, columns), (tall, wide) = (int(np.diff(e).max()) for e in edges), map(max, chunks)
-    touched = [_touched(sizes, e) for sizes, e in zip(chunks, edges, strict=True)]
-    task = 2 * rows * columns * item  # itself, and what is being written of it
-    task += 0 if touched == [rows, columns] else touched[0] * touched[1] * item
+    tall, wide = map(max, chunks)
+    task = task_bytes(chunks, edges, item)
     need = BASELINE + threads * task
     if limit is None or need <= USABLE * limit:
         return
@@ -196,6 +299,16 @@ def check_memory(
         f"{format_bytes(limit)} can be planned. Make the array with smaller chunks, or give "
         f"workers more memory or fewer threads"
     )
+
+
+def task_bytes(
+    chunks: tuple[tuple[int, ...], ...], edges: tuple[Sequence[int], Sequence[int]], item: int
+) -> int:
+    """Return the bytes of the largest task that makes a rectangle of chunks, and writes it."""
+    rows, columns = (int(np.diff(e).max()) for e in edges)
+    touched = [_touched(sizes, e) for sizes, e in zip(chunks, edges, strict=True)]
+    task = 2 * rows * columns * item  # itself, and what is being written of it
+    return task + (0 if touched == [rows, columns] else touched[0] * touched[1] * item)
 
 
 def _touched(sizes: tuple[int, ...], edges: Sequence[int]) -> int:

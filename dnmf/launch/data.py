@@ -13,9 +13,12 @@ import numpy as np
 from dnmf.config import FitConfig, Resources
 from dnmf.errors import InputError
 from dnmf.interop import as_source
+from dnmf.launch.room import memory_here
+from dnmf.planning.evaluation import with_evaluations
 from dnmf.planning.memory import MemoryNeed, needs_of
 from dnmf.planning.plan import Plan, make_plan
 from dnmf.planning.read_groups import with_read_groups
+from dnmf.planning.report import PlanReport
 from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import STAGED, STAGED_V, STAGED_WEIGHTS
 from dnmf.sources.base import Source
@@ -23,22 +26,39 @@ from dnmf.sources.checks import masked_array
 from dnmf.sources.weighted import WeightedSource
 from dnmf.steps.work import Executor
 
-__all__ = ["drop_staged", "lay_out", "matrix", "offered", "place"]
+__all__ = [
+    "drop_staged",
+    "evaluated_here",
+    "lay_out",
+    "matrix",
+    "offered",
+    "place",
+    "report",
+]
 
 
-def matrix(V: Any, weights: Any, missing: str | None, client: Any = None) -> Source:
-    """Make one source of V and its weights, if it has some."""
+def matrix(
+    V: Any, weights: Any, missing: str | None, client: Any = None, executor: Executor | None = None
+) -> Source:
+    """Make one source of V and its weights, if it has some; ``executor`` runs them, if given.
+
+    Chunks of unknown sizes that are computed for these stay in memory for the run, if it is of this
+    process and they take no more than a third of it: they are copied from there.
+    """
+    room = 0
+    if executor is not None and executor.in_process:
+        room = memory_here(executor.resources()) // (3 if weights is None else 6)
     if weights is None:
-        return as_source(V, client)
-    return WeightedSource(as_source(V, client), _weights(weights, client), missing)
+        return as_source(V, client, room)
+    return WeightedSource(as_source(V, client, room), _weights(weights, client, room), missing)
 
 
-def _weights(weights: Any, client: Any) -> Source:
+def _weights(weights: Any, client: Any, room: int) -> Source:
     """Make a source of the weights; an error about them names them, not V."""
     if isinstance(weights, np.ma.MaskedArray):
         raise masked_array("weights", "weights")
     try:
-        return as_source(weights, client)
+        return as_source(weights, client, room)
     except InputError as error:
         one_each = False
         with suppress(Exception):  # of a dataset whose file was closed
@@ -84,6 +104,33 @@ def lay_out(
     laid_out, oriented = make_plan(source, config, mode)
     laid_out, need = with_read_groups(laid_out, offered(executor, laid_out, source))
     return laid_out, oriented, need
+
+
+def evaluated_here(source: Source, executor: Executor) -> bool:
+    """Return whether this process computes lazy data, once, before the run reads them."""
+    return source.lazy and executor.in_process
+
+
+def report(
+    source: Source, config: FitConfig, executor: Executor, resources: Resources | None
+) -> PlanReport:
+    """Lay a run out for people, on these resources or on what the executor has."""
+    serial = executor.in_process if resources is None else resources.serial
+    here = serial and source.lazy
+    seen = source
+    if here:
+        from dnmf.launch.evaluation import foreseen
+
+        seen = foreseen(source, config.missing, count=True)
+    laid_out, _ = make_plan(seen, config)
+    there = resources or offered(executor, laid_out, seen)
+    laid_out, need = with_read_groups(laid_out, there)
+    if not here:
+        return PlanReport(laid_out, there, need)
+    from dnmf.launch.evaluation import evaluations_of
+
+    found = evaluations_of(source, config, need, there)
+    return PlanReport(laid_out, there, with_evaluations(need, found), found)
 
 
 def offered(executor: Executor, plan: Plan, source: Source) -> Resources:

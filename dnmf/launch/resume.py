@@ -14,7 +14,7 @@ from dnmf.fitting.data.context import Context
 from dnmf.fitting.drive import resumable_storage, run_in_folder
 from dnmf.fitting.starts.given import other_starts
 from dnmf.labels import check_alike
-from dnmf.launch.data import drop_staged, matrix, offered
+from dnmf.launch.data import drop_staged, evaluated_here, matrix, offered
 from dnmf.launch.request import Request
 from dnmf.planning.fingerprint import fingerprint
 from dnmf.planning.memory import check_memory
@@ -102,9 +102,9 @@ def go_on(
         )
     data = None
     if request is not None:
-        data = matrix(request.V, request.weights, planned.config.missing)
+        data = matrix(request.V, request.weights, planned.config.missing, None, executor)
         _check_columns(store, planned, data)
-    context = _reopen(store, planned, data, executor, found)
+    context = _reopen(store, planned, data, executor, found, on_event)
     if context is None:
         _clean_up(store)
         return open_run(store.path)
@@ -156,7 +156,12 @@ def _check_columns(store: FolderStore, planned: Plan, data: Source) -> None:
 
 
 def _reopen(
-    store: FolderStore, planned: Plan, source: Source | None, executor: Executor, found: Result
+    store: FolderStore,
+    planned: Plan,
+    source: Source | None,
+    executor: Executor,
+    found: Result,
+    listen: Listener,
 ) -> Context | None:
     """Open the run's context, None if it is done; data that are given must be those of the run."""
     kind = planned.source["kind"] if planned.source else None
@@ -171,22 +176,34 @@ def _reopen(
             f"{store.path}: its data ({planned.description}) were only in memory; pass the same "
             f"matrix again: dnmf.fit(V, ..., out=..., resume=True)"
         )
+    lazy = source.lazy
+    if lazy and (_shape_of(planned), planned.stored_dtype) != (source.shape, str(source.dtype)):
+        raise _other_data(store, planned, source.describe())  # before anything is computed
+    if lazy and kind is None and found.done:  # nothing else says whether it is the same
+        return None
     if kind == "in_cluster":
         from dnmf.interop.in_cluster import keep_in_cluster
 
         source = keep_in_cluster(source, executor)
+    read = source
+    if evaluated_here(source, executor) and not found.done:
+        from dnmf.launch.evaluation import evaluate
+
+        config, mode, offer = planned.config, planned.mode, executor.resources()
+        read, _ = evaluate(source, config, mode, offer, store.state_folder, listen, alone=False)
+        source = read if kind is None else source  # the blocks of a cluster are those of chunks
     again, oriented = make_plan(source, planned.config, planned.mode)
     if again.source_metadata != planned.source_metadata:
         raise _other_data(store, planned, again.description)
     if found.done:  # else every block that is read is compared
         _check_entries(store, planned, source, found)
-    return None if found.done else Context(store, planned, oriented)
+    return None if found.done else Context(store, planned, oriented if read is source else read)
 
 
 def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:
     """Return whether a source is what the run reads, or has the shape of what was staged."""
     assert planned.source is not None
-    shape = planned.shape if planned.axis == "rows" else planned.shape[::-1]
+    shape = _shape_of(planned)
     specs: list[Any] = [planned.source]
     if len(source.parts) == 2:
         specs = [planned.source.get(name) for name in ("V", "weights")]
@@ -199,6 +216,11 @@ def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:
         if not (staged and part.shape == shape):
             return False
     return True
+
+
+def _shape_of(planned: Plan) -> tuple[int, int]:
+    n, d = planned.shape
+    return (n, d) if planned.axis == "rows" else (d, n)
 
 
 def _check_entries(store: FolderStore, planned: Plan, source: Source, found: Result) -> None:

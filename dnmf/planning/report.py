@@ -7,6 +7,7 @@ from typing import Any
 
 from dnmf.config import Resources
 from dnmf.planning.advice import decoded_again, warnings
+from dnmf.planning.evaluation import Evaluation
 from dnmf.planning.memory import MemoryNeed
 from dnmf.planning.plan import Plan
 from dnmf.steps.residency import room, that_fit
@@ -25,11 +26,14 @@ class PlanReport:
     plan : Plan
     resources : Resources
     memory : MemoryNeed
+    evaluations : tuple of Evaluation
+        Of lazy data, where this process works.
     """
 
     plan: Plan
     resources: Resources
     memory: MemoryNeed
+    evaluations: tuple[Evaluation, ...] = ()
 
     @property
     def tasks(self) -> int:
@@ -95,6 +99,7 @@ class PlanReport:
                 "bytes per read",
                 f"{format_bytes(plan.bytes_per_read)} (the scan, and every pass){shared}",
             ),
+            *(("evaluation", str(one)) for one in self.evaluations),
             ("runs on", self.resources.description),
             ("kept in memory", self.kept),
             ("tasks per pass", f"{self.tasks:,}"),
@@ -102,10 +107,15 @@ class PlanReport:
                 "memory per worker",
                 f"{format_bytes(need.total)} predicted{of} (imports {format_bytes(need.baseline)}, "
                 f"H {format_bytes(need.shared)}, per task {format_bytes(need.per_task)}, sums "
-                f"{format_bytes(need.reduction)})",
+                f"{format_bytes(need.reduction)}{self._lazy_bytes()})",
             ),
             *(("warning", text) for text in warnings(plan)),
         ]
+
+    def _lazy_bytes(self) -> str:
+        """Return what lazy data take of the memory, in words."""
+        size = sum(one.in_memory for one in self.evaluations)
+        return f", computed data {format_bytes(size)}" if size else ""
 
     def _batch(self) -> list[tuple[str, str]]:
         """Return lines on how models share reads, where there are several."""
@@ -148,6 +158,7 @@ class PlanReport:
             "tasks_per_pass": self.tasks,
             "resources": asdict(self.resources),
             "memory": asdict(self.memory),
+            "evaluations": [asdict(one) for one in self.evaluations],
             "warnings": warnings(plan),
         }
 

@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = [
     "storage",
     "storage_failed",
     "sync_folder",
+    "temporary_folder",
 ]
 
 TEMPORARY = ".tmp-"
@@ -206,3 +208,13 @@ def delete_leniently(delete: Callable[[str], None], path: str) -> None:
     except OSError as error:
         if error.errno not in _LATE:
             raise
+
+
+@contextmanager
+def temporary_folder() -> Iterator[str]:
+    """Give a folder in this machine's temporary one, which is deleted at the end."""
+    folder = tempfile.mkdtemp(prefix="dnmf-")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

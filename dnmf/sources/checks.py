@@ -9,7 +9,14 @@ import numpy as np
 from dnmf.errors import InputError
 from dnmf.values import format_bytes
 
-__all__ = ["check_shape", "masked_array", "matrix_text", "may_pass", "native_dtype"]
+__all__ = [
+    "check_shape",
+    "does_not_fit",
+    "masked_array",
+    "matrix_text",
+    "may_pass",
+    "native_dtype",
+]
 
 _ENDLESS = 2**48
 
@@ -83,3 +90,21 @@ def matrix_text(
 ) -> str:
     """Return one line for people: where, shape, dtype, layout and size."""
     return f"{where}: {shape[0]} x {shape[1]} {dtype}, {layout}, {format_bytes(nbytes)}"
+
+
+def does_not_fit(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return which numbers a dtype cannot hold: too large, not whole, or neither 0 nor 1.
+
+    Rounding to a narrower float is fine.
+    """
+    if dtype.kind == "b":
+        return (values != 0) & (values != 1)
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.isinf(values.astype(dtype)) & ~np.isinf(values)
+    limits = np.iinfo(dtype)
+    if values.dtype.kind != "f":
+        return (values < limits.min) | (values > limits.max)
+    # 2**63 and 2**64 are the first floats too large; limits.max itself is no float64
+    inside = (values >= float(limits.min)) & (values < float(limits.max + 1))
+    return ~(inside & (values == np.trunc(values)))

@@ -10,13 +10,12 @@ from dnmf.config import FitConfig, ModelSpec, Resources
 from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
 from dnmf.launch.begin import begin
-from dnmf.launch.data import matrix, offered
+from dnmf.launch.data import matrix, report
 from dnmf.launch.request import Request
 from dnmf.launch.resume import go_on, to_resume
 from dnmf.linalg.own_state import own_state
 from dnmf.options import ALIASES, OPTION_NAMES, fit_config
-from dnmf.planning.plan import loss_shape, make_plan
-from dnmf.planning.read_groups import with_read_groups
+from dnmf.planning.plan import loss_shape
 from dnmf.planning.report import PlanReport
 from dnmf.steps.events import Listener, ignore
 from dnmf.steps.work import Executor
@@ -159,10 +158,7 @@ def plan_many(
     """
     config = study_config(ks, seeds, holdout, folds, options)
     source = matrix(V, options.get("weights"), config.missing)
-    laid_out, _ = make_plan(source, config)
-    there = resources or offered(choose_executor(client, None), laid_out, source)
-    laid_out, need = with_read_groups(laid_out, there)
-    return PlanReport(laid_out, there, need)
+    return report(source, config, choose_executor(client, None), resources)
 
 
 def study_config(

@@ -12,6 +12,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import scipy
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -244,7 +245,7 @@ def lying(function: Callable[[np.ndarray], Any], dtype: str = "float32") -> da.A
     [
         (lambda b: b[1:], r"rows 0 to 49 .* shape \(49, 43\), but the array says \(50, 43\)"),
         (lambda b: b[:, 1:], r"shape \(50, 42\)"),
-        (lambda b: b.astype("float64"), "rows 0 to 49 .* dtype float64, .* float32"),
+        (lambda b: b + 1j, "rows 0 to 49 .* dtype complex64, .* float32"),
         (sp.csr_array, r"csr_array, but .* says dense.*meta=scipy.sparse.csr_array\(\(0, 0\)\)"),
         (lambda b: np.ma.masked_equal(b, 0), "masked"),
     ],
@@ -254,6 +255,66 @@ def test_chunks_that_are_not_what_the_array_says(
 ) -> None:
     with pytest.raises(InputError, match=text):
         list(as_source(lying(function)).read_blocks([0, 157]))
+
+
+def as_csr(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+    return lambda block: sp.csr_array(function(block))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(
+    ("function", "dtype"),
+    [
+        (lambda b: b.astype("f8") / 3, "f4"),
+        (lambda b: b.astype("f8"), "u1"),
+        (lambda b: b.astype("i8"), "f4"),
+        (lambda b: b.astype("u2"), "i1"),
+        (lambda b: (b > 3).astype("i8"), "bool"),
+    ],
+)
+def test_chunks_of_another_dtype_are_cast(function: Any, dtype: str, sparse: bool) -> None:
+    V = sample_matrix().clip(0, 100).round()
+    x = da.from_array(V, chunks=(50, 20))
+    meta = sp.csr_array((0, 0), dtype=dtype) if sparse else np.empty((0, 0), dtype)
+    x = x.map_blocks(as_csr(function) if sparse else function, dtype=dtype, meta=meta)
+    source = as_source(x)
+    starts = [0, 30, 157]
+    np.testing.assert_array_equal(read(source, starts), function(V).astype(dtype))
+    assert {block.dtype for block in source.read_blocks(starts)} == {np.dtype(dtype)}
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(
+    ("value", "made", "said"),
+    [
+        (0.5, "f8", "i4"),
+        (-1, "i8", "u2"),
+        (300, "i4", "u1"),
+        (np.nan, "f4", "i8"),
+        (1e39, "f8", "f4"),
+        (1e-60, "f8", "f4"),
+        (2**24 + 1, "i8", "f4"),
+        (2, "u1", "bool"),
+    ],
+)
+def test_numbers_that_a_cast_would_change_are_refused(
+    value: Any, made: str, said: str, sparse: bool
+) -> None:
+    """The remedy that is said is one."""
+    V = np.zeros((20, 6), made)
+    V[13, 4] = value
+
+    def make(block: np.ndarray, block_info: Any = None) -> Any:
+        (a, b), _ = block_info[0]["array-location"]
+        return sp.csr_array(V[a:b]) if sparse else V[a:b]
+
+    meta = sp.csr_array((0, 0), dtype=said) if sparse else np.empty((0, 0), said)
+    x = da.zeros((20, 6), chunks=(5, 6)).map_blocks(make, dtype=said, meta=meta)
+    with pytest.raises(InputError, match=r"at row 13, column 4 .* does not fit") as caught:
+        read(as_source(x))
+    remedy = str(caught.value).partition("Say so: ")[2]
+    declared = eval(remedy, {"x": x, "scipy": scipy})
+    np.testing.assert_array_equal(read(as_source(declared)), V)
 
 
 def test_a_narrower_dtype_than_declared_is_fine() -> None:

@@ -90,10 +90,11 @@ def test_a_run_resumes_with_the_same_array(V: np.ndarray, tmp_path: Path) -> Non
     x, out = da.from_array(V, chunks=(30, 7)), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         dnmf.fit(x, out=out, executor=Serial(), on_event=interrupt, **LAYOUT)
-    for other in (da.from_array(V, chunks=(31, 7)), da.from_array(V[:-1], chunks=(30, 7))):
-        with pytest.raises(InputError, match="not the matrix"):
-            dnmf.fit(other, out=out, executor=Serial(), resume=True, **LAYOUT)
-    result = dnmf.fit(x, out=out, executor=Serial(), resume=True, **LAYOUT)
+    other = da.from_array(V[:-1], chunks=(30, 7))
+    with pytest.raises(InputError, match="not the matrix"):
+        dnmf.fit(other, out=out, executor=Serial(), resume=True, **LAYOUT)
+    same = da.from_array(V, chunks=(31, 7))  # chunks decide nothing where V is computed once
+    result = dnmf.fit(same, out=out, executor=Serial(), resume=True, **LAYOUT)
     assert_same(result, dnmf.fit(x, executor=Serial(), **LAYOUT))
 
 

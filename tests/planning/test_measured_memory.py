@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import zarr
 from marks import slow
-from memory_tools import peak_of_a_run
+from memory_tools import peak_of_a_run, traced_peak
 
+import dnmf
 from dnmf.config import MIB, FitConfig, ModelSpec, Resources
 from dnmf.fitting.data.context import Context
 from dnmf.options import asked
@@ -23,6 +25,7 @@ from dnmf.runs.folder import FolderStore
 from dnmf.sources import open_source
 from dnmf.sources.base import Source
 from dnmf.sources.weighted import WeightedSource
+from dnmf.steps.serial import Serial
 from dnmf.study.fit import study_config
 from dnmf.testing.counting import CountingStore
 from dnmf.testing.layouts import write_compressed, write_dense
@@ -216,3 +219,40 @@ def check_reads(reads: dict[str, int], times: int, shared: int) -> None:
         assert len(of_array) > 10 * shared
         assert set(of_array) <= {times, 2 * times}
         assert sum(count > times for count in of_array) <= shared
+
+
+def as_csr(block: np.ndarray) -> sp.csr_array:
+    indices = np.tile(np.arange(0, 250, 3, dtype="i4"), len(block))
+    indptr = np.arange(len(block) + 1, dtype="i4") * 84
+    return sp.csr_array((np.ones(len(indices), "f4"), indices, indptr), block.shape)
+
+
+def lazily(kind: str) -> da.Array:
+    """8 MB in chunks that are made one by one; a third of that as CSR."""
+    ones = da.ones((8000, 250), chunks=(200, 250), dtype="f4")
+    if kind == "csr":
+        return ones.map_blocks(as_csr, dtype="f4", meta=sp.csr_array((0, 0), dtype="f4"))
+    return ones / (1 + ones.std(axis=0)) if kind == "shared" else ones
+
+
+@pytest.mark.parametrize("kind", ["dense", "shared", "csr"])
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_lazy_data_stay_within_the_prediction(kind: str, where: str) -> None:
+    """While they are computed, and when a run reads them from where they are then."""
+    x = lazily(kind)
+    options: dict[str, Any] = {"k": 4, "seed": 0, "max_passes": 1, "sample": 0, "n_init": 1}
+    options |= {"block_size": MIB, "segments": 4}
+    executor = Serial(
+        memory_limit=int((BASELINE + (50 if where == "memory" else 7) * MIB) / USABLE)
+    )
+    report = dnmf.plan(x, resources=executor.resources(), **options)
+    assert [one.where for one in report.evaluations] == [where]
+    predicted = report.memory.total - BASELINE
+
+    def fit() -> None:
+        dnmf.fit(x, executor=executor, **options)
+
+    fit()
+    measured = traced_peak(fit)
+    text = f"{measured / 1e6:.1f} MB, predicted {predicted / 1e6:.1f} MB"
+    assert predicted / 4 < measured <= predicted + 4 * OBJECTS, text
