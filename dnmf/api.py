@@ -21,6 +21,7 @@ from dnmf.planning.report import PlanReport
 from dnmf.results.models import Models, is_batch
 from dnmf.results.opening import open_result
 from dnmf.results.result import Result
+from dnmf.sources.missing import read_given
 from dnmf.steps.events import Listener, ignore
 from dnmf.steps.work import Executor
 from dnmf.study.study import Study
@@ -113,8 +114,9 @@ def fit(
     slab_size : int or str, default "16MiB"
         Bytes of the columns of a sum that one task adds.
     missing_chunks : {"auto", "fill", "error"}
-        Whether chunks that are not stored count as filled with the array's fill value, or are an
-        error. "auto" accepts them where V has so many zeros that chunks of zeros are likely.
+        Whether chunks that are not stored, of V, the weights and stored starts, count as filled
+        with the array's fill value, or are an error. "auto" accepts them where the chunks that
+        are stored have so many zeros that as many chunks of zeros are likely.
     sample : float, default 0.2
         Share of the rows that the first read keeps in memory. Starts are compared on it, and the
         best is fitted to it, before the first pass over V; 0 works without a sample.
@@ -213,6 +215,7 @@ def transform(
     dtype: Any = None,
     block_size: int | str | None = None,
     max_block: int | str | None = None,
+    missing_chunks: str | None = None,
     loss: str | float | None = None,
     beta: float | None = None,
     alpha_W: float | None = None,
@@ -239,7 +242,7 @@ def transform(
         The cluster, as for `fit`.
     overwrite : bool
         Replace ``out`` if dnmf made it.
-    dtype, block_size, max_block : optional
+    dtype, block_size, max_block, missing_chunks : optional
         How to read and compute, as for `fit`.
     loss, beta, alpha_W, l1_ratio, missing : optional
         What to minimise, as for `fit`; by default what the fit did.
@@ -260,7 +263,7 @@ def transform(
             f"fit is a study of k = {', '.join(map(str, fit.ks))}, with a result for each: give "
             f"one, such as study.result({fit.ks[0]})"
         )
-    H = np.asarray(fit.H if isinstance(fit, Result) else fit)
+    H = read_given(fit.H if isinstance(fit, Result) else fit, missing_chunks)
     if H.ndim != 2:
         raise OptionError(
             f"fit is {H!r:.60}; it must be a result, its path, or an array H (k x d), such as "
@@ -279,7 +282,8 @@ def transform(
             f"another problem. Fit without normalize, or give alpha_W"
         )
     options |= {"block_size": block_size, "max_block": max_block, "dtype": dtype}
-    options |= {"weights": weights, "loss": loss, "beta": beta, "init": H, "seed": 0}
+    options |= {"missing_chunks": missing_chunks, "weights": weights, "seed": 0}
+    options |= {"loss": loss, "beta": beta, "init": H}
     config, given = asked(options)
     kept, listen = (fit.path,) if isinstance(fit, Result) and fit.path else (), on_event or ignore
     request = Request(

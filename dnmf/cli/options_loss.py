@@ -58,17 +58,19 @@ _FIXED_H = click.option(
 )
 
 
-def read_rows(path: str) -> Any:
-    """Read rows of H from a .npy file or a Zarr array."""
+def read_rows(path: str, missing_chunks: str | None) -> Any:
+    """Read rows of H from a .npy file or a Zarr array, all of whose chunks must be there."""
     import numpy as np
 
     from dnmf.errors import InputError
     from dnmf.sources import open_source
+    from dnmf.sources.missing import check_whole
 
     try:
         source = open_source(path)
     except InputError as error:
         raise InputError(f"--fixed-H: {error}") from error
+    check_whole(source, missing_chunks or "auto")
     (block,) = source.read_blocks([0, source.shape[0]])
     return block if isinstance(block, np.ndarray) else block.toarray()
 

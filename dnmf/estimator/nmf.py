@@ -101,6 +101,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         NaN (X is dense); ``"zeros"``, those that a sparse X does not store, as for ratings. They
         have no part in anything; `inverse_transform` predicts them. For least squares and
         Kullback-Leibler.
+    missing_chunks : {"auto", "fill", "error"}, default="auto"
+        What missing chunks of stored X, weights and starts count as, as for `dnmf.fit`.
 
     Attributes
     ----------
@@ -157,6 +159,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_init: int = 1,
         fixed_H: Any = None,
         missing: str | None = None,
+        missing_chunks: str = "auto",
     ) -> None:
         self.n_components = n_components
         self.init = init
@@ -178,6 +181,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_init = n_init
         self.fixed_H = fixed_H
         self.missing = missing
+        self.missing_chunks = missing_chunks
 
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> NMF:
         """Learn ``components_`` from X.
@@ -256,21 +260,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         refuse_same_place(out, self.out)
         V, dtype = self._checked_input(X, weights, reset=False)
         with self._place(X, out, keep=True) as place, shown(self.verbose) as listener:
-            W = api.transform(
-                V,
-                self.components_,
-                weights=weight_matrix(weights),
-                out=place,
-                overwrite=self.overwrite,
-                dtype=dtype,
-                block_size=self.block_size,
-                loss=self.beta_loss,
-                alpha_W=self.alpha_W,
-                l1_ratio=self.l1_ratio,
-                missing=self.missing,
-                executor=self._executor(X),
-                on_event=listener,
-            )
+            given = self._arguments(X, weights, dtype)
+            W = api.transform(V, self.components_, out=place, on_event=listener, **given)
         return self._hand_back(W, X)
 
     def inverse_transform(self, X: Any) -> Any:
@@ -300,27 +291,19 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             fitted = api.fit(
                 V,
                 k,
-                weights=weight_matrix(weights),
                 fixed_H=self.fixed_H,
                 out=out,
-                overwrite=self.overwrite,
                 seed=seed_of(self.random_state),
                 init=init,
                 init_W=init_W,
                 keep_order=self.init == "custom",
                 n_init=self.n_init,
-                loss=self.beta_loss,
                 solver=solver_of(self.solver),
-                alpha_W=self.alpha_W,
                 alpha_H=self.alpha_H,
-                l1_ratio=self.l1_ratio,
-                missing=self.missing,
                 tol=float(self.tol),
                 max_passes=self.max_iter,
-                dtype=dtype,
-                block_size=self.block_size,
-                executor=self._executor(X),
                 on_event=listener,
+                **self._arguments(X, weights, dtype),
             )
         self.components_ = np.ascontiguousarray(fitted.H)
         self.n_components_ = k
@@ -331,6 +314,21 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.history_ = fitted.history
         warn_if_unfinished(self)
         return fitted
+
+    def _arguments(self, X: Any, weights: Any, dtype: str) -> dict[str, Any]:
+        """Return what `dnmf.fit` and `dnmf.transform` are both given."""
+        return {
+            "weights": weight_matrix(weights),
+            "overwrite": self.overwrite,
+            "dtype": dtype,
+            "block_size": self.block_size,
+            "loss": self.beta_loss,
+            "alpha_W": self.alpha_W,
+            "l1_ratio": self.l1_ratio,
+            "missing": self.missing,
+            "missing_chunks": self.missing_chunks,
+            "executor": self._executor(X),
+        }
 
     def _checked_input(self, X: Any, weights: Any, reset: bool) -> tuple[Any, str]:
         """Return V as dnmf reads it and the dtype to compute in; sets or compares the features.

@@ -6,10 +6,11 @@ and at the end asks `check_missing` whether that may be.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
     from dnmf.sources.base import Source
     from dnmf.sources.stored import Region, StoredArray
 
-__all__ = ["NONE", "Missing", "check_missing", "check_stored", "check_whole"]
+__all__ = [
+    "NONE",
+    "Missing",
+    "check_missing",
+    "check_stored",
+    "check_whole",
+    "read_given",
+    "refusal",
+]
 
 MOST_NAMES = 20
 SHOWN = 5
@@ -143,11 +152,24 @@ def check_stored(
         As for `check_missing`.
     """
     total = sum(array.objects for array in arrays)
-    location = arrays[0].location
-    place = next(iter(where), location.name)
-    text = f"{count:,} of {total:,} chunks of {place} are missing"
+    text = _counted(arrays, where, count)
     if how == "fill" or (how == "auto" and _likely_empty(arrays, total, count)):
         return f"{text}; they count as filled with {arrays[0].fill:g}"
+    raise refusal(
+        arrays,
+        where,
+        count,
+        names,
+        "If they were never written because they hold only the fill value, say so with "
+        "missing_chunks='fill' (--missing-chunks fill); else restore them",
+    )
+
+
+def refusal(
+    arrays: Sequence[StoredArray], where: Sequence[str], count: int, names: Sequence[str], then: str
+) -> CorruptDataError:
+    """Return the error about missing chunks of one matrix; ``then`` says what to do."""
+    total, location = sum(array.objects for array in arrays), arrays[0].location
     root = location.name.removesuffix(location.path).rstrip("/")
     more = ", ..." if count > SHOWN else ""
     nothing = (
@@ -155,11 +177,44 @@ def check_stored(
         if count == total
         else ""
     )
-    raise CorruptDataError(
-        f"{text}: {', '.join(names[:SHOWN])}{more}. The first one that was looked for is "
-        f"{root}/{names[0]}{nothing}. If they were never written because they hold only the fill "
-        f"value, say so with missing_chunks='fill' (--missing-chunks fill); else restore them"
+    return CorruptDataError(
+        f"{_counted(arrays, where, count)}: {', '.join(names[:SHOWN])}{more}. The first one that "
+        f"was looked for is {root}/{names[0]}{nothing}. {then}"
     )
+
+
+def _counted(arrays: Sequence[StoredArray], where: Sequence[str], count: int) -> str:
+    total = sum(array.objects for array in arrays)
+    place = next(iter(where), arrays[0].location.name)
+    return f"{count:,} of {total:,} chunks of {place} are missing"
+
+
+def read_given(value: Any, how: str | None) -> np.ndarray:
+    """Return a matrix that was given for W or H as an array; of a Zarr array all must be there.
+
+    Parameters
+    ----------
+    value : array-like
+    how : {"auto", "fill", "error"} or None
+        None is "auto".
+
+    Raises
+    ------
+    CorruptDataError
+        As for `check_missing`.
+    """
+    read = np.asarray(value)
+    zarr = sys.modules.get("zarr")
+    # results check their own chunks: their arrays are of a subclass
+    if zarr is not None and type(value) is zarr.Array and read.ndim and read.size:
+        from dnmf.sources.store import location_of  # what needs Zarr
+        from dnmf.sources.stored import StoredArray
+
+        array = StoredArray(location_of(value), value)
+        names = array.unstored(tuple((0, size) for size in array.shape), read)
+        if names:
+            check_stored([array], [array.location.name], len(names), names, how or "auto")
+    return read
 
 
 def _likely_empty(arrays: Sequence[StoredArray], total: int, count: int) -> bool:

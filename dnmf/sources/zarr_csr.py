@@ -102,13 +102,8 @@ class ZarrCSR(Source):
         try:
             part = check_offsets(part, start, n, arrays.nonzeros, where, names[0])
         except CorruptDataError as error:
-            lost = arrays.indptr.not_stored(((start, stop + 1),))
-            if not lost:
-                raise
-            raise CorruptDataError(  # they were read as zeros
-                f"{where}: chunk(s) {', '.join(lost)}, needed for {names[0]}s {start} to "
-                f"{stop - 1}, are missing; restore them from a copy, or write the store again"
-            ) from error
+            arrays.refuse_lost_offsets(start, stop, error)
+            raise
         a, b = int(part[0]), int(part[-1])
         self._offsets[start], self._offsets[stop] = a, b
         try:
