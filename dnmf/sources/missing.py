@@ -117,10 +117,10 @@ def check_whole(source: Source, how: str) -> list[str]:
     source : Source
     how : {"auto", "fill", "error"}
     """
-    if how == "fill" or not any(part.stored_arrays for part in source.parts):
-        return []
     readable = source if source.by_rows else source.transposed()
     assert readable is not None  # whatever is not read by rows is read by columns
+    if how == "fill" or not any(part.stored_arrays for part in readable.parts):
+        return []
     missing = NONE
     for start, stop in pairwise(_stretches(readable)):
         missing += readable.missing_chunks(start, stop, None)

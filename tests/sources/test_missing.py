@@ -12,8 +12,8 @@ import zarr
 from click.testing import CliRunner
 
 import dnmf
-from dnmf.cli.main import main
-from dnmf.errors import CorruptDataError
+from dnmf.cli.main import cli
+from dnmf.errors import CorruptDataError, OptionError
 from dnmf.reporting.rows import row_errors
 
 RNG = np.random.default_rng(0)
@@ -90,13 +90,15 @@ def test_they_count_as_filled_where_the_caller_says_so(tmp_path: Path) -> None:
     assert not dnmf.NMF(2, init="random", **said).fit_transform(zarr.open(path))[20:30].any()
     dnmf.convert(path, tmp_path / "copy.zarr", **said)
     np.testing.assert_array_equal(zarr.open(tmp_path / "copy.zarr")[:], filled)
-    with pytest.raises(dnmf.OptionError, match="missing_chunks"):
+    with pytest.raises(OptionError, match="missing_chunks"):
         dnmf.convert(path, tmp_path / "other.zarr", missing_chunks="ignore")
 
 
 @pytest.mark.parametrize("V", [FULL, "stored", sp.csr_array(THIN)])
 @pytest.mark.parametrize("layout", ["dense", "csr"])
 def test_missing_chunks_of_weights(V: Any, layout: str, tmp_path: Path) -> None:
+    if layout == "dense" and sp.issparse(V):
+        pytest.skip("dense weights of a sparse V are refused for that")
     V = dense(tmp_path / "V.zarr") if isinstance(V, str) else V
     weights = str(tmp_path / "weights.zarr")
     if layout == "dense":
@@ -142,11 +144,11 @@ def test_missing_chunks_of_v_on_the_command_line(tmp_path: Path) -> None:
     }
     for key, some in commands.items():
         for command in some:
-            done = CliRunner().invoke(main, command)
+            done = CliRunner().invoke(cli, [*command, "--workers", "0"])
             assert done.exit_code
             assert key in done.output + str(done.exception)
     said = ["convert", path, copy, "--missing-chunks", "fill"]
-    assert CliRunner().invoke(main, said).exit_code == 0
+    assert CliRunner().invoke(cli, [*said, "--workers", "0"]).exit_code == 0
 
 
 def test_a_report_reads_no_missing_chunk(tmp_path: Path) -> None:
