@@ -114,8 +114,9 @@ def fit(
     slab_size : int or str, default "16MiB"
         Bytes of the columns of a sum that one task adds.
     missing_chunks : {"auto", "fill", "error"}
-        Whether chunks that are not stored count as filled with the array's fill value, or are an
-        error. "auto" accepts them where V has so many zeros that chunks of zeros are likely.
+        Whether chunks that are not stored, of V, the weights and stored starts, count as filled
+        with the array's fill value, or are an error. "auto" accepts them where the chunks that
+        are stored have so many zeros that as many chunks of zeros are likely.
     sample : float, default 0.2
         Share of the rows that the first read keeps in memory. Starts are compared on it, and the
         best is fitted to it, before the first pass over V; 0 works without a sample.
@@ -217,6 +218,7 @@ def transform(
     dtype: Any = None,
     block_size: int | str | None = None,
     max_block: int | str | None = None,
+    missing_chunks: str | None = None,
     loss: str | float | None = None,
     beta: float | None = None,
     alpha_W: float | None = None,
@@ -244,7 +246,7 @@ def transform(
         The cluster, as for `fit`.
     overwrite : bool
         Replace ``out`` if dnmf made it.
-    dtype, block_size, max_block : optional
+    dtype, block_size, max_block, missing_chunks : optional
         How to read and compute, as for `fit`.
     loss, beta, alpha_W, l1_ratio, missing : optional
         What to minimise, as for `fit`; by default what the fit did.
@@ -265,7 +267,7 @@ def transform(
             f"one, such as study.result({fit.ks[0]})"
         )
     work = choose_executor(client, executor)
-    V, H = components_for(V, fit, work.dask_client)
+    V, H = components_for(V, fit, work.dask_client, missing_chunks)
     options: dict[str, Any] = {"alpha_W": alpha_W, "l1_ratio": l1_ratio, "missing": missing}
     learned = fit.config if isinstance(fit, Result) else {}
     if loss is None and beta is None:
@@ -279,7 +281,8 @@ def transform(
             f"another problem. Fit without normalize, or give alpha_W"
         )
     options |= {"block_size": block_size, "max_block": max_block, "dtype": dtype}
-    options |= {"weights": weights, "loss": loss, "beta": beta, "init": H, "seed": 0}
+    options |= {"missing_chunks": missing_chunks, "weights": weights, "seed": 0}
+    options |= {"loss": loss, "beta": beta, "init": H}
     config, given = asked(options)
     kept, listen = (fit.path,) if isinstance(fit, Result) and fit.path else (), on_event or ignore
     request = Request(

@@ -16,6 +16,7 @@ from dnmf.errors import OptionError
 from dnmf.fitting.starts.given import Given
 from dnmf.init.nndsvd import NNDSVD
 from dnmf.losses import ANY_BETA, BETAS, POWERS, loss_names
+from dnmf.sources.missing import read_given
 from dnmf.values import whole_number
 
 __all__ = ["ALIASES", "OPTION_NAMES", "asked", "fit_config", "merge_aliases"]
@@ -77,13 +78,21 @@ def asked(options: Mapping[str, Any]) -> tuple[FitConfig, Given]:
         A value is impossible, or two options contradict each other.
     """
     values = dict(options)
-    H, init, values["k"] = _given_start(values.pop("init", "random"), values.get("k"))
-    W = _given_W(values.pop("init_W", None), H)
-    fixed = _given_fixed(values.pop("fixed_H", None))
+    for name in ("init", "init_W", "fixed_H"):
+        values[name] = _read(values.get(name), name, values.get("missing_chunks"))
+    init = values.pop("init")
+    H, init, values["k"] = _given_start("random" if init is None else init, values.get("k"))
+    W = _given_W(values.pop("init_W"), H)
+    fixed = _given_fixed(values.pop("fixed_H"))
     if fixed is not None:
         digest = hashlib.sha256(np.ascontiguousarray(fixed, np.float64).tobytes()).hexdigest()
         values["fixed_H"] = f"{len(fixed)} {digest[:16]}"
     return fit_config(values, init), Given(H, W, fixed)
+
+
+def _read(given: Any, name: str, how: str | None) -> Any:
+    """Read an array that was given to start from; a word, or None, stays."""
+    return given if given is None or isinstance(given, str) else read_given(given, name, how)
 
 
 def _given_start(init: Any, k: int | None) -> tuple[np.ndarray | None, str, int | None]:

@@ -67,7 +67,7 @@ ELSEWHERE = {  # what they say is not in the bits of a fit in memory
     "out": "tests/test_api_resume.py",
     "client": "tests/executors",
     "max_block": "tests/planning/test_plan.py",
-    "missing_chunks": "tests/fitting/test_validate.py",
+    "missing_chunks": "tests/sources/test_missing.py",
     "strict_bits": "tests/test_api_resume.py",
     "overwrite": "tests/test_api_resume.py",
     "resume": "tests/test_api_resume.py",

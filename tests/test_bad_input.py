@@ -121,7 +121,9 @@ def test_entries_beyond_float32(refused):
 def test_a_missing_chunk_is_named(refused, tmp_path):
     write_dense(tmp_path / "V.zarr", V + 1, (10, 12))
     (tmp_path / "V.zarr" / "c" / "2" / "0").unlink()
-    message = refused(tmp_path / "V.zarr", CorruptDataError, r"1 chunk\(s\).*are missing: .*2/0")
+    message = refused(
+        tmp_path / "V.zarr", CorruptDataError, r"1 of 4 chunks of .* are missing: .*2/0"
+    )
     assert "--missing-chunks fill" in message
     fit = dnmf.fit(tmp_path / "V.zarr", 3, seed=0, missing_chunks="fill")
     assert not fit.W[20:30].any()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnmf.cli.cluster import ClusterOptions
-from dnmf.cli.options import debug_option, local_options, overwrite
+from dnmf.cli.options import debug_option, local_options, option, overwrite
 from dnmf.values import format_bytes
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class _Chunks(click.ParamType):
 @click.option(
     "--dtype", metavar="TYPE", help="Type of the entries of OUT: float32 [default: as IN]."
 )
+@option("missing_chunks")
 @overwrite
 @local_options
 @debug_option
@@ -67,6 +68,8 @@ def command(source: str, target: str, cluster: ClusterOptions, **options: Any) -
     from dnmf.cli.progress import listener
     from dnmf.conversion.job import convert
 
+    if options["missing_chunks"] is None:
+        del options["missing_chunks"]
     with cluster.running() as where, listener() as listen:
         done = convert(source, target, memory=cluster.memory, on_event=listen, **where, **options)
     click.echo(_summary(done))

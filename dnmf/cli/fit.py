@@ -59,6 +59,6 @@ def command(v: str, out: str, cluster: ClusterOptions, **given: Any) -> None:
     with resumable(out, cluster.arguments()), cluster.running() as where, listener() as listen:
         given = {name: value for name, value in given.items() if value is not None}
         if "fixed_H" in given:
-            given["fixed_H"] = read_rows(given["fixed_H"])
+            given["fixed_H"] = read_rows(given["fixed_H"], given.get("missing_chunks"))
         result = dnmf.fit(v, out=out, **where, on_event=listen, **given)
     click.echo(f"\n{summary(result, out, time.monotonic() - began)}")

@@ -58,15 +58,18 @@ _FIXED_H = click.option(
 )
 
 
-def read_rows(path: str) -> Any:
-    """Open rows of H, a .npy file or a Zarr array."""
+def read_rows(path: str, missing_chunks: str | None) -> Any:
+    """Open rows of H, a .npy file or a Zarr array, all of whose chunks must be there."""
     from dnmf.errors import InputError
     from dnmf.sources import open_source
+    from dnmf.sources.missing import check_whole
 
     try:
-        return open_source(path)
+        source = open_source(path)
     except InputError as error:
         raise InputError(f"--fixed-H: {error}") from error
+    check_whole(source, missing_chunks or "auto")
+    return source
 
 
 def loss_options(function: F) -> F:

@@ -24,7 +24,7 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("v", metavar="V")
 @k_option
-@options("dtype", "block_size")
+@options("dtype", "block_size", "missing_chunks")
 @loss_options
 @start_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
@@ -40,7 +40,7 @@ def command(v: str, as_json: bool, cluster: ClusterOptions, **given: Any) -> Non
 
     given = {name: value for name, value in given.items() if value is not None}
     if "fixed_H" in given:
-        given["fixed_H"] = read_rows(given["fixed_H"])
+        given["fixed_H"] = read_rows(given["fixed_H"], given.get("missing_chunks"))
     with cluster.offered() as where:
         plan = dnmf.plan(v, given.pop("k"), **where, **given)
     click.echo(json.dumps(plan.to_json(), indent=2) if as_json else columns(plan.lines()))

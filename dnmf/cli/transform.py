@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dnmf.cli.cluster import ClusterOptions
-from dnmf.cli.options import cluster_options, debug_option, overwrite
+from dnmf.cli.options import cluster_options, debug_option, options, overwrite
 from dnmf.config import OPTIONS
 
 __all__ = ["command"]
@@ -20,6 +20,7 @@ Example:
 @click.argument("result", metavar="RESULT")
 @click.option("--out", required=True, metavar="PATH", help="Zarr group to write, with the array W.")
 @click.option("--weights", metavar="PATH", help=OPTIONS["weights"].metadata["help"])
+@options("missing_chunks")
 @overwrite
 @cluster_options
 @debug_option
@@ -28,6 +29,7 @@ def command(
     result: str,
     out: str,
     weights: str | None,
+    missing_chunks: str | None,
     overwrite: bool,
     cluster: ClusterOptions,
 ) -> None:
@@ -42,7 +44,7 @@ def command(
 
     fit = dnmf.open(result)
     with resumable(out, cluster.arguments()), cluster.running() as where, listener() as listen:
-        given = {"weights": weights, "overwrite": overwrite}
+        given = {"weights": weights, "overwrite": overwrite, "missing_chunks": missing_chunks}
         W = dnmf.transform(v, fit, out=out, **where, **given, on_event=listen)
     click.echo(f"W is {W.shape[0]} x {W.shape[1]} {W.dtype} in {out}")
     click.echo(f"\n    import zarr\n    W = zarr.open_group({out!r}, mode='r')['W']")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from dnmf.config import OPTIONS
 from dnmf.conversion.computed import Computed, band_edges, computed_grid, is_computed
 from dnmf.conversion.csr_assemble import AssembleWork, create_csr
 from dnmf.conversion.csr_bands import BandsWork, BandWriter, CsrLayout, plan_bands
@@ -34,6 +35,7 @@ from dnmf.linalg.own_state import own_state
 from dnmf.names import local_name
 from dnmf.planning.versions import compare_versions
 from dnmf.sources import Source
+from dnmf.sources.missing import check_whole
 from dnmf.sources.stacked import StoredBand, create_stack, finish_stack
 from dnmf.steps.events import Listener, Notice, Progress, ignore
 from dnmf.steps.serial import Serial
@@ -87,6 +89,7 @@ def convert(
     to: str | None = None,
     chunks: int | Sequence[int] | None = None,
     dtype: Any = None,
+    missing_chunks: str = "auto",
     memory: int | str | None = None,
     client: Any = None,
     overwrite: bool = False,
@@ -124,6 +127,9 @@ def convert(
     dtype : optional
         By default as the source. Floats are rounded to narrower ones; a number that the type
         cannot hold, and a fraction for an integer type, ends the conversion.
+    missing_chunks : {"auto", "fill", "error"}
+        Whether chunks of the source that are not stored count as filled with its fill value, as
+        for `dnmf.fit`. They are looked for before anything is written.
     memory : int or str, optional
         What one worker process may use, its imports included, such as ``"2GiB"``. The workers
         may have less.
@@ -152,7 +158,7 @@ def convert(
     MemoryPlanError
         It cannot run within the memory: with the numbers and the remedy.
     CorruptDataError
-        The source is damaged.
+        The source is damaged, or chunks of it are missing.
     RunError
         The target cannot be written.
     """
@@ -160,6 +166,7 @@ def convert(
     if to is not None and to not in LAYOUTS:
         raise OptionError(f"to is {to!r}; it must be one of {', '.join(LAYOUTS)}")
     sizes = None if chunks is None else np.atleast_1d(chunks).tolist()
+    how: str = OPTIONS["missing_chunks"].metadata["kind"].read(missing_chunks, "missing_chunks")
     written = Target.at(target, overwrite)
     executor = choose_executor(client, executor)
     file = isinstance(source, (str, os.PathLike)) and needs_unpacking(source)
@@ -167,6 +174,8 @@ def convert(
     paths = [local_name(source)] if opened is None else opened.paths()
     written.refuse_to_hold(paths, within=not is_computed(opened))
     compare_versions(executor)
+    for note in [] if opened is None else check_whole(opened, how):
+        tell(Notice(note))
     most = None if memory is None else parse_bytes(memory, "memory")
     budget = Budget.of(most, executor.resources(), limits)
     with written.workplace() as place:

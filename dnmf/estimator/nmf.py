@@ -104,6 +104,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         NaN (X is dense); ``"zeros"``, those that a sparse X does not store, as for ratings. They
         have no part in anything; `inverse_transform` predicts them. For least squares and
         Kullback-Leibler.
+    missing_chunks : {"auto", "fill", "error"}, default="auto"
+        What missing chunks of stored X, weights and starts count as, as for `dnmf.fit`.
 
     Attributes
     ----------
@@ -165,6 +167,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_init: int = 1,
         fixed_H: Any = None,
         missing: str | None = None,
+        missing_chunks: str = "auto",
     ) -> None:
         self.n_components = n_components
         self.init = init
@@ -186,6 +189,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_init = n_init
         self.fixed_H = fixed_H
         self.missing = missing
+        self.missing_chunks = missing_chunks
 
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> NMF:
         """Learn ``components_`` from X.
@@ -268,21 +272,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             shown(self.verbose) as listener,
         ):
             V, dtype = checked_input(self, X, given, weights, reset=False)
-            W = api.transform(
-                V,
-                components_in_order(self, V),
-                weights=weight_matrix(weights),
-                out=place,
-                overwrite=self.overwrite,
-                dtype=dtype,
-                block_size=self.block_size,
-                loss=self.beta_loss,
-                alpha_W=self.alpha_W,
-                l1_ratio=self.l1_ratio,
-                missing=self.missing,
-                executor=self._executor(X),
-                on_event=listener,
-            )
+            options = self._arguments(X, weights, dtype)
+            H = components_in_order(self, V)
+            W = api.transform(V, H, out=place, on_event=listener, **options)
         return self._hand_back(W, X)
 
     def inverse_transform(self, X: Any) -> Any:
@@ -313,27 +305,19 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             fitted = api.fit(
                 V,
                 k,
-                weights=weight_matrix(weights),
                 fixed_H=self.fixed_H,
                 out=out,
-                overwrite=self.overwrite,
                 seed=seed_of(self.random_state),
                 init=init,
                 init_W=init_W,
                 keep_order=self.init == "custom",
                 n_init=self.n_init,
-                loss=self.beta_loss,
                 solver=solver_of(self.solver),
-                alpha_W=self.alpha_W,
                 alpha_H=self.alpha_H,
-                l1_ratio=self.l1_ratio,
-                missing=self.missing,
                 tol=float(self.tol),
                 max_passes=self.max_iter,
-                dtype=dtype,
-                block_size=self.block_size,
-                executor=self._executor(X),
                 on_event=listener,
+                **self._arguments(X, weights, dtype),
             )
         self.components_ = np.ascontiguousarray(fitted.H)
         self.n_components_ = k
@@ -344,6 +328,21 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.history_ = fitted.history
         warn_if_unfinished(self)
         return fitted
+
+    def _arguments(self, X: Any, weights: Any, dtype: str) -> dict[str, Any]:
+        """Return what `dnmf.fit` and `dnmf.transform` are both given."""
+        return {
+            "weights": weight_matrix(weights),
+            "overwrite": self.overwrite,
+            "dtype": dtype,
+            "block_size": self.block_size,
+            "loss": self.beta_loss,
+            "alpha_W": self.alpha_W,
+            "l1_ratio": self.l1_ratio,
+            "missing": self.missing,
+            "missing_chunks": self.missing_chunks,
+            "executor": self._executor(X),
+        }
 
     def _executor(self, X: Any) -> Any:
         """Choose where to compute: on X in memory this process works unless a client was given."""

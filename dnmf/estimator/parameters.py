@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 from dnmf.errors import OptionError
+from dnmf.sources.missing import read_given
 from dnmf.values import whole_number
 
 __all__ = ["LATER", "check_parameters", "seed_of", "solver_of", "start_of"]
@@ -24,6 +25,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "solver": ("cd", "mu", "auto"),
     "init": (None, "random", "nndsvd", "nndsvda", "nndsvdar", "custom"),
     "missing": (None, "nan", "zeros"),
+    "missing_chunks": ("auto", "fill", "error"),
 }
 
 
@@ -92,13 +94,9 @@ def seed_of(random_state: Any) -> Any:
     return np.random.mtrand._rand if random_state is np.random else random_state
 
 
-def start_array(given: Any, name: str) -> np.ndarray:
+def start_array(given: Any, name: str, missing_chunks: str) -> np.ndarray:
     """Check that a given start of W or H is finite, non-negative and not all zeros."""
-    if isinstance(given, np.ma.MaskedArray):
-        raise OptionError(
-            f"{name} is a masked array, whose mask would be lost; give it without one"
-        )
-    array: np.ndarray = check_array(given, input_name=name)
+    array: np.ndarray = check_array(read_given(given, name, missing_chunks), input_name=name)
     if array.min() < 0:
         raise OptionError(
             f"Negative values in data passed to NMF (input {name}): the smallest is {array.min():g}"
@@ -135,12 +133,12 @@ def start_of(
         return k, model.init or "random", None
     if H is None:
         raise OptionError("init='custom' needs H (k x d), and may take W (n x k); H is missing")
-    H = start_array(H, "H")
+    H = start_array(H, "H", model.missing_chunks)
     if model.n_components == "auto":
         k = H.shape[0]
     check_shape(H, (k, d), "H")
     if W is not None:
-        W = start_array(W, "W")
+        W = start_array(W, "W", model.missing_chunks)
         check_shape(W, (n, k), "W")
     if any(given is not None and given.dtype != dtype for given in (H, W)):
         raise TypeError(

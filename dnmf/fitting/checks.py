@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dnmf.config import FitConfig
-from dnmf.errors import CorruptDataError, InputError
+from dnmf.errors import InputError
 from dnmf.fitting.data.scan_stats import ScanStats
 from dnmf.losses import knows_missing
 from dnmf.planning.plan import Plan
@@ -28,8 +28,6 @@ POWERS = 140.0, 280.0
 
 ABOVE_FLOOR = 1e-90
 """Least largest entry of V for other divergences, to which products below 1e-100 are 1e-100."""
-
-SUSPICIOUS = 1e-3
 
 
 def safe_range(config: FitConfig, dtype: str) -> tuple[float, float]:
@@ -171,15 +169,10 @@ def check_scan(plan: Plan, found: ScanStats, zero_columns: int) -> list[str]:
     ------
     InputError
         Offending entries, nothing but zeros, or numbers outside the dtype's safe range.
-    CorruptDataError
-        Chunks are not stored, and the rest of the matrix makes it unlikely that they hold zeros.
     """
     check_weights(plan, found.bad_weights, found.first_bad_weight)
     check_entries(plan, found.bad, found.first_bad)
-    if not found.unstored:
-        check_positive(plan, found.nonzeros)
-    if found.unstored:
-        _check_unstored(plan, found, zero_columns)
+    check_positive(plan, found.nonzeros)
     if found.largest == 0:
         n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
         where = " where it is observed" if plan.config.missing else ""
@@ -209,46 +202,3 @@ def check_scan(plan: Plan, found: ScanStats, zero_columns: int) -> list[str]:
             f"V has {rows:,} rows and {columns:,} columns of zeros; their factors are zero"
         )
     return notes
-
-
-def _check_unstored(plan: Plan, found: ScanStats, zero_columns: int) -> None:
-    """Refuse chunks that are not stored: zeros to Zarr, but lost data in an unfinished copy."""
-    config: FitConfig = plan.config
-    if config.missing_chunks == "fill":
-        return
-    if config.missing_chunks == "auto" and _zeros_are_likely(plan, found, zero_columns):
-        return
-    names = ", ".join(found.unstored_names[:5])
-    raise CorruptDataError(
-        f"{found.unstored:,} chunk(s) of {plan.description} are missing: {names}"
-        f"{', ...' if found.unstored > 5 else ''}. If they were never written because they hold "
-        f"only the fill value, say so with missing_chunks='fill' (--missing-chunks fill); "
-        f"else restore them"
-    )
-
-
-def _zeros_are_likely(plan: Plan, found: ScanStats, zero_columns: int) -> bool:
-    """Return whether the stored chunks have so many zeros that empty chunks are plausible.
-
-    An empty chunk is expected where entries, whole rows or whole columns are zero often enough;
-    the expected number of empty chunks is compared with a small bound.
-    """
-    if "chunks" not in plan.source_metadata:
-        return False  # of a sparse matrix: what is stored are its entries, not its zeros
-    n, d = plan.shape
-    metadata = plan.source_metadata
-    chunk_rows, chunk_columns = metadata.get("shards") or metadata["chunks"]  # what is missing
-    if plan.axis == "columns":
-        chunk_rows, chunk_columns = chunk_columns, chunk_rows
-    chunk_rows, chunk_columns = min(chunk_rows, n), min(chunk_columns, d)
-    chunks = max(1.0, n * d / (chunk_rows * chunk_columns))
-    empty = found.unstored * chunk_rows * chunk_columns
-    stored = max(n * d - empty, 1)
-    entries = max(stored - found.nonzeros, 0) / stored
-    # a row (a column) is zero for want of chunks only where all chunks beside it are missing
-    lost_rows = found.unstored // -(-d // chunk_columns) * chunk_rows
-    lost_columns = found.unstored // -(-n // chunk_rows) * chunk_columns
-    rows = max(found.zero_rows - lost_rows, 0) / max(n - lost_rows, 1)
-    columns = max(zero_columns - lost_columns, 0) / max(d - lost_columns, 1)
-    likely = entries ** (chunk_rows * chunk_columns) + rows**chunk_rows + columns**chunk_columns
-    return bool(chunks * likely > SUSPICIOUS)

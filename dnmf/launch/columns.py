@@ -12,6 +12,7 @@ from dnmf.interop import as_source, column_labels
 from dnmf.labels import Labels, order_of
 from dnmf.results.result import Result
 from dnmf.sources.base import Source
+from dnmf.sources.missing import read_given
 
 __all__ = ["components_for", "in_order", "with_columns_in_order"]
 
@@ -28,7 +29,9 @@ def in_order(V: Source, H: np.ndarray, names: Labels | None, whose: str) -> np.n
     return H if order is None else H[:, order]
 
 
-def components_for(V: Any, fit: Any, client: Any) -> tuple[Any, np.ndarray]:
+def components_for(
+    V: Any, fit: Any, client: Any, missing_chunks: str | None
+) -> tuple[Any, np.ndarray]:
     """Take H of a result, or an array H, and order its columns as V's.
 
     Returns
@@ -38,14 +41,14 @@ def components_for(V: Any, fit: Any, client: Any) -> tuple[Any, np.ndarray]:
 
     Raises
     ------
+    CorruptDataError
+        Chunks of a stored H are missing.
     OptionError
         ``fit`` has no H.
     InputError
         V has columns of other names.
     """
-    if isinstance(fit, np.ma.MaskedArray):
-        raise OptionError("fit is a masked array, whose mask would be lost; give H without one")
-    H = np.asarray(fit.H if isinstance(fit, Result) else fit)
+    H = read_given(fit.H if isinstance(fit, Result) else fit, "fit", missing_chunks)
     if H.ndim != 2:
         raise OptionError(
             f"fit is {H!r:.60}; it must be a result, its path, or an array H (k x d), such as "

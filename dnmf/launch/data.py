@@ -23,6 +23,7 @@ from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import STAGED, STAGED_V, STAGED_WEIGHTS
 from dnmf.sources.base import Source
 from dnmf.sources.checks import masked_array
+from dnmf.sources.missing import check_whole
 from dnmf.sources.weighted import WeightedSource
 from dnmf.steps.work import Executor
 
@@ -78,9 +79,9 @@ def place(
     """Bring V to where the workers find it: into their memory, or once into the run."""
     if len(source.parts) == 2:
         V, weights = source.parts
-        V = V if V.persistent else _staged(V, store, executor)
+        V = V if V.persistent else _staged(V, config, store, executor)
         if not weights.persistent:
-            weights = _staged(weights, store, executor, STAGED_WEIGHTS)
+            weights = _staged(weights, config, store, executor, STAGED_WEIGHTS)
         return WeightedSource(V, weights, config.missing)
     if source.lazy:
         from dnmf.interop.in_cluster import in_cluster_if_it_fits
@@ -88,11 +89,19 @@ def place(
         in_cluster = in_cluster_if_it_fits(source, config, mode, executor)
         if in_cluster is not None:
             return in_cluster
-    return _staged(source, store, executor)
+    return _staged(source, config, store, executor)
 
 
-def _staged(source: Source, store: FolderStore, executor: Executor, name: str = STAGED_V) -> Source:
+def _staged(
+    source: Source,
+    config: FitConfig,
+    store: FolderStore,
+    executor: Executor,
+    name: str = STAGED_V,
+) -> Source:
     from dnmf.conversion.staging import stage  # few fits stage anything: 12 modules for those alone
+
+    check_whole(source, config.missing_chunks)  # the copy has all its chunks, zeros too
 
     return stage(source, store, executor, name)
 

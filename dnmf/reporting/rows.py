@@ -14,6 +14,7 @@ from dnmf.config import MIB
 from dnmf.errors import DnmfError
 from dnmf.sources import from_spec
 from dnmf.sources.base import Source
+from dnmf.sources.missing import check_whole
 
 __all__ = ["RowErrors", "row_errors"]
 
@@ -53,6 +54,7 @@ def row_errors(fit: Any) -> RowErrors:
         source = from_spec(spec)
         if source.shape != fit.shape:
             return _none(f"{source.describe()} changed since the fit")
+        check_whole(source, config.get("missing_chunks") or "auto")
         return _read(source, fit)
     except DnmfError as error:
         return _none(f"V cannot be read here ({error})")

@@ -13,6 +13,7 @@ from dnmf.labels import Labels
 from dnmf.linalg.matrix import Matrix
 from dnmf.sources.checks import matrix_text
 from dnmf.sources.cuts import cut_evenly
+from dnmf.sources.missing import Missing
 
 if TYPE_CHECKING:
     from dnmf.sources.stored import StoredArray
@@ -132,6 +133,11 @@ class Source(ABC):
         return None
 
     @property
+    def stored_arrays(self) -> tuple[StoredArray, ...]:
+        """The Zarr arrays that V is read from: one of a dense V, three of a compressed one."""
+        return ()
+
+    @property
     def entry_chunk_bytes(self) -> int:
         """Bytes of a sparse V's entries that are decoded together; 0 where none are."""
         return 0
@@ -243,9 +249,23 @@ class Source(ABC):
         """
         return None
 
-    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
-        """Name the chunks of these rows that are not stored at all (they read as fill value)."""
+    def unstored(self, start: int, stop: int, V: Matrix | None, begun: bool = False) -> list[str]:
+        """Name the chunks of these rows that are not stored at all (they read as fill value).
+
+        Parameters
+        ----------
+        start, stop : int
+        V : block or None
+            The rows as they were read: what has other values is stored. None: nothing is known
+            of them.
+        begun : bool
+            Only chunks that begin in these rows: over blocks that cover V, each is named once.
+        """
         return []
+
+    def missing_chunks(self, start: int, stop: int, V: Matrix | None) -> Missing:
+        """Count the chunks that begin in these rows and are not stored, for each of `parts`."""
+        return Missing.of(self.unstored(start, stop, V, begun=True))
 
     def transposed(self) -> Source | None:
         """Return V' as a source whose blocks are columns of V, or None where it cannot be read."""

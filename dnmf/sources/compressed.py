@@ -13,6 +13,7 @@ from dnmf.errors import CorruptDataError, InputError
 from dnmf.sources.checks import check_shape, matrix_text
 from dnmf.sources.csr import check_offsets, digest
 from dnmf.sources.forward import ForwardReader
+from dnmf.sources.missing import refusal
 from dnmf.sources.store import Location, locate
 from dnmf.sources.stored import StoredArray
 
@@ -112,9 +113,38 @@ class CompressedArrays:
         for begin in range(0, lines + 1, step):
             stretch = reader.take(begin, min(begin + step, lines + 1))
             joined = np.concatenate([before, stretch.astype(np.int64, copy=False)])
-            check_offsets(joined, begin - len(before), lines, self.nonzeros, where, self.names[0])
+            first = begin - len(before)
+            try:
+                check_offsets(joined, first, lines, self.nonzeros, where, self.names[0])
+            except CorruptDataError as error:
+                self.refuse_lost_offsets(first, first + len(joined) - 1, error)
+                raise
             yield joined[len(before) :]
             before = joined[-1:]
+
+    def refuse_lost_offsets(self, start: int, stop: int, error: CorruptDataError) -> None:
+        """Say of offsets that contradict each other that they are not stored, if that is why.
+
+        Raises
+        ------
+        CorruptDataError
+            Chunks of indptr are missing: they were read as zeros.
+        """
+        lost = self.indptr.not_stored(((start, stop + 1),))
+        if not lost:
+            return
+        parts = (self.indptr, self.data, self.indices)
+        names = [n for part in parts for n in part.not_stored(((0, part.shape[0]),))]
+        line = self.names[0]
+        raise refusal(
+            parts,
+            (self.location.name,),
+            len(names),
+            names,
+            f"{', '.join(lost[:5])} {'are' if len(lost) > 1 else 'is'} needed for {line}s "
+            f"{start} to {stop - 1}, which are not empty: restore them from a copy, or write the "
+            f"store again",
+        ) from error
 
     def metadata(self) -> dict[str, Any]:
         """Return JSON with a checksum of indptr, since blocks are cut by it."""

@@ -71,7 +71,7 @@ class InClusterSource(Source):
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
         self._refuse()
 
-    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
+    def unstored(self, start: int, stop: int, V: Matrix | None, begun: bool = False) -> list[str]:
         return []
 
     def transposed(self) -> Source | None:

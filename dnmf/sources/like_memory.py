@@ -10,6 +10,7 @@ import numpy as np
 from dnmf.sources.array import ArraySource, SparseSource
 from dnmf.sources.base import Matrix, Source
 from dnmf.sources.csr import index_dtype
+from dnmf.sources.missing import Missing
 
 __all__ = ["LikeInMemory", "dense_layout", "sparse_layout"]
 
@@ -75,8 +76,11 @@ class LikeInMemory(Source):
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
         return self._read.read_blocks(starts)
 
-    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
-        return self._read.unstored(start, stop, V)
+    def unstored(self, start: int, stop: int, V: Matrix | None, begun: bool = False) -> list[str]:
+        return self._read.unstored(start, stop, V, begun)
+
+    def missing_chunks(self, start: int, stop: int, V: Matrix | None) -> Missing:
+        return self._read.missing_chunks(start, stop, V)
 
     def transposed(self) -> Source | None:
         turned = self.layout.transposed(), self._read.transposed()

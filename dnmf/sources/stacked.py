@@ -24,6 +24,7 @@ from dnmf.sources.checks import check_shape, matrix_text
 from dnmf.sources.compressed import CompressedArrays
 from dnmf.sources.csr import digest, index_dtype
 from dnmf.sources.store import Location, locate
+from dnmf.sources.stored import StoredArray
 from dnmf.sources.zarr_csr import ZarrCSR
 
 __all__ = ["StackedCSR", "StoredBand", "create_stack", "finish_stack", "write_band"]
@@ -241,15 +242,19 @@ class StackedCSR(Source):
             f"but the list of parts says {self.dtype}; something else wrote there"
         )
 
-    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
+    def unstored(self, start: int, stop: int, V: Matrix | None, begun: bool = False) -> list[str]:
         names, at = [], 0
         for number, lo, hi in self._touched(start, stop):
-            rows: Any = V[at : at + hi - lo]
+            rows: Any = None if V is None else scipy.sparse.csr_array(V[at : at + hi - lo])
             name = self._bands[number].name
-            found = self._open(number).unstored(lo, hi, scipy.sparse.csr_array(rows))
+            found = self._open(number).unstored(lo, hi, rows, begun)
             names += [key if key.startswith(name) else f"{name}/{key}" for key in found]
             at += hi - lo
         return names
+
+    @property
+    def stored_arrays(self) -> tuple[StoredArray, ...]:
+        return tuple(a for i in range(len(self._bands)) for a in self._open(i).stored_arrays)
 
     def describe(self) -> str:
         layout = f"CSR in {len(self._bands)} parts with {self._entries[-1]} stored entries"

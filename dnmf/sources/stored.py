@@ -145,7 +145,7 @@ class StoredArray:
     def expect(self, region: Region) -> None:
         """Say that a region will be read soon: local files of some size are read ahead."""
         store = self.location.store
-        grid = self.shards or self.chunks
+        grid = self.grid
         if type(store) is not LocalStore or prod(grid) * self.dtype.itemsize < EXPECTED:
             return
         expect_files(str(store.root / key.path) for key, _ in self._chunks_of(region))
@@ -181,10 +181,16 @@ class StoredArray:
             "from a copy, or write it again"
         )
 
-    def _chunks_of(self, region: Region) -> Iterator[tuple[StorePath, Region]]:
-        """Yield the stored objects that a region touches, and the part of it in each."""
-        grid = self.shards or self.chunks
-        touched = [range(a // g, -(-b // g)) for (a, b), g in zip(region, grid, strict=True)]
+    def _chunks_of(self, region: Region, begun: bool = False) -> Iterator[tuple[StorePath, Region]]:
+        """Yield the stored objects that a region touches, and the part of it in each.
+
+        With ``begun`` only those whose first entry is in the region.
+        """
+        grid = self.grid
+        touched = [
+            range(-(-a // g) if begun else a // g, -(-b // g))
+            for (a, b), g in zip(region, grid, strict=True)
+        ]
         for at in product(*touched):
             part = tuple(
                 (max(a, i * g), min(b, (i + 1) * g))
@@ -192,27 +198,62 @@ class StoredArray:
             )
             yield stored_at(self.array, at), part
 
-    def unstored(self, region: Region, values: np.ndarray) -> list[str]:
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Shape of a stored object: of a shard, else of a chunk."""
+        return self.shards or self.chunks
+
+    @property
+    def objects(self) -> int:
+        """Number of objects that the array has where all are stored."""
+        return prod(-(-size // unit) for size, unit in zip(self.shape, self.grid, strict=True))
+
+    @property
+    def fill(self) -> Any:
+        """The number that entries of an object have that is not stored."""
+        return self._fill
+
+    def stored_regions(self, numbers: Iterable[int]) -> list[Region]:
+        """Return the regions of those of some objects, by number, that are stored."""
+        counts = [-(-size // unit) for size, unit in zip(self.shape, self.grid, strict=True)]
+        places = [tuple(map(int, np.unravel_index(number, counts))) for number in numbers]
+        keys = [stored_at(self.array, place) for place in places]
+        absent = set(self._absent(keys))
+        return [
+            tuple(
+                (i * unit, min(size, (i + 1) * unit))
+                for i, unit, size in zip(place, self.grid, self.shape, strict=True)
+            )
+            for place, key in zip(places, keys, strict=True)
+            if key.path not in absent
+        ]
+
+    def unstored(self, region: Region, values: np.ndarray | None, begun: bool = False) -> list[str]:
         """Name the chunks of this region that are not stored.
 
         Parameters
         ----------
         region : Region
-        values : array
+        values : array or None
             The region, decoded (perhaps converted): a chunk with anything but the fill value
-            in it is stored, so that storage is asked about few.
+            in it is stored, so that storage is asked about few. None: it is asked about all.
+        begun : bool
+            Only those that begin in the region: over regions that cover the array, each once.
         """
         origin = [start for start, _ in region]
         candidates = [
             key
-            for key, part in self._chunks_of(region)
-            if self._is_fill(
+            for key, part in self._chunks_of(region, begun)
+            if values is None
+            or self._is_fill(
                 values[tuple(slice(a - o, b - o) for (a, b), o in zip(part, origin, strict=True))]
             )
         ]
         return self._absent(candidates)
 
-    def not_stored(self, region: Region, fill_values: int | None = None) -> list[str]:
+    def not_stored(
+        self, region: Region, fill_values: int | None = None, begun: bool = False
+    ) -> list[str]:
         """Name the chunks of this region that are not stored, whatever they read as.
 
         Parameters
@@ -221,11 +262,13 @@ class StoredArray:
         fill_values : int, optional
             How many entries of the region equal the fill value: a chunk with more entries in
             the region is stored, so that storage is not asked.
+        begun : bool
+            As for `unstored`.
         """
         return self._absent(
             [
                 key
-                for key, part in self._chunks_of(region)
+                for key, part in self._chunks_of(region, begun)
                 if fill_values is None or prod(b - a for a, b in part) <= fill_values
             ]
         )
@@ -234,16 +277,17 @@ class StoredArray:
         """Count the values that equal the fill value."""
         if self._fill == 0:
             return values.size - int(np.count_nonzero(values))
-        return int(np.count_nonzero(self._same_as_fill(values)))
+        return int(np.count_nonzero(self.same_as_fill(values)))
 
     def _is_fill(self, values: np.ndarray) -> bool:
         return all(self._equal_fill(part) for part in (values[:1], values))  # cheap test first
 
     def _equal_fill(self, values: np.ndarray) -> bool:
         with np.errstate(invalid="ignore"):  # signalling NaN, which the scan refuses
-            return not values.any() if self._fill == 0 else bool(self._same_as_fill(values).all())
+            return not values.any() if self._fill == 0 else bool(self.same_as_fill(values).all())
 
-    def _same_as_fill(self, values: np.ndarray) -> np.ndarray:
+    def same_as_fill(self, values: np.ndarray) -> np.ndarray:
+        """Return which values are those of an object that is not stored."""
         fill = values.dtype.type(self._fill)
         return np.isnan(values) if np.isnan(fill) else values == fill
 
@@ -278,7 +322,7 @@ class StoredArray:
         """
         limit = int(zarr.config.get("async.concurrency"))
         chunk = prod(self.chunks) * self.dtype.itemsize * self._copies
-        grid = self.shards or self.chunks
+        grid = self.grid
         flight = min(limit, prod(_count(r, g) for r, g in zip(region, grid, strict=True)))
         if self.shards is None:
             return flight * chunk

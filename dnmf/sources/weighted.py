@@ -7,13 +7,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import scipy
 
 from dnmf.errors import InputError, OptionError
 from dnmf.labels import Labels, check_alike
 from dnmf.linalg.matrix import WeightedCSR
 from dnmf.linalg.weighted import weigh
 from dnmf.sources.base import INDEX_BYTES, Source
+from dnmf.sources.missing import Missing
 
 __all__ = ["WeightedSource"]
 
@@ -140,17 +140,29 @@ class WeightedSource(Source):
         for _ in range(len(starts) - 1):
             yield weigh(next(blocks), next(weights), self.missing)
 
-    def unstored(self, start: int, stop: int, V: Any) -> list[str]:
-        # Of V alone, where a chunk has observed entries at all: weights that are not stored are 0,
-        # as Zarr leaves chunks of zeros out.
-        if self.V.is_sparse:  # the storage is asked: what was picked says nothing
-            return self.V.unstored(start, stop, scipy.sparse.csr_array(V.shape, dtype=V.dtype))
-        names = self.V.unstored(start, stop, V.entries.toarray())
-        if not names:
-            return names
-        ones = WeightedCSR(np.ones_like(V.data), V.weights, V.indices, V.indptr, V.shape[1])
-        unseen = set(self.V.unstored(start, stop, ones.entries.toarray()))
-        return [name for name in names if name not in unseen]
+    def unstored(self, start: int, stop: int, V: Any, begun: bool = False) -> list[str]:
+        of_V, of_weights = self._unstored(start, stop, V, begun)
+        return [*of_V, *(f"{name} of the weights" for name in of_weights)]
+
+    def missing_chunks(self, start: int, stop: int, V: Any) -> Missing:
+        return Missing.of(*self._unstored(start, stop, V, True))
+
+    def _unstored(self, start: int, stop: int, V: Any, begun: bool) -> tuple[list[str], list[str]]:
+        """Name missing chunks of V, where they have observed entries at all, and of the weights."""
+        if V is None:
+            both = (part.unstored(start, stop, None, begun) for part in self.parts)
+            return next(both), next(both)
+        values = None if self.V.is_sparse else _dense(self.V, V, V.data)
+        names = self.V.unstored(start, stop, values, begun)
+        if names and values is not None and self.missing is None:
+            # entries of weight 0 may be anything; those that are unobserved may be what was lost
+            other = np.full(len(V.data), float(_fill(self.V) == 0), V.dtype)
+            values = _dense(self.V, V, other)
+            unseen = set(self.V.unstored(start, stop, values, begun))
+            names = [name for name in names if name not in unseen]
+        plain = not self.weights.is_sparse and _fill(self.weights) == 0
+        values = _dense(self.weights, V, V.weights) if plain else None
+        return names, self.weights.unstored(start, stop, values, begun)
 
     def transposed(self) -> Source | None:
         V, weights = self.V.transposed(), self.weights.transposed()
@@ -166,6 +178,19 @@ class WeightedSource(Source):
     def spec(self) -> Mapping[str, Any]:
         parts = {"V": dict(self.V.spec()), "weights": dict(self.weights.spec())}
         return {"kind": self.kind, **parts, "missing": self.missing}
+
+
+def _fill(source: Source) -> Any:
+    """Return what chunks of a dense source read as that are not stored."""
+    return next((array.fill for array in source.stored_arrays), 0)
+
+
+def _dense(source: Source, block: WeightedCSR, values: np.ndarray) -> np.ndarray:
+    """Return values of the observed entries as a dense array, with the fill value elsewhere."""
+    fill = _fill(source)
+    out = np.full(block.shape, fill, np.result_type(values.dtype, np.min_scalar_type(fill)))
+    out[np.repeat(np.arange(block.shape[0]), np.diff(block.indptr)), block.indices] = values
+    return out
 
 
 def _finest(source: Source) -> np.ndarray:

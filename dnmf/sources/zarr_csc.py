@@ -63,7 +63,7 @@ class ZarrCSC(Source):
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
         raise self._no_rows()
 
-    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
+    def unstored(self, start: int, stop: int, V: Matrix | None, begun: bool = False) -> list[str]:
         raise self._no_rows()
 
     def transposed(self) -> Source | None:

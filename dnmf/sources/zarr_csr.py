@@ -15,6 +15,7 @@ from dnmf.sources.compressed import CompressedArrays
 from dnmf.sources.csr import block_dtype, check_offsets, csr_block, index_dtype
 from dnmf.sources.cuts import RowCost, cut_by_cost
 from dnmf.sources.forward import ForwardReader
+from dnmf.sources.stored import StoredArray
 
 __all__ = ["ZarrCSR"]
 
@@ -101,13 +102,8 @@ class ZarrCSR(Source):
         try:
             part = check_offsets(part, start, n, arrays.nonzeros, where, names[0])
         except CorruptDataError as error:
-            lost = arrays.indptr.not_stored(((start, stop + 1),))
-            if not lost:
-                raise
-            raise CorruptDataError(  # they were read as zeros
-                f"{where}: chunk(s) {', '.join(lost)}, needed for {names[0]}s {start} to "
-                f"{stop - 1}, are missing; restore them from a copy, or write the store again"
-            ) from error
+            arrays.refuse_lost_offsets(start, stop, error)
+            raise
         a, b = int(part[0]), int(part[-1])
         self._offsets[start], self._offsets[stop] = a, b
         try:
@@ -118,17 +114,24 @@ class ZarrCSR(Source):
             ) from error
         return csr_block(data, indices, part, d, owned=True, start=start, where=where, names=names)
 
-    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
-        assert isinstance(V, scipy.sparse.csr_array)
+    def unstored(self, start: int, stop: int, V: Matrix | None, begun: bool = False) -> list[str]:
+        assert V is None or isinstance(V, scipy.sparse.csr_array)
         arrays = self._arrays
         region = ((self._offset(start), self._offset(stop)),)
-        names = arrays.indptr.not_stored(((start, stop + 1),))
+        end = stop if begun and stop < self.shape[0] else stop + 1  # others begin with the last one
+        names = arrays.indptr.not_stored(((start, end),), begun=begun)
         # Canonical rows no longer lie as their chunks do, but they keep their entries: a chunk
         # that is missing shows as many fill values, unless duplicates were summed.
-        for part, values in ((arrays.data, V.data), (arrays.indices, V.indices)):
-            complete = len(values) == region[0][1] - region[0][0]
-            names += part.not_stored(region, part.count_fill(values) if complete else None)
+        for part in (arrays.data, arrays.indices):
+            values = None if V is None else V.data if part is arrays.data else V.indices
+            complete = values is not None and len(values) == region[0][1] - region[0][0]
+            fill_values = part.count_fill(values) if complete and values is not None else None
+            names += part.not_stored(region, fill_values, begun)
         return names
+
+    @property
+    def stored_arrays(self) -> tuple[StoredArray, ...]:
+        return self._arrays.data, self._arrays.indices, self._arrays.indptr
 
     def describe(self) -> str:
         if self._arrays.encoding == "csc_matrix":

@@ -67,6 +67,10 @@ class ZarrDense(Source):
     def stored_array(self) -> StoredArray | None:
         return self._stored
 
+    @property
+    def stored_arrays(self) -> tuple[StoredArray, ...]:
+        return (self._stored,)
+
     def _units(self) -> list[int]:
         # whole shards where one row of them fits
         grids = (self._stored.shards, self._stored.chunks)
@@ -86,9 +90,10 @@ class ZarrDense(Source):
         for start, stop in pairwise(map(int, starts)):
             yield reader.take(start, stop, int(starts[-1]))
 
-    def unstored(self, start: int, stop: int, V: Matrix) -> list[str]:
-        assert isinstance(V, np.ndarray)
-        return self._stored.unstored(self._region(start, stop), V.T if self._axis else V)
+    def unstored(self, start: int, stop: int, V: Matrix | None, begun: bool = False) -> list[str]:
+        assert V is None or isinstance(V, np.ndarray)
+        values = V if V is None or not self._axis else V.T
+        return self._stored.unstored(self._region(start, stop), values, begun)
 
     def transposed(self) -> Source | None:
         return ZarrColumns(self._stored, self._note)

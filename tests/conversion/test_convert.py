@@ -90,8 +90,9 @@ def test_round_trip(
     rng = np.random.default_rng(seed)
     V = (rng.integers(1, 100, (n, d)) * (rng.random((n, d)) < density)).astype(dtype)
     chunks = [(-(-n // a), -(-d // b)) for a, b in grids]
-    zarr.create_array(str(folder / "a"), data=V, chunks=chunks[0])
-    run(folder / "a", folder / "b", chunks=chunks[1], limits=MANY_TASKS)
+    zarr.create_array(str(folder / "a"), data=V, chunks=chunks[0])  # without chunks of zeros
+    fill = {"missing_chunks": "fill", "limits": MANY_TASKS}
+    run(folder / "a", folder / "b", chunks=chunks[1], **fill)
     run(folder / "b", folder / "c", to="csr", chunks=chunk, limits=MANY_TASKS)
     run(folder / "c", folder / "d", chunks=[2 * chunk], limits=MANY_TASKS)
     run(folder / "d", folder / "e", to="dense", limits=MANY_TASKS)

@@ -10,7 +10,7 @@ import zarr
 
 import dnmf
 from dnmf.config import FitConfig, ModelSpec
-from dnmf.errors import CorruptDataError, InputError
+from dnmf.errors import InputError
 from dnmf.fitting.checks import check_entries, check_scan, safe_range
 from dnmf.fitting.data.scan_stats import ScanStats
 from dnmf.planning.plan import make_plan
@@ -21,8 +21,6 @@ GOOD = {
     "first_bad": None,
     "bad_weights": 0,
     "first_bad_weight": None,
-    "unstored": 0,
-    "unstored_names": [],
     "largest": 9.0,
     "nonzeros": 5000,
     "zero_rows": 0,
@@ -114,48 +112,6 @@ def test_zero_rows_and_columns_are_remarked():
     assert checked(plan_of(), scan) == [expected]
     swapped = {**GOOD, "zero_rows": 3, "zero_columns": 1200}
     assert checked(by_columns(), swapped) == [expected]
-
-
-def lost(**facts):
-    """A scan in which one chunk of 10 x 80 was not stored."""
-    scan = {**GOOD, "unstored": 1, "unstored_names": ["c/3/0"], "zero_rows": 10}
-    return {**scan, **facts}
-
-
-def test_a_missing_chunk_of_a_dense_matrix_is_named():
-    with pytest.raises(CorruptDataError) as caught:
-        checked(plan_of(), lost(nonzeros=7000))
-    text = str(caught.value)
-    assert "1 chunk(s) of" in text
-    assert "are missing: c/3/0." in text
-    assert "--missing-chunks fill" in text
-
-
-def test_the_first_five_of_many_missing_chunks_are_named():
-    names = [f"c/{i}/0" for i in range(7)]
-    with pytest.raises(CorruptDataError, match=r"c/4/0, \.\.\.\."):
-        checked(plan_of(), lost(unstored=7, unstored_names=names, zero_rows=70, nonzeros=2400))
-
-
-def test_a_missing_chunk_among_many_zeros_is_zeros():
-    plan = plan_of((1000, 80), (2, 4))
-    facts = lost(unstored=300, zero_rows=0, nonzeros=20_000)  # a quarter of the entries
-    assert checked(plan, facts) == []
-    with pytest.raises(CorruptDataError):
-        checked(plan_of((1000, 80), (2, 4), missing_chunks="error"), facts)
-
-
-def test_a_missing_chunk_among_many_rows_of_zeros_is_zeros():
-    plan = plan_of((1000, 80), (2, 80))
-    facts = lost(unstored=30, zero_rows=500, nonzeros=500 * 80)  # the other rows are full
-    assert len(checked(plan, facts)) == 1
-    with pytest.raises(CorruptDataError):
-        checked(plan, lost(unstored=30, zero_rows=60, nonzeros=940 * 80))
-
-
-def test_missing_chunks_may_be_declared_to_be_zeros():
-    plan = plan_of(missing_chunks="fill")
-    assert len(checked(plan, lost(nonzeros=7000))) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from dnmf.linalg.measure import checksum
 from dnmf.linalg.own_state import own_state
 from dnmf.planning.memory import needs_of
 from dnmf.sources.base import Source
+from dnmf.sources.missing import Missing
 from dnmf.steps.work import Needs, SegmentLoader
 
-__all__ = ["Loaded", "Loader", "read_segment"]
+__all__ = ["Loaded", "Loader", "missing_of", "read_segment"]
 
 Loaded: TypeAlias = "list[tuple[tuple[np.ndarray, ...], int, int, int]]"
 """A decoded segment: per block its arrays, first row, bytes read, checksum."""
@@ -150,6 +151,22 @@ def _verify(
     raise CorruptDataError(
         f"{what} changed since the scan; restore V and go on with dnmf resume, or start a new fit"
     )
+
+
+def missing_of(context: Context, start: int, V: Matrix) -> Missing:
+    """Count the chunks of a block, as `read_segment` gave it, that are not stored."""
+    stop = start + V.shape[0]
+    sparse = isinstance(V, scipy.sparse.csr_array)
+    if sparse and context.plan.config.missing == "nan" and not context.source.is_sparse:
+        V = _with_nan(V)
+    return context.source.missing_chunks(start, stop, V)
+
+
+def _with_nan(V: Any) -> np.ndarray:
+    """Return a block as it was decoded, before the missing entries were left out."""
+    dense = np.full(V.shape, np.nan, V.dtype)
+    dense[np.repeat(np.arange(V.shape[0]), np.diff(V.indptr)), V.indices] = V.data
+    return dense
 
 
 def _no_longer_stored(source: Source, start: int, stop: int, raw: Matrix | None) -> list[str]:

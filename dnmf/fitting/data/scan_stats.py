@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dnmf.runs.base import ObjectRef, Refs
+from dnmf.sources.missing import NONE, Missing
 
-__all__ = ["MOST_NAMES", "ScanStats"]
+__all__ = ["ScanStats"]
 
-MOST_NAMES = 20
 SUMMED = (
-    *("bytes_read", "nonzeros", "zero_rows", "total", "sumsq", "bad", "unstored", "checksums"),
+    *("bytes_read", "nonzeros", "zero_rows", "total", "sumsq", "bad", "missing", "checksums"),
     *("row_sums", "sample", "sample_rows", "sample_bytes", "sample_sumsq", "bad_weights"),
 )
 
@@ -27,10 +27,8 @@ class ScanStats:
         Entries that are negative, infinite or NaN.
     first_bad : (int, int, float) or None
         Row, column and value of the first one.
-    unstored : int
+    missing : Missing
         Chunks that are not stored.
-    unstored_names : list of str
-        The first of them.
     checksums : list of int
         Checksum of every block, as stored.
     row_sums : list of ObjectRef
@@ -55,8 +53,7 @@ class ScanStats:
     largest: float = 0.0
     bad: int = 0
     first_bad: tuple[int, int, float] | None = None
-    unstored: int = 0
-    unstored_names: list[str] = field(default_factory=list)
+    missing: Missing = NONE
     checksums: list[int] = field(default_factory=list)
     row_sums: list[ObjectRef] = field(default_factory=list)
     sample: list[Refs] = field(default_factory=list)
@@ -76,5 +73,4 @@ class ScanStats:
         self.largest_weight = max(self.largest_weight, other.largest_weight)
         self.first_bad = self.first_bad or other.first_bad
         self.first_bad_weight = self.first_bad_weight or other.first_bad_weight
-        self.unstored_names = (self.unstored_names + other.unstored_names)[:MOST_NAMES]
         self.numeric = sorted({*self.numeric, *other.numeric})

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from dnmf.fitting.checks import check_scan
-from dnmf.fitting.data.reading import Loaded, Loader, read_segment
+from dnmf.fitting.data.reading import Loaded, Loader, missing_of, read_segment
 from dnmf.fitting.data.rows import moved, start_profile
 from dnmf.fitting.data.sample import draw, put_rows
-from dnmf.fitting.data.scan_stats import MOST_NAMES, ScanStats
+from dnmf.fitting.data.scan_stats import ScanStats
 from dnmf.fitting.kinds.base import Cost, StepWork
 from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.models.factors import read_H, start_row
@@ -25,6 +25,7 @@ from dnmf.linalg.measure import measure
 from dnmf.linalg.weighted import column_counts
 from dnmf.planning.fingerprint import digest
 from dnmf.runs.base import Refs
+from dnmf.sources.missing import check_missing
 from dnmf.steps.work import Each
 
 __all__ = ["ScanWork"]
@@ -70,10 +71,7 @@ class ScanWork(StepWork):
             if weighted:
                 columns[-2:] += column_counts(V)
             stop = start + V.shape[0]
-            missing = self.context.plan.config.missing == "nan" and not weighted
-            decoded = _with_nan(V) if missing else V
-            names = self.context.source.unstored(start, stop, decoded)
-            part.unstored, part.unstored_names = len(names), names[:MOST_NAMES]
+            part.missing = missing_of(self.context, start, V)
             stats.add(part)
             rows.append(np.stack([found.row_sums, found.row_sumsq]))
             if self.context.plan.sample and not (found.bad or found.bad_weights):
@@ -149,7 +147,9 @@ class ScanWork(StepWork):
             fixed_H=plan.fixed_H,
             resident=plan.sample >= 1,
         )
-        notes = [*check_scan(plan, stats, zero_columns), *start_notes(plan, scan)]
+        how = plan.config.missing_chunks
+        notes = check_missing(self.context.source, stats.missing, how)
+        notes += [*check_scan(plan, stats, zero_columns), *start_notes(plan, scan)]
         step = plan.limits.stop.first_step
         models = tuple(ModelState(None, H, start_W=plan.start_W, step=step) for H in starts)
         state = State(first_phase(plan, scan), scan, models, numeric=tuple(stats.numeric))
@@ -167,10 +167,3 @@ class ScanWork(StepWork):
         if plan.fixed_H is not None:
             H[: plan.config.fixed] = read_H(self.context.store, plan.fixed_H)
         return (self.context.store.put(self.step.name("next_H", model), H),)
-
-
-def _with_nan(V: Any) -> np.ndarray:
-    """Return a block as it was decoded, before the missing entries were left out."""
-    dense = np.full(V.shape, np.nan, V.dtype)
-    dense[np.repeat(np.arange(V.shape[0]), np.diff(V.indptr)), V.indices] = V.data
-    return dense

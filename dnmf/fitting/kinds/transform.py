@@ -18,7 +18,7 @@ from dnmf.fitting.checks import (
     safe_range,
 )
 from dnmf.fitting.data.context import Context
-from dnmf.fitting.data.reading import read_segment
+from dnmf.fitting.data.reading import missing_of, read_segment
 from dnmf.fitting.data.rows import moved
 from dnmf.fitting.kinds.base import Cost, StepWork
 from dnmf.fitting.models.factors import normalize, read_H
@@ -28,6 +28,7 @@ from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.measure import measure
 from dnmf.losses.values import Block, Factor
 from dnmf.runs.base import ObjectRef
+from dnmf.sources.missing import NONE, Missing, check_missing
 from dnmf.steps.work import Each, Step
 
 __all__ = ["TransformWork"]
@@ -42,6 +43,7 @@ SUMMED = (
     "penalty",
     "bad",
     "bad_weights",
+    "missing",
 )
 
 
@@ -63,6 +65,7 @@ class TransformStats:
     bad_weights: int = 0
     first_bad_weight: tuple[int, int, float] | None = None
     largest: float = 0.0
+    missing: Missing = NONE
 
     def add(self, other: TransformStats) -> None:
         for name in SUMMED:
@@ -107,6 +110,7 @@ class TransformWork(StepWork):
             sums = float(found.row_sums.sum()), float(found.row_sumsq.sum())
             part = TransformStats(nbytes, *sums, found.nonzeros, V.shape[0], bad=found.bad)
             part.bad_weights, part.largest = found.bad_weights, found.largest
+            part.missing = missing_of(self.context, start, V)
             if found.first_bad or found.first_bad_weight:
                 part.first_bad = moved(found.first_bad, start)
                 part.first_bad_weight = moved(found.first_bad_weight, start)
@@ -141,6 +145,7 @@ class TransformWork(StepWork):
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
         found: TransformStats
         (found, objective, relative_error), plan = results[0], self.context.plan
+        notes = check_missing(self.context.source, found.missing, plan.config.missing_chunks)
         check_weights(plan, found.bad_weights, found.first_bad_weight)
         check_entries(plan, found.bad, found.first_bad)
         check_largest(plan, found.largest)
@@ -156,4 +161,4 @@ class TransformWork(StepWork):
             **vars(cost),
         }
         state = State(solved=solved, numeric=tuple(found.numeric))
-        return replace(record, state=state, history=[row]), []
+        return replace(record, state=state, history=[row]), notes
