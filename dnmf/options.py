@@ -15,6 +15,7 @@ from dnmf.config import OPTIONS, FitConfig, ModelSpec
 from dnmf.errors import OptionError
 from dnmf.fitting.starts.given import Given
 from dnmf.init.nndsvd import NNDSVD
+from dnmf.interop.objects import refuse_packed
 from dnmf.losses import ANY_BETA, BETAS, POWERS, loss_names
 from dnmf.values import whole_number
 
@@ -121,6 +122,7 @@ def _given_fixed(fixed_H: Any) -> np.ndarray | None:
 
 
 def _start(value: Any, name: str, what: str) -> np.ndarray:
+    refuse_packed(value, name)
     X = np.asarray(value)
     if X.ndim != 2 or X.dtype.kind not in "fiub":
         raise OptionError(f"{name} has shape {X.shape} and dtype {X.dtype}; it must be {what}")

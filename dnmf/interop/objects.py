@@ -9,8 +9,17 @@ import numpy as np
 from dnmf.config import MIB
 from dnmf.errors import InputError
 from dnmf.sources.checks import native_dtype
+from dnmf.sources.packing import packing
 
-__all__ = ["as_dask", "from_anndata", "from_dask", "from_h5py", "from_pandas", "from_xarray"]
+__all__ = [
+    "as_dask",
+    "from_anndata",
+    "from_dask",
+    "from_h5py",
+    "from_pandas",
+    "from_xarray",
+    "refuse_packed",
+]
 
 MOST_NAMES = 10
 
@@ -33,12 +42,42 @@ def from_xarray(V: Any) -> Any:
         raise InputError(
             f"V is an xarray {type(V).__name__}; give one of its variables, as in V['name']{inside}"
         )
+    refuse_packed(V, f"the xarray {type(V).__name__}")
     variable = getattr(V, "variable", V)
     lazy = V.chunks is None and not getattr(variable, "_in_memory", True)
     if lazy and V.ndim == 2:
         native_dtype(V.dtype, f"the xarray {type(V).__name__}")
         return _chunked(V)
     return V.data
+
+
+def refuse_packed(X: Any, where: str) -> None:
+    """Refuse an array that carries attributes by which its numbers mean others.
+
+    Parameters
+    ----------
+    X : object
+        An array of xarray, Zarr or h5py; others have no such attributes.
+    where : str
+        Names the array in the error.
+
+    Raises
+    ------
+    InputError
+        Names the attributes, and what decodes them.
+    """
+    if not (hasattr(X, "attrs") and hasattr(X, "dtype")):
+        return
+    fill = getattr(X, "fill_value", getattr(X, "fillvalue", None))
+    found = packing(dict(X.attrs), np.dtype(X.dtype), fill)
+    if found:
+        listed = ", ".join(f"{name}={value!r}" for name, value in found.items())
+        raise InputError(
+            f"{where} is packed: by its attributes ({listed}) its numbers mean others than those "
+            "that it holds. xarray decodes them: xarray.open_zarr and xarray.open_dataset do, "
+            "unless told otherwise, and xarray.decode_cf(x.to_dataset(name='x'))['x'] does for an "
+            "array x; where x is decoded already, give x.drop_attrs()"
+        )
 
 
 def _chunked(V: Any) -> Any:
