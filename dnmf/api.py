@@ -138,8 +138,8 @@ def fit(
     l1_ratio : float, default 0
         Share of the l1 norm in both penalties.
     missing : {"nan", "zeros"}, optional
-        Which entries of V are unobserved: NaN, or what a sparse V does not store. For least
-        squares and Kullback-Leibler.
+        Which entries of V are unobserved: NaN, or what a sparse V does not store (in BSR and DIA
+        no zero that is stored counts: it is padding). For least squares and Kullback-Leibler.
     weights : as V, optional
         A matrix of V's shape, in any chunks, with a weight of 0 or more for every entry, by which
         its loss is multiplied. An entry of weight 0 is not observed, whatever V has there, NaN

@@ -16,6 +16,7 @@ from scipy.sparse import issparse
 from dnmf.errors import OptionError
 from dnmf.interop import objects
 from dnmf.sources.base import Source
+from dnmf.sources.formats import PADDED, as_csr
 
 __all__ = [
     "STORED",
@@ -52,6 +53,8 @@ def content(X: Any) -> Any:
         if module(X) not in inside:
             break
         X = inside[module(X)](X)
+    if issparse(X) and X.ndim == 2 and X.format in PADDED:  # sklearn's conversion keeps padding
+        return as_csr(X, f"the {type(X).__name__}")
     return X
 
 

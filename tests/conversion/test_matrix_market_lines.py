@@ -118,7 +118,7 @@ def test_line_numbers_of_long_files(tmp_path: Path) -> None:
     (tmp_path / "V.mtx").write_text(body("coordinate", "integer", "general", lines))
     (tmp_path / "to").mkdir()
     few = ConversionLimits(text_bytes=50)  # read in many pieces
-    with pytest.raises(InputError, match="line 124: '2.5'"):
+    with pytest.raises(InputError, match=r"line 124: '2\.5'"):
         unpack(str(tmp_path / "V.mtx"), Unpacking(tmp_path / "to", 10**9, limits=few))
 
 
