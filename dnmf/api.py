@@ -56,6 +56,7 @@ def fit(
     alpha_H: float | str = "same",
     l1_ratio: float = 0.0,
     missing: str | None = None,
+    clip: float = 0.0,
     weights: Any = None,
     fixed_H: Any = None,
     normalize: str | None = None,
@@ -140,6 +141,8 @@ def fit(
     missing : {"nan", "zeros"}, optional
         Which entries of V are unobserved: NaN, or what a sparse V does not store (in BSR and DIA
         no zero that is stored counts: it is padding). For least squares and Kullback-Leibler.
+    clip : float, default 0
+        Negative entries of V from -clip on count as 0; how many is told.
     weights : as V, optional
         A matrix of V's shape, in any chunks, with a weight of 0 or more for every entry, by which
         its loss is multiplied. An entry of weight 0 is not observed, whatever V has there, NaN
@@ -218,6 +221,7 @@ def transform(
     alpha_W: float | None = None,
     l1_ratio: float | None = None,
     missing: str | None = None,
+    clip: float | None = None,
     weights: Any = None,
     executor: Executor | None = None,
     on_event: Listener | None = None,
@@ -241,7 +245,7 @@ def transform(
         Replace ``out`` if dnmf made it.
     dtype, block_size, max_block : optional
         How to read and compute, as for `fit`.
-    loss, beta, alpha_W, l1_ratio, missing : optional
+    loss, beta, alpha_W, l1_ratio, missing, clip : optional
         What to minimise, as for `fit`; by default what the fit did.
     weights : as V, optional
         Weights of the entries of these rows; without them every entry weighs 1.
@@ -266,7 +270,8 @@ def transform(
             f"fit is {H!r:.60}; it must be a result, its path, or an array H (k x d), such as "
             f"the components_ of a fitted dnmf.NMF"
         )
-    options: dict[str, Any] = {"alpha_W": alpha_W, "l1_ratio": l1_ratio, "missing": missing}
+    options: dict[str, Any] = {"alpha_W": alpha_W, "l1_ratio": l1_ratio}
+    options |= {"missing": missing, "clip": clip}
     learned = fit.config if isinstance(fit, Result) else {}
     if loss is None and beta is None:
         loss, beta = learned.get("loss"), learned.get("beta")

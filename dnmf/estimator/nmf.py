@@ -101,6 +101,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         NaN (X is dense); ``"zeros"``, those that a sparse X does not store, as for ratings. They
         have no part in anything; `inverse_transform` predicts them. For least squares and
         Kullback-Leibler.
+    clip : float, default=0
+        Negative entries of X from -clip on count as 0, in `fit` and `transform`.
 
     Attributes
     ----------
@@ -157,6 +159,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_init: int = 1,
         fixed_H: Any = None,
         missing: str | None = None,
+        clip: float = 0.0,
     ) -> None:
         self.n_components = n_components
         self.init = init
@@ -178,6 +181,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_init = n_init
         self.fixed_H = fixed_H
         self.missing = missing
+        self.clip = clip
 
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> NMF:
         """Learn ``components_`` from X.
@@ -261,17 +265,17 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 self.components_,
                 weights=weight_matrix(weights),
                 out=place,
-                overwrite=self.overwrite,
                 dtype=dtype,
-                block_size=self.block_size,
-                loss=self.beta_loss,
-                alpha_W=self.alpha_W,
-                l1_ratio=self.l1_ratio,
-                missing=self.missing,
-                executor=self._executor(X),
-                on_event=listener,
+                **self._alike(X, listener),
             )
         return self._hand_back(W, X)
+
+    def _alike(self, X: Any, listener: Any) -> dict[str, Any]:
+        """Return what a fit and a transform are asked for alike."""
+        names = ("overwrite", "block_size", "alpha_W", "l1_ratio", "missing", "clip")
+        same = {name: getattr(self, name) for name in names}
+        where = {"executor": self._executor(X), "on_event": listener}
+        return {**same, **where, "loss": self.beta_loss}
 
     def inverse_transform(self, X: Any) -> Any:
         """Compute the data that W stands for: W times ``components_``.
@@ -303,24 +307,17 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 weights=weight_matrix(weights),
                 fixed_H=self.fixed_H,
                 out=out,
-                overwrite=self.overwrite,
                 seed=seed_of(self.random_state),
                 init=init,
                 init_W=init_W,
                 keep_order=self.init == "custom",
                 n_init=self.n_init,
-                loss=self.beta_loss,
                 solver=solver_of(self.solver),
-                alpha_W=self.alpha_W,
                 alpha_H=self.alpha_H,
-                l1_ratio=self.l1_ratio,
-                missing=self.missing,
                 tol=float(self.tol),
                 max_passes=self.max_iter,
                 dtype=dtype,
-                block_size=self.block_size,
-                executor=self._executor(X),
-                on_event=listener,
+                **self._alike(X, listener),
             )
         self.components_ = np.ascontiguousarray(fitted.H)
         self.n_components_ = k

@@ -15,6 +15,7 @@ from dnmf.fitting.checks import (
     check_largest,
     check_positive,
     check_weights,
+    clip_notes,
     safe_range,
 )
 from dnmf.fitting.data.context import Context
@@ -42,6 +43,7 @@ SUMMED = (
     "penalty",
     "bad",
     "bad_weights",
+    "clipped",
 )
 
 
@@ -63,6 +65,7 @@ class TransformStats:
     bad_weights: int = 0
     first_bad_weight: tuple[int, int, float] | None = None
     largest: float = 0.0
+    clipped: int = 0
 
     def add(self, other: TransformStats) -> None:
         for name in SUMMED:
@@ -102,11 +105,12 @@ class TransformWork(StepWork):
         stats = TransformStats(numeric=[numeric_fingerprint()["digest"]])
         columns = np.zeros((2, plan.shape[1]))
         solved = []
-        for start, V, nbytes, _ in read_segment(self.context, segment, None):
+        for start, V, nbytes, _, clipped in read_segment(self.context, segment, None):
             found = measure(V, columns[0], columns[1])
             sums = float(found.row_sums.sum()), float(found.row_sumsq.sum())
             part = TransformStats(nbytes, *sums, found.nonzeros, V.shape[0], bad=found.bad)
             part.bad_weights, part.largest = found.bad_weights, found.largest
+            part.clipped = clipped
             if found.first_bad or found.first_bad_weight:
                 part.first_bad = moved(found.first_bad, start)
                 part.first_bad_weight = moved(found.first_bad_weight, start)
@@ -156,4 +160,4 @@ class TransformWork(StepWork):
             **vars(cost),
         }
         state = State(solved=solved, numeric=tuple(found.numeric))
-        return replace(record, state=state, history=[row]), []
+        return replace(record, state=state, history=[row]), clip_notes(plan, found.clipped)
