@@ -77,7 +77,7 @@ def test_other_numbers_stay() -> None:
             dnmf.fit(odd, 2, clip=1e-9, **OPTIONS)
     odd = np.where(V < 0, np.nan, V)
     odd[3, 4] = -1e-9
-    fit, notes = told(lambda **on: dnmf.fit(odd, 2, clip=1e-9, missing="nan", **OPTIONS, **on))
+    _fit, notes = told(lambda **on: dnmf.fit(odd, 2, clip=1e-9, missing="nan", **OPTIONS, **on))
     assert any("1 entry of V that was negative" in note for note in notes)
     weights = np.where(CLEAN == 0, 0.5, 1)
     alike = {"weights": weights, "clip": 1e-9, **OPTIONS}
