@@ -13,6 +13,7 @@ from dnmf.executors.choose import choose_executor
 from dnmf.launch.begin import begin
 from dnmf.launch.columns import components_for, with_columns_in_order
 from dnmf.launch.data import matrix, report
+from dnmf.launch.learned import as_learned
 from dnmf.launch.request import Request
 from dnmf.launch.resume import go_on, planned_run, to_resume
 from dnmf.linalg.own_state import own_state
@@ -57,6 +58,7 @@ def fit(
     alpha_H: float | str = "same",
     l1_ratio: float = 0.0,
     missing: str | None = None,
+    clip: float = 0.0,
     weights: Any = None,
     fixed_H: Any = None,
     normalize: str | None = None,
@@ -140,8 +142,10 @@ def fit(
     l1_ratio : float, default 0
         Share of the l1 norm in both penalties.
     missing : {"nan", "zeros"}, optional
-        Which entries of V are unobserved: NaN, or what a sparse V does not store. For least
-        squares and Kullback-Leibler.
+        Which entries of V are unobserved: NaN, or what a sparse V does not store (in BSR and DIA
+        no zero that is stored counts: it is padding). For least squares and Kullback-Leibler.
+    clip : float, default 0
+        Negative entries of V from -clip on count as 0; how many is told.
     weights : as V, optional
         A matrix of V's shape, in any chunks, with a weight of 0 or more for every entry, by which
         its loss is multiplied. An entry of weight 0 is not observed, whatever V has there, NaN
@@ -224,6 +228,7 @@ def transform(
     alpha_W: float | None = None,
     l1_ratio: float | None = None,
     missing: str | None = None,
+    clip: float | None = None,
     weights: Any = None,
     executor: Executor | None = None,
     on_event: Listener | None = None,
@@ -248,7 +253,7 @@ def transform(
         Replace ``out`` if dnmf made it.
     dtype, block_size, max_block, missing_chunks : optional
         How to read and compute, as for `fit`.
-    loss, beta, alpha_W, l1_ratio, missing : optional
+    loss, beta, alpha_W, l1_ratio, missing, clip : optional
         What to minimise, as for `fit`; by default what the fit did.
     weights : as V, optional
         Weights of the entries of these rows; without them every entry weighs 1.
@@ -268,22 +273,12 @@ def transform(
         )
     work = choose_executor(client, executor)
     V, H = components_for(V, fit, work.dask_client, missing_chunks)
-    options: dict[str, Any] = {"alpha_W": alpha_W, "l1_ratio": l1_ratio, "missing": missing}
-    learned = fit.config if isinstance(fit, Result) else {}
-    if loss is None and beta is None:
-        loss, beta = learned.get("loss"), learned.get("beta")
-    for name, value in options.items():
-        options[name] = learned.get(name) if value is None else value
-    if alpha_W is None and options["alpha_W"] and learned.get("normalize"):
-        raise OptionError(
-            f"the fit has alpha_W = {options['alpha_W']:g}, and normalize = "
-            f"{learned['normalize']!r} rescaled its H afterwards: for this H the same alpha_W is "
-            f"another problem. Fit without normalize, or give alpha_W"
-        )
+    options: dict[str, Any] = {"alpha_W": alpha_W, "l1_ratio": l1_ratio, "loss": loss}
+    options |= {"missing": missing, "clip": clip, "beta": beta}
+    options = as_learned(options, fit.config if isinstance(fit, Result) else {})
     options |= {"block_size": block_size, "max_block": max_block, "dtype": dtype}
     options |= {"missing_chunks": missing_chunks, "weights": weights, "seed": 0}
-    options |= {"loss": loss, "beta": beta, "init": H}
-    config, given = asked(options)
+    config, given = asked({**options, "init": H})
     kept, listen = (fit.path,) if isinstance(fit, Result) and fit.path else (), on_event or ignore
     request = Request(
         V, weights, config, given, "transform", out, overwrite, protected=kept, on_event=listen

@@ -99,6 +99,8 @@ class FitConfig:
     missing : str or None
         Entries that are unobserved: ``"nan"``, those that are NaN; ``"zeros"``, those that a
         sparse V does not store; None, no entry.
+    clip : float
+        Entries of V from minus this number to 0 count as 0.
     weights : bool
         Entries of V have weights, which are a matrix of their own.
     residuals : bool
@@ -183,6 +185,12 @@ class FitConfig:
         Choice((None, "nan", "zeros")),
         "Entries of V that were not observed: those that are NaN, or those that a sparse V does "
         "not store.",
+    )
+    clip: float = _option(
+        0.0,
+        POSITIVE,
+        "Negative entries of V down to minus this number count as 0, and how many is told: 1e-9 "
+        "for what subtracting a background leaves.",
     )
     weights: bool = _option(
         False,

@@ -75,7 +75,7 @@ def read_rows(path: str, missing_chunks: str | None) -> Any:
 def loss_options(function: F) -> F:
     """Declare ``--loss``, the penalties, and what is observed and kept of V."""
     function = options("sample", "sample_bytes")(function)
-    function = _WEIGHTS(options("missing")(function))
+    function = _WEIGHTS(options("missing", "clip")(function))
     function = _INIT(options("normalize")(function))
     return _LOSS(options("solver", "alpha_W", "alpha_H", "l1_ratio")(function))
 

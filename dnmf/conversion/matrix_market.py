@@ -20,6 +20,7 @@ import scipy
 
 from dnmf.config import MIB
 from dnmf.conversion.external_sort import Unpacking
+from dnmf.conversion.matrix_market_lines import check_lines
 from dnmf.errors import CorruptDataError, InputError, MemoryPlanError
 
 __all__ = ["Header", "read_header", "unpack_matrix_market"]
@@ -167,8 +168,10 @@ def _unpack_symmetric(path: Path, header: Header, to: Unpacking) -> None:
         with _open(path) as file:
             for _ in range(header.lines):
                 file.readline()
-            _check_text(path, file.read(), header.lines + 1)
+            _check(path, file.read() + b"\n", header.lines + 1, header)
         np.save(to.folder / "dense.npy", mmread(path))
+    except InputError:
+        raise
     except (ValueError, OverflowError) as error:
         raise InputError(f"{path} is not a Matrix Market file: {error}") from None
     except (OSError, EOFError, zlib.error) as error:
@@ -181,7 +184,7 @@ def _parsed(
     """Yield what SciPy makes of some lines of the body, and the number of lines so far."""
     banner = f"%%MatrixMarket matrix {header.format} {header.field} {header.symmetry}\n"
     done = 0
-    for text, lines in _texts(path, file, text_bytes):
+    for text, lines in _texts(path, file, header, text_bytes):
         first = header.lines + done + 1
         if done + lines > header.entries:
             raise InputError(
@@ -198,13 +201,18 @@ def _parsed(
         )
 
 
-def _texts(path: Path, file: BinaryIO, text_bytes: int) -> Iterator[tuple[bytes, int]]:
-    """Yield whole lines of the body, without blank ones, and how many they are."""
+def _texts(
+    path: Path, file: BinaryIO, header: Header, text_bytes: int
+) -> Iterator[tuple[bytes, int]]:
+    """Yield whole lines of the body, checked and without blank ones, and how many they are."""
+    first = header.lines + 1
     try:
         while text := file.read(text_bytes):
             text += file.readline()
             if not text.endswith(b"\n"):
                 text += b"\n"
+            _check(path, text, first, header)
+            first += text.count(b"\n")
             if re.search(rb"\n[ \t\r]*\n", b"\n" + text):
                 lines = [line for line in text.split(b"\n") if line.strip()]
                 text = b"\n".join([*lines, b""])
@@ -214,12 +222,13 @@ def _texts(path: Path, file: BinaryIO, text_bytes: int) -> Iterator[tuple[bytes,
         raise CorruptDataError(f"{path} cannot be read to its end: {error}") from None
 
 
-def _check_text(path: Path, text: bytes, first: int) -> None:
-    """Refuse what is no text: SciPy's parser reads beyond its memory at NUL."""
+def _check(path: Path, text: bytes, first: int, header: Header) -> None:
+    """Refuse what SciPy's parser would drop; at NUL it even reads beyond its memory."""
     strange = text.translate(None, _TEXT)
     if strange:
         line = first + text[: text.index(strange[:1])].count(b"\n")
         raise InputError(f"{path}, line {line:,}: byte {strange[0]} is no part of a number")
+    check_lines(path, text, first, header.format, header.field)
 
 
 def _parse(path: Path, text: bytes, first: int) -> Any:
@@ -227,7 +236,6 @@ def _parse(path: Path, text: bytes, first: int) -> Any:
 
     from scipy.io import mmread
 
-    _check_text(path, text, first - 2)
     try:
         return mmread(BytesIO(text))
     except (ValueError, OverflowError) as error:

@@ -20,6 +20,7 @@ from dnmf.interop import as_source, column_labels, label_finder, objects
 from dnmf.launch.columns import in_order
 from dnmf.sources.base import Source
 from dnmf.sources.checks import masked_array
+from dnmf.sources.formats import PADDED, as_csr
 
 __all__ = [
     "STORED",
@@ -61,6 +62,8 @@ def content(X: Any) -> Any:
         X = inside[module(X)](X)
     if isinstance(X, np.ma.MaskedArray):  # of which scikit-learn takes what lies under the mask
         raise masked_array("X", "X")
+    if issparse(X) and X.ndim == 2 and X.format in PADDED:  # sklearn's conversion keeps padding
+        return as_csr(X, f"the {type(X).__name__}")
     return X
 
 

@@ -106,6 +106,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Kullback-Leibler.
     missing_chunks : {"auto", "fill", "error"}, default="auto"
         What missing chunks of stored X, weights and starts count as, as for `dnmf.fit`.
+    clip : float, default=0
+        Negative entries of X from -clip on count as 0, in `fit` and `transform`.
 
     Attributes
     ----------
@@ -168,6 +170,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         fixed_H: Any = None,
         missing: str | None = None,
         missing_chunks: str = "auto",
+        clip: float = 0.0,
     ) -> None:
         self.n_components = n_components
         self.init = init
@@ -190,6 +193,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.fixed_H = fixed_H
         self.missing = missing
         self.missing_chunks = missing_chunks
+        self.clip = clip
 
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> NMF:
         """Learn ``components_`` from X.
@@ -341,6 +345,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             "l1_ratio": self.l1_ratio,
             "missing": self.missing,
             "missing_chunks": self.missing_chunks,
+            "clip": self.clip,
             "executor": self._executor(X),
         }
 

@@ -42,7 +42,7 @@ def check_parameters(given: Mapping[str, Any]) -> None:
     OptionError
         The message names the parameter, its value and what it may be.
     """
-    for name in ("tol", "alpha_W", "l1_ratio", "alpha_H"):
+    for name in ("tol", "alpha_W", "l1_ratio", "alpha_H", "clip"):
         if not (name == "alpha_H" and isinstance(given[name], str) and given[name] == "same"):
             _check_number(name, given[name])
     for name, refused, remedy in LATER:

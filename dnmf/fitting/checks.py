@@ -17,6 +17,7 @@ __all__ = [
     "check_positive",
     "check_scan",
     "check_weights",
+    "clip_notes",
     "safe_range",
 ]
 
@@ -86,12 +87,21 @@ def check_entries(plan: Plan, bad: int, first: tuple[int, int, float] | None) ->
     other = ", or say that NaN is not observed with missing='nan' (--missing nan)"
     raise InputError(
         f"Negative values in data passed to NMF: V[{row}, {column}] is {value:g}; {count}. "
-        f"Entries must be 0 or more: clip, shift or remove them first"
+        f"Entries must be 0 or more: clip, shift or remove them first; clip= "
+        f"(--clip) sets small ones, down to a bound of yours, to 0"
         if what == "negative"
         else f"V[{row}, {column}] is {what}{hint}; {count}. "
         f"Every entry must be finite: remove or impute such rows or columns first"
         f"{other if unobserved else ''}"
     )
+
+
+def clip_notes(plan: Plan, clipped: int) -> list[str]:
+    """Tell how many entries were set to 0."""
+    if not clipped:
+        return []
+    what = "entry of V that was" if clipped == 1 else "entries of V that were"
+    return [f"{clipped:,} {what} negative, down to {-plan.config.clip:g} (clip), count as 0"]
 
 
 def check_weights(plan: Plan, bad: int, first: tuple[int, int, float] | None) -> None:
@@ -193,7 +203,7 @@ def check_scan(plan: Plan, found: ScanStats, zero_columns: int) -> list[str]:
             f"{found.largest:g}; in {plan.dtype} the one times the square of the other must be "
             f"at most {high**2:g}. Scale one of them by a constant, or compute in float64 (dtype)"
         )
-    notes = []
+    notes = clip_notes(plan, found.clipped)
     if found.zero_rows or zero_columns:
         rows, columns = found.zero_rows, zero_columns
         if plan.axis == "columns":

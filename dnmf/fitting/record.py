@@ -46,6 +46,8 @@ class Scan:
         The given rows of H, which races need.
     resident : bool
         The sample holds every row.
+    clipped : int
+        Negative entries that count as 0.
     """
 
     digest: str
@@ -66,6 +68,7 @@ class Scan:
     sample_sumsq: float = 0.0
     fixed_H: Refs | None = None
     resident: bool = False
+    clipped: int = 0
 
     @property
     def replaces_V(self) -> bool:

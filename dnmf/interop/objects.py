@@ -14,6 +14,7 @@ from dnmf.config import MIB
 from dnmf.errors import InputError
 from dnmf.labels import Labels, texts
 from dnmf.sources.checks import native_dtype
+from dnmf.sources.packing import refuse_packed
 
 __all__ = [
     "as_dask",
@@ -66,6 +67,7 @@ def from_xarray(V: Any) -> Any:
         raise InputError(
             f"V is an xarray {type(V).__name__}; give one of its variables, as in V['name']{inside}"
         )
+    refuse_packed(V, f"the xarray {type(V).__name__}")
     variable = getattr(V, "variable", V)
     lazy = V.chunks is None and not getattr(variable, "_in_memory", True)
     if lazy and V.ndim == 2:

@@ -49,7 +49,7 @@ __all__ = [
     "resume_command",
 ]
 
-FORMAT = 2
+FORMAT = 3
 """Of run folders (plan, records and objects); another one is refused."""
 
 STATE = ".dnmf"

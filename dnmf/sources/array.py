@@ -13,7 +13,7 @@ from dnmf.sources.base import Matrix, Source
 from dnmf.sources.checks import check_shape, masked_array, matrix_text, native_dtype
 from dnmf.sources.csr import check_offsets, csr_block, digest, index_dtype
 from dnmf.sources.cuts import RowCost, cut_by_cost
-from dnmf.sources.formats import as_csr
+from dnmf.sources.formats import PADDED, as_csr
 
 __all__ = ["ArraySource", "SparseSource"]
 
@@ -141,7 +141,8 @@ class SparseSource(Source):
     def describe(self) -> str:
         layout = f"CSR with {self.nonzeros} stored entries, in memory"
         if self._format != "csr":
-            layout += f" (converted from {self._format.upper()})"
+            padding = ", without the zeros that it stores" if self._format in PADDED else ""
+            layout += f" (converted from {self._format.upper()}{padding})"
         return matrix_text("sparse matrix", self.shape, self.dtype, layout, self.nbytes)
 
     def metadata(self) -> dict[str, Any]:

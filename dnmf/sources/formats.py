@@ -13,11 +13,17 @@ import numpy as np
 from dnmf.errors import CorruptDataError
 from dnmf.sources.csr import check_offsets, narrowed, wide
 
-__all__ = ["as_csr"]
+__all__ = ["PADDED", "as_csr"]
+
+PADDED = ("bsr", "dia")
+"""Formats that store zeros to fill their blocks and diagonals, which say nothing of V."""
 
 
 def as_csr(V: Any, where: str) -> Any:
     """Return V in CSR; V itself if it is, and then its column indices are still unchecked.
+
+    Zeros that are stored stay, but for `PADDED` formats: with ``missing="zeros"`` what pads a
+    block would count as observed.
 
     Parameters
     ----------
@@ -57,6 +63,9 @@ def as_csr(V: Any, where: str) -> Any:
     if V.format == "coo" and V.dtype.kind in "iu" and found.nnz < V.nnz:  # some were added up
         sums = V.astype(wide(V.dtype)).tocsr()
         found.data = narrowed(sums, V.dtype, 0, where)
+    if V.format in PADDED and not np.all(found.data):
+        found = found.copy()  # which may have arrays of V
+        found.eliminate_zeros()
     return found
 
 

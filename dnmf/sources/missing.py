@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy
 
-from dnmf.errors import CorruptDataError, OptionError
+from dnmf.errors import CorruptDataError, DnmfError, OptionError
 
 if TYPE_CHECKING:
     from dnmf.sources.base import Source
@@ -204,13 +204,21 @@ def read_given(value: Any, name: str, how: str | None = None) -> np.ndarray:
     ------
     CorruptDataError
         As for `check_missing`.
+    InputError
+        Its attributes say that its numbers are packed.
     OptionError
         It is a masked array, whose mask would be lost, or cannot be read.
     """
     if isinstance(value, np.ma.MaskedArray):
         raise OptionError(f"{name} is a masked array, whose mask would be lost; give H without one")
     try:
+        if hasattr(value, "attrs"):
+            from dnmf.sources.packing import refuse_packed  # what needs Zarr
+
+            refuse_packed(value, name)
         read = np.asarray(value)
+    except DnmfError:
+        raise
     except Exception as error:  # such as that of an HDF5 dataset whose file is closed
         kind = type(value).__name__
         raise OptionError(f"{name} ({kind}) cannot be read as an array: {error}") from error

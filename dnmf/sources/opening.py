@@ -93,6 +93,8 @@ def _nothing_at(text: str, location: Location) -> str:
         name, node = group
         return f"{location.name} does not exist. {name} is a Zarr group. {_contents(node)}"
     if is_url(text):
+        if text.lower().endswith(".zip") and "::" not in text:
+            return f"{location.name} is a zip file, not Zarr; give what is in it: zip://::{text}"
         return f"there is no Zarr array or group at {location.name}"
     path = str(location.url)
     if not os.path.lexists(path):
@@ -104,6 +106,8 @@ def _nothing_at(text: str, location: Location) -> str:
             f"{path} is HDF5, not Zarr; with anndata: "
             "anndata.read_h5ad(path).write_zarr('counts.zarr')"
         )
+    if os.path.isfile(path) and path.lower().endswith(".zip"):
+        return f"{path} holds no Zarr array or group, neither at its root nor in its one folder"
     if os.path.isfile(path):
         return f"{path} is a file, neither a Zarr array nor a .npy file"
     return (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import zipfile
 from dataclasses import dataclass
 from typing import Any
 
 import zarr
 from zarr.abc.store import Store
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from dnmf.errors import DnmfError, InputError, MissingDependencyError, TransientError
 from dnmf.names import is_url, local_name
@@ -102,6 +103,10 @@ def locate(text: str) -> Location:
     """
     if not is_url(text):
         path = os.path.abspath(local_name(text))
+        archive = _archive_of(path)
+        if archive is not None:
+            inner = "/".join(part for part in (_root(archive), path[len(archive) + 1 :]) if part)
+            return Location(ZipStore(archive, mode="r"), inner, path, True)
         return Location(LocalStore(path, read_only=True), "", path, True)
     url = text.rstrip("/")
     try:
@@ -111,6 +116,30 @@ def locate(text: str) -> Location:
     except Exception as error:
         raise InputError(f"cannot open {url}: {error}") from error
     return Location(store, "", url, not _in_memory(store))
+
+
+def _archive_of(path: str) -> str | None:
+    """Return the zip file that a path is, or lies in."""
+    archive = path
+    while not os.path.exists(archive) and os.path.dirname(archive) != archive:
+        archive = os.path.dirname(archive)
+    named = archive.lower().endswith(".zip")
+    return archive if named and os.path.isfile(archive) else None
+
+
+def _root(archive: str) -> str:
+    """Return where Zarr begins in a zip file: at its root, or in the one folder that was zipped."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = opened.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{archive} is no zip file that can be read: {error}") from None
+    marks = {"zarr.json", ".zarray", ".zgroup"}
+    if marks & {*names}:
+        return ""
+    folders = {name.partition("/")[0] for name in names if name.count("/") == 1}
+    roots = [folder for folder in folders if any(f"{folder}/{mark}" in names for mark in marks)]
+    return roots[0] if len(roots) == 1 else ""
 
 
 def location_of(node: Node) -> Location:

@@ -20,6 +20,7 @@ from zarr.storage import LocalStore, StorePath
 from dnmf.errors import CorruptDataError, DnmfError, InputError, TransientError
 from dnmf.sources.blosc import BloscChecked, TooShort
 from dnmf.sources.checks import may_pass, native_dtype
+from dnmf.sources.packing import check_unpacked
 from dnmf.sources.store import Location, host
 from dnmf.sources.zarr_private import stored_at, sync
 
@@ -56,6 +57,7 @@ class StoredArray:
         self.location = location
         self.shape = tuple(array.shape)
         self.dtype = native_dtype(array.dtype, location.name)
+        check_unpacked(location, array)
         try:
             self.chunks, self.shards = tuple(array.chunks), array.shards
         except NotImplementedError as error:

@@ -160,7 +160,7 @@ def test_pattern_blank_lines_and_missing_last_newline(tmp_path: Path, unpacked) 
         (BANNER, InputError, "not a Matrix Market file"),
         (BANNER + "3 x 1\n1 1 1\n", InputError, "not a Matrix Market file"),
         (BANNER + "% c\n3 3 2\n1 1 1\n4 1 1\n", InputError, "line 5: Row index out of bounds"),
-        (BANNER + "3 3 2\n1 1 1\n2 1 x\n", InputError, "line 4: Invalid"),
+        (BANNER + "3 3 2\n1 1 1\n2 1 x\n", InputError, "line 4: 'x' is no number"),
         (BANNER + "3 3 1\n1 1 1\n2 1 1\n", InputError, "more than the 1 entries"),
         (BANNER + "3 3 3\n1 1 1\n2 1 1\n", CorruptDataError, "ends after 2 of the 3 entries"),
         (BANNER.replace("real", "complex") + "3 3 1\n1 1 1 2\n", InputError, "complex"),

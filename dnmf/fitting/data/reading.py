@@ -22,8 +22,8 @@ from dnmf.steps.work import Needs, SegmentLoader
 
 __all__ = ["Loaded", "Loader", "missing_of", "read_segment"]
 
-Loaded: TypeAlias = "list[tuple[tuple[np.ndarray, ...], int, int, int]]"
-"""A decoded segment: per block its arrays, first row, bytes read, checksum."""
+Loaded: TypeAlias = "list[tuple[tuple[np.ndarray, ...], int, int, int, int]]"
+"""A decoded segment: per block its arrays, first row, bytes read, checksum, clipped entries."""
 
 
 class Loader(SegmentLoader):
@@ -61,12 +61,12 @@ class Loader(SegmentLoader):
             found = list(read_segment(self.context, segment, None))
         else:
             plan, starts = self.context.plan, self.context.plan.segment_block_starts(segment)
-            dtype, missing = plan.dtype, plan.config.missing
-            found = [
-                (start, _cast(block, dtype, missing), bytes_of(block), checksum(block))
-                for block, start in zip(raw, starts, strict=False)
-            ]
-        return [(arrays_of(V), start, size, check) for start, V, size, check in found]
+            dtype, missing, clip = plan.dtype, plan.config.missing, plan.config.clip
+            found = []
+            for block, start in zip(raw, starts, strict=False):
+                V, clipped = _clipped(_cast(block, dtype, missing), clip)
+                found.append((start, V, bytes_of(block), checksum(block), clipped))
+        return [(arrays_of(V), a, size, check, count) for a, V, size, check, count in found]
 
 
 def _cached_loader(path: str, run_id: str) -> Loader:
@@ -75,7 +75,7 @@ def _cached_loader(path: str, run_id: str) -> Loader:
 
 def read_segment(
     context: Context, segment: int, checksums: np.ndarray | None, loaded: Loaded | None = None
-) -> Iterator[tuple[int, Matrix, int, int]]:
+) -> Iterator[tuple[int, Matrix, int, int, int]]:
     """Read a segment's blocks in order, one ahead of the caller.
 
     Parameters
@@ -96,13 +96,15 @@ def read_segment(
         Decoded bytes, as stored.
     check : int
         The block's checksum as stored.
+    clipped : int
+        Entries that were negative and count as 0 (``clip=``).
     """
     starts = context.plan.segment_block_starts(segment)
     first = context.plan.segment_blocks[segment]
     if loaded is not None:
-        for position, (arrays, start, size, check) in enumerate(loaded):
+        for position, (arrays, start, size, check, clipped) in enumerate(loaded):
             _verify(context, segment, position, check, checksums, None)
-            yield start, matrix_of(arrays, context.plan.shape[1]), size, check
+            yield start, matrix_of(arrays, context.plan.shape[1]), size, check, clipped
         return
     known = checksums if segment in context.verified else None
     blocks = context.source.read_blocks(starts)
@@ -113,13 +115,10 @@ def read_segment(
         size = bytes_of(raw)
         if isinstance(raw, WeightedCSR):  # what was picked from the bytes of both
             size = context.source.block_bytes(starts[position], starts[position + 1])
-        item = (
-            starts[position],
-            _cast(raw, context.plan.dtype, context.plan.config.missing),
-            size,
-            check,
-        )
-        del raw  # where the dtype differs, only the copy stays
+        V = _cast(raw, context.plan.dtype, context.plan.config.missing)
+        V, clipped = _clipped(V, context.plan.config.clip)
+        item = (starts[position], V, size, check, clipped)
+        del raw, V  # where the dtype differs, only the copy stays
         yield item
         del item
     if checksums is not None and context.source.in_memory:
@@ -216,3 +215,24 @@ def _cast(raw: Matrix, dtype: str, missing: str | None) -> Matrix:
             return raw
         data = raw.data.astype(dtype)
     return scipy.sparse.csr_array((data, raw.indices, raw.indptr), shape=raw.shape)
+
+
+def _clipped(V: Matrix, clip: float) -> tuple[Matrix, int]:
+    """Return the block with entries from -clip to 0 set to 0, and how many were below 0.
+
+    It is copied where there are some: it may be the caller's, or a chunk that a cluster holds.
+    """
+    if not clip:
+        return V, 0
+    values = V if isinstance(V, np.ndarray) else V.data
+    with np.errstate(invalid="ignore"):
+        below = (values < 0) & (values >= values.dtype.type(-clip))
+    count = int(np.count_nonzero(below))
+    if not count:
+        return V, 0
+    clean = np.where(below, values.dtype.type(0), values)
+    if isinstance(V, np.ndarray):
+        return clean, count
+    if isinstance(V, WeightedCSR):
+        return WeightedCSR(clean, V.weights, V.indices, V.indptr, V.shape[1]), count
+    return scipy.sparse.csr_array((clean, V.indices, V.indptr), shape=V.shape), count

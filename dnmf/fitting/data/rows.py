@@ -87,7 +87,7 @@ class AllRows:
             return
         if self._checksums is None:
             self._checksums = self.context.store.get(self.scan.checksums)
-        for start, V, nbytes, _ in read_segment(self.context, segment, self._checksums, loaded):
+        for start, V, nbytes, *_ in read_segment(self.context, segment, self._checksums, loaded):
             yield start, V, nbytes if loaded is None else 0
             del V
 

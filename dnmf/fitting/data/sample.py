@@ -59,7 +59,7 @@ def sampled_rows(context: Context, scan: Scan, segment: int) -> Matrix:
     if scan.sample[segment]:
         return get_rows(context.store, scan.sample[segment], context.plan.shape[1])
     parts = []
-    for start, V, _, _ in read_segment(context, segment, None):
+    for start, V, *_ in read_segment(context, segment, None):
         picked = draw(context, start, start + V.shape[0])
         parts.append(V[np.flatnonzero(picked)])
     return join_rows(parts)

@@ -12,6 +12,7 @@ __all__ = ["ScanStats"]
 SUMMED = (
     *("bytes_read", "nonzeros", "zero_rows", "total", "sumsq", "bad", "missing", "checksums"),
     *("row_sums", "sample", "sample_rows", "sample_bytes", "sample_sumsq", "bad_weights"),
+    "clipped",
 )
 
 
@@ -43,6 +44,8 @@ class ScanStats:
         Digests of how tasks round.
     bad_weights, first_bad_weight, largest_weight
         What ``bad``, ``first_bad`` and ``largest`` are of entries.
+    clipped : int
+        Negative entries that count as 0.
     """
 
     bytes_read: int = 0
@@ -64,6 +67,7 @@ class ScanStats:
     bad_weights: int = 0
     first_bad_weight: tuple[int, int, float] | None = None
     largest_weight: float = 0.0
+    clipped: int = 0
 
     def add(self, other: ScanStats) -> None:
         """Add what stands behind in index order."""

@@ -50,7 +50,7 @@ class ScanWork(StepWork):
         height = (4 if self.context.plan.sample else 2) + 2 * weighted
         columns = np.zeros((height, self.context.plan.shape[1]))
         rows, sampled = [], []
-        for start, V, nbytes, check in read_segment(self.context, segment, None, loaded):
+        for start, V, nbytes, check, clipped in read_segment(self.context, segment, None, loaded):
             sums = np.zeros((2, columns.shape[1]))
             found = measure(V, *sums)
             columns[:2] += sums
@@ -65,6 +65,7 @@ class ScanWork(StepWork):
                 checksums=[check],
                 bad_weights=found.bad_weights,
                 largest_weight=found.largest_weight,
+                clipped=clipped,
             )
             part.first_bad = moved(found.first_bad, start)
             part.first_bad_weight = moved(found.first_bad_weight, start)
@@ -134,6 +135,7 @@ class ScanWork(StepWork):
             nonzeros=stats.nonzeros,
             zero_rows=stats.zero_rows,
             zero_columns=zero_columns,
+            clipped=stats.clipped,
             total=stats.total,
             sumsq=stats.sumsq,
             largest=stats.largest,

@@ -15,6 +15,7 @@ from dnmf.fitting.checks import (
     check_largest,
     check_positive,
     check_weights,
+    clip_notes,
     safe_range,
 )
 from dnmf.fitting.data.context import Context
@@ -44,6 +45,7 @@ SUMMED = (
     "bad",
     "bad_weights",
     "missing",
+    "clipped",
 )
 
 
@@ -66,6 +68,7 @@ class TransformStats:
     first_bad_weight: tuple[int, int, float] | None = None
     largest: float = 0.0
     missing: Missing = NONE
+    clipped: int = 0
 
     def add(self, other: TransformStats) -> None:
         for name in SUMMED:
@@ -105,12 +108,13 @@ class TransformWork(StepWork):
         stats = TransformStats(numeric=[numeric_fingerprint()["digest"]])
         columns = np.zeros((2, plan.shape[1]))
         solved = []
-        for start, V, nbytes, _ in read_segment(self.context, segment, None):
+        for start, V, nbytes, _, clipped in read_segment(self.context, segment, None):
             found = measure(V, columns[0], columns[1])
             sums = float(found.row_sums.sum()), float(found.row_sumsq.sum())
             part = TransformStats(nbytes, *sums, found.nonzeros, V.shape[0], bad=found.bad)
             part.bad_weights, part.largest = found.bad_weights, found.largest
             part.missing = missing_of(self.context, start, V)
+            part.clipped = clipped
             if found.first_bad or found.first_bad_weight:
                 part.first_bad = moved(found.first_bad, start)
                 part.first_bad_weight = moved(found.first_bad_weight, start)
@@ -161,4 +165,5 @@ class TransformWork(StepWork):
             **vars(cost),
         }
         state = State(solved=solved, numeric=tuple(found.numeric))
+        notes += clip_notes(plan, found.clipped)
         return replace(record, state=state, history=[row]), notes
