@@ -10,14 +10,22 @@ from __future__ import annotations
 import numpy as np
 
 from dnmf.linalg.floats import EPS
-from dnmf.linalg.jit import kernel
+from dnmf.linalg.jit import inlined, kernel
 
-__all__ = ["POOR", "quadratic_rows", "solve_quadratic", "workspace"]
+__all__ = [
+    "POOR",
+    "far_rows",
+    "most_changes",
+    "quadratic_rows",
+    "ridge_of",
+    "solve_quadratic",
+    "workspace",
+]
 
 SWEEPS = 8
 """Sweeps of coordinate descent before the active set, which find most of it cheaply."""
 
-POOR = 1e-9
+POOR = 1e-7
 """A pivot, of a matrix whose diagonal is 1, below which the digits of a product such as H H' are
 too few: the gradient is to be summed from residuals."""
 
@@ -29,6 +37,18 @@ VECTORS = 6
 def workspace(k):  # type: ignore[no-untyped-def]
     """Return what `solve_quadratic` needs for k coordinates: a factor, vectors, places."""
     return np.zeros((k, k)), np.zeros((VECTORS, k)), np.zeros(k, np.int64), np.zeros(k, np.bool_)
+
+
+@inlined
+def ridge_of(k):  # type: ignore[no-untyped-def]
+    """Return a ridge that keeps steps of k coordinates finite, and is little beside POOR."""
+    return 2e-14 + 4.0 * k * EPS
+
+
+@inlined
+def most_changes(k):  # type: ignore[no-untyped-def]
+    """Return how often k coordinates may leave and enter: several times what any row took."""
+    return 10 * k + 100
 
 
 @kernel
@@ -197,7 +217,7 @@ def solve_quadratic(B, g, x0, ridge, most, work, x):  # type: ignore[no-untyped-
 
 
 @kernel
-def quadratic_rows(W, C, G, l1, which, ridge, most, poor):  # type: ignore[no-untyped-def]
+def quadratic_rows(W, C, G, l1, which, poor):  # type: ignore[no-untyped-def]
     """Solve some rows of W exactly: ``min_w 1/2 w G w' - c w' + l1 sum(w)``, w >= 0.
 
     Parameters
@@ -209,10 +229,9 @@ def quadratic_rows(W, C, G, l1, which, ridge, most, poor):  # type: ignore[no-un
     l1 : float
     which : (r,) int array
         Numbers of rows.
-    ridge, most
-        Arguments of `solve_quadratic`.
     poor : (r,) bool array
-        Receives whether the row needs more digits than G and C have, or ``most`` was not enough.
+        Receives whether the row needs more digits than G and C have. One of a singular G does not:
+        no digits of it are told.
 
     Returns
     -------
@@ -220,7 +239,7 @@ def quadratic_rows(W, C, G, l1, which, ridge, most, poor):  # type: ignore[no-un
         How much the objective of all rows falls.
     """
     k = G.shape[0]
-    work = workspace(k)
+    work, ridge, most = workspace(k), ridge_of(k), most_changes(k)
     g, w, x = np.zeros(k), np.zeros(k), np.zeros(k)
     fallen = 0.0
     for r in range(which.size):
@@ -236,6 +255,42 @@ def quadratic_rows(W, C, G, l1, which, ridge, most, poor):  # type: ignore[no-un
         least, fall, _, _, done = solve_quadratic(G, g, w, ridge, most, work, x)
         for t in range(k):
             W[i, t] = x[t]
-        poor[r] = least < POOR or not done
+        poor[r] = 4.0 * ridge < least < POOR or not done
         fallen += fall
     return fallen
+
+
+@kernel
+def far_rows(W, C, G, l1, limit, far):  # type: ignore[no-untyped-def]
+    """Find rows of W whose gradient does not say that they are solved.
+
+    Parameters
+    ----------
+    W, C : (m, k) arrays
+    G : (k, k) float64 array
+    l1 : float
+        As for `quadratic_rows`.
+    limit : float
+        How large the projected gradient may be, relative to w, each coordinate of it divided and
+        of w times the root of its curvature.
+    far : (m,) bool array
+        Receives whether it is larger.
+    """
+    k = G.shape[0]
+    g = np.zeros(k)
+    for i in range(W.shape[0]):
+        for t in range(k):
+            g[t] = l1 - C[i, t]
+        for t in range(k):
+            w = np.float64(W[i, t])
+            if w != 0.0:
+                for u in range(k):
+                    g[u] += w * G[t, u]
+        left = size = 0.0
+        for t in range(k):
+            if G[t, t] > 0.0:
+                w = np.float64(W[i, t])
+                step = w - max(0.0, w - g[t] / G[t, t])
+                left += G[t, t] * step * step
+                size += G[t, t] * w * w
+        far[i] = left > limit * limit * size

@@ -11,7 +11,13 @@ import math
 
 import numpy as np
 
-from dnmf.linalg.active_set import POOR, solve_quadratic, workspace
+from dnmf.linalg.active_set import (
+    POOR,
+    most_changes,
+    ridge_of,
+    solve_quadratic,
+    workspace,
+)
 from dnmf.linalg.floats import EPS
 from dnmf.linalg.jit import inlined, kernel
 from dnmf.linalg.logs import log
@@ -256,7 +262,7 @@ def _newton(  # type: ignore[no-untyped-def]
         for t in range(k):
             bent = min(bent, B[t, t])
         least, fall, moved, length, done = solve_quadratic(
-            B, g[0], w[0], ridge, 10 * k + 100, work, x
+            B, g[0], w[0], ridge, most_changes(k), work, x
         )
         if not convex and not clipped and not (bent >= 0.0 and least > -ridge and fall >= 0.0):
             held = HELD
@@ -335,7 +341,7 @@ def newton_rows(  # type: ignore[no-untyped-def]
     row = (np.empty(longest), np.empty(longest), np.empty(longest), np.empty(longest),
            np.empty(longest), np.empty(longest))  # fmt: skip
     columns = indices[:0] if full else indices
-    ridge = 2e-14 + 4.0 * k * EPS
+    ridge = ridge_of(k)
     for i in which:
         begin, size = _open_row(data, indices, indptr, weights, i, full, d, row[0], row[1])
         scale = _scale_row(row[0], row[1], A, H, Ht, columns, begin, size)
@@ -356,7 +362,7 @@ def newton_rows(  # type: ignore[no-untyped-def]
             _sums(H, Ht, columns, begin, size, row[4], row[5], A, g, K, False)
             for t in range(k):
                 linear[t] += max(g[0, t], 0.0)
-        value, solved = _newton(
+        _, solved = _newton(
             H, Ht, columns, begin, size, row, A, part, G, w, g, K, B, x, new, linear,
             sums.size > 0, one, two, beta, steps, ridge, work,
         )  # fmt: skip

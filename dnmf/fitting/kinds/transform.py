@@ -42,6 +42,7 @@ SUMMED = (
     "penalty",
     "bad",
     "bad_weights",
+    "open_rows",
 )
 
 
@@ -63,6 +64,8 @@ class TransformStats:
     bad_weights: int = 0
     first_bad_weight: tuple[int, int, float] | None = None
     largest: float = 0.0
+    open_rows: int = 0
+    first_open: int | None = None
 
     def add(self, other: TransformStats) -> None:
         for name in SUMMED:
@@ -70,6 +73,8 @@ class TransformStats:
         self.largest = max(self.largest, other.largest)
         self.first_bad = self.first_bad or other.first_bad
         self.first_bad_weight = self.first_bad_weight or other.first_bad_weight
+        if self.first_open is None:
+            self.first_open = other.first_open
         self.W = self.W + other.W
         self.numeric = sorted({*self.numeric, *other.numeric})
 
@@ -113,7 +118,10 @@ class TransformWork(StepWork):
             elif found.largest <= high:  # else products of V leave the dtype's range: it is refused
                 rows = np.stack([found.row_sums, found.row_sumsq])
                 block = Block(V, start, rows)
-                W, part.divergence = self.loss.solve(block, factor)
+                W, part.divergence, is_open = self.loss.solve(block, factor)
+                part.open_rows = int(np.count_nonzero(is_open))
+                if part.open_rows:
+                    part.first_open = start + int(np.argmax(is_open))
                 del block
                 wide = W.astype(np.float64)
                 part.penalty = self.loss.penalties.of_W(float(wide.sum()), float(np.sum(wide**2)))
@@ -145,7 +153,10 @@ class TransformWork(StepWork):
         check_entries(plan, found.bad, found.first_bad)
         check_largest(plan, found.largest)
         check_positive(plan, found.nonzeros)
-        solved = Solved(tuple(found.W), tuple(plan.row_starts), plan.start_H or (), objective)
+        solved = Solved(
+            tuple(found.W), tuple(plan.row_starts), plan.start_H or (), objective,
+            found.rows, found.open_rows, found.first_open,
+        )  # fmt: skip
         row = {
             "model": 0,
             "pass": 1,
@@ -156,4 +167,5 @@ class TransformWork(StepWork):
             **vars(cost),
         }
         state = State(solved=solved, numeric=tuple(found.numeric))
-        return replace(record, state=state, history=[row]), []
+        notes = [solved.stop.sentence] if solved.open_rows else []
+        return replace(record, state=state, history=[row]), notes
