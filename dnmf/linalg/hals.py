@@ -135,8 +135,8 @@ def solve_rows(
     given = np.ascontiguousarray(C[which]), G_W, row_sumsq[which]
     more = _hals_rows(rows, *given, *until, 1, of_rows, np.zeros(which.size, bool))
     W[which], residual[which] = rows, of_rows
-    cross, total, sumsq, _, kkt, gain, sweeps = np.add(found, more)
-    return RowSolution(residual, cross, total, sumsq, found[3], kkt, gain + fall, int(sweeps))
+    cross, total, sumsq, _, kkt, gain, _ = np.add(found, more)
+    return RowSolution(residual, cross, total, sumsq, found[3], kkt, gain + fall, found[6])
 
 
 def solve_exactly(

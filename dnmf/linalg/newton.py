@@ -32,8 +32,8 @@ COLUMNS = 1024
 FLOOR = 1e-75
 """The least product w h whose powers are taken, beside entries of V of about 1."""
 
-NEAR = 1e-9
-"""A step as small as this, relative to W, is the last one: the next would have no digits left."""
+NEAR, NEAR32 = 1e-9, 1e-6
+"""The last step is the one after which the next would be at most this, relative to W."""
 
 CLIPPED = 0.05
 """Share of y^(beta - 2), the Gauss-Newton curvature, that an entry has at least in steps where the
@@ -216,7 +216,8 @@ def _linear(w, linear, l2):  # type: ignore[no-untyped-def]
 def _search(  # type: ignore[no-untyped-def]
     H, Ht, columns, begin, size, row, A, part, w, x, new, linear, l2, beta, value, fall, noise
 ):
-    # the longest step to x, halved until the objective falls; where it is, or NaN
+    # the longest step to x, halved until the objective falls; where it is, or NaN, and how much the
+    # next step may be of this one: a model of w h is as wrong as w h moves, relative to itself
     v, weight, fits, trial = row[0], row[1], row[2], row[3]
     share = 1.0
     for _ in range(HALVINGS):
@@ -228,17 +229,20 @@ def _search(  # type: ignore[no-untyped-def]
         if rounds or found <= value - 1e-4 * share * fall:
             for t in range(x.size):
                 w[0, t] = new[0, t]
+            rest = 0.0 if share == 1.0 else 1.0
             for p in range(size):
+                if beta != 2.0 and weight[p] > 0.0 and (v[p] > 0.0 or beta != 1.0):
+                    rest = max(rest, abs(trial[p] - fits[p]) / max(fits[p], FLOOR))
                 fits[p] = trial[p]
-            return found
+            return found, rest
         share *= 0.5
-    return np.nan
+    return np.nan, 1.0
 
 
 @kernel
 def _newton(  # type: ignore[no-untyped-def]
     H, Ht, columns, begin, size, row, A, part, G, w, g, K, B, x, new, linear, absent, l1, l2,
-    beta, steps, ridge, work,
+    beta, steps, near, ridge, work,
 ):  # fmt: skip
     # solve one row from w, (1, kp); returns the objective and whether it is solved
     k = H.shape[0]
@@ -276,14 +280,16 @@ def _newton(  # type: ignore[no-untyped-def]
             for t in range(k):
                 linear[t] += l1
             continue
-        found = _search(
+        found, rest = _search(
             H, Ht, columns, begin, size, row, A, part, w, x, new, linear, l2, beta, value, fall,
             noise,
         )  # fmt: skip
         if not np.isfinite(found):
             return value, fall <= ENOUGH * abs(value) + 1e3 * noise
         value = found
-        if done and moved <= NEAR * NEAR * length:
+        if least < POOR or clipped:  # digits that are lost, or a model that is not the true one
+            rest = 1.0
+        if done and min(rest, 1.0) ** 2 * moved <= near * near * length:
             return value, True
         if fall <= noise and (moved >= 0.25 * before or least <= 4.0 * ridge):
             return value, True
@@ -341,7 +347,7 @@ def newton_rows(  # type: ignore[no-untyped-def]
     row = (np.empty(longest), np.empty(longest), np.empty(longest), np.empty(longest),
            np.empty(longest), np.empty(longest))  # fmt: skip
     columns = indices[:0] if full else indices
-    ridge = ridge_of(k)
+    ridge, near = ridge_of(k), NEAR32 if W.itemsize == 4 else NEAR
     for i in which:
         begin, size = _open_row(data, indices, indptr, weights, i, full, d, row[0], row[1])
         scale = _scale_row(row[0], row[1], A, H, Ht, columns, begin, size)
@@ -364,7 +370,7 @@ def newton_rows(  # type: ignore[no-untyped-def]
                 linear[t] += max(g[0, t], 0.0)
         _, solved = _newton(
             H, Ht, columns, begin, size, row, A, part, G, w, g, K, B, x, new, linear,
-            sums.size > 0, one, two, beta, steps, ridge, work,
+            sums.size > 0, one, two, beta, steps, near, ridge, work,
         )  # fmt: skip
         is_open[i] = not solved
         for t in range(k):

@@ -38,7 +38,7 @@ __all__ = [
 SOLVED_TAU = {"float32": 1e-5, "float64": 1e-9}
 """Sweeps end where they move a row by this share of its residual."""
 
-SOLVED = {"float32": 1e-5, "float64": 1e-8}
+SOLVED = {"float32": 1e-4, "float64": 1e-7}
 """A row has converged where W is this near to the solution, relative to W."""
 
 TELLS = {"float32": 1e-3, "float64": 1e-9}

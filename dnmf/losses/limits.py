@@ -72,7 +72,7 @@ class LossLimits:
     solved_sweeps: int = 200
     kl_steps: int = 3
     kl_cold_steps: int = 8
-    kl_patient_steps: int = 8
+    kl_patient_steps: int = 6
     kl_smoothing: float = 1.0
     kl_mixed: float = 1e-3
     beta_steps: int = 6

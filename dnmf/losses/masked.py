@@ -192,10 +192,7 @@ class MaskedFrobenius(_Observed, LeastSquares):
         return extrapolated, total
 
     def solve(self, block: Block, factor: Factor) -> Solution:
-        k = factor.H.shape[0]
-        W = np.zeros((block.V.shape[0], k), factor.H.dtype)
-        near, limits = SmallStats(np.zeros((k, k)), np.zeros(k)), self.limits
-        self._update(block, W, factor, (near, None), limits.W_sweeps, limits.W_tau)
+        W = np.zeros((block.V.shape[0], factor.H.shape[0]), factor.H.dtype)
         of_rows, is_open = Exactly(self, factor, 2.0, True).solve(block.V, W)
         return Solution(W, float(of_rows.sum()), is_open)
 
