@@ -217,7 +217,7 @@ def solve_quadratic(B, g, x0, ridge, most, work, x):  # type: ignore[no-untyped-
 
 
 @kernel
-def quadratic_rows(W, C, G, l1, which, poor):  # type: ignore[no-untyped-def]
+def quadratic_rows(W, C, G, l1, which, noise, poor):  # type: ignore[no-untyped-def]
     """Solve some rows of W exactly: ``min_w 1/2 w G w' - c w' + l1 sum(w)``, w >= 0.
 
     Parameters
@@ -229,6 +229,8 @@ def quadratic_rows(W, C, G, l1, which, poor):  # type: ignore[no-untyped-def]
     l1 : float
     which : (r,) int array
         Numbers of rows.
+    noise : float
+        Relative error of C: no steps are taken in directions that it hides.
     poor : (r,) bool array
         Receives whether the row needs more digits than G and C have. One of a singular G does not:
         no digits of it are told.
@@ -239,7 +241,7 @@ def quadratic_rows(W, C, G, l1, which, poor):  # type: ignore[no-untyped-def]
         How much the objective of all rows falls.
     """
     k = G.shape[0]
-    work, ridge, most = workspace(k), ridge_of(k), most_changes(k)
+    work, ridge, most = workspace(k), max(ridge_of(k), 16.0 * noise), most_changes(k)
     g, w, x = np.zeros(k), np.zeros(k), np.zeros(k)
     fallen = 0.0
     for r in range(which.size):

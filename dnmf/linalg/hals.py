@@ -95,12 +95,13 @@ def solve_rows(
     tau: float,
     l1: float = 0.0,
     max_sweeps: int = 200,
+    exact: bool = False,
 ) -> RowSolution:
     """Improve every row of W until the last sweep moved little against its residual.
 
     A row stops when ``sum_j G_jj delta_j^2 <= tau^2 max(residual^2, eps |v|^2)``: a rule that
     does not punish a warm start, and that no other row can influence. Those that
-    ``max_sweeps`` ends before are solved exactly, by an active set.
+    ``max_sweeps`` ends before may be solved exactly, by an active set.
 
     Parameters
     ----------
@@ -118,7 +119,9 @@ def solve_rows(
     l1 : float
         Added to the gradient.
     max_sweeps : int
-        Most sweeps before the active set; at least 1.
+        Bound for rows that converge slowly; at least 1.
+    exact : bool
+        Solve rows exactly that are not done after ``max_sweeps``.
     """
     residual = np.empty(W.shape[0], np.float64)
     eps = float(np.finfo(W.dtype).eps)
@@ -126,21 +129,21 @@ def solve_rows(
     C, row_sumsq = unlocked(C), unlocked(row_sumsq)
     G_W = np.ascontiguousarray(G.astype(W.dtype, copy=False))
     until, slow = (tau * tau, eps, one(l1)), np.zeros(W.shape[0], bool)
-    found = _hals_rows(W, C, G_W, row_sumsq, *until, max_sweeps, residual, slow)
+    found = _hals_rows(W, C, G_W, row_sumsq, *until, max_sweeps, residual, exact, slow)
     if not slow.any():
         return RowSolution(residual, *found)
     which = np.flatnonzero(slow)
-    fall = solve_exactly(W, C, G, float(one(l1)), which)[1]
+    fall = solve_exactly(W, C, G, float(one(l1)), which, eps)[1]
     rows, of_rows = W[which], np.empty(which.size)
     given = np.ascontiguousarray(C[which]), G_W, row_sumsq[which]
-    more = _hals_rows(rows, *given, *until, 1, of_rows, np.zeros(which.size, bool))
+    more = _hals_rows(rows, *given, *until, 1, of_rows, False, slow)
     W[which], residual[which] = rows, of_rows
     cross, total, sumsq, _, kkt, gain, _ = np.add(found, more)
     return RowSolution(residual, cross, total, sumsq, found[3], kkt, gain + fall, found[6])
 
 
 def solve_exactly(
-    W: np.ndarray, C: np.ndarray, G: np.ndarray, l1: float, which: np.ndarray
+    W: np.ndarray, C: np.ndarray, G: np.ndarray, l1: float, which: np.ndarray, noise: float = 0.0
 ) -> tuple[np.ndarray, float]:
     """Solve some rows by an active set.
 
@@ -152,6 +155,8 @@ def solve_exactly(
     G : (k, k) float64 array
     l1 : float
     which : (r,) int array
+    noise : float
+        Relative error of C.
 
     Returns
     -------
@@ -161,11 +166,11 @@ def solve_exactly(
         How much lower the sum of the rows' objectives is.
     """
     poor = np.zeros(which.size, bool)
-    return poor, float(quadratic_rows(W, C, G, l1, which, poor))
+    return poor, float(quadratic_rows(W, C, G, l1, which, noise, poor))
 
 
 @kernel
-def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual, slow):  # type: ignore[no-untyped-def]
+def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual, exact, slow):  # type: ignore[no-untyped-def]
     # Each of the ROWS_AT_ONCE rows has a lane of its own: its operations and their order are those
     # of one row alone. The last row takes the lane of one that is done.
     m, k = W.shape
@@ -195,7 +200,7 @@ def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual, slow):  
                 if still and done < max_sweeps:
                     r += 1
                     continue
-                residual[row[r]], slow[row[r]] = left[r], still and max_sweeps > 1
+                residual[row[r]], slow[row[r]] = left[r], exact and still
                 parts = _finish(W, row[r], w, c, g, r, inverse, diagonal)
                 if not slow[row[r]]:
                     cross, total = cross + parts[0], total + parts[1]

@@ -127,7 +127,7 @@ class LeastSquares(Loss):
         tells = least >= TELLS[dtype]
         tau, sweeps = SOLVED_TAU[dtype], limits.solved_sweeps if tells else HARD_SWEEPS
         given = W, C, G, block.row_sums[1]
-        solved = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps)
+        solved = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps, exact=True)
         divergence, is_open = 0.5 * solved.residual_sumsq, np.zeros(W.shape[0], bool)
         if l2:
             divergence -= 0.5 * l2 * np.sum(np.square(W, dtype=np.float64), axis=1)
