@@ -20,7 +20,7 @@ class Stop:
     ----------
     kind : str
         ``"converged"``, ``"exact"``, ``"rounding"``, ``"max_passes"``, ``"max_time"``,
-        ``"range"`` or, of a transform, ``"solved"``.
+        ``"range"`` or, of a transform, ``"solved"`` or, where rows are not, ``"open"``.
     sentence : str
         The reason for people, with its numbers.
     """

@@ -122,14 +122,33 @@ class Solved:
     H : tuple of ObjectRef
         The given H.
     objective : float
+    rows : int
+        How many there are.
+    open_rows : int
+        Rows that are not solved.
+    first_open : int or None
+        The first of them.
     """
 
     W: Refs
     W_starts: tuple[int, ...]
     H: Refs
     objective: float
+    rows: int = 0
+    open_rows: int = 0
+    first_open: int | None = None
 
-    stop = Stop("solved", "every row of W was solved at H")
+    @property
+    def stop(self) -> Stop:
+        """What there is to say of the rows."""
+        if not self.open_rows:
+            return Stop("solved", "every row of W was solved at H")
+        return Stop(
+            "open",
+            f"{self.open_rows:,} of {self.rows:,} rows of W are not solved, the first is row "
+            f"{self.first_open:,}: they may be far from an optimum at H. Compute in float64 (dtype)"
+            f", or scale the rows of H nearer to one another",
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "W": refs_to_json(self.W), "H": refs_to_json(self.H)}
@@ -137,7 +156,7 @@ class Solved:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Solved:
         W, H = refs_from_json(value["W"]), refs_from_json(value["H"])
-        return cls(W, tuple(value["W_starts"]), H, value["objective"])
+        return cls(**{**value, "W": W, "W_starts": tuple(value["W_starts"]), "H": H})
 
 
 @dataclass(frozen=True)

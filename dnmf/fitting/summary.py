@@ -85,8 +85,11 @@ def summary(plan: Plan, record: Record, model: int = 0) -> dict[str, Any]:
     best = [row for row in rows if row["accepted"]]
     share = pair.share if pair else ()
     order = component_order(pair, plan.config.in_order) if pair and any(share) else ()
+    solved = record.state.solved
+    open_rows = {"open_rows": solved.open_rows} if solved else {}
     return {
         **_shared(plan, record),
+        **open_rows,
         "objective": best[-1]["objective"] if best else None,
         "relative_error": best[-1]["relative_error"] if best else None,
         "passes": len(rows),

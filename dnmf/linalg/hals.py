@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dnmf.linalg.active_set import quadratic_rows
 from dnmf.linalg.floats import tiny_of
 from dnmf.linalg.jit import inlined, kernel, unlocked
 
-__all__ = ["ROWS_AT_ONCE", "RowSolution", "cold_start", "solve_rows"]
+__all__ = ["ROWS_AT_ONCE", "RowSolution", "cold_start", "solve_exactly", "solve_rows"]
 
 
 ROWS_AT_ONCE = 128
@@ -94,11 +95,13 @@ def solve_rows(
     tau: float,
     l1: float = 0.0,
     max_sweeps: int = 200,
+    exact: bool = False,
 ) -> RowSolution:
     """Improve every row of W until the last sweep moved little against its residual.
 
     A row stops when ``sum_j G_jj delta_j^2 <= tau^2 max(residual^2, eps |v|^2)``: a rule that
-    does not punish a warm start, and that no other row can influence.
+    does not punish a warm start, and that no other row can influence. Those that
+    ``max_sweeps`` ends before may be solved exactly, by an active set.
 
     Parameters
     ----------
@@ -107,8 +110,8 @@ def solve_rows(
         become 0.
     C : (m, k) array
         Right-hand sides in the dtype of W, e.g. V H'.
-    G : (k, k) array
-        Symmetric, of the dtype of W, e.g. H H' (plus l2 on its diagonal).
+    G : (k, k) float64 array
+        Symmetric, e.g. H H' (plus l2 on its diagonal).
     row_sumsq : (m,) float64 array
         |v|^2 of each row.
     tau : float
@@ -117,17 +120,57 @@ def solve_rows(
         Added to the gradient.
     max_sweeps : int
         Bound for rows that converge slowly; at least 1.
+    exact : bool
+        Solve rows exactly that are not done after ``max_sweeps``.
     """
     residual = np.empty(W.shape[0], np.float64)
     eps = float(np.finfo(W.dtype).eps)
     one = W.dtype.type
-    given = unlocked(C), np.ascontiguousarray(G), unlocked(row_sumsq)
-    found = _hals_rows(W, *given, tau * tau, eps, one(l1), max_sweeps, residual)
-    return RowSolution(residual, *found)
+    C, row_sumsq = unlocked(C), unlocked(row_sumsq)
+    G_W = np.ascontiguousarray(G.astype(W.dtype, copy=False))
+    until, slow = (tau * tau, eps, one(l1)), np.zeros(W.shape[0], bool)
+    found = _hals_rows(W, C, G_W, row_sumsq, *until, max_sweeps, residual, exact, slow)
+    if not slow.any():
+        return RowSolution(residual, *found)
+    which = np.flatnonzero(slow)
+    fall = solve_exactly(W, C, G, float(one(l1)), which, eps)[1]
+    rows, of_rows = W[which], np.empty(which.size)
+    given = np.ascontiguousarray(C[which]), G_W, row_sumsq[which]
+    more = _hals_rows(rows, *given, *until, 1, of_rows, False, slow)
+    W[which], residual[which] = rows, of_rows
+    cross, total, sumsq, _, kkt, gain, _ = np.add(found, more)
+    return RowSolution(residual, cross, total, sumsq, found[3], kkt, gain + fall, found[6])
+
+
+def solve_exactly(
+    W: np.ndarray, C: np.ndarray, G: np.ndarray, l1: float, which: np.ndarray, noise: float = 0.0
+) -> tuple[np.ndarray, float]:
+    """Solve some rows by an active set.
+
+    Parameters
+    ----------
+    W : (m, k) array
+        The start; rows in ``which`` become solutions.
+    C : (m, k) array
+    G : (k, k) float64 array
+    l1 : float
+    which : (r,) int array
+    noise : float
+        Relative error of C.
+
+    Returns
+    -------
+    poor : (r,) bool array
+        Rows that need more digits than C and G have.
+    fall : float
+        How much lower the sum of the rows' objectives is.
+    """
+    poor = np.zeros(which.size, bool)
+    return poor, float(quadratic_rows(W, C, G, l1, which, noise, poor))
 
 
 @kernel
-def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual):  # type: ignore[no-untyped-def]
+def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual, exact, slow):  # type: ignore[no-untyped-def]
     # Each of the ROWS_AT_ONCE rows has a lane of its own: its operations and their order are those
     # of one row alone. The last row takes the lane of one that is done.
     m, k = W.shape
@@ -157,10 +200,11 @@ def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual):  # type
                 if still and done < max_sweeps:
                     r += 1
                     continue
-                residual[row[r]] = left[r]
+                residual[row[r]], slow[row[r]] = left[r], exact and still
                 parts = _finish(W, row[r], w, c, g, r, inverse, diagonal)
-                cross, total = cross + parts[0], total + parts[1]
-                sumsq, kkt = sumsq + parts[2], kkt + parts[3]
+                if not slow[row[r]]:
+                    cross, total = cross + parts[0], total + parts[1]
+                    sumsq, kkt = sumsq + parts[2], kkt + parts[3]
                 gain += fallen[r]
                 active -= 1
                 _move(r, active, w, c, g, moved, fallen, left, row)

@@ -11,7 +11,15 @@ from dnmf.linalg.jit import csr_arrays, fused_kernel, unlocked
 from dnmf.linalg.matrix import Matrix
 from dnmf.linalg.tiles import padded_size, padded_zeros, vectors_of
 
-__all__ = ["add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual", "zero_WtV"]
+__all__ = ["add_WtV", "gram", "product_VHt", "residual_sumsq", "row_residual", "wide_VHt",
+           "zero_WtV"]  # fmt: skip
+
+
+WIDE_ROWS = 1 << 18
+"""Entries of a dense block that are copied to float64 at once."""
+
+AT_ONCE = 16
+"""Rows of H that are."""
 
 
 def product_VHt(V: Matrix, H: np.ndarray, Ht: np.ndarray | None) -> np.ndarray:
@@ -34,6 +42,17 @@ def product_VHt(V: Matrix, H: np.ndarray, Ht: np.ndarray | None) -> np.ndarray:
     assert Ht is not None
     out = np.empty((V.shape[0], H.shape[0]), H.dtype)
     csr_VHt(*csr_arrays(V), unlocked(Ht), out, vectors_of(H.shape[0]))
+    return out
+
+
+def wide_VHt(V: Matrix, H: np.ndarray) -> np.ndarray:
+    """Compute V H' of a float32 block in float64, with float64 copies of some rows at a time."""
+    out = np.empty((V.shape[0], H.shape[0]))
+    height = max(1, WIDE_ROWS // max(V.shape[1], 1)) if isinstance(V, np.ndarray) else V.shape[0]
+    for t in range(0, H.shape[0], AT_ONCE):
+        some = H[t : t + AT_ONCE].T.astype(np.float64, order="C")
+        for a in range(0, V.shape[0], height):
+            out[a : a + height, t : t + AT_ONCE] = V[a : a + height].astype(np.float64) @ some
     return out
 
 

@@ -21,6 +21,7 @@ from dnmf.losses.values import (
     Matrix,
     Penalties,
     SmallStats,
+    Solution,
 )
 
 __all__ = ["HeldOut", "LeftOut", "Loss", "negligible", "rounding_unit"]
@@ -299,8 +300,8 @@ class Loss(ABC):
         return columns
 
     @abstractmethod
-    def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
-        """Solve W (m, k) of a block to convergence from zeros; return it and its divergence."""
+    def solve(self, block: Block, factor: Factor) -> Solution:
+        """Solve W of a block from zeros: each row until it is at its optimum, or said not to be."""
 
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float

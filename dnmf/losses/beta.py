@@ -18,8 +18,9 @@ from dnmf.linalg.beta import (
     powers,
 )
 from dnmf.losses.entrywise import Entrywise, add_block
+from dnmf.losses.exact import Exactly
 from dnmf.losses.limits import LossLimits
-from dnmf.losses.values import Block, Factor, HStep, Matrix, Penalties, SmallStats
+from dnmf.losses.values import Block, Factor, HStep, Matrix, Penalties, SmallStats, Solution
 
 __all__ = ["Beta", "ClassicBeta", "ClassicItakuraSaito", "ItakuraSaito"]
 
@@ -226,19 +227,21 @@ class Beta(Entrywise):
             _flush(extrapolated[self.fixed :])
         return HStep(next_H, kkt, gain, share, extrapolated, extrapolated_gain)
 
-    def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
+    def solve(self, block: Block, factor: Factor) -> Solution:
         H = factor.H.astype(np.float64)
-        solved, total, limits = [], 0.0, self.limits
+        solved, opened, total, limits = [], [], 0.0, self.limits
+        exactly = Exactly(self, factor, self.beta, False)
         until = limits.beta_patient_steps, limits.beta_patient_tau
         for a, tile in _tiles(block.V, limits):
             sums = block.row_sums[0, a : a + tile.height]
             W = _started(np.zeros((tile.height, H.shape[0])), sums, H)
             W = self._solve(tile, W, H, *until).astype(factor.H.dtype)
+            opened.append(exactly.solve(block.V[a : a + tile.height], W)[1])
             for c, part in tile.parts():
                 of_rows = self._divergence(part, W.astype(np.float64) @ H[:, c])
                 total += float(of_rows[sums > 0].sum())
             solved.append(W)
-        return np.concatenate(solved), total
+        return Solution(np.concatenate(solved), total, np.concatenate(opened))
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Frobenius(LeastSquares):
         l1, G = self.penalties.l1_W, ridged(factor.G, self.penalties.l2_W)
         if not W.any():
             W[:] = cold_start(VHt - W.dtype.type(l1) if l1 else VHt, G)
-        given, sweeps = (W, VHt, G.astype(W.dtype), block.row_sums[1]), self.limits.W_sweeps
+        given, sweeps = (W, VHt, G, block.row_sums[1]), self.limits.W_sweeps
         found = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps)
         part = small_stats(W, found)
         part.residual = self.measured(block, W, factor, small, residual)

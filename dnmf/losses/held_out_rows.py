@@ -59,8 +59,8 @@ class HeldOutRows(HeldOutColumns):
         seen, unseen = np.flatnonzero(~out), np.flatnonzero(out)
         solved, most = [], loss.limits.W_sweeps
         for which in (seen, unseen):
-            some, G_W = W[which], G.astype(W.dtype)
-            given = some, VHt[which], G_W, sumsq[which]
+            some = W[which]
+            given = some, VHt[which], G, sumsq[which]
             solved.append(solve_rows(*given, tau=tau, l1=l1, max_sweeps=most))
             W[which] = some
         counted = W.copy()

@@ -17,9 +17,10 @@ from dnmf.linalg.products import gram
 from dnmf.linalg.tiles import column_order, packed_size, padded, padded_size
 from dnmf.losses.base import HeldOut, LeftOut
 from dnmf.losses.entrywise import Entrywise, add_block
+from dnmf.losses.exact import Exactly
 from dnmf.losses.held_out_entries import HeldOutEntries
 from dnmf.losses.nonzeros import tiles
-from dnmf.losses.values import Block, Factor, HStep, SmallStats
+from dnmf.losses.values import Block, Factor, HStep, SmallStats, Solution
 
 __all__ = ["KullbackLeibler"]
 
@@ -203,12 +204,14 @@ class KullbackLeibler(Entrywise):
         """Return the columns' sums over the rows seen: responsibilities sum to 1."""
         return np.stack([wide[:k].sum(axis=0), columns[1]])
 
-    def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
+    def solve(self, block: Block, factor: Factor) -> Solution:
         k = factor.H.shape[0]
         W = np.zeros((block.V.shape[0], k), factor.H.dtype)
-        small = SmallStats(np.zeros((k, k)), np.zeros(k))
-        self._update(block, W, factor, (small, None), self.limits.kl_patient_steps, 0.0)
-        return W, self.divergence(small, 0.0, factor)
+        small, near = (SmallStats(np.zeros((k, k)), np.zeros(k)) for _ in range(2))
+        self._update(block, W, factor, (near, None), self.limits.kl_patient_steps, 0.0)
+        is_open = Exactly(self, factor, 1.0, self.masked).solve(block.V, W)[1]
+        self._update(block, W, factor, (small, None), 0, 0.0)
+        return Solution(W, self.divergence(small, 0.0, factor), is_open)
 
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float

@@ -7,17 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.linalg.hals import ROWS_AT_ONCE, RowSolution, cold_start, solve_rows
+from dnmf.linalg.active_set import far_rows
+from dnmf.linalg.hals import (
+    ROWS_AT_ONCE,
+    RowSolution,
+    cold_start,
+    solve_exactly,
+    solve_rows,
+)
 from dnmf.linalg.products import (
     gram,
     product_VHt,
     residual_sumsq,
     row_residual,
+    wide_VHt,
     zero_WtV,
 )
 from dnmf.linalg.tiles import padded
 from dnmf.losses.base import Loss, negligible, rounding_unit
-from dnmf.losses.values import Block, Factor, Matrix, SmallStats
+from dnmf.losses.exact import Exactly
+from dnmf.losses.values import Block, Factor, Matrix, SmallStats, Solution
 
 __all__ = [
     "SOLVED_TAU",
@@ -27,6 +36,16 @@ __all__ = [
 ]
 
 SOLVED_TAU = {"float32": 1e-5, "float64": 1e-9}
+"""Sweeps end where they move a row by this share of its residual."""
+
+SOLVED = {"float32": 1e-4, "float64": 1e-7}
+"""A row has converged where W is this near to the solution, relative to W."""
+
+TELLS = {"float32": 1e-3, "float64": 1e-9}
+"""The least curvature of G, scaled to a diagonal of 1, at which C and G in the dtype tell it."""
+
+HARD_SWEEPS = 20
+"""Sweeps before an active set, where G is so ill-conditioned that they converge slowly."""
 
 
 @dataclass(frozen=True)
@@ -93,27 +112,60 @@ class LeastSquares(Loss):
         scale = 0.5 * float(np.sum(np.square(v, dtype=np.float64)))
         return 0.5 * float(np.sum(difference * difference)), scale
 
-    def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
-        l1, l2 = self.penalties.l1_W, self.penalties.l2_W
+    def solve(self, block: Block, factor: Factor) -> Solution:
+        """Solve by sweeps, then exactly what they leave far from the solution.
+
+        What moves little may still be far where H is ill-conditioned: a row has converged if its
+        gradient, by the least curvature that G has, bounds how far it is. Where C and G have too
+        few digits the gradient is summed from residuals.
+        """
+        penalties, limits = self.penalties, self.limits
+        l1, l2 = penalties.l1_W, penalties.l2_W
         C, G = product_VHt(block.V, factor.H, factor.Ht), ridged(factor.G, l2)
         W = cold_start(C - C.dtype.type(l1) if l1 else C, G)
-        solved = solve_rows(
-            W,
-            C,
-            G.astype(W.dtype),
-            block.row_sums[1],
-            tau=SOLVED_TAU[W.dtype.name],
-            l1=l1,
-            max_sweeps=self.limits.solved_sweeps,
-        )
-        left = np.maximum(solved.residual_sumsq, 0)
-        return W, 0.5 * max(float(left.sum()) - l2 * solved.sumsq, 0.0)
+        least, dtype = least_curvature(G), W.dtype.name
+        tells = least >= TELLS[dtype]
+        tau, sweeps = SOLVED_TAU[dtype], limits.solved_sweeps if tells else HARD_SWEEPS
+        given = W, C, G, block.row_sums[1]
+        solved = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps, exact=True)
+        divergence, is_open = 0.5 * solved.residual_sumsq, np.zeros(W.shape[0], bool)
+        if l2:
+            divergence -= 0.5 * l2 * np.sum(np.square(W, dtype=np.float64), axis=1)
+        far = np.ones(W.shape[0], bool)
+        if tells:
+            far_rows(W, C, G, l1, least * SOLVED[dtype], far)
+        which = np.flatnonzero(far)
+        if which.size:
+            some = block.V if which.size == W.shape[0] else block.V[which]
+            exact = C[which] if tells or dtype == "float64" else wide_VHt(some, factor.H)
+            rows, numbers = W[which], np.arange(which.size)
+            poor = solve_exactly(rows, exact, G, l1, numbers)[0]
+            left = residuals_of(rows, exact, factor.G, block.row_sums[1][which])
+            exactly = Exactly(self, factor, 2.0, False)
+            of_rows, opened = exactly.solve(some, rows, np.flatnonzero(poor))
+            W[which], is_open[which] = rows, opened
+            divergence[which] = np.where(poor, of_rows, 0.5 * left)
+        return Solution(W, float(np.maximum(divergence, 0.0).sum()), is_open)
 
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:
         """Return H as it is: columns of zeros do no harm, as steps can move them."""
         return H
+
+
+def least_curvature(G: np.ndarray) -> float:
+    """Return the least eigenvalue of G, scaled to a diagonal of 1; rows of zeros do not count."""
+    diagonal = np.diag(G)
+    roots = np.sqrt(diagonal[diagonal > 0])
+    some = G[np.ix_(diagonal > 0, diagonal > 0)] / roots / roots[:, None]
+    return float(np.linalg.eigvalsh(some)[0]) if roots.size else 1.0
+
+
+def residuals_of(W: np.ndarray, C: np.ndarray, G: np.ndarray, sumsq: np.ndarray) -> np.ndarray:
+    """Return |v - w H|^2 of rows from products, (m,); C and G without penalties."""
+    W = W.astype(np.float64)
+    return np.asarray(sumsq + np.sum(W * (W @ G - 2.0 * C), axis=1))
 
 
 def ridged(G: np.ndarray, l2: float) -> np.ndarray:

@@ -12,7 +12,7 @@ import scipy
 from dnmf.linalg.kl_mu import kl_mu
 from dnmf.linalg.tiles import padded_zeros, vectors_of
 from dnmf.losses.kullback_leibler import KullbackLeibler
-from dnmf.losses.values import Block, Factor, SmallStats
+from dnmf.losses.values import Block, Factor, SmallStats, Solution
 
 __all__ = ["LeeSeungKL"]
 
@@ -59,6 +59,6 @@ class LeeSeungKL(KullbackLeibler):
     def slabs(self, accumulator: Any, slab_starts: Sequence[int]) -> list[np.ndarray]:
         return super().slabs(accumulator.S[:, : accumulator.k], slab_starts)
 
-    def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
+    def solve(self, block: Block, factor: Factor) -> Solution:
         """Solve W by Newton steps: the multiplicative rules would take thousands."""
         return KullbackLeibler(self.penalties, limits=self.limits).solve(block, factor)

@@ -40,10 +40,10 @@ class LossLimits:
     H_sweeps : int
         Most sweeps of the H-step of least squares.
     solved_sweeps : int
-        Most sweeps of a row of W of least squares that is solved to convergence.
+        Most sweeps of a row of W of least squares before it is solved exactly.
     kl_steps, kl_cold_steps, kl_patient_steps : int
-        Newton steps of a row of W of Kullback-Leibler: from a start, from zeros, and to
-        convergence.
+        Newton steps of a row of W of Kullback-Leibler: from a start, from zeros, and before it is
+        solved exactly.
     kl_smoothing : float
         Entries of mean size that every column is taken to have had in the sample besides its own.
     kl_mixed : float
@@ -52,7 +52,9 @@ class LossLimits:
     beta_steps, beta_cold_steps, beta_patient_steps : int
         Multiplicative steps of a row of W of a beta-divergence, as those of Kullback-Leibler.
     beta_patient_tau : float
-        Relative change of W at which it has converged.
+        Relative change of W at which the multiplicative steps before the exact ones end.
+    exact_steps : int
+        Most Newton steps, with the full matrix, of a row that is solved exactly; few need ten.
     """
 
     nonzero_tile: int = 1 << 20
@@ -67,13 +69,14 @@ class LossLimits:
     W_sweeps: int = 200
     H_tau: float = 1e-3
     H_sweeps: int = 500
-    solved_sweeps: int = 5000
+    solved_sweeps: int = 200
     kl_steps: int = 3
     kl_cold_steps: int = 8
-    kl_patient_steps: int = 200
+    kl_patient_steps: int = 6
     kl_smoothing: float = 1.0
     kl_mixed: float = 1e-3
     beta_steps: int = 6
     beta_cold_steps: int = 20
-    beta_patient_steps: int = 2000
+    beta_patient_steps: int = 30
     beta_patient_tau: float = 1e-5
+    exact_steps: int = 200

@@ -20,11 +20,12 @@ from dnmf.linalg.products import gram
 from dnmf.linalg.tiles import column_order, packed_size, padded, padded_size
 from dnmf.losses.base import HeldOut, LeftOut, Loss
 from dnmf.losses.entrywise import add_block
+from dnmf.losses.exact import Exactly
 from dnmf.losses.kullback_leibler import KullbackLeibler
-from dnmf.losses.least_squares import SOLVED_TAU, LeastSquares
+from dnmf.losses.least_squares import LeastSquares
 from dnmf.losses.nonzeros import tiles
 from dnmf.losses.speckled import Speckled
-from dnmf.losses.values import Block, Factor, HStep, Matrix, SmallStats
+from dnmf.losses.values import Block, Factor, HStep, Matrix, SmallStats, Solution
 
 __all__ = ["MaskedFrobenius", "MaskedKullbackLeibler"]
 
@@ -190,12 +191,10 @@ class MaskedFrobenius(_Observed, LeastSquares):
             extrapolated[a : a + width] = out
         return extrapolated, total
 
-    def solve(self, block: Block, factor: Factor) -> tuple[np.ndarray, float]:
-        k = factor.H.shape[0]
-        W = np.zeros((block.V.shape[0], k), factor.H.dtype)
-        small, tau = SmallStats(np.zeros((k, k)), np.zeros(k)), SOLVED_TAU[W.dtype.name]
-        self._update(block, W, factor, (small, None), self.limits.solved_sweeps, tau)
-        return W, small.divergence
+    def solve(self, block: Block, factor: Factor) -> Solution:
+        W = np.zeros((block.V.shape[0], factor.H.shape[0]), factor.H.dtype)
+        of_rows, is_open = Exactly(self, factor, 2.0, True).solve(block.V, W)
+        return Solution(W, float(of_rows.sum()), is_open)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,7 @@ __all__ = [
     "Matrix",
     "Penalties",
     "SmallStats",
+    "Solution",
 ]
 
 Matrix: TypeAlias = "np.ndarray | scipy.sparse.csr_array"
@@ -192,6 +193,23 @@ class HeldOutStats:
         """Add ``other``."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
+
+
+class Solution(NamedTuple):
+    """W of a block, solved to convergence.
+
+    Attributes
+    ----------
+    W : (m, k) array
+    divergence : float
+        The loss of the block, without penalties.
+    is_open : (m,) bool array
+        Rows that are not solved: they are not at an optimum.
+    """
+
+    W: np.ndarray
+    divergence: float
+    is_open: np.ndarray
 
 
 @dataclass(frozen=True)

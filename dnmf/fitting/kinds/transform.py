@@ -46,6 +46,7 @@ SUMMED = (
     "bad_weights",
     "missing",
     "clipped",
+    "open_rows",
 )
 
 
@@ -69,6 +70,8 @@ class TransformStats:
     largest: float = 0.0
     missing: Missing = NONE
     clipped: int = 0
+    open_rows: int = 0
+    first_open: int | None = None
 
     def add(self, other: TransformStats) -> None:
         for name in SUMMED:
@@ -76,6 +79,8 @@ class TransformStats:
         self.largest = max(self.largest, other.largest)
         self.first_bad = self.first_bad or other.first_bad
         self.first_bad_weight = self.first_bad_weight or other.first_bad_weight
+        if self.first_open is None:
+            self.first_open = other.first_open
         self.W = self.W + other.W
         self.numeric = sorted({*self.numeric, *other.numeric})
 
@@ -121,7 +126,10 @@ class TransformWork(StepWork):
             elif found.largest <= high:  # else products of V leave the dtype's range: it is refused
                 rows = np.stack([found.row_sums, found.row_sumsq])
                 block = Block(V, start, rows)
-                W, part.divergence = self.loss.solve(block, factor)
+                W, part.divergence, is_open = self.loss.solve(block, factor)
+                part.open_rows = int(np.count_nonzero(is_open))
+                if part.open_rows:
+                    part.first_open = start + int(np.argmax(is_open))
                 del block
                 wide = W.astype(np.float64)
                 part.penalty = self.loss.penalties.of_W(float(wide.sum()), float(np.sum(wide**2)))
@@ -154,7 +162,10 @@ class TransformWork(StepWork):
         check_entries(plan, found.bad, found.first_bad)
         check_largest(plan, found.largest)
         check_positive(plan, found.nonzeros)
-        solved = Solved(tuple(found.W), tuple(plan.row_starts), plan.start_H or (), objective)
+        solved = Solved(
+            tuple(found.W), tuple(plan.row_starts), plan.start_H or (), objective,
+            found.rows, found.open_rows, found.first_open,
+        )  # fmt: skip
         row = {
             "model": 0,
             "pass": 1,
@@ -166,4 +177,5 @@ class TransformWork(StepWork):
         }
         state = State(solved=solved, numeric=tuple(found.numeric))
         notes += clip_notes(plan, found.clipped)
+        notes += [solved.stop.sentence] if solved.open_rows else []
         return replace(record, state=state, history=[row]), notes
