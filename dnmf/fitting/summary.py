@@ -125,6 +125,7 @@ def facts_of_models(plan: Plan, record: Record) -> list[dict[str, Any]]:
                 "model": m,
                 **asdict(spec),
                 "objective": last.get("objective"),
+                "worth": record.state.models[m].worth if last else None,
                 "relative_error": last.get("relative_error"),
                 "held_out": last.get("held_out"),
                 "held_entries": last.get("held_entries"),

@@ -42,6 +42,8 @@ class RaceLimits:
     fewest_rows : int
         Rows on which NNDSVD is computed at least, where rows are so long that ``rows`` per
         component would not fit.
+    least_rows : int
+        Rows per component that a sample has at least; a smaller one is not used.
     fewest_bytes : int
         Starts race on so many bytes at least.
     dear_entries : int
@@ -58,6 +60,7 @@ class RaceLimits:
     share: float = 0.1
     rows: int = 50
     fewest_rows: int = 20
+    least_rows: int = 4
     fewest_bytes: int = 4 * MIB
     dear_entries: int = 16
     tol: float = 1e-3
@@ -154,6 +157,8 @@ class StopLimits:
         Tolerance of passes over the sample, unless that of the fit is larger.
     sample_passes : int
         Most passes over the sample.
+    least_explained : float
+        What is explained counts as this share of the objective at least.
     """
 
     first_step: float = 0.5
@@ -163,6 +168,7 @@ class StopLimits:
     slowest: float = 0.95
     sample_tol: float = 1e-3
     sample_passes: int = 30
+    least_explained: float = 0.03
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.models.factors import read_H, start_row
 from dnmf.fitting.models.holdout import fold_of_model
 from dnmf.fitting.models.objective import loss_of, tall_and_wide
-from dnmf.fitting.phases import phase_after_race, race_share
+from dnmf.fitting.phases import phase_after_race, race_share, starts_of
 from dnmf.fitting.record import Record
 from dnmf.fitting.starts.given import Given, put_start
 from dnmf.fitting.starts.search import Fitted, search
@@ -51,8 +51,8 @@ class RaceWork(StepWork):
     def __init__(self, context: Context, step: Step) -> None:
         super().__init__(context, step)
         config = context.plan.config
-        starts = config.n_init if config.init == "random" else 1
-        self.starts = [(m, start) for m in step.models for start in range(starts)]
+        self.inits = {m: starts_of(context.plan, m) for m in step.models}
+        self.starts = [(m, start) for m in step.models for start in range(len(self.inits[m]))]
         self.segments = len(self.starts)
         self.scan = context.state(step.index - 1).scanned
         self._lock = threading.Lock()
@@ -85,8 +85,9 @@ class RaceWork(StepWork):
         passes = race.dear_passes if loss.dear else race.passes
         fit = partial(self._fit, rows)
         usable = _usable(rows, safe_range(config, self.context.plan.dtype)[0])
-        if config.init in NNDSVD and usable:
-            return fit(self._singular(spec, rows), race.passes, race.tol)
+        if self.inits[model][start] in NNDSVD and usable:
+            most = race.passes if config.init in NNDSVD else passes
+            return fit(self._singular(self.inits[model][start], spec, rows), most, race.tol)
         seed = spec.seed + (start << 32)  # whichever models share the reads
         all_sums = self.context.store.get(self.scan.column_sums)
         # of the sample; with weights of what was observed
@@ -161,14 +162,14 @@ class RaceWork(StepWork):
         fixed = self.context.plan.fixed_H
         return None if fixed is None else read_H(self.context.store, fixed)
 
-    def _singular(self, spec: ModelSpec, rows: Matrix) -> np.ndarray:
+    def _singular(self, init: str, spec: ModelSpec, rows: Matrix) -> np.ndarray:
         """Return the start from the singular vectors, with the fixed rows of H above it."""
         if isinstance(rows, WeightedCSR):
             rows = rows.entries
         config, fixed = self.context.plan.config, self._fixed()
         free = spec.k - config.fixed
         zeros = loss_of(self.context.plan, 1).leaves_zero(spec.k, rows.shape[1])
-        H = nndsvd_H(rows, free, spec.seed, config.init, not zeros, self.context.plan.limits.nndsvd)
+        H = nndsvd_H(rows, free, spec.seed, init, not zeros, self.context.plan.limits.nndsvd)
         return H if fixed is None else np.concatenate([fixed, H])
 
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
@@ -185,6 +186,7 @@ class RaceWork(StepWork):
                     "kind": "race",
                     "model": model,
                     "start": one.start,
+                    "init": self.inits[model][one.start],
                     "objective": one.objective,
                     "passes": one.passes,
                     "won": one is best,
