@@ -112,7 +112,7 @@ def start_notes(plan: Plan, scan: Scan) -> list[str]:
             f"{least} for each of k = {min(few)} components. Raise sample or sample_bytes"
         )
     elif tells:
-        rows, limit = plan.limits.race.rows * max(left), plan.limits.race.most_bytes >> 20
+        rows, limit = plan.limits.race.scarce_rows * max(left), plan.limits.race.most_bytes >> 20
         why = (
             f"starts of k = {max(left)} search on {rows:,} rows of the sample, "
             f"more than {limit} MiB hold. Compare several seeds instead (dnmf.fit_many)"

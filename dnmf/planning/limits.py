@@ -37,8 +37,9 @@ class RaceLimits:
         Most bytes of the rows on which starts race.
     share : float
         Share of the sample on which starts race, where the other limits allow it.
-    rows : int
-        Rows per component on which starts race at least.
+    rows, scarce_rows : int
+        Rows per component on which starts race at least, and where these are half of the sample,
+        or their loss is dear.
     fewest_rows : int
         Rows on which NNDSVD is computed at least, where rows are so long that ``rows`` per
         component would not fit.
@@ -58,7 +59,8 @@ class RaceLimits:
 
     most_bytes: int = 64 * MIB
     share: float = 0.1
-    rows: int = 50
+    rows: int = 200
+    scarce_rows: int = 50
     fewest_rows: int = 20
     least_rows: int = 4
     fewest_bytes: int = 4 * MIB
