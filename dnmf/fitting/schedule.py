@@ -5,6 +5,7 @@ from __future__ import annotations
 from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.phases import racing_models, sample_serves
 from dnmf.fitting.record import Record, Scan
+from dnmf.fitting.stopping import worth
 from dnmf.losses.base import rounding_unit
 from dnmf.planning.plan import Plan
 from dnmf.steps.work import Step
@@ -71,7 +72,8 @@ def wants_residual(plan: Plan, record: Record, state: ModelState) -> bool:
     if state.pair is None:
         return False
     objective = state.pair.objective
+    value = worth(objective, state.of_means, plan.limits.stop.least_explained)
     unit = rounding_unit(scan.sample_sumsq if sampling else scan.sumsq, plan.dtype)
-    near_rounding = objective < 1e3 * unit or config.tol * state.worth < 10 * unit
-    near_end = state.remaining is not None and state.remaining <= 4 * config.tol * state.worth
+    near_rounding = objective < 1e3 * unit or config.tol * value < 10 * unit
+    near_end = state.remaining is not None and state.remaining <= 4 * config.tol * value
     return near_rounding or (near_end and not sampling)

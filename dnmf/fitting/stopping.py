@@ -96,24 +96,26 @@ def advance(
         decrease=decrease,
         remaining=remaining,
         rho=rho,
-        worth=worth(new.objective, found.of_means, limits.least_explained),
+        of_means=found.of_means,
         tries=tries,
         revive=found.revived,
         extrapolated=found.extrapolated,
     )
-    kind = _why_stop(accepted, found, config, dtype)
+    kind = _why_stop(accepted, found, config, dtype, limits)
     if kind:
         accepted = replace(accepted, stop=stop(kind, config, passes, dtype))
     return _bounded(accepted, config), True
 
 
-def _why_stop(state: ModelState, found: PassResult, config: FitConfig, dtype: str) -> str | None:
+def _why_stop(
+    state: ModelState, found: PassResult, config: FitConfig, dtype: str, limits: StopLimits
+) -> str | None:
     objective = found.pair.objective
     if found.entrywise and 2 * objective <= EXACT[dtype] ** 2 * found.size:
         return "exact"
     if state.accepted < 3 or state.revive or state.remaining is None:
         return None
-    if state.remaining <= config.tol * state.worth:
+    if state.remaining <= config.tol * worth(objective, state.of_means, limits.least_explained):
         return "converged"
     return None
 

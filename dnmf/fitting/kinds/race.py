@@ -24,6 +24,7 @@ from dnmf.fitting.models.holdout import fold_of_model
 from dnmf.fitting.models.objective import loss_of, tall_and_wide
 from dnmf.fitting.phases import phase_after_race, race_share, starts_of
 from dnmf.fitting.record import Record
+from dnmf.fitting.starts.agreement import agreement, remark
 from dnmf.fitting.starts.given import Given, put_start
 from dnmf.fitting.starts.search import Fitted, search
 from dnmf.fitting.starts.temper import temper
@@ -76,7 +77,8 @@ class RaceWork(StepWork):
         if fold is not None:
             H = fold.expand(H, open_rows(self.context, self.scan, "all").column_sums()[0])
         ref = self.context.store.put(self.step.name("race", model, start), H)
-        return [[Finisher(model, start, ref, found.objective, found.passes, found.W_sums)]]
+        facts = found.objective, found.passes, found.W_sums, found.of_means
+        return [[Finisher(model, start, ref, *facts)]]
 
     def _search(self, model: int, start: int, rows: Matrix, columns: np.ndarray | None) -> Fitted:
         config, loss = self.context.plan.config, loss_of(self.context.plan, 1)
@@ -155,7 +157,8 @@ class RaceWork(StepWork):
         pair = state.pair
         assert pair is not None
         found = read_H(store, state.next_H)
-        return Fitted(pair.objective, found, store.get(pair.WtW), pair.W_sums, state.passes)
+        sizes = pair.W_sums, state.passes, state.of_means
+        return Fitted(pair.objective, found, store.get(pair.WtW), *sizes)
 
     def _fixed(self) -> np.ndarray | None:
         """Return the rows of H that are given."""
@@ -188,6 +191,7 @@ class RaceWork(StepWork):
                     "start": one.start,
                     "init": self.inits[model][one.start],
                     "objective": one.objective,
+                    "of_means": one.of_means,
                     "passes": one.passes,
                     "won": one is best,
                     "step": self.step.index,
@@ -197,7 +201,23 @@ class RaceWork(StepWork):
             ]
         state = replace(state.with_models(changed), phase=phase_after_race(self.context.plan))
         history = [*record.sample_history, *rows]
-        return replace(record, state=state, sample_history=history), []
+        return replace(record, state=state, sample_history=history), self._remarks(rows)
+
+    def _remarks(self, rows: list[dict[str, Any]]) -> list[str]:
+        """Say which models have starts that end far apart."""
+        limits, found = self.context.plan.limits.stop, {}
+        for model in self.step.models:
+            mine = [row for row in rows if row["model"] == model]
+            said = remark(agreement(mine, limits))
+            if said is not None:
+                found[model] = said
+        if len(self.step.models) == 1 or not found:
+            return list(found.values())
+        ks = sorted({self.context.plan.config.models[m].k for m in found})
+        return [
+            f"starts end far apart in {len(found)} of {len(self.step.models)} models, of k = "
+            f"{', '.join(map(str, ks))}; of the first: {next(iter(found.values()))}"
+        ]
 
 
 @dataclass(frozen=True)
@@ -213,6 +233,8 @@ class Finisher:
         All that its search took.
     W_sums : sequence of float or None
         Sums of the columns of W, where the loss counts them.
+    of_means : float or None
+        Divergence of the rows from their column means, where it is known.
     """
 
     model: int
@@ -221,6 +243,7 @@ class Finisher:
     objective: float
     passes: int
     W_sums: Sequence[float] | None
+    of_means: float | None
 
 
 def _usable(rows: Matrix, low: float) -> bool:
