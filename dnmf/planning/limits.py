@@ -59,7 +59,7 @@ class RaceLimits:
 
     most_bytes: int = 64 * MIB
     share: float = 0.1
-    rows: int = 200
+    rows: int = 300
     scarce_rows: int = 50
     fewest_rows: int = 20
     least_rows: int = 4

@@ -289,10 +289,10 @@ def share_to_race(plan: Plan, k: int, rows: float, nbytes: float) -> float:
     """Decide on which share of the sample starts of k components race; 0: nothing is to be won.
 
     A tenth of the sample's rows (2% of V's by default), at least 50 per component and 4 MiB: so
-    few bytes are quick to go over. Least squares takes up to half of them, at least 200 per
-    component, below which noise hides components: on scaled counts, nine tenths of them noise,
-    133 had every start end with 14 of 15 programmes, 200 none. Losses that raise entries to powers
-    take more time for each.
+    few bytes are quick to go over. Least squares takes at least 300 per component, or half of the
+    sample, as noise hides components from fewer: on scaled counts, nine tenths of them noise, 133
+    had every start end with 14 of 15 programmes, 200 two of five that left out a fold, 300 none.
+    Losses that raise entries to powers take more time for each.
 
     Parameters
     ----------
