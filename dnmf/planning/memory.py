@@ -72,7 +72,8 @@ def needs_of(plan: Plan, in_memory: bool = False) -> Needs:
 
 def _most_tasks(plan: Plan) -> int:
     """Return the most tasks that can run at a time: segments, or starts of a race."""
-    return max(plan.segments, (plan.config.n_init + 1) * len(plan.config.models))
+    starts = plan.config.n_init + (plan.config.n_init > 1)  # one from the singular vectors joins
+    return max(plan.segments, starts * len(plan.config.models))
 
 
 def predict_memory(plan: Plan, threads: int) -> MemoryNeed:

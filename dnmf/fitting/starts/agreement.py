@@ -37,7 +37,7 @@ def agreement(rows: Sequence[dict[str, Any]], limits: StopLimits) -> dict[str, A
         a share of it or of what is explained, if that is less) and ``objectives``; None where there
         was no more than one start.
     """
-    raced = [row for row in rows if row["kind"] == "race"]
+    raced = [row for row in rows if row.get("kind") == "race"]  # passes have none
     if len(raced) < 2:
         return None
     best = min(raced, key=lambda row: row["objective"])
