@@ -35,11 +35,13 @@ def summary(result: Result, path: str, seconds: float) -> str:
 
 
 def quality(result: Result) -> list[tuple[str, str]]:
-    """List label and value: objective, relative error, passes."""
+    """List label and value: objective, relative error, passes, and starts that end far apart."""
+    apart = (result.details.get("starts") or {}).get("remark")
     return [
         ("objective", number_text(result.objective)),
         ("relative error", number_text(result.relative_error, 5)),
         ("passes", str(result.passes)),
+        *([("starts", apart)] if apart else []),
     ]
 
 

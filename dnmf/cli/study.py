@@ -92,7 +92,7 @@ class _Numbers(click.ParamType):
 @option("max_passes", "Most passes over V of each fit")
 @options("max_time", "dtype", "block_size")
 @loss_options
-@option("n_init", "Random starts of each fit that are compared on the sample, besides --seeds", "1")
+@option("n_init", "Random starts of each fit that are compared on the sample, besides --seeds")
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would run, and run nothing.")
 @overwrite
 @cluster_options

@@ -110,6 +110,8 @@ class ModelState:
         The decrease that is still expected.
     rho : float or None
         The last rate of decreases.
+    of_means : float or None
+        Divergence of the pass's rows from their column means, where it is known.
     tries : dict of int to int
         How often each dead component was revived.
     revive : tuple of int
@@ -133,6 +135,7 @@ class ModelState:
     decrease: float | None = None
     remaining: float | None = None
     rho: float | None = None
+    of_means: float | None = None
     tries: dict[int, int] = field(default_factory=dict)
     revive: tuple[int, ...] = ()
     stop: Stop | None = None

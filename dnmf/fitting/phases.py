@@ -15,13 +15,16 @@ __all__ = [
     "phase_config",
     "race_share",
     "racing_models",
+    "sample_serves",
     "start_notes",
+    "starts_of",
 ]
 
 
 def first_phase(plan: Plan, scan: Scan) -> str:
     """Say where a fit goes from the scan: ``"race"``, ``"sample"`` or ``"full"``."""
-    if plan.config.init == "custom" or not _tells(plan, scan):
+    few = not any(sample_serves(plan, scan, spec.k) for spec in plan.config.models)
+    if plan.config.init == "custom" or few or not _tells(plan, scan):
         return "full"
     return "race" if racing_models(plan, scan) else phase_after_race(plan)
 
@@ -44,6 +47,30 @@ def race_share(plan: Plan, scan: Scan, k: int) -> float:
     return share_to_race(plan, k, sum(scan.sample_rows), scan.sample_bytes)
 
 
+def starts_of(plan: Plan, model: int) -> list[str]:
+    """List the starts that race for a model, by what they come from.
+
+    One from the singular vectors joins the random ones, which are many: of scaled counts of 15
+    programmes it alone found each. It is the same for every seed, so that in a study it joins for
+    one seed of each k: others would agree for no reason.
+    """
+    config = plan.config
+    if config.init != "random":
+        return [config.init]
+    random, spec = ["random"] * config.n_init, config.models[model]
+    first = next(one.seed for one in config.models if one.k == spec.k)
+    joins = config.n_init > 1 and (spec.fold is not None or spec.seed == first)
+    return [*random, NNDSVD[0]] if joins else random
+
+
+def sample_serves(plan: Plan, scan: Scan, k: int) -> bool:
+    """Return whether a model of k components is fitted to the sample first.
+
+    A sample of few rows is fitted by these rows themselves, whatever the others hold.
+    """
+    return plan.sample >= 1 or sum(scan.sample_rows) >= plan.limits.race.least_rows * k
+
+
 def racing_models(plan: Plan, scan: Scan) -> tuple[int, ...]:
     """List the models whose starts race."""
     config = plan.config
@@ -51,7 +78,9 @@ def racing_models(plan: Plan, scan: Scan) -> tuple[int, ...]:
     return tuple(
         m
         for m, spec in enumerate(config.models)
-        if not (singles and spec.fold is not None) and race_share(plan, scan, spec.k)
+        if not (singles and spec.fold is not None)
+        and sample_serves(plan, scan, spec.k)
+        and race_share(plan, scan, spec.k)
     )
 
 
@@ -72,11 +101,18 @@ def start_notes(plan: Plan, scan: Scan) -> list[str]:
     left = [spec.k for m, spec in enumerate(config.models) if m not in racing and spec.fold is None]
     many = config.init == "random" and config.n_init > FitConfig.n_init
     asked = many or config.init in NNDSVD
-    useless = bool(plan.sample) and not tells and config.init != "custom"
+    few = [k for k in left if plan.sample and not sample_serves(plan, scan, k)]
+    useless = bool(plan.sample) and (not tells or bool(few)) and config.init != "custom"
     if not left or not (asked or useless):
         return []
-    if tells:
-        rows, limit = plan.limits.race.rows * max(left), plan.limits.race.most_bytes >> 20
+    if tells and few:
+        least = plan.limits.race.least_rows
+        why = (
+            f"the sample has {sum(scan.sample_rows):,} of {plan.shape[0]:,} rows, fewer than "
+            f"{least} for each of k = {min(few)} components. Raise sample or sample_bytes"
+        )
+    elif tells:
+        rows, limit = plan.limits.race.scarce_rows * max(left), plan.limits.race.most_bytes >> 20
         why = (
             f"starts of k = {max(left)} search on {rows:,} rows of the sample, "
             f"more than {limit} MiB hold. Compare several seeds instead (dnmf.fit_many)"

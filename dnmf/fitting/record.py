@@ -42,6 +42,8 @@ class Scan:
         How many rows of each segment are in the sample.
     sample_bytes : int
     sample_sumsq : float
+    own, sample_own : float
+        Sums of the loss's `own_term` over all rows, and over those of the sample.
     fixed_H : tuple of ObjectRef or None
         The given rows of H, which races need.
     resident : bool
@@ -66,6 +68,8 @@ class Scan:
     sample_rows: tuple[int, ...] = ()
     sample_bytes: int = 0
     sample_sumsq: float = 0.0
+    own: float = 0.0
+    sample_own: float = 0.0
     fixed_H: Refs | None = None
     resident: bool = False
     clipped: int = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dnmf.fitting.model_state import ModelState
-from dnmf.fitting.phases import racing_models
-from dnmf.fitting.record import Record
+from dnmf.fitting.phases import racing_models, sample_serves
+from dnmf.fitting.record import Record, Scan
+from dnmf.fitting.stopping import worth
 from dnmf.losses.base import rounding_unit
 from dnmf.planning.plan import Plan
 from dnmf.steps.work import Step
@@ -34,9 +35,11 @@ def next_step(plan: Plan, record: Record, attempt: str, publishes: bool) -> Step
         racing = racing_models(plan, state.scanned)
         return Step(index, "race", racing, attempt, over="sample")
     if plan.mode == "fit":
-        active = _active(plan, state.models)
+        sampling = state.phase == "sample"
+        scan = state.scanned if sampling else None
+        active = _active(plan, state.models, scan)
         if active:
-            over = "sample" if state.phase == "sample" else "all"
+            over = "sample" if sampling else "all"
             residual = tuple(m for m in active if wants_residual(plan, record, state.models[m]))
             return Step(index, "pass", active, attempt, over=over, residual=residual)
     if publishes and not record.done:
@@ -44,10 +47,17 @@ def next_step(plan: Plan, record: Record, attempt: str, publishes: bool) -> Step
     return None
 
 
-def _active(plan: Plan, states: tuple[ModelState, ...]) -> tuple[int, ...]:
-    """Return the models of the next pass: of the first read group that has unfinished ones."""
+def _active(plan: Plan, states: tuple[ModelState, ...], scan: Scan | None) -> tuple[int, ...]:
+    """Return the models of the next pass: of the first read group that has unfinished ones.
+
+    With the scan of a sample, those that are fitted to the sample.
+    """
+    models = plan.config.models
+    serves = [scan is None or sample_serves(plan, scan, spec.k) for spec in models]
     read_groups = plan.read_groups or (tuple(range(len(states))),)
-    unfinished = (tuple(m for m in each if states[m].stop is None) for each in read_groups)
+    unfinished = (
+        tuple(m for m in each if states[m].stop is None and serves[m]) for each in read_groups
+    )
     return next((models for models in unfinished if models), ())
 
 
@@ -62,7 +72,8 @@ def wants_residual(plan: Plan, record: Record, state: ModelState) -> bool:
     if state.pair is None:
         return False
     objective = state.pair.objective
+    value = worth(objective, state.of_means, plan.limits.stop.least_explained)
     unit = rounding_unit(scan.sample_sumsq if sampling else scan.sumsq, plan.dtype)
-    near_rounding = objective < 1e3 * unit or config.tol * objective < 10 * unit
-    near_end = state.remaining is not None and state.remaining <= 4 * config.tol * objective
+    near_rounding = objective < 1e3 * unit or config.tol * value < 10 * unit
+    near_end = state.remaining is not None and state.remaining <= 4 * config.tol * value
     return near_rounding or (near_end and not sampling)

@@ -14,7 +14,7 @@ from dnmf.fitting.record import Refs
 from dnmf.losses.base import rounding_unit
 from dnmf.planning.limits import StopLimits
 
-__all__ = ["PassResult", "advance", "expected_decrease", "rate", "stop"]
+__all__ = ["PassResult", "advance", "expected_decrease", "rate", "stop", "worth"]
 
 EXACT = {"float32": 1e-6, "float64": 1e-8}
 """Relative error at which W H is V: entries of W and H carry no more digits that matter."""
@@ -26,7 +26,8 @@ class PassResult:
 
     ``gain`` is how much the H-step alone lowers the objective: the next pass falls by at least
     as much, so that a plateau is not taken for the end. ``size`` is what scales as the loss does
-    with V; ``divergence`` is the objective without penalties; ``extrapolated``, if any, is
+    with V; ``divergence`` is the objective without penalties, ``of_means`` that of V's column
+    means, where it is known; ``extrapolated``, if any, is
     tried next. ``entrywise`` says that the objective was summed over entries, so that
     nothing cancelled.
     """
@@ -40,6 +41,7 @@ class PassResult:
     sweeps: float
     divergence: float
     size: float
+    of_means: float | None = None
     extrapolated: Refs | None = None
     extrapolates: bool = True
     entrywise: bool = False
@@ -94,23 +96,26 @@ def advance(
         decrease=decrease,
         remaining=remaining,
         rho=rho,
+        of_means=found.of_means,
         tries=tries,
         revive=found.revived,
         extrapolated=found.extrapolated,
     )
-    kind = _why_stop(accepted, found, config, dtype)
+    kind = _why_stop(accepted, found, config, dtype, limits)
     if kind:
         accepted = replace(accepted, stop=stop(kind, config, passes, dtype))
     return _bounded(accepted, config), True
 
 
-def _why_stop(state: ModelState, found: PassResult, config: FitConfig, dtype: str) -> str | None:
+def _why_stop(
+    state: ModelState, found: PassResult, config: FitConfig, dtype: str, limits: StopLimits
+) -> str | None:
     objective = found.pair.objective
     if found.entrywise and 2 * objective <= EXACT[dtype] ** 2 * found.size:
         return "exact"
     if state.accepted < 3 or state.revive or state.remaining is None:
         return None
-    if state.remaining <= config.tol * objective:
+    if state.remaining <= config.tol * worth(objective, state.of_means, limits.least_explained):
         return "converged"
     return None
 
@@ -149,6 +154,19 @@ def stop(kind: str, config: FitConfig, passes: int, dtype: str = "float64") -> S
         exact=EXACT[dtype],
     )
     return Stop(kind, sentence)
+
+
+def worth(objective: float, of_means: float | None, least: float) -> float:
+    """Return what decreases are judged against: the objective, or what is explained, if less.
+
+    Where most of V is noise the objective hardly falls, whatever is found: against it nothing is
+    worth another pass. What is explained is the divergence of V's column means, minus the
+    objective; it counts as a share ``least`` of the objective at least, so that a fit of noise
+    ends.
+    """
+    if of_means is None:
+        return objective
+    return min(objective, max(of_means - objective, least * objective))
 
 
 def rate(decrease: float | None, before: float | None, slowest: float) -> float | None:

@@ -12,6 +12,8 @@ from dnmf.fitting.kinds.publish import published
 from dnmf.fitting.models.factors import read_H
 from dnmf.fitting.models.final import FinalFactors, component_order
 from dnmf.fitting.record import Record
+from dnmf.fitting.starts.agreement import agreement, remark
+from dnmf.fitting.stopping import worth
 from dnmf.linalg.blas import numeric_fingerprint, roundings
 from dnmf.planning.memory import predict_memory
 from dnmf.planning.plan import Plan
@@ -96,6 +98,7 @@ def summary(plan: Plan, record: Record, model: int = 0) -> dict[str, Any]:
         "stop_reason": why.sentence if why else "",
         "stop_kind": why.kind if why else "",
         "seed": plan.config.models[model].seed,
+        "starts": _starts(plan, record, model),
         "share": [max(share[j], 0.0) for j in order] or None,
         "executed": record.executed,
     }
@@ -129,14 +132,31 @@ def facts_of_models(plan: Plan, record: Record) -> list[dict[str, Any]]:
                 "model": m,
                 **asdict(spec),
                 "objective": last.get("objective"),
+                "worth": _worth(plan, record, m),
                 "relative_error": last.get("relative_error"),
                 "held_out": last.get("held_out"),
                 "held_entries": last.get("held_entries"),
                 "passes": len(rows),
                 "stop_reason": why.sentence if why else None,
+                "starts": _starts(plan, record, m),
             }
         )
     return lines
+
+
+def _worth(plan: Plan, record: Record, model: int) -> float | None:
+    """Return what tol is a share of, for a model that has a pair."""
+    state = record.state.models[model] if record.state.models else None
+    if state is None or state.pair is None:
+        return None
+    return worth(state.pair.objective, state.of_means, plan.limits.stop.least_explained)
+
+
+def _starts(plan: Plan, record: Record, model: int) -> dict[str, Any] | None:
+    """Return how many starts of the model agreed, and a sentence where they end far apart."""
+    rows = [row for row in record.sample_history if row["model"] == model]
+    found = agreement(rows, plan.limits.stop)
+    return None if found is None else {**found, "remark": remark(found)}
 
 
 def _seconds(record: Record) -> float:

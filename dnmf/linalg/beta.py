@@ -12,6 +12,8 @@ __all__ = [
     "divergence_rows",
     "exponent",
     "floored",
+    "of_means",
+    "own_sum",
     "pair_products",
     "powers",
 ]
@@ -74,6 +76,25 @@ def below_floor(V: np.ndarray, Y: np.ndarray, beta: float) -> np.ndarray | float
         return 0.0
     excess = np.where((V == 0) & (Y < FLOOR), np.power(Y, beta) - FLOOR**beta, 0.0)
     return np.asarray(np.sum(excess, axis=1) / beta)
+
+
+def own_sum(V: np.ndarray, beta: float) -> float:
+    """Sum over entries the part of d(v | y) that has no y, for `of_means`."""
+    with np.errstate(all="ignore"):  # entries that are refused are seen too
+        if beta == 0:
+            return -float(np.sum(np.log(V, dtype=np.float64)))
+        return float(np.sum(np.power(V, beta, dtype=np.float64))) / (beta * (beta - 1.0))
+
+
+def of_means(own: float, means: np.ndarray, rows: int, beta: float) -> float:
+    """Return the divergence of V from its column means, from its `own_sum`.
+
+    With y the mean of v, the other terms add up to -y^beta / (beta (beta - 1)) for each entry.
+    """
+    seen = means[means > 0]
+    if beta == 0:
+        return own + rows * float(np.sum(np.log(seen)))
+    return own - rows * float(np.sum(np.power(seen, beta))) / (beta * (beta - 1.0))
 
 
 def pair_products(X: np.ndarray) -> np.ndarray:

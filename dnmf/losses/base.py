@@ -266,6 +266,26 @@ class Loss(ABC):
         penalty = self.penalties.of_W(stats.total, stats.sumsq) + factor.penalty
         return self.divergence(stats, sumsq, factor) + penalty
 
+    def own_term(self, V: Matrix) -> float:
+        """Return the part of a block's divergence that V alone decides, for `of_means`."""
+        return 0.0
+
+    def of_means(self, own: float, columns: np.ndarray, rows: int) -> float | None:
+        """Return the divergence that is there to be explained; None where it is not known.
+
+        It is that of V from its column means, or from zeros.
+
+        Parameters
+        ----------
+        own : float
+            The sum of `own_term`.
+        columns : (2, d) float64 array
+            Sums and sums of squares of V's columns.
+        rows : int
+            Of V.
+        """
+        return None
+
     def leaves_zero(self, k: int, d: int) -> bool:
         """Return whether steps can move a zero of H (k x d), so that a start may have some.
 

@@ -14,6 +14,8 @@ from dnmf.linalg.beta import (
     divergence_rows,
     exponent,
     floored,
+    of_means,
+    own_sum,
     pair_products,
     powers,
 )
@@ -78,6 +80,13 @@ class Beta(Entrywise):
     def size(self, total: float, sumsq: float, entries: int) -> float:
         """Return n d mean(V)^beta."""
         return float(entries * (total / entries) ** self.beta)
+
+    def own_term(self, V: Matrix) -> float:
+        entries = V if isinstance(V, np.ndarray) else V.data  # of a sparse V beta is above 0
+        return own_sum(entries, self.beta)
+
+    def of_means(self, own: float, columns: np.ndarray, rows: int) -> float:
+        return of_means(own, columns[0] / rows, rows, self.beta)
 
     def update_block(
         self,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import scipy
+import scipy.special
 
 from dnmf.linalg.kl import kl_rows
 from dnmf.linalg.kl_columns import kl_columns, kl_H
@@ -20,7 +21,7 @@ from dnmf.losses.entrywise import Entrywise, add_block
 from dnmf.losses.exact import Exactly
 from dnmf.losses.held_out_entries import HeldOutEntries
 from dnmf.losses.nonzeros import tiles
-from dnmf.losses.values import Block, Factor, HStep, SmallStats, Solution
+from dnmf.losses.values import Block, Factor, HStep, Matrix, SmallStats, Solution
 
 __all__ = ["KullbackLeibler"]
 
@@ -49,6 +50,15 @@ class KullbackLeibler(Entrywise):
         """Return sums with an accumulator by columns (d, r): S, and K or its diagonal."""
         rows = self.statistic_rows(k, d)
         return SmallStats(np.zeros((k, k)), np.zeros(k)), np.zeros((d, rows), dtype)
+
+    def own_term(self, V: Matrix) -> float:
+        entries = V if isinstance(V, np.ndarray) else V.data
+        return float(scipy.special.xlogy(entries, entries, dtype=np.float64).sum())
+
+    def of_means(self, own: float, columns: np.ndarray, rows: int) -> float | None:
+        if self.masked:  # means of what is observed would need its numbers
+            return None
+        return own - float(scipy.special.xlogy(columns[0], columns[0] / rows).sum())
 
     def statistic_rows(self, k: int, d: int) -> int:
         """Count rows for S, for K or its diagonal, and for sums of W by columns if masked."""

@@ -100,6 +100,10 @@ class LeastSquares(Loss):
         value = 0.5 * (sumsq - 2.0 * stats.cross + float(np.sum(stats.WtW * factor.G)))
         return max(value, rounding_unit(sumsq, factor.H.dtype))
 
+    def of_means(self, own: float, columns: np.ndarray, rows: int) -> float:
+        """Return the divergence from the column means."""
+        return 0.5 * float(columns[1].sum() - np.square(columns[0]).sum() / rows)
+
     def leaves_zero(self, k: int, d: int) -> bool:
         return True
 

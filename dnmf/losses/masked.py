@@ -69,6 +69,10 @@ class MaskedFrobenius(_Observed, LeastSquares):
         fits = 8 * d * packed_size(k) <= self.limits.curvature_bytes
         return k + (packed_size(k) if fits or packed_size(k) <= 2 * k else 2 * k)
 
+    def of_means(self, own: float, columns: np.ndarray, rows: int) -> float:
+        """Return the divergence from zeros: of the means numbers of observed entries are needed."""
+        return 0.5 * float(columns[1].sum())
+
     def leaves_zero(self, k: int, d: int) -> bool:
         """Return whether each column of H has its own Gram matrix: other steps multiply."""
         return self.statistic_rows(k, d) == k + packed_size(k)

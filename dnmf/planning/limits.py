@@ -37,11 +37,14 @@ class RaceLimits:
         Most bytes of the rows on which starts race.
     share : float
         Share of the sample on which starts race, where the other limits allow it.
-    rows : int
-        Rows per component on which starts race at least.
+    rows, scarce_rows : int
+        Rows per component on which starts race at least, and where these are half of the sample,
+        or their loss is dear.
     fewest_rows : int
         Rows on which NNDSVD is computed at least, where rows are so long that ``rows`` per
         component would not fit.
+    least_rows : int
+        Rows per component that a sample has at least; a smaller one is not used.
     fewest_bytes : int
         Starts race on so many bytes at least.
     dear_entries : int
@@ -56,8 +59,10 @@ class RaceLimits:
 
     most_bytes: int = 64 * MIB
     share: float = 0.1
-    rows: int = 50
+    rows: int = 300
+    scarce_rows: int = 50
     fewest_rows: int = 20
+    least_rows: int = 4
     fewest_bytes: int = 4 * MIB
     dear_entries: int = 16
     tol: float = 1e-3
@@ -154,6 +159,8 @@ class StopLimits:
         Tolerance of passes over the sample, unless that of the fit is larger.
     sample_passes : int
         Most passes over the sample.
+    least_explained : float
+        What is explained counts as this share of the objective at least.
     """
 
     first_step: float = 0.5
@@ -163,6 +170,7 @@ class StopLimits:
     slowest: float = 0.95
     sample_tol: float = 1e-3
     sample_passes: int = 30
+    least_explained: float = 0.03
 
 
 @dataclass(frozen=True)

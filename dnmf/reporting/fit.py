@@ -183,6 +183,8 @@ def fit_facts(fit: Any) -> list[tuple[str, str]]:
         ("Relative error", "-" if fit.relative_error is None else f"{fit.relative_error:.5g}"),
         ("Stopped", fit.stop_reason or "in progress"),
     ]
+    if apart := (details.get("starts") or {}).get("remark"):
+        facts.append(("Starts", apart))
     read = sum(int(row.get("bytes_read", 0)) for row in fit.history)
     once = int(layout.get("bytes_per_read", 0))
     seconds = sum(float(row.get("seconds", 0.0)) for row in fit.history)

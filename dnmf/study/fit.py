@@ -82,7 +82,8 @@ def fit_many(
     on_event : callable, optional
         Called with each event, as for `dnmf.fit`.
     **options
-        Other options of `dnmf.fit`; ``n_init`` is 1 by default: the seeds are the starts.
+        Other options of `dnmf.fit`; ``n_init`` is 2 by default as it is there: with one,
+        runs of other seeds often end in poorer optima, which look like other solutions.
 
     Returns
     -------
@@ -188,7 +189,7 @@ def study_config(
             f"were given: runs would agree for no reason. Give one seed, or init='random'"
         )
     given = {name: value for name, value in options.items() if name not in ("init", "fixed_H")}
-    one = fit_config({"n_init": 1, **given, "k": sizes[0], "seed": starts[0]}, init)
+    one = fit_config({**given, "k": sizes[0], "seed": starts[0]}, init)
     models = [ModelSpec(k, seed) for k in sizes for seed in starts]
     if holdout is not None:
         _check_holdout(one)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ __all__ = ["HeldOut", "empty_folds", "folds_without_entries", "held_out_by_k"]
 
 
 PER_TOL = 10
-"""Held-out errors are uncertain by some times the tolerance at which fits stop: on planted Poisson
+"""Held-out errors are uncertain by some times what fits stop at, a share tol of the objective or of
+what is explained: on planted Poisson
 data with tol = 1e-4, models of too many components differed by 0.03% among each other, and one of
 them by 0.05% from the true number."""
 
@@ -107,7 +108,16 @@ def held_out_by_k(models: list[dict[str, Any]], tol: float = 0.0) -> HeldOut | N
         return None
     errors = np.array([[found[k][f] for f in folds] for k in whole])
     none = [fold for fold in empty if fold in folds_without_entries(models)]
-    return HeldOut(whole, errors, PER_TOL * tol, FLOOR * tol, empty, none)
+    table = HeldOut(whole, errors, 0.0, FLOOR * tol, empty, none)
+    share = _explained([line for line in lines if line["k"] == table.best])
+    return replace(table, resolution=PER_TOL * tol * share)
+
+
+def _explained(lines: list[dict[str, Any]]) -> float:
+    """Return what the tol of these models is a share of, as a share of their objectives."""
+    known = [(line.get("worth"), line["objective"]) for line in lines]  # none in older results
+    shares = [worth / f for worth, f in known if worth is not None and f > 0]
+    return min(1.0, float(np.mean(shares))) if shares else 1.0
 
 
 def empty_folds(models: list[dict[str, Any]]) -> list[int]:

@@ -139,7 +139,7 @@ def test_by_default_there_are_as_many_threads_as_blas_may_use(processors):
     processors["blas"] = 0  # a BLAS that does not say
     assert suited(V, segments=20).threads == 8
     assert suited(V, segments=6).threads == 6
-    assert suited(V, segments=1, n_init=3).threads == 3  # starts, side by side
+    assert suited(V, segments=1, n_init=3).threads == 4  # starts, side by side
     assert suited(V, segments=1, n_init=1) == Serial().resources()
     assert suited(V, in_memory=False, segments=20) == Serial().resources()
 

@@ -98,3 +98,125 @@ def test_a_sample_of_no_bytes_is_none():
     V = planted_poisson().dense
     none = dnmf.fit(V, 3, seed=0, max_passes=3, sample_bytes=0)
     np.testing.assert_array_equal(none.H, dnmf.fit(V, 3, seed=0, max_passes=3, sample=0).H)
+
+
+def _raced(V, k, **options):
+    """Each start's row, told while the fit runs."""
+    seen = []
+    fit = dnmf.fit(V, k, on_event=seen.append, **options)
+    rows = [row for event in seen if isinstance(event, Committed) for row in event.rows]
+    return [row for row in rows if row.get("kind") == "race"], fit
+
+
+@pytest.mark.parametrize(
+    ("options", "inits"),
+    [
+        ({}, ["random", "random", "nndsvd"]),
+        ({"loss": 1.0}, ["random", "random", "nndsvd"]),
+        ({"loss": 0.5, "n_init": 3}, ["random"] * 3 + ["nndsvd"]),
+        ({"n_init": 1}, []),
+        ({"init": "nndsvda"}, ["nndsvda"]),
+    ],
+    ids=str,
+)
+def test_a_start_from_the_singular_vectors_joins(options, inits):
+    raced, fit = _raced(planted_poisson().dense, 3, seed=0, max_passes=2, **options)
+    assert [row["init"] for row in raced] == inits
+    (best,) = [row for row in raced if row["won"]] or [None]
+    assert best is None or best["objective"] == min(row["objective"] for row in raced)
+    assert (fit.details["starts"] or {"number": len(inits)})["number"] == len(inits)
+
+
+def _counts(n=400, d=60, k=5):
+    rng = np.random.default_rng(0)
+    return rng.poisson(rng.gamma(0.5, size=(n, k)) @ rng.gamma(0.5, size=(k, d)) * 3).astype(float)
+
+
+@pytest.mark.parametrize("columns", [[7], [7, 8, 30], [59]], ids=str)
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_saturated_columns_hide_no_component(columns, kind):
+    """Components next to a column that outshines all others are nearly parallel."""
+    V = _counts()
+    V[:, columns] = 65535
+    fits = [
+        dnmf.fit(sp.csr_array(V) if kind == "sparse" else V, 5, seed=seed).objective
+        for seed in range(2)
+    ]
+    best = dnmf.fit(V, 5, seed=0, tol=1e-7, init="nndsvd").objective
+    assert max(fits) < 1.01 * best
+
+
+@pytest.mark.parametrize("options", [{}, {"loss": 1.0}, {"init": "nndsvd"}, {"n_init": 4}], ids=str)
+def test_a_sample_of_few_rows_is_not_used(options):
+    """k rows are fitted exactly by themselves, whatever the other rows hold."""
+    V = planted_poisson(3000, 40, 10).dense.astype("f4")
+    few = {"sample_bytes": 30 * 40 * 4, "max_passes": 3}
+    seen = []
+    fit = dnmf.fit(V, 10, seed=0, on_event=seen.append, **few, **options)
+    kinds = [event.kind for event in seen if isinstance(event, Committed)]
+    assert "race" not in kinds
+    assert "sample" not in kinds
+    (note,) = [event.text for event in seen if isinstance(event, Notice)]
+    assert "rows, fewer than 4 for each of k = 10 components. Raise sample or sample_bytes" in note
+    enough = dnmf.fit(V, 10, seed=0, on_event=seen.append, sample_bytes=10**5, max_passes=3)
+    assert "sample" in [event.kind for event in seen if isinstance(event, Committed)]
+    assert min(fit.objective, enough.objective) > 0
+
+
+def test_models_of_a_study_use_the_sample_each_by_its_own_k():
+    V = planted_poisson(3000, 40, 10).dense.astype("f4")
+    options = {"sample_bytes": 30 * 40 * 4, "max_passes": 3, "n_init": 1}
+    study = dnmf.fit_many(V, [3, 10], 1, holdout=None, **options)
+    for k in (3, 10):
+        alone = dnmf.fit(V, k, seed=0, **options)
+        assert study.result(k).objective == pytest.approx(alone.objective, rel=1e-5)
+
+
+def _microbes():
+    """Counts of 26 samples, whose 300 kinds vary much more than Poisson."""
+    rng = np.random.default_rng(0)
+    kinds = rng.gamma(0.1, 1, size=(6, 300)) * rng.lognormal(0, 2, 300)
+    mean = rng.gamma(0.15, 20, size=(26, 6)) @ kinds
+    return rng.poisson(mean * rng.gamma(0.3, 3, size=(26, 300))).astype(float)
+
+
+def test_starts_that_end_far_apart_are_told(tmp_path):
+    V = _microbes()
+    notes, fit = _notes(V, 8, loss=1.0, out=tmp_path / "fit.zarr")
+    (note,) = [note for note in notes if "starts end far apart" in note]
+    found = dnmf.open(tmp_path / "fit.zarr").details["starts"]
+    assert found == fit.details["starts"]
+    assert note == found["remark"]
+    assert found["number"] == len(found["objectives"]) == 3
+    low = min(found["objectives"])
+    assert found["agreed"] == sum(one <= 1.01 * low for one in found["objectives"]) < 3
+    assert found["spread"] == pytest.approx(max(found["objectives"]) / low - 1)
+    assert f"{found['agreed']} of 3 came within 1%" in note
+    dnmf.report(fit, tmp_path / "page.html")
+    assert "starts end far apart" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
+def test_starts_that_agree_are_counted_and_not_remarked(loss):
+    notes, fit = _notes(planted_poisson(1000, 40, 4).dense, 4, loss=loss)
+    assert not any("far apart" in note for note in notes)
+    assert fit.details["starts"]["remark"] is None
+    assert fit.details["starts"]["agreed"] == 3
+
+
+def test_starts_of_an_exact_product_are_not_far_apart():
+    """Their objectives are next to nothing, and differ by factors."""
+    rng = np.random.default_rng(5)
+    notes, fit = _notes(rng.random((200, 4)) @ rng.random((4, 30)), 4)
+    assert fit.details["starts"]["remark"] is None, fit.details["starts"]
+    assert notes == []
+
+
+def test_a_study_tells_it_once_for_all_models():
+    seen = []
+    dnmf.fit_many(
+        _microbes(), [6, 8], 2, loss=1.0, holdout=None, max_passes=2, on_event=seen.append
+    )
+    notes = [event.text for event in seen if isinstance(event, Notice)]
+    (note,) = [note for note in notes if "starts end far apart" in note]
+    assert " models, of k = " in note

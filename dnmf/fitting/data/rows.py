@@ -26,10 +26,13 @@ class RowSet(Protocol):
         First row of every segment in the set's own numbering, then the number of rows.
     sumsq : float
         Sum of squares of all entries.
+    own : float
+        Sum of the loss's `own_term`.
     """
 
     starts: list[int]
     sumsq: float
+    own: float
 
     def column_sums(self) -> np.ndarray:
         """Return sums and sums of squares of the columns, (2, d) float64."""
@@ -66,6 +69,7 @@ class AllRows:
         self.scan = scan
         self.starts = context.plan.row_starts
         self.sumsq = float(scan.sumsq)
+        self.own = scan.own
         self._checksums: np.ndarray | None = None
 
     def column_sums(self) -> np.ndarray:
@@ -108,6 +112,7 @@ class SampleRows:
         self.first_segments = sample_segments(scan, context.plan.limits.sample_segment_bytes)
         self.starts = [sum(scan.sample_rows[:first]) for first in self.first_segments]
         self.sumsq = float(scan.sample_sumsq)
+        self.own = scan.sample_own
 
     def column_sums(self) -> np.ndarray:
         return self.context.store.get(self.scan.column_sums)[2:4]

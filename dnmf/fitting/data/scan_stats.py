@@ -12,7 +12,7 @@ __all__ = ["ScanStats"]
 SUMMED = (
     *("bytes_read", "nonzeros", "zero_rows", "total", "sumsq", "bad", "missing", "checksums"),
     *("row_sums", "sample", "sample_rows", "sample_bytes", "sample_sumsq", "bad_weights"),
-    "clipped",
+    *("clipped", "own", "sample_own"),
 )
 
 
@@ -40,6 +40,8 @@ class ScanStats:
         How many those are.
     sample_bytes : int
     sample_sumsq : float
+    own, sample_own : float
+        Sums of the loss's `own_term`.
     numeric : list of str
         Digests of how tasks round.
     bad_weights, first_bad_weight, largest_weight
@@ -68,6 +70,8 @@ class ScanStats:
     first_bad_weight: tuple[int, int, float] | None = None
     largest_weight: float = 0.0
     clipped: int = 0
+    own: float = 0.0
+    sample_own: float = 0.0
 
     def add(self, other: ScanStats) -> None:
         """Add what stands behind in index order."""

@@ -72,6 +72,7 @@ class ModelEnd:
     objective: float
     divergence: float
     size: float
+    of_means: float | None
     extrapolates: bool
     entrywise: bool
     kkt: float
@@ -159,6 +160,7 @@ def pass_result(
         sweeps=end.sweeps,
         divergence=end.divergence,
         size=end.size,
+        of_means=end.of_means,
         extrapolated=tried or None,
         extrapolates=end.extrapolates and not tried,
         entrywise=end.entrywise,

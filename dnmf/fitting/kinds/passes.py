@@ -29,8 +29,8 @@ from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.models.batch import Batch, Model, Sums
 from dnmf.fitting.models.factors import load_rows
 from dnmf.fitting.models.h_step import update_H
-from dnmf.fitting.phases import phase_config
-from dnmf.fitting.record import Record, Scan
+from dnmf.fitting.phases import phase_config, sample_serves
+from dnmf.fitting.record import Record, Scan, State
 from dnmf.fitting.stopping import advance
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.losses.values import Block, Candidate, HeldOutStats, SmallStats
@@ -198,6 +198,7 @@ class PassWork(StepWork):
             objective=model.loss.objective(stats, sumsq, model.factor),
             divergence=model.loss.divergence(stats, sumsq, model.factor),
             size=size,
+            of_means=self._of_means(position, size),
             extrapolates=model.loss.extrapolates,
             # only least squares has an objective from products, in which digits cancel
             entrywise=stats.residual is not None or model.loss.entrywise,
@@ -211,6 +212,16 @@ class PassWork(StepWork):
             if held_out is None
             else (held_out.error, held_out.scale, held_out.entries),
         )
+
+    def _of_means(self, position: int, size: float) -> float | None:
+        """Return the divergence of the rows from their column means; a fold has its share of it."""
+        model, n = self.batch().models[position], self.rows.starts[-1]
+        columns = self.rows.column_sums()
+        found = model.loss.of_means(self.rows.own, columns, n)
+        if found is None or model.fold is None:
+            return found
+        whole = model.loss.size(self.total, self.rows.sumsq, n * columns.shape[1])
+        return found * size / whole if whole > 0 else None
 
     def _finish_slab(
         self, slab: int, reduced: list[np.ndarray], small: PassStats, each: Each
@@ -317,7 +328,7 @@ class PassWork(StepWork):
             )
         numeric = tuple(sorted({*state.numeric, *shared.numeric}))
         state = replace(state.with_models(changed), numeric=numeric)
-        if state.phase == "sample" and all(model.stop for model in state.models):
+        if state.phase == "sample" and self._sample_is_done(state):
             step = plan.limits.stop.first_step
             models = tuple(on_all_of_V(model, step) for model in state.models)
             state = replace(state, models=models, phase="full")
@@ -325,6 +336,13 @@ class PassWork(StepWork):
             return replace(record, state=state, history=[*record.history, *rows]), []
         history = [*record.sample_history, *rows]
         return replace(record, state=state, sample_history=history), []
+
+    def _sample_is_done(self, state: State) -> bool:
+        plan = self.context.plan
+        models = zip(state.models, plan.config.models, strict=True)
+        return all(
+            one.stop or not sample_serves(plan, state.scanned, spec.k) for one, spec in models
+        )
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.models.factors import read_H, start_row
 from dnmf.fitting.models.holdout import fold_of_model
 from dnmf.fitting.models.objective import loss_of, tall_and_wide
-from dnmf.fitting.phases import phase_after_race, race_share
+from dnmf.fitting.phases import phase_after_race, race_share, starts_of
 from dnmf.fitting.record import Record
+from dnmf.fitting.starts.agreement import agreement, remark
 from dnmf.fitting.starts.given import Given, put_start
 from dnmf.fitting.starts.search import Fitted, search
 from dnmf.fitting.starts.temper import temper
@@ -51,8 +52,8 @@ class RaceWork(StepWork):
     def __init__(self, context: Context, step: Step) -> None:
         super().__init__(context, step)
         config = context.plan.config
-        starts = config.n_init if config.init == "random" else 1
-        self.starts = [(m, start) for m in step.models for start in range(starts)]
+        self.inits = {m: starts_of(context.plan, m) for m in step.models}
+        self.starts = [(m, start) for m in step.models for start in range(len(self.inits[m]))]
         self.segments = len(self.starts)
         self.scan = context.state(step.index - 1).scanned
         self._lock = threading.Lock()
@@ -76,7 +77,8 @@ class RaceWork(StepWork):
         if fold is not None:
             H = fold.expand(H, open_rows(self.context, self.scan, "all").column_sums()[0])
         ref = self.context.store.put(self.step.name("race", model, start), H)
-        return [[Finisher(model, start, ref, found.objective, found.passes, found.W_sums)]]
+        facts = found.objective, found.passes, found.W_sums, found.of_means
+        return [[Finisher(model, start, ref, *facts)]]
 
     def _search(self, model: int, start: int, rows: Matrix, columns: np.ndarray | None) -> Fitted:
         config, loss = self.context.plan.config, loss_of(self.context.plan, 1)
@@ -85,8 +87,9 @@ class RaceWork(StepWork):
         passes = race.dear_passes if loss.dear else race.passes
         fit = partial(self._fit, rows)
         usable = _usable(rows, safe_range(config, self.context.plan.dtype)[0])
-        if config.init in NNDSVD and usable:
-            return fit(self._singular(spec, rows), race.passes, race.tol)
+        if self.inits[model][start] in NNDSVD and usable:
+            most = race.passes if config.init in NNDSVD else passes
+            return fit(self._singular(self.inits[model][start], spec, rows), most, race.tol)
         seed = spec.seed + (start << 32)  # whichever models share the reads
         all_sums = self.context.store.get(self.scan.column_sums)
         # of the sample; with weights of what was observed
@@ -154,21 +157,22 @@ class RaceWork(StepWork):
         pair = state.pair
         assert pair is not None
         found = read_H(store, state.next_H)
-        return Fitted(pair.objective, found, store.get(pair.WtW), pair.W_sums, state.passes)
+        sizes = pair.W_sums, state.passes, state.of_means
+        return Fitted(pair.objective, found, store.get(pair.WtW), *sizes)
 
     def _fixed(self) -> np.ndarray | None:
         """Return the rows of H that are given."""
         fixed = self.context.plan.fixed_H
         return None if fixed is None else read_H(self.context.store, fixed)
 
-    def _singular(self, spec: ModelSpec, rows: Matrix) -> np.ndarray:
+    def _singular(self, init: str, spec: ModelSpec, rows: Matrix) -> np.ndarray:
         """Return the start from the singular vectors, with the fixed rows of H above it."""
         if isinstance(rows, WeightedCSR):
             rows = rows.entries
         config, fixed = self.context.plan.config, self._fixed()
         free = spec.k - config.fixed
         zeros = loss_of(self.context.plan, 1).leaves_zero(spec.k, rows.shape[1])
-        H = nndsvd_H(rows, free, spec.seed, config.init, not zeros, self.context.plan.limits.nndsvd)
+        H = nndsvd_H(rows, free, spec.seed, init, not zeros, self.context.plan.limits.nndsvd)
         return H if fixed is None else np.concatenate([fixed, H])
 
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
@@ -185,7 +189,9 @@ class RaceWork(StepWork):
                     "kind": "race",
                     "model": model,
                     "start": one.start,
+                    "init": self.inits[model][one.start],
                     "objective": one.objective,
+                    "of_means": one.of_means,
                     "passes": one.passes,
                     "won": one is best,
                     "step": self.step.index,
@@ -195,7 +201,23 @@ class RaceWork(StepWork):
             ]
         state = replace(state.with_models(changed), phase=phase_after_race(self.context.plan))
         history = [*record.sample_history, *rows]
-        return replace(record, state=state, sample_history=history), []
+        return replace(record, state=state, sample_history=history), self._remarks(rows)
+
+    def _remarks(self, rows: list[dict[str, Any]]) -> list[str]:
+        """Say which models have starts that end far apart."""
+        limits, found = self.context.plan.limits.stop, {}
+        for model in self.step.models:
+            mine = [row for row in rows if row["model"] == model]
+            said = remark(agreement(mine, limits))
+            if said is not None:
+                found[model] = said
+        if len(self.step.models) == 1 or not found:
+            return list(found.values())
+        ks = sorted({self.context.plan.config.models[m].k for m in found})
+        return [
+            f"starts end far apart in {len(found)} of {len(self.step.models)} models, of k = "
+            f"{', '.join(map(str, ks))}; of the first: {next(iter(found.values()))}"
+        ]
 
 
 @dataclass(frozen=True)
@@ -211,6 +233,8 @@ class Finisher:
         All that its search took.
     W_sums : sequence of float or None
         Sums of the columns of W, where the loss counts them.
+    of_means : float or None
+        Divergence of the rows from their column means, where it is known.
     """
 
     model: int
@@ -219,6 +243,7 @@ class Finisher:
     objective: float
     passes: int
     W_sums: Sequence[float] | None
+    of_means: float | None
 
 
 def _usable(rows: Matrix, low: float) -> bool:

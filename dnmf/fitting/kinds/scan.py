@@ -16,6 +16,7 @@ from dnmf.fitting.data.scan_stats import ScanStats
 from dnmf.fitting.kinds.base import Cost, StepWork
 from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.models.factors import read_H, start_row
+from dnmf.fitting.models.objective import loss_of
 from dnmf.fitting.phases import first_phase, start_notes
 from dnmf.fitting.record import Record, Scan, State
 from dnmf.init.random import random_H
@@ -50,6 +51,7 @@ class ScanWork(StepWork):
         height = (4 if self.context.plan.sample else 2) + 2 * weighted
         columns = np.zeros((height, self.context.plan.shape[1]))
         rows, sampled = [], []
+        loss = loss_of(self.context.plan, 1)
         for start, V, nbytes, check, clipped in read_segment(self.context, segment, None, loaded):
             sums = np.zeros((2, columns.shape[1]))
             found = measure(V, *sums)
@@ -73,6 +75,7 @@ class ScanWork(StepWork):
                 columns[-2:] += column_counts(V)
             stop = start + V.shape[0]
             part.missing = missing_of(self.context, start, V)
+            part.own = loss.own_term(V)
             stats.add(part)
             rows.append(np.stack([found.row_sums, found.row_sumsq]))
             if self.context.plan.sample and not (found.bad or found.bad_weights):
@@ -80,9 +83,11 @@ class ScanWork(StepWork):
                 if picked.size == stop - start:  # it was measured
                     sampled.append(V)
                     columns[2:4] += sums
+                    stats.sample_own += part.own
                 else:
                     sampled.append(V[picked])
                     measure(sampled[-1], columns[2], columns[3])
+                    stats.sample_own += loss.own_term(sampled[-1])
                 stats.sample_sumsq += float(found.row_sumsq[picked].sum())
             del V  # before the next one but one is read
         name, sums = self.step.name("row_sums", segment), np.concatenate(rows, axis=1)
@@ -146,6 +151,8 @@ class ScanWork(StepWork):
             sample_rows=tuple(stats.sample_rows),
             sample_bytes=stats.sample_bytes,
             sample_sumsq=stats.sample_sumsq,
+            own=stats.own,
+            sample_own=stats.sample_own,
             fixed_H=plan.fixed_H,
             resident=plan.sample >= 1,
         )

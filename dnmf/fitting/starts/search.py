@@ -36,6 +36,8 @@ class Fitted:
         Sums of the columns of W, where the loss counts them.
     passes : int
         All that the search has taken so far.
+    of_means : float or None
+        Divergence of the rows from their column means, where it is known.
     """
 
     objective: float
@@ -43,6 +45,7 @@ class Fitted:
     WtW: np.ndarray
     W_sums: Sequence[float] | None
     passes: int
+    of_means: float | None = None
 
 
 class Fit(Protocol):
