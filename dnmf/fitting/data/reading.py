@@ -33,7 +33,7 @@ class Loader(SegmentLoader):
     """
 
     def __init__(self, context: Context) -> None:
-        self.context = context
+        self.context = context.whole  # what is kept from the scan on has all columns
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _cached_loader, (self.context.store.path, self.context.plan.run_id)
@@ -78,6 +78,8 @@ def read_segment(
 
     Parameters
     ----------
+    context : Context
+        A narrow one reads the columns with entries alone.
     checksums : (blocks,) uint64 array or None
         Checksums of all blocks from the scan; a block that differs is refused.
     loaded : list, optional
@@ -100,7 +102,8 @@ def read_segment(
     if loaded is not None:
         for position, (arrays, start, size, check) in enumerate(loaded):
             _verify(context, segment, position, check, checksums, None)
-            yield start, matrix_of(arrays, context.plan.shape[1]), size, check
+            V = matrix_of(arrays, context.plan.all_columns)
+            yield start, context.pick(V), size, check
         return
     known = checksums if segment in context.verified else None
     blocks = context.source.read_blocks(starts)
@@ -113,7 +116,7 @@ def read_segment(
             size = context.source.block_bytes(starts[position], starts[position + 1])
         item = (
             starts[position],
-            _cast(raw, context.plan.dtype, context.plan.config.missing),
+            context.pick(_cast(raw, context.plan.dtype, context.plan.config.missing)),
             size,
             check,
         )

@@ -54,8 +54,10 @@ class PassWork(StepWork):
     """
 
     def __init__(self, context: Context, step: Step) -> None:
+        state = context.state(step.index - 1)
+        context = context.after(state.scanned)
         super().__init__(context, step)
-        plan, state = context.plan, context.state(step.index - 1)
+        plan = context.plan
         self.parts = 1 + plan.slabs
         self.states = [state.models[m] for m in step.models]
         self.rows = open_rows(context, state.scanned, step.over)
@@ -181,7 +183,7 @@ class PassWork(StepWork):
     def _sizes(self, position: int, small: PassStats) -> tuple[float, float]:
         """Return |V|^2, and what scales as the loss does, of the part that a model sees."""
         model, held_out = self.batch().models[position], small.held_out[position]
-        n, d = self.rows.starts[-1], self.context.plan.shape[1]
+        n, d = self.rows.starts[-1], self.context.plan.all_columns
         if held_out is None:
             return self.rows.sumsq, model.loss.size(self.total, self.rows.sumsq, n * d)
         assert model.fold is not None

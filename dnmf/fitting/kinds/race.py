@@ -49,12 +49,13 @@ class RaceWork(StepWork):
     """A leaf per start: a search in memory by the loop of `dnmf.fitting`. Part 0: their results."""
 
     def __init__(self, context: Context, step: Step) -> None:
+        self.scan = context.state(step.index - 1).scanned
+        context = context.after(self.scan)
         super().__init__(context, step)
         config = context.plan.config
         starts = config.n_init if config.init == "random" else 1
         self.starts = [(m, start) for m in step.models for start in range(starts)]
         self.segments = len(self.starts)
-        self.scan = context.state(step.index - 1).scanned
         self._lock = threading.Lock()
         self._rows: RaceRows | None = None
         self.shares = {
@@ -124,6 +125,7 @@ class RaceWork(StepWork):
     ) -> Fitted:
         plan = self.context.plan
         alpha_W, alpha_H = tall_and_wide(plan)
+        alpha_W *= plan.all_columns / plan.shape[1]  # what nothing uses counts in the penalty
         config = plan.config
         if beta is not None:  # a start may come from other steps than the fit's
             config = config.replace(loss=ANY_BETA, beta=beta, solver=None)
@@ -145,7 +147,8 @@ class RaceWork(StepWork):
             holdout=None,
             batch=False,
         )
-        laid_out, source = make_plan(_source(rows), config, limits=plan.limits)
+        limits = replace(plan.limits, used_columns=0.0)  # H is to have all columns of these rows
+        laid_out, source = make_plan(_source(rows), config, limits=limits)
         store = MemoryStore()
         laid_out = put_start(store, laid_out, Given(H, fixed=self._fixed()))
         store.create(laid_out.to_json())

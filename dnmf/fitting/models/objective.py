@@ -25,7 +25,7 @@ def loss_of(plan: Plan, rows: int, columns: int | None = None, masked: bool | No
     """
     config: FitConfig = plan.config
     tall, wide = tall_and_wide(plan)
-    d, l1, l2 = columns or plan.shape[1], config.l1_ratio, 1.0 - config.l1_ratio
+    d, l1, l2 = columns or plan.all_columns, config.l1_ratio, 1.0 - config.l1_ratio
     penalties = Penalties(d * tall * l1, d * tall * l2, rows * wide * l1, rows * wide * l2)
     masked = config.masked if masked is None else masked
     how = config.solver, config.beta, masked, config.fixed, plan.limits.losses

@@ -1,0 +1,69 @@
+"""Plans of the columns with entries alone, where most columns of a sparse V have none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dnmf.planning.plan import Plan, slab_starts
+from dnmf.runs.base import Refs
+
+__all__ = ["at_most", "bytes_of_columns", "narrowed", "worth_narrowing"]
+
+SUMS_BYTES = 12
+"""Bytes that a task takes at least for one component of one column: of H', and of its sums."""
+
+
+def worth_narrowing(plan: Plan, used: int) -> bool:
+    """Return whether steps after the scan go over the ``used`` columns with entries alone.
+
+    Where most columns have some, leaving the others out saves little. Renumbered entries are a
+    copy of their block: it must not take more than the columns that are left out, or the plan's
+    memory, which was predicted before V was read, would be too little.
+    """
+    unused = plan.shape[1] - used
+    if plan.mode != "fit" or not plan.sparse or not used or not unused:
+        return False
+    if used > plan.limits.used_columns * plan.shape[1]:
+        return False
+    most, grown = plan.largest_block[1], max(plan.growth, 1.0)
+    return bool(most * grown <= SUMS_BYTES * plan.config.total_k * unused)
+
+
+def narrowed(plan: Plan, used: int, fixed_H: Refs | None = None) -> Plan:
+    """Return the plan of the ``used`` columns alone; one that is narrow already stays.
+
+    Parameters
+    ----------
+    plan : Plan
+    used : int
+    fixed_H : tuple of ObjectRef, optional
+        The given rows of H in these columns.
+    """
+    if plan.left_out:
+        return plan
+    n, d = plan.shape
+    slabs = slab_starts(plan.config, plan.limits, used)
+    return replace(plan, shape=(n, used), slab_starts=slabs, left_out=d - used, fixed_H=fixed_H)
+
+
+def at_most(plan: Plan) -> Plan:
+    """Return the widest plan that steps after the scan can have, before V is read.
+
+    A V of fewer entries than half its columns is narrowed for certain, unless the caller gave an H,
+    which may have something in columns that V does not use.
+    """
+    given = plan.config.init == "custom" or plan.config.fixed
+    most = plan.most_used
+    if given or not most or not worth_narrowing(plan, most):
+        return plan
+    return narrowed(plan, most)
+
+
+def bytes_of_columns(plan: Plan) -> int:
+    """Return the bytes that columns left out take after all: their numbers, and H as a result."""
+    if not plan.left_out:
+        return 0
+    item = np.dtype(plan.dtype).itemsize
+    return plan.all_columns * (4 + plan.config.total_k * item)
