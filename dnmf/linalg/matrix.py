@@ -16,7 +16,6 @@ __all__ = [
     "csr_structure",
     "join_rows",
     "matrix_of",
-    "pick_columns",
 ]
 
 Matrix: TypeAlias = "np.ndarray | scipy.sparse.csr_array"
@@ -125,27 +124,6 @@ def join_rows(parts: Sequence[Any]) -> Matrix:
     starts = [part.indptr[:-1] + at for part, at in zip(parts, offsets, strict=False)]
     indptr = np.concatenate([*starts, offsets[-1:]])
     return WeightedCSR(data, weights, indices, indptr, parts[0].shape[1])
-
-
-def pick_columns(V: Any, places: np.ndarray, width: int) -> Any:
-    """Return the entries of some columns of a sparse matrix, which get other numbers.
-
-    Parameters
-    ----------
-    V : (m, d) CSR array or WeightedCSR
-    places : (d,) int32 array
-        Rising numbers of the columns to keep, -1 for others.
-    width : int
-        Columns of what is returned.
-    """
-    indices = places[V.indices]
-    kept = indices >= 0
-    data, _, indptr, *weights = arrays_of(V)
-    if not kept.all():
-        before = np.concatenate([np.zeros(1, indptr.dtype), np.cumsum(kept, dtype=indptr.dtype)])
-        data, indices, indptr = data[kept], indices[kept], before[indptr]
-        weights = [one[kept] for one in weights]
-    return matrix_of((data, indices, indptr, *weights), width)
 
 
 def csr_structure(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from dnmf.planning.plan import Plan, slab_starts
 from dnmf.runs.base import Refs
+from dnmf.sources.base import INDEX_BYTES
 
 __all__ = ["at_most", "bytes_of_columns", "narrowed", "worth_narrowing"]
 
@@ -18,8 +19,8 @@ SUMS_BYTES = 12
 def worth_narrowing(plan: Plan, used: int) -> bool:
     """Return whether steps after the scan go over the ``used`` columns with entries alone.
 
-    Where most columns have some, leaving the others out saves little. Renumbered entries are a
-    copy of their block: it must not take more than the columns that are left out, or the plan's
+    Where most columns have some, leaving the others out saves little. A block's entries get other
+    column numbers, which must not take more than the columns that are left out: else the plan's
     memory, which was predicted before V was read, would be too little.
     """
     unused = plan.shape[1] - used
@@ -27,8 +28,8 @@ def worth_narrowing(plan: Plan, used: int) -> bool:
         return False
     if used > plan.limits.used_columns * plan.shape[1]:
         return False
-    most, grown = plan.largest_block[1], max(plan.growth, 1.0)
-    return bool(most * grown <= SUMS_BYTES * plan.config.total_k * unused)
+    entries = plan.largest_block[1] // (np.dtype(plan.stored_dtype).itemsize + INDEX_BYTES)
+    return bool(INDEX_BYTES * entries <= SUMS_BYTES * plan.config.total_k * unused)
 
 
 def narrowed(plan: Plan, used: int, fixed_H: Refs | None = None) -> Plan:

@@ -13,7 +13,8 @@ import numpy as np
 
 from dnmf.errors import InputError, RunError
 from dnmf.fitting.record import Scan, State
-from dnmf.linalg.matrix import Matrix, pick_columns
+from dnmf.linalg.matrix import Matrix
+from dnmf.linalg.pick import pick_columns
 from dnmf.planning.narrow import narrowed
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import RunStore

@@ -125,7 +125,6 @@ class RaceWork(StepWork):
     ) -> Fitted:
         plan = self.context.plan
         alpha_W, alpha_H = tall_and_wide(plan)
-        alpha_W *= plan.all_columns / plan.shape[1]  # what nothing uses counts in the penalty
         config = plan.config
         if beta is not None:  # a start may come from other steps than the fit's
             config = config.replace(loss=ANY_BETA, beta=beta, solver=None)

@@ -215,7 +215,6 @@ def _prepared(
         loss = loss_of(plan, rows, masked=True)
     else:
         n, d = fold.seen
-        d = d * plan.all_columns // plan.shape[1]  # and its share of those that nothing uses
         loss = loss_of(plan, max(rows * n // plan.shape[0], 1), d)
     if loss.leaves_out != ("speckled" if fold.single else "bicv"):
         raise OptionError(
