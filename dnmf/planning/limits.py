@@ -176,9 +176,9 @@ class Limits:
     h_part_bytes : int
         Bytes of H, float64, in one part of the H-step: enough that a thread is worth its call,
         and within a cache.
-    used_columns : float
-        Steps after the scan go over the columns with entries alone, where they are at most this
-        share of the columns of a sparse V.
+    times_used : int
+        Steps after the scan leave out columns without entries, where a sparse V has at least so
+        many times the columns with entries; 0: never.
     stacked_components : int
         Components that share a product with a sparse block: more rows of H' leave the cache.
     chunk_bytes, batch_chunk_bytes : int
@@ -194,7 +194,7 @@ class Limits:
 
     sample_segment_bytes: int = 32 * MIB
     h_part_bytes: int = MIB
-    used_columns: float = 0.5
+    times_used: int = 2
     stacked_components: int = 100
     chunk_bytes: int = 16 * MIB
     batch_chunk_bytes: int = 64 * MIB

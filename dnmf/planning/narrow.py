@@ -26,7 +26,8 @@ def worth_narrowing(plan: Plan, used: int) -> bool:
     unused = plan.shape[1] - used
     if plan.mode != "fit" or not plan.sparse or not used or not unused:
         return False
-    if used > plan.limits.used_columns * plan.shape[1]:
+    times = plan.limits.times_used
+    if not times or times * used > plan.shape[1]:
         return False
     entries = plan.largest_block[1] // (np.dtype(plan.stored_dtype).itemsize + INDEX_BYTES)
     return bool(INDEX_BYTES * entries <= SUMS_BYTES * plan.config.total_k * unused)

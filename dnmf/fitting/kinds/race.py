@@ -146,7 +146,7 @@ class RaceWork(StepWork):
             holdout=None,
             batch=False,
         )
-        limits = replace(plan.limits, used_columns=0.0)  # H is to have all columns of these rows
+        limits = replace(plan.limits, times_used=0)  # H is to have all columns of these rows
         laid_out, source = make_plan(_source(rows), config, limits=limits)
         store = MemoryStore()
         laid_out = put_start(store, laid_out, Given(H, fixed=self._fixed()))
