@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from dnmf.config import MIB
 from dnmf.planning.plan import Plan, slab_starts
 from dnmf.runs.base import Refs
 from dnmf.sources.base import INDEX_BYTES
@@ -14,6 +15,9 @@ __all__ = ["at_most", "bytes_of_columns", "narrowed", "worth_narrowing"]
 
 SUMS_BYTES = 12
 """Bytes that a task takes at least for one component of one column: of H', and of its sums."""
+
+ENCODED_BYTES = 32 * MIB
+"""Most bytes of a chunk of H in the result."""
 
 
 def worth_narrowing(plan: Plan, used: int) -> bool:
@@ -64,8 +68,11 @@ def at_most(plan: Plan) -> Plan:
 
 
 def bytes_of_columns(plan: Plan) -> int:
-    """Return the bytes that columns left out take after all: their numbers, and H as a result."""
+    """Return the bytes that columns left out take after all: their numbers, and H as a result.
+
+    A chunk of H is in memory once more while it is encoded.
+    """
     if not plan.left_out:
         return 0
-    item = np.dtype(plan.dtype).itemsize
-    return plan.all_columns * (4 + plan.config.total_k * item)
+    H = plan.all_columns * plan.config.total_k * np.dtype(plan.dtype).itemsize
+    return 4 * plan.all_columns + H + min(H, ENCODED_BYTES)
