@@ -1,4 +1,4 @@
-"""Some columns of a sparse block, with other numbers."""
+"""Some columns or rows of a sparse block, with other numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 from dnmf.linalg.jit import kernel, offsets, unlocked
 from dnmf.linalg.matrix import arrays_of, matrix_of
 
-__all__ = ["pick_columns"]
+__all__ = ["few_filled_rows", "pick_columns", "pick_rows"]
+
+MANY_ROWS = 1024
+"""Rows of a block that are worth a look at which of them have entries."""
 
 
 def pick_columns(V: Any, places: np.ndarray, width: int) -> Any:
@@ -34,6 +37,33 @@ def pick_columns(V: Any, places: np.ndarray, width: int) -> Any:
         data, weights = data[kept], [one[kept] for one in weights]
         found, indptr = found[:count].copy(), starts.astype(indptr.dtype)
     return matrix_of((data, found, indptr, *weights), width)
+
+
+def few_filled_rows(V: Any) -> np.ndarray | None:
+    """Return the rows of a block that have stored entries, where they are few of many; else None.
+
+    At least one row is returned, so that there is something to work on.
+    """
+    if isinstance(V, np.ndarray) or V.shape[0] < MANY_ROWS or 2 * V.indices.size > V.shape[0]:
+        return None
+    filled = np.flatnonzero(np.diff(V.indptr))
+    return filled if filled.size else np.zeros(1, np.int64)
+
+
+def pick_rows(V: Any, rows: np.ndarray) -> Any:
+    """Return rows of a sparse matrix, among them every one that has stored entries.
+
+    Nothing but the rows' offsets is a new array.
+
+    Parameters
+    ----------
+    V : (m, d) CSR array or WeightedCSR
+    rows : (r,) int array
+        Rising.
+    """
+    data, indices, indptr, *weights = arrays_of(V)
+    offsets = np.concatenate([indptr[rows], indptr[-1:]])
+    return matrix_of((data, indices, offsets, *weights), V.shape[1])
 
 
 @kernel
