@@ -7,6 +7,7 @@ from dnmf.fitting.checks import safe_range
 from dnmf.fitting.record import Scan
 from dnmf.init.nndsvd import NNDSVD
 from dnmf.planning.memory import share_to_race
+from dnmf.planning.narrow import narrowed
 from dnmf.planning.plan import Plan
 
 __all__ = [
@@ -44,6 +45,8 @@ def phase_config(plan: Plan, phase: str) -> FitConfig:
 
 def race_share(plan: Plan, scan: Scan, k: int) -> float:
     """Decide on which share of this sample starts of k components race; 0 for no race."""
+    if scan.used is not None:
+        plan = narrowed(plan, scan.used_columns)
     return share_to_race(plan, k, sum(scan.sample_rows), scan.sample_bytes)
 
 

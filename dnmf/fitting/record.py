@@ -50,6 +50,11 @@ class Scan:
         The sample holds every row.
     clipped : int
         Negative entries that count as 0.
+    used : ObjectRef or None
+        Numbers of the columns with entries, where steps after the scan go over those alone:
+        column_sums, fixed_H and every H of the run then have these columns.
+    used_columns : int
+        How many those are.
     """
 
     digest: str
@@ -73,6 +78,8 @@ class Scan:
     fixed_H: Refs | None = None
     resident: bool = False
     clipped: int = 0
+    used: ObjectRef | None = None
+    used_columns: int = 0
 
     @property
     def replaces_V(self) -> bool:
@@ -87,6 +94,7 @@ class Scan:
             "checksums": self.checksums.to_json(),
             "sample": [refs_to_json(refs) for refs in self.sample],
             "fixed_H": refs_to_json(self.fixed_H),
+            "used": None if self.used is None else self.used.to_json(),
         }
 
     @classmethod
@@ -98,6 +106,7 @@ class Scan:
             "sample": tuple(refs_from_json(refs) for refs in value["sample"]),
             "sample_rows": tuple(value["sample_rows"]),
             "fixed_H": optional_refs(value["fixed_H"]),
+            "used": None if value["used"] is None else ObjectRef.from_json(value["used"]),
         }
         return cls(**{**value, **changed})
 
@@ -108,6 +117,7 @@ class Scan:
         over the sample: flushes of W may wait for what a file system does with deleted blocks.
         """
         refs = [self.column_sums, self.checksums, *self.row_sums]
+        refs += [] if self.used is None else [self.used]
         if passes_remain:
             refs += [ref for some in (*self.sample, self.fixed_H or ()) for ref in some]
         return {ref.name for ref in refs}

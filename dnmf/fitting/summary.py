@@ -202,4 +202,4 @@ def memory_arrays(
         return W, read_H(context.store, solved.H)
     pair = record.state.models[model].pair
     assert pair is not None
-    return FinalFactors(context.store, plan, pair).assemble()
+    return FinalFactors(context.store, plan, pair, record.state.scanned).assemble()

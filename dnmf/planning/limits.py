@@ -184,6 +184,9 @@ class Limits:
     h_part_bytes : int
         Bytes of H, float64, in one part of the H-step: enough that a thread is worth its call,
         and within a cache.
+    times_used : int
+        Steps after the scan leave out columns without entries, where a sparse V has at least so
+        many times the columns with entries; 0: never.
     stacked_components : int
         Components that share a product with a sparse block: more rows of H' leave the cache.
     chunk_bytes, batch_chunk_bytes : int
@@ -199,6 +202,7 @@ class Limits:
 
     sample_segment_bytes: int = 32 * MIB
     h_part_bytes: int = MIB
+    times_used: int = 2
     stacked_components: int = 100
     chunk_bytes: int = 16 * MIB
     batch_chunk_bytes: int = 64 * MIB

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +12,7 @@ from dnmf.errors import MemoryPlanError
 from dnmf.init.nndsvd import NNDSVD
 from dnmf.linalg.tiles import padded_size
 from dnmf.losses import Loss
+from dnmf.planning.narrow import at_most, bytes_of_columns
 from dnmf.planning.plan import Plan, chunk_rows, loss_shape
 from dnmf.steps.work import Needs
 from dnmf.values import format_bytes
@@ -78,7 +79,7 @@ def _most_tasks(plan: Plan) -> int:
 
 def predict_memory(plan: Plan, threads: int) -> MemoryNeed:
     """Predict the peak of a worker that runs ``threads`` tasks at a time, if there are so many."""
-    models = plan.config.models
+    plan, models = at_most(plan), plan.config.models
     threads = min(threads, _most_tasks(plan))
     sharing = [tuple(models[m] for m in group) for group in plan.read_groups] or [models]
     needs = [_predicted(plan, together, threads) for together in sharing]
@@ -113,7 +114,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
         tasks += [(_scan_task(plan, item), 0), (_race_task(plan), 0)]
     per_task, waiting = max(tasks, key=lambda one: threads * one[0] + one[1])
     shared = kd * item * (2 if plan.sparse else 1) + kd * 8 + 4 * 8 * d  # H, sums of columns
-    shared += beside * d * item
+    shared += beside * d * item + bytes_of_columns(plan)
     if several:  # stacked, and without the columns that are left out
         shared += 2 * kd * item
     widest = max(b - a for a, b in pairwise(plan.slab_starts))
@@ -207,10 +208,9 @@ def _publish_task(plan: Plan, item: int) -> int:
 
 def _scan_task(plan: Plan, item: int) -> int:
     """Predict a scan's task: blocks, and a segment's rows of the sample, single and joined."""
-    sampled, columns = (
-        int(max(plan.segment_bytes) * plan.growth * plan.sample),
-        4 * 8 * plan.shape[1],
-    )
+    sampled = int(max(plan.segment_bytes) * plan.growth * plan.sample)
+    # of a V that is to be narrowed with the columns' numbers, and once more while they are joined
+    columns = (16 if plan.left_out else 4) * 8 * plan.shape[1]
     if plan.blocks > plan.segments:
         return _block_bytes(plan, item) + 2 * sampled + columns
     sampled = (
@@ -264,7 +264,8 @@ def _race_task(plan: Plan) -> int:
     (whole, largest), rows = _of_sample(plan), plan.shape[0] * plan.sample
     # the sample is drawn, so that its size is known but for some per cent
     share = max(
-        share_to_race(plan, model.k, most * rows, most * whole)
+        share_to_race(one, model.k, most * rows, most * whole)
+        for one in ((plan, replace(plan, shape=(plan.shape[0], 1))) if plan.left_out else (plan,))
         for model in plan.config.models
         for most in (0.9, 1.0, 1.1)
     )

@@ -19,7 +19,7 @@ from dnmf.planning.versions import installed
 from dnmf.runs.base import Refs, optional_refs, refs_to_json
 from dnmf.sources.base import Source
 
-__all__ = ["Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan"]
+__all__ = ["Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan", "slab_starts"]
 
 SEGMENT_BYTES = 256 * MIB
 """Bytes of a segment, once there are ENOUGH_SEGMENTS; with fewer, segments are smaller."""
@@ -80,6 +80,11 @@ class Plan:
         Versions of the packages that the run was begun with.
     limits : Limits
         Constants that decide bits or memory.
+    most_used : int
+        The most columns that can have entries, as far as the number of stored entries tells; 0
+        where it is not known.
+    left_out : int
+        Columns that nothing uses, which steps after the scan leave out; ``shape`` does without.
     """
 
     run_id: str
@@ -107,6 +112,13 @@ class Plan:
     versions: dict[str, str] | None = None
     growth: float = 1.0
     limits: Limits = field(default_factory=Limits)
+    most_used: int = 0
+    left_out: int = 0
+
+    @property
+    def all_columns(self) -> int:
+        """Columns of the matrix whose rows are cut into blocks, those that are left out too."""
+        return self.shape[1] + self.left_out
 
     @property
     def segments(self) -> int:
@@ -243,15 +255,6 @@ def make_plan(
     rows = max(b - a for a, b in itertools.pairwise(starts))
     alone = count == len(sizes)
     overhead = oriented.read_overhead(starts[largest], starts[largest + 1], alone)
-    rows_of_sums = sum(
-        loss_shape(config, model, limits).statistic_rows(model.k, d) for model in config.models
-    )
-    slab = max(1, config.slab_size // (8 * rows_of_sums))
-    if d // slab > MOST_SLABS:
-        raise MemoryPlanError(
-            f"H has {d:,} columns, which would be {d // slab:,} slabs of {slab:,}; there may be "
-            f"{MOST_SLABS:,} at most. Give a larger slab_size, if V really is that wide"
-        )
     plan = Plan(
         run_id=uuid.uuid4().hex[:12],
         mode=mode,
@@ -267,14 +270,35 @@ def make_plan(
         segment_blocks=tuple(segment_blocks),
         segment_bytes=tuple(sum(sizes[a:b]) for a, b in itertools.pairwise(segment_blocks)),
         largest_block=(rows, sizes[largest], overhead),
-        slab_starts=(*range(0, d, slab), d),
+        slab_starts=slab_starts(config, limits, d),
         config=config,
         versions=installed(),
         sample=sample_share(config, n, int(total * growth), mode),
         growth=growth,
         limits=limits,
+        most_used=min(d, oriented.nonzeros or 0) if oriented.is_sparse else 0,
     )
     return plan, oriented
+
+
+def slab_starts(config: FitConfig, limits: Limits, d: int) -> tuple[int, ...]:
+    """Cut d columns of H into slabs: where each begins, then d.
+
+    Raises
+    ------
+    MemoryPlanError
+        They are too many.
+    """
+    rows_of_sums = sum(
+        loss_shape(config, model, limits).statistic_rows(model.k, d) for model in config.models
+    )
+    slab = max(1, config.slab_size // (8 * rows_of_sums))
+    if d // slab > MOST_SLABS:
+        raise MemoryPlanError(
+            f"H has {d:,} columns, which would be {d // slab:,} slabs of {slab:,}; there may be "
+            f"{MOST_SLABS:,} at most. Give a larger slab_size, if V really is that wide"
+        )
+    return (*range(0, d, slab), d)
 
 
 def _segments(nbytes: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from dnmf.errors import RunError
 from dnmf.fitting.model_state import Pair
 from dnmf.fitting.models.final import FinalFactors
-from dnmf.fitting.record import Record, Solved
+from dnmf.fitting.record import Record
 from dnmf.names import is_url
 from dnmf.planning.plan import Plan
 from dnmf.results.result import Result
@@ -122,7 +122,7 @@ def in_progress(store: RunStore, model: int = 0) -> Result:
         fingerprint=scan.digest if scan else None,
         versions=plan.versions or {},
         details=_details(store, plan, record, specs[model].k),
-        _factors=_factors(store, plan, pair, solved),
+        _factors=_factors(store, plan, pair, record),
         _columns=plan.columns,
     )
 
@@ -147,23 +147,24 @@ def _details(store: RunStore, plan: Plan, record: Record, k: int) -> dict[str, A
     }
 
 
-def _factors(
-    store: RunStore, plan: Plan, pair: Pair | None, solved: Solved | None
-) -> dict[str, Any]:
+def _factors(store: RunStore, plan: Plan, pair: Pair | None, record: Record) -> dict[str, Any]:
     """Return W and H of V, read on demand; a transform has no H of its own."""
-    k, dtype = plan.config.models[0].k, plan.dtype
+    k, dtype, solved = plan.config.models[0].k, plan.dtype, record.state.solved
     if solved is not None:
         return {"W": StoredRows(store, solved.W, solved.W_starts, k, dtype, np.asarray)}
     if pair is None:
         return {}
-    final = FinalFactors(store, plan, pair)
+    final = FinalFactors(store, plan, pair, record.state.scanned)
     k = len(final.order)
     if plan.axis == "rows":
         return {
             "W": StoredRows(store, pair.W, pair.W_starts, k, dtype, final.of_tall),
             "H": final.wide,
         }
+    W: Any = lambda: np.ascontiguousarray(final.wide().T)  # noqa: E731
+    if not final.scan.used:  # slabs are consecutive rows
+        W = StoredRows(store, pair.H, plan.slab_starts, k, dtype, final.of_wide_as_rows)
     return {
-        "W": StoredRows(store, pair.H, plan.slab_starts, k, dtype, final.of_wide_as_rows),
+        "W": W,
         "H": lambda: np.ascontiguousarray(final.tall_rows(0, plan.shape[0]).T),
     }

@@ -23,7 +23,7 @@ from dnmf.runs.layout import STATE
 from dnmf.runs.records import finite
 from dnmf.runs.sealed import COLUMN, RESULT_FORMAT, chunk_name, described, ending, seal
 
-__all__ = ["create_arrays", "finish", "write_H", "write_W"]
+__all__ = ["H_chunk_columns", "create_arrays", "finish", "write_H", "write_W"]
 
 _CHUNK_BYTES = 32 << 20
 _DIMENSIONS = {"W": ("row", "component"), "H": ("component", "column")}
@@ -61,12 +61,16 @@ def create_arrays(
     folder = _group_folder(path, group)
     shapes = {"W": ((n, k), (min(chunk_rows, n), k))}
     if d is not None:
-        wide = chunk_columns or max(1, _CHUNK_BYTES // (k * np.dtype(dtype).itemsize))
-        shapes["H"] = (k, d), (k, min(wide, d))
+        shapes["H"] = (k, d), (k, min(chunk_columns or H_chunk_columns(k, d, dtype), d))
     for name, (shape, chunks) in shapes.items():
         _create(folder, name, shape, chunks, dtype)
     with storage("create", folder):
         _sync([os.path.join(folder, name, "zarr.json") for name in shapes], folder)
+
+
+def H_chunk_columns(k: int, d: int, dtype: np.dtype | str) -> int:
+    """Return the columns of a chunk of H (k, d), as `create_arrays` cuts it by itself."""
+    return min(d, max(1, _CHUNK_BYTES // (k * np.dtype(dtype).itemsize)))
 
 
 def _group_folder(path: str, group: str) -> str:

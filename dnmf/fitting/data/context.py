@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from dnmf.errors import InputError, RunError
-from dnmf.fitting.record import State
+from dnmf.fitting.record import Scan, State
+from dnmf.linalg.matrix import Matrix
+from dnmf.linalg.pick import pick_columns
+from dnmf.planning.narrow import narrowed
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import RunStore
 from dnmf.runs.folder import FolderStore
@@ -33,12 +38,18 @@ class Context:
         Oriented as the plan says: its rows are the blocks' rows.
     verified : set of int
         Segments whose data, in this process's memory, were seen to be those of the scan.
+    places : (columns,) int32 array or None
+        Where steps go over the columns with entries alone: the place of each column of the source
+        among them, -1 for others. Then ``plan`` is of those columns, while the source has all.
     """
 
     store: RunStore
     plan: Plan
     source: Source
     verified: set[int] = field(default_factory=set)
+    places: np.ndarray | None = None
+    _narrow: tuple[str, Context] | None = None
+    _whole: Context | None = None
 
     @classmethod
     def open(cls, path: str) -> Context:
@@ -59,6 +70,31 @@ class Context:
                 raise InputError(f"{source.describe()} can no longer be read by columns")
             source = transposed
         return cls(store, plan, source)
+
+    def after(self, scan: Scan) -> Context:
+        """Return the run as steps after its scan see it: of the columns with entries, or itself."""
+        if scan.used is None or self.places is not None:
+            return self
+        known = self._narrow  # of this scan, unless the run's folder was taken by another run
+        if known is None or known[0] != scan.used.name:
+            used = self.store.get(scan.used)
+            places = np.full(self.plan.shape[1], -1, np.int32)
+            places[used] = np.arange(used.size, dtype=np.int32)
+            plan = narrowed(self.plan, used.size, scan.fixed_H)
+            known = self._narrow = scan.used.name, self._with(plan, places)
+        return known[1]
+
+    def _with(self, plan: Plan, places: np.ndarray) -> Context:
+        return replace(self, plan=plan, places=places, _narrow=None, _whole=self)
+
+    @property
+    def whole(self) -> Context:
+        """The run as its scan sees it: of all columns."""
+        return self._whole or self
+
+    def pick(self, V: Matrix) -> Matrix:
+        """Return rows of the source, in the dtype to compute in, as steps of this context go on."""
+        return V if self.places is None else pick_columns(V, self.places, self.plan.shape[1])
 
     def state(self, index: int) -> State:
         """Return the state of the fit after step ``index``."""

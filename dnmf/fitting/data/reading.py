@@ -35,7 +35,7 @@ class Loader(SegmentLoader):
     """
 
     def __init__(self, context: Context) -> None:
-        self.context = context
+        self.context = context.whole  # what is kept from the scan on has all columns
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _cached_loader, (self.context.store.path, self.context.plan.run_id)
@@ -80,6 +80,8 @@ def read_segment(
 
     Parameters
     ----------
+    context : Context
+        A narrow one reads the columns with entries alone.
     checksums : (blocks,) uint64 array or None
         Checksums of all blocks from the scan; a block that differs is refused.
     loaded : list, optional
@@ -104,7 +106,8 @@ def read_segment(
     if loaded is not None:
         for position, (arrays, start, size, check, clipped) in enumerate(loaded):
             _verify(context, segment, position, check, checksums, None)
-            yield start, matrix_of(arrays, context.plan.shape[1]), size, check, clipped
+            V = matrix_of(arrays, context.plan.all_columns)
+            yield start, context.pick(V), size, check, clipped
         return
     known = checksums if segment in context.verified else None
     blocks = context.source.read_blocks(starts)
@@ -117,7 +120,7 @@ def read_segment(
             size = context.source.block_bytes(starts[position], starts[position + 1])
         V = _cast(raw, context.plan.dtype, context.plan.config.missing)
         V, clipped = _clipped(V, context.plan.config.clip)
-        item = (starts[position], V, size, check, clipped)
+        item = (starts[position], context.pick(V), size, check, clipped)
         del raw, V  # where the dtype differs, only the copy stays
         yield item
         del item

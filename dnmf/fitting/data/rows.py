@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from dnmf.fitting.data.context import Context
 from dnmf.fitting.data.reading import Loaded, read_segment
-from dnmf.fitting.data.sample import draw, get_rows, sample_segments, sampled_rows
+from dnmf.fitting.data.sample import draw, sample_segments, sampled_rows, stored_rows
 from dnmf.fitting.record import Scan
 from dnmf.linalg.matrix import Matrix, bytes_of, join_rows
 
@@ -97,7 +97,7 @@ class AllRows:
 
     def _resident(self, segment: int) -> Iterator[tuple[int, Matrix, int]]:
         plan = self.context.plan
-        rows = get_rows(self.context.store, self.scan.sample[segment], plan.shape[1])
+        rows = stored_rows(self.context, self.scan, segment)
         starts = plan.segment_block_starts(segment)
         for a, b in pairwise(starts):
             yield a, rows[a - starts[0] : b - starts[0]], 0
@@ -156,9 +156,11 @@ class SampleRows:
             yield start, join_rows(waiting), 0
 
 
-def moved(first: tuple[int, int, float] | None, start: int) -> tuple[int, int, float] | None:
-    """Return an entry's position in V from its position in a block."""
-    return None if first is None else (start + first[0], first[1], first[2])
+def moved(
+    first: tuple[int, int, float] | None, start: int, column: Callable[[int], int] = int
+) -> tuple[int, int, float] | None:
+    """Return an entry's position in V from that in a block, whose columns ``column`` tells."""
+    return None if first is None else (start + first[0], column(first[1]), first[2])
 
 
 def start_profile(columns: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ __all__ = [
     "sample_numbers",
     "sample_segments",
     "sampled_rows",
+    "stored_rows",
 ]
 
 
@@ -54,10 +55,15 @@ def get_rows(store: RunStore, stored: Refs, d: int) -> Matrix:
     return matrix_of([store.get(ref) for ref in stored], d)
 
 
+def stored_rows(context: Context, scan: Scan, segment: int) -> Matrix:
+    """Read a segment's rows of the sample, in the columns that steps of the context go over."""
+    return context.pick(get_rows(context.store, scan.sample[segment], context.plan.all_columns))
+
+
 def sampled_rows(context: Context, scan: Scan, segment: int) -> Matrix:
     """Get a segment's rows of the sample: stored, or picked again where V is in this memory."""
     if scan.sample[segment]:
-        return get_rows(context.store, scan.sample[segment], context.plan.shape[1])
+        return stored_rows(context, scan, segment)
     parts = []
     for start, V, *_ in read_segment(context, segment, None):
         picked = draw(context, start, start + V.shape[0])

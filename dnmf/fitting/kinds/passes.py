@@ -33,6 +33,7 @@ from dnmf.fitting.phases import phase_config, sample_serves
 from dnmf.fitting.record import Record, Scan, State
 from dnmf.fitting.stopping import advance
 from dnmf.linalg.blas import numeric_fingerprint
+from dnmf.linalg.pick import few_filled_rows, pick_rows
 from dnmf.losses.values import Block, Candidate, HeldOutStats, SmallStats
 from dnmf.runs.base import ObjectRef, ReadOnce
 from dnmf.steps.work import Each, Step
@@ -54,8 +55,10 @@ class PassWork(StepWork):
     """
 
     def __init__(self, context: Context, step: Step) -> None:
+        state = context.state(step.index - 1)
+        context = context.after(state.scanned)
         super().__init__(context, step)
-        plan, state = context.plan, context.state(step.index - 1)
+        plan = context.plan
         self.parts = 1 + plan.slabs
         self.states = [state.models[m] for m in step.models]
         self.rows = open_rows(context, state.scanned, step.over)
@@ -100,7 +103,14 @@ class PassWork(StepWork):
             rows = slice(start - first, start - first + V.shape[0])
             of_rows = row_sums[:, rows], None if numbers is None else numbers[rows]
             block = Block(V, start, *of_rows)
-            batch.update(block, [W[rows] for W in Ws], sums, tau=tau, residual=residual)
+            parts = [W[rows] for W in Ws]
+            filled = None if folded else few_filled_rows(V)
+            if filled is None:
+                batch.update(block, parts, sums, tau=tau, residual=residual)
+            else:
+                few = _filled(block, filled), [W[filled] for W in parts]
+                batch.update(*few, sums, tau=tau, residual=residual)
+                _put_back(parts, filled, few[1])
             bytes_read += nbytes
             del V, block  # before the next one but one is read
         self._reach("segment-solved", segment=segment)
@@ -181,7 +191,7 @@ class PassWork(StepWork):
     def _sizes(self, position: int, small: PassStats) -> tuple[float, float]:
         """Return |V|^2, and what scales as the loss does, of the part that a model sees."""
         model, held_out = self.batch().models[position], small.held_out[position]
-        n, d = self.rows.starts[-1], self.context.plan.shape[1]
+        n, d = self.rows.starts[-1], self.context.plan.all_columns
         if held_out is None:
             return self.rows.sumsq, model.loss.size(self.total, self.rows.sumsq, n * d)
         assert model.fold is not None
@@ -356,6 +366,18 @@ class _SlabOfModel:
     gain: float
     share: list[float]
     peak: list[tuple[float, int]]
+
+
+def _filled(block: Block, rows: np.ndarray) -> Block:
+    """Return some rows of a block; they have no numbers of their own, but are in order."""
+    return Block(pick_rows(block.V, rows), block.start, block.row_sums[:, rows])
+
+
+def _put_back(parts: list[np.ndarray], rows: np.ndarray, found: list[np.ndarray]) -> None:
+    """Put the solutions of some rows among the others, whose W is 0 as V has nothing there."""
+    for W, few in zip(parts, found, strict=True):
+        W[:] = 0
+        W[rows] = few
 
 
 def _zero(stats: SmallStats) -> float | None:

@@ -16,7 +16,7 @@ from dnmf.fitting.models.final import FinalFactors
 from dnmf.fitting.record import Record, Solved
 from dnmf.planning.plan import Plan, chunk_rows
 from dnmf.runs.base import ReadOnce
-from dnmf.runs.published import create_arrays, write_H, write_W
+from dnmf.runs.published import H_chunk_columns, create_arrays, write_H, write_W
 from dnmf.steps.work import Step
 
 __all__ = ["PublishWork", "published"]
@@ -42,6 +42,7 @@ class PublishWork(StepWork):
         self.chunk_rows = chunk_rows(plan)
         self.segments = -(-plan.shape[0] // self.chunk_rows)
         self.solved = state.solved
+        self.scan = state.scan
         self.pairs: list[tuple[str, Pair]] = []
         for m, group in published(plan) if state.solved is None else ():
             pair = state.models[m].pair
@@ -73,14 +74,20 @@ class PublishWork(StepWork):
         stop = min(start + self.chunk_rows, self.context.plan.shape[0])
         store = ReadOnce(self.context.store)  # objects that models share
         for group, pair in self.pairs:
-            factors = FinalFactors(store, self.context.plan, pair)
+            assert self.scan is not None
+            factors = FinalFactors(store, self.context.plan, pair, self.scan)
             self._write(group, start, factors.tall_rows(start, stop), tall=True)
-            if segment == 0:
-                self._write(group, 0, factors.wide(), tall=False)
+            for first, columns in factors.wide_parts(self._chunk(pair)) if segment == 0 else ():
+                self._write(group, first, columns, tall=False)
         if self.solved is not None:
             write_W(self.path, start, self._solved_rows(self.solved, start, stop))
         reach("published", segment=segment)
         return [[]]
+
+    def _chunk(self, pair: Pair) -> int:
+        """Return the columns of a chunk of the wide factor, which is one chunk where it is W."""
+        (_, d), plan = self.context.plan.shape, self.context.plan
+        return d if plan.axis == "columns" else H_chunk_columns(len(pair.W_norms), d, plan.dtype)
 
     def _write(self, group: str, start: int, factor: np.ndarray, *, tall: bool) -> None:
         """Write rows of the tall factor, or all of the wide one, as W or H."""

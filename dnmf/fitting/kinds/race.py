@@ -50,12 +50,13 @@ class RaceWork(StepWork):
     """A leaf per start: a search in memory by the loop of `dnmf.fitting`. Part 0: their results."""
 
     def __init__(self, context: Context, step: Step) -> None:
+        self.scan = context.state(step.index - 1).scanned
+        context = context.after(self.scan)
         super().__init__(context, step)
         config = context.plan.config
         self.inits = {m: starts_of(context.plan, m) for m in step.models}
         self.starts = [(m, start) for m in step.models for start in range(len(self.inits[m]))]
         self.segments = len(self.starts)
-        self.scan = context.state(step.index - 1).scanned
         self._lock = threading.Lock()
         self._rows: RaceRows | None = None
         self.shares = {
@@ -148,7 +149,8 @@ class RaceWork(StepWork):
             holdout=None,
             batch=False,
         )
-        laid_out, source = make_plan(_source(rows), config, limits=plan.limits)
+        limits = replace(plan.limits, times_used=0)  # H is to have all columns of these rows
+        laid_out, source = make_plan(_source(rows), config, limits=limits)
         store = MemoryStore()
         laid_out = put_start(store, laid_out, Given(H, fixed=self._fixed()))
         store.create(laid_out.to_json())

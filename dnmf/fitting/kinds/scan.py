@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from dnmf.fitting.checks import check_scan
+from dnmf.fitting.data.column_sums import ColumnSums
 from dnmf.fitting.data.reading import Loaded, Loader, missing_of, read_segment
 from dnmf.fitting.data.rows import moved, start_profile
 from dnmf.fitting.data.sample import draw, put_rows
@@ -25,7 +26,9 @@ from dnmf.linalg.matrix import bytes_of, join_rows
 from dnmf.linalg.measure import measure
 from dnmf.linalg.weighted import column_counts
 from dnmf.planning.fingerprint import digest
-from dnmf.runs.base import Refs
+from dnmf.planning.narrow import narrowed, worth_narrowing
+from dnmf.planning.plan import Plan
+from dnmf.runs.base import ObjectRef, Refs
 from dnmf.sources.missing import check_missing
 from dnmf.steps.work import Each
 
@@ -49,13 +52,14 @@ class ScanWork(StepWork):
         stats = ScanStats(numeric=[numeric_fingerprint()["digest"]])
         weighted = self.context.plan.config.weights
         height = (4 if self.context.plan.sample else 2) + 2 * weighted
-        columns = np.zeros((height, self.context.plan.shape[1]))
+        columns = ColumnSums(height, self.context.plan.shape[1])
         rows, sampled = [], []
         loss = loss_of(self.context.plan, 1)
         for start, V, nbytes, check, clipped in read_segment(self.context, segment, None, loaded):
-            sums = np.zeros((2, columns.shape[1]))
-            found = measure(V, *sums)
-            columns[:2] += sums
+            covered = columns.cover(V)
+            sums = np.zeros((2, columns.sums.shape[1]))
+            found = measure(covered, *sums)
+            columns.sums[:2] += sums
             part = ScanStats(
                 nbytes,
                 found.nonzeros,
@@ -69,10 +73,10 @@ class ScanWork(StepWork):
                 largest_weight=found.largest_weight,
                 clipped=clipped,
             )
-            part.first_bad = moved(found.first_bad, start)
-            part.first_bad_weight = moved(found.first_bad_weight, start)
+            part.first_bad = moved(found.first_bad, start, columns.column)
+            part.first_bad_weight = moved(found.first_bad_weight, start, columns.column)
             if weighted:
-                columns[-2:] += column_counts(V)
+                columns.sums[-2:] += column_counts(covered)
             stop = start + V.shape[0]
             part.missing = missing_of(self.context, start, V)
             part.own = loss.own_term(V)
@@ -82,14 +86,15 @@ class ScanWork(StepWork):
                 picked = np.flatnonzero(draw(self.context, start, stop))
                 if picked.size == stop - start:  # it was measured
                     sampled.append(V)
-                    columns[2:4] += sums
+                    columns.sums[2:4] += sums
                     stats.sample_own += part.own
                 else:
                     sampled.append(V[picked])
-                    measure(sampled[-1], columns[2], columns[3])
+                    part_of = sampled[-1] if covered is V else covered[picked]
+                    measure(part_of, *columns.sums[2:4])
                     stats.sample_own += loss.own_term(sampled[-1])
                 stats.sample_sumsq += float(found.row_sumsq[picked].sum())
-            del V  # before the next one but one is read
+            del V, covered  # before the next one but one is read
         name, sums = self.step.name("row_sums", segment), np.concatenate(rows, axis=1)
         stats.row_sums = [self.context.store.put(name, sums)]
         if self.context.plan.sample:
@@ -109,10 +114,7 @@ class ScanWork(StepWork):
 
     def combine(self, part: int, values: Sequence[Any]) -> Any:
         if part == 1:
-            total = values[0].copy()
-            for value in values[1:]:
-                total += value
-            return total
+            return ColumnSums.added(values)
         first = ScanStats()
         for value in values:
             first.add(value)
@@ -120,19 +122,14 @@ class ScanWork(StepWork):
 
     def finish(self, part: int, reduced: Any, small: ScanStats, each: Each = map) -> Any:
         if part == 1:
-            ref = self.context.store.put(self.step.name("columns"), reduced)
-            weighted = self.context.plan.config.weights
-            profile = start_profile(reduced) if weighted else reduced[0]
-            n_rows = 1 if weighted else self.context.plan.shape[0]
-            starts = [self._start_H(m, profile, n_rows) for m in self.step.models]
-            return ref, int(np.sum(reduced[0] == 0)), starts
+            return self._of_columns(reduced)
         checks = np.array(reduced.checksums, np.uint64)
         ref = self.context.store.put(self.step.name("checksums"), checks)
         return replace(reduced, checksums=[]), ref, digest(checks)
 
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
-        (stats, checksums, fingerprint), (column_sums, zero_columns, starts) = results
-        plan = self.context.plan
+        (stats, checksums, fingerprint), columns = results
+        plan, zero_columns = self.context.plan, columns.zero_columns
         scan = Scan(
             digest=fingerprint,
             seconds=cost.seconds,
@@ -145,7 +142,7 @@ class ScanWork(StepWork):
             sumsq=stats.sumsq,
             largest=stats.largest,
             row_sums=tuple(stats.row_sums),
-            column_sums=column_sums,
+            column_sums=columns.sums,
             checksums=checksums,
             sample=tuple(stats.sample),
             sample_rows=tuple(stats.sample_rows),
@@ -153,20 +150,51 @@ class ScanWork(StepWork):
             sample_sumsq=stats.sample_sumsq,
             own=stats.own,
             sample_own=stats.sample_own,
-            fixed_H=plan.fixed_H,
+            fixed_H=columns.fixed_H,
             resident=plan.sample >= 1,
+            used=columns.used,
+            used_columns=columns.used_columns,
         )
         how = plan.config.missing_chunks
         notes = check_missing(self.context.source, stats.missing, how)
         notes += [*check_scan(plan, stats, zero_columns), *start_notes(plan, scan)]
         step = plan.limits.stop.first_step
-        models = tuple(ModelState(None, H, start_W=plan.start_W, step=step) for H in starts)
+        models = tuple(ModelState(None, H, start_W=plan.start_W, step=step) for H in columns.starts)
         state = State(first_phase(plan, scan), scan, models, numeric=tuple(stats.numeric))
         return replace(record, state=state), notes
 
-    def _start_H(self, model: int, profile: np.ndarray, n_rows: int) -> Refs:
+    def _of_columns(self, reduced: ColumnSums) -> _Columns:
+        """Store the sums and where models start, of the columns with entries if that is worth it.
+
+        A given H may have something in a column that V does not use. It predicts something there,
+        so such a column counts: all are kept.
+        """
+        store, plan = self.context.store, self.context.plan
+        used = reduced.used()
+        zero_columns = plan.shape[1] - used.size
+        given = {name: read_H(store, refs) for name, refs in _given(plan).items() if refs}
+        narrow = worth_narrowing(plan, used.size)
+        if narrow and all(_zero_elsewhere(H, used) for H in given.values()):
+            ref, count, sums = store.put(self.step.name("used"), used), used.size, reduced.at(used)
+            fixed = given.get("fixed_H")
+            refs = None if fixed is None else (self._put_narrow("fixed_H", fixed, used),)
+            plan = narrowed(plan, count, refs)
+            if "start_H" in given:
+                start_H = self._put_narrow("start_H", given["start_H"], used)
+                plan = replace(plan, start_H=(start_H,))
+        else:
+            ref, count, sums = None, 0, reduced.whole()
+        stored = store.put(self.step.name("columns"), sums)
+        profile = start_profile(sums) if plan.config.weights else sums[0]
+        n_rows = 1 if plan.config.weights else plan.shape[0]
+        starts = [self._start_H(plan, m, profile, n_rows) for m in self.step.models]
+        return _Columns(stored, zero_columns, starts, plan.fixed_H, ref, count)
+
+    def _put_narrow(self, name: str, H: np.ndarray, used: np.ndarray) -> ObjectRef:
+        return self.context.store.put(self.step.name(name), np.ascontiguousarray(H[:, used]))
+
+    def _start_H(self, plan: Plan, model: int, profile: np.ndarray, n_rows: int) -> Refs:
         """Store the H that the first pass starts from: given, or random and scaled to the data."""
-        plan = self.context.plan
         if plan.start_H is not None:
             return plan.start_H
         spec = plan.config.models[model]
@@ -176,3 +204,24 @@ class ScanWork(StepWork):
         if plan.fixed_H is not None:
             H[: plan.config.fixed] = read_H(self.context.store, plan.fixed_H)
         return (self.context.store.put(self.step.name("next_H", model), H),)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What the scan stored by columns: sums, and where each model starts."""
+
+    sums: ObjectRef
+    zero_columns: int
+    starts: list[Refs]
+    fixed_H: Refs | None
+    used: ObjectRef | None
+    used_columns: int
+
+
+def _given(plan: Plan) -> dict[str, Refs | None]:
+    return {"start_H": plan.start_H, "fixed_H": plan.fixed_H}
+
+
+def _zero_elsewhere(H: np.ndarray, columns: np.ndarray) -> bool:
+    """Return whether H is 0 in all but these columns."""
+    return bool(np.count_nonzero(H) == np.count_nonzero(H[:, columns]))

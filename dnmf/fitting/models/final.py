@@ -6,12 +6,14 @@ still goes on: all by this code, so that none of them can differ.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
 
 from dnmf.fitting.model_state import Pair
 from dnmf.fitting.models.factors import read_H, read_rows
+from dnmf.fitting.record import Scan
 from dnmf.planning.plan import Plan, loss_shape
 from dnmf.runs.base import Reader
 
@@ -38,11 +40,15 @@ class FinalFactors:
     ----------
     store : Reader
     plan : Plan
+        Of the run: a narrow one has no place here.
     pair : Pair
+    scan : Scan
+        Where it says which columns have entries, the wide factor is 0 in the others.
     """
 
-    def __init__(self, store: Reader, plan: Plan, pair: Pair) -> None:
+    def __init__(self, store: Reader, plan: Plan, pair: Pair, scan: Scan) -> None:
         self.store = store
+        self.scan = scan
         self.plan = plan
         self.pair = pair
         self.order = component_order(pair, plan.config.in_order)
@@ -99,7 +105,29 @@ class FinalFactors:
 
     def wide(self) -> np.ndarray:
         """Read the wide factor, (k, columns)."""
-        return self.of_wide(read_H(self.store, self.pair.H))
+        found = self.of_wide(read_H(self.store, self.pair.H))
+        return found if self.scan.used is None else self._placed(found, 0, self.plan.shape[1])
+
+    def wide_parts(self, width: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the wide factor in parts of so many columns, each with its first column.
+
+        It is one part where every column was fitted: its arrays are in memory anyway.
+        """
+        if self.scan.used is None:
+            yield 0, self.wide()
+            return
+        found, d = self.of_wide(read_H(self.store, self.pair.H)), self.plan.shape[1]
+        for start in range(0, d, width):
+            yield start, self._placed(found, start, min(start + width, d))
+
+    def _placed(self, found: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """Return these columns of the wide factor, of which ``found`` has those with entries."""
+        assert self.scan.used is not None
+        used = self.store.get(self.scan.used)
+        a, b = np.searchsorted(used, [start, stop])
+        whole = np.zeros((len(found), stop - start), found.dtype)
+        whole[:, used[a:b] - start] = found[:, a:b]
+        return whole
 
     def assemble(self) -> tuple[np.ndarray, np.ndarray]:
         """Read W (n, k) and H (k, d) of V as arrays in memory."""

@@ -12,9 +12,14 @@ __all__ = ["loss_of", "tall_and_wide"]
 
 
 def tall_and_wide(plan: Plan) -> tuple[float, float]:
-    """Return alpha of the tall factor and of the wide one (by columns W is the wide one)."""
+    """Return alpha of the tall factor and of the wide one (by columns W is the wide one).
+
+    That of the tall one is multiplied by a number of columns, which has to be that of V: where the
+    plan leaves some out, it grows accordingly.
+    """
     alpha_W, alpha_H = plan.config.alphas
-    return (alpha_W, alpha_H) if plan.axis == "rows" else (alpha_H, alpha_W)
+    tall, wide = (alpha_W, alpha_H) if plan.axis == "rows" else (alpha_H, alpha_W)
+    return tall * (plan.all_columns / plan.shape[1]), wide
 
 
 def loss_of(plan: Plan, rows: int, columns: int | None = None, masked: bool | None = None) -> Loss:
