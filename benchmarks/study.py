@@ -71,6 +71,7 @@ def run(session: Session) -> Iterator[Figure]:
                 size.ks,
                 size.seeds,
                 holdout=None,
+                n_init=1,
                 out=out / "study.zarr",
                 executor=Serial(),
                 **size.options,

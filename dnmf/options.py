@@ -19,7 +19,7 @@ from dnmf.losses import ANY_BETA, BETAS, POWERS, loss_names
 from dnmf.sources.missing import read_given
 from dnmf.values import whole_number
 
-__all__ = ["ALIASES", "OPTION_NAMES", "asked", "fit_config", "merge_aliases"]
+__all__ = ["ALIASES", "OPTION_NAMES", "asked", "dtype_name", "fit_config", "merge_aliases"]
 
 ALIASES = {
     "k": "n_components",
@@ -188,7 +188,7 @@ def _divergence(loss: str | float | None, beta: float | None) -> dict[str, Any]:
     return _divergence(loss, None)
 
 
-def _dtype_name(dtype: Any) -> str:
+def dtype_name(dtype: Any) -> str:
     """Return the name of a dtype; what is none stays, for the error."""
     try:
         return np.dtype(dtype).name
@@ -220,7 +220,7 @@ def fit_config(options: dict[str, Any], init: str) -> FitConfig:
     model = ModelSpec(whole_number(k, "k", 1), _seed_number(values.pop("seed", None)))
     values["weights"] = "weights" in values and values["weights"] is not False
     if "dtype" in values:
-        values["dtype"] = _dtype_name(values["dtype"])
+        values["dtype"] = dtype_name(values["dtype"])
     values.update(_divergence(values.get("loss"), values.get("beta")))
     config = FitConfig(models=(model,), init=init, **values)
     _check_starts(config, values.get("n_init", 1))

@@ -76,7 +76,7 @@ def test_a_missing_shard_is_no_zeros(make):
 def test_columns_that_are_missing_altogether(make):
     path = make("zarr")
     edit(path, "zarr.json", "shape", 1, value=24)
-    with pytest.raises(CorruptDataError, match=r"12 chunk\(s\) of .* are missing"):
+    with pytest.raises(CorruptDataError, match=r"12 of 24 chunks of .* are missing"):
         fitted(path)
 
 

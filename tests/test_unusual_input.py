@@ -22,6 +22,7 @@ h5py = pytest.importorskip("h5py")
 
 V = np.random.default_rng(0).random((20, 6)) + 0.1
 FIT: dict[str, Any] = {"seed": 0, "max_passes": 3}
+H = V[:2]
 MASK = V > 0.8
 MASKED = np.ma.array(V, mask=MASK)
 
@@ -71,7 +72,7 @@ def test_no_attribute_of_strangers_is_asked_for(take: str, tmp_path: Path) -> No
 def test_a_dask_data_frame(take: str, tmp_path: Path) -> None:
     dd = pytest.importorskip("dask.dataframe")
     frame = dd.from_pandas(pd.DataFrame(V), npartitions=2)
-    assert ".to_dask_array() of a data frame" in refused(take, frame, tmp_path)
+    assert ".to_dask_array(lengths=True) of a data frame" in refused(take, frame, tmp_path)
     if take == "fit":  # the remedy
         assert dnmf.fit(frame.to_dask_array(), 2, **FIT).H.shape == (2, 6)
 
@@ -208,3 +209,35 @@ def test_convert_takes_what_fit_takes(kind: str, tmp_path: Path) -> None:
     found = dnmf.fit(done.path, 2, **FIT)
     assert found.W.shape == expected.W.shape
     np.testing.assert_allclose(found.H, expected.H, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("use", ["init", "fixed_H", "H of transform", "H of NMF", "compare"])
+def test_a_factor_in_a_closed_file_cannot_be_read(use: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["H"] = H
+        closed = file["H"]
+    uses = {
+        "init": lambda: dnmf.fit(V, init=closed),
+        "fixed_H": lambda: dnmf.fit(V, 5, fixed_H=closed),
+        "H of transform": lambda: dnmf.transform(V, closed),
+        "H of NMF": lambda: dnmf.NMF(len(H), init="custom").fit(V, H=closed),
+        "compare": lambda: dnmf.compare(closed, H),
+    }
+    with pytest.raises(DnmfError, match="cannot be read as an array"):
+        uses[use]()
+
+
+@pytest.mark.parametrize("dtype", ["float33", "int32", object, "complex64"])
+def test_a_dtype_that_nothing_computes_in(dtype: Any) -> None:
+    for use in (lambda: dnmf.NMF(2, dtype=dtype).fit(V), lambda: dnmf.fit(V, 2, dtype=dtype)):
+        with pytest.raises(DnmfError, match=r"dtype is .*float32, float64"):
+            use()
+
+
+def test_what_w_must_not_be_in_inverse_transform() -> None:
+    model = dnmf.NMF(2, random_state=0, max_iter=5, tol=0).fit(V)
+    W = np.ma.masked_less(model.transform(V), 0.1)
+    with pytest.raises(DnmfError, match="masked array"):
+        model.inverse_transform(W)
+    with pytest.raises(DnmfError, match="masked array"):
+        dnmf.compare(np.ma.masked_less(H, 0.5), H)

@@ -21,6 +21,7 @@ from dnmf.launch.columns import in_order
 from dnmf.sources.base import Source
 from dnmf.sources.checks import masked_array
 from dnmf.sources.formats import PADDED, as_csr
+from dnmf.sources.missing import read_given
 
 __all__ = [
     "STORED",
@@ -57,6 +58,8 @@ def content(X: Any) -> Any:
     while not (isinstance(X, np.ndarray) or issparse(X)):  # what is, may be a view by AnnData
         if module(X) == "h5py" and not (X and hasattr(X, "shape")):  # closed ones are false
             objects.from_h5py(X)
+        if module(X) == "dask" and not hasattr(type(X), "chunksize"):
+            objects.from_dask(X)
         if module(X) not in inside:
             break
         X = inside[module(X)](X)
@@ -132,7 +135,7 @@ def rows_in_order(V: Any, H: Any) -> Any:
     names = column_labels(H)
     if names is None or not isinstance(V, Source):
         return H
-    return in_order(V, np.asarray(H), names, "H")
+    return in_order(V, read_given(H, "H"), names, "H")
 
 
 def weight_matrix(weights: Any) -> Any:
@@ -141,7 +144,6 @@ def weight_matrix(weights: Any) -> Any:
         raise masked_array("weights", "weights")
     if label_finder(weights) is not None:
         return as_source(weights)
-    weights = content(weights)
     return np.asarray(weights) if isinstance(weights, (list, tuple)) else weights
 
 

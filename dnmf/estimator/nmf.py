@@ -295,10 +295,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             A lazy Dask array where X is a Zarr or a Dask array.
         """
         check_is_fitted(self)
-        if module(X) == "zarr":
-            X = as_dask(X)
+        X = content(X)
         with own_state():
-            return X @ self.components_
+            return (as_dask(X) if module(X) == "zarr" else X) @ self.components_
 
     def _factorize(self, X: Any, given: Any, W: Any, H: Any, weights: Any, out: Any) -> Result:
         # Of a subclass too, which may name some of them in its own __init__ only.

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 from dnmf.errors import OptionError
+from dnmf.options import dtype_name
 from dnmf.sources.missing import read_given
 from dnmf.values import whole_number
 
@@ -64,6 +65,9 @@ def check_parameters(given: Mapping[str, Any]) -> None:
             f"{beta_loss!r}; solver='auto' does, in few passes, and solver='mu' by the "
             f"classic multiplicative rules"
         )
+    if given["dtype"] is not None and dtype_name(given["dtype"]) not in ("float32", "float64"):
+        name = dtype_name(given["dtype"])
+        raise OptionError(f"dtype is {name!r}; it must be one of None, float32, float64")
     if given["l1_ratio"] > 1:
         raise OptionError(f"l1_ratio is {given['l1_ratio']}; it must be between 0 and 1")
     if given["n_components"] not in ("auto", None):

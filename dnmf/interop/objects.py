@@ -123,8 +123,8 @@ def from_h5py(V: Any) -> NoReturn:
 def from_dask(V: Any) -> NoReturn:
     """Refuse Dask collections that are not arrays."""
     raise InputError(
-        f"V is a dask {type(V).__name__}; give a dask.array (.to_dask_array() of a data frame, "
-        "dask.array.from_delayed of delayed pieces)"
+        f"V is a dask {type(V).__name__}; give a dask.array (.to_dask_array(lengths=True) of a "
+        "data frame, dask.array.from_delayed of delayed pieces)"
     )
 
 

@@ -77,5 +77,6 @@ def with_columns_in_order(
             found[name] = given if isinstance(given, np.ndarray) else given.toarray()
         if names is not None:
             V = as_source(V, client)
-            found[name] = in_order(V, np.asarray(found[name]), names, name)
+            rows = read_given(found[name], name, options.get("missing_chunks"))
+            found[name] = in_order(V, rows, names, name)
     return V, found

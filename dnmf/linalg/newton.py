@@ -39,7 +39,7 @@ CLIPPED = 0.05
 """Share of y^(beta - 2), the Gauss-Newton curvature, that an entry has at least in steps where the
 true curvature, of a divergence that is not convex, does not do."""
 
-HELD = 3
+CLIPPED_STEPS = 3
 """So many steps with clipped curvature come before the true one is tried again."""
 
 HALVINGS = 60
@@ -249,9 +249,9 @@ def _newton(  # type: ignore[no-untyped-def]
     v, weight, fits, slope, curvature = row[0], row[1], row[2], row[4], row[5]
     _fit(H, Ht, columns, begin, size, w, A, part, fits)
     value = _value(v, weight, fits, size, beta) + _linear(w, linear, l2)
-    before, held, convex = np.inf, 0, 1.0 <= beta <= 2.0
+    before, clipped_left, convex = np.inf, 0, 1.0 <= beta <= 2.0
     for step in range(steps):
-        clipped = held > 0
+        clipped = clipped_left > 0
         sizes = _slopes(v, weight, fits, slope, curvature, size, beta, clipped)
         noise = 8.0 * EPS * (sizes / (1.0 if convex else min(1.0, abs(beta) + 1e-3)) + abs(value))
         for t in range(k):
@@ -269,9 +269,9 @@ def _newton(  # type: ignore[no-untyped-def]
             B, g[0], w[0], ridge, most_changes(k), work, x
         )
         if not convex and not clipped and not (bent >= 0.0 and least > -ridge and fall >= 0.0):
-            held = HELD
+            clipped_left = CLIPPED_STEPS
             continue
-        held = max(held - 1, 0)
+        clipped_left = max(clipped_left - 1, 0)
         if not (np.isfinite(fall) and np.isfinite(moved)):
             return value, False
         if least < POOR and absent:

@@ -98,7 +98,12 @@ def check_unpacked(location: Location, array: zarr.Array[Any]) -> None:
     InputError
         Names the attributes, and the way that decodes them.
     """
-    attributes = array.attrs.asdict()
+    attributes = array.metadata.attributes
+    if not isinstance(attributes, Mapping):
+        raise InputError(
+            f"{location.name} has attributes that are no mapping ({attributes!r:.40}); its "
+            "metadata are damaged"
+        )
     fill, dtype = array.fill_value, np.dtype(array.dtype)
     if attributes.keys() & {*_MISSING, "scale_factor", "add_offset", "_Unsigned"}:
         found = packing(attributes, dtype, fill)

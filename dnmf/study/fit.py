@@ -48,10 +48,11 @@ def fit_many(
 ) -> Study:
     """Fit models of several numbers of components and several seeds in the same reads of V.
 
-    Every model is what a fit of it alone would give: the same start, the same passes, the same
-    rule to stop. A model that has converged leaves the batch. Where the models are too many for
-    the memory of a worker, they go in groups, one group's reads after the other's; the plan says
-    so.
+    Every model of the first seed is what a fit of it alone would give: the same starts, the same
+    passes, the same rule to stop. Those of other seeds race with random starts alone: the one
+    from singular vectors would be nearly the same for each of them. A model that has converged
+    leaves the batch. Where the models are too many for the memory of a worker, they go in groups,
+    one group's reads after the other's; the plan says so.
 
     Parameters
     ----------

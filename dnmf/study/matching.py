@@ -12,6 +12,7 @@ from dnmf.errors import InputError
 from dnmf.interop import column_labels
 from dnmf.labels import Labels, order_of
 from dnmf.linalg.own_state import own_state
+from dnmf.sources.missing import read_given
 
 __all__ = ["Comparison", "compare", "cosines", "match"]
 
@@ -120,7 +121,7 @@ def _components(model: Any) -> tuple[np.ndarray, Labels | None]:
         from dnmf.results.opening import open_result
 
         model = open_result(model)
-    H = np.asarray(model.H if hasattr(model, "H") else model)
+    H = read_given(getattr(model, "H", model), "components")
     if H.ndim != 2 or H.dtype.kind not in "fiu":
         raise InputError(
             f"components have shape {H.shape} and dtype {H.dtype}; give (k, d) numbers"

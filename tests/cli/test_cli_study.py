@@ -101,7 +101,7 @@ def test_its_help_has_only_what_it_takes() -> None:
     words = run("study", "--help").output.split()
     assert "--loss" in words
     assert "--fixed-H" not in words
-    assert "besides --seeds [default: 1]" in " ".join(words)
+    assert "besides --seeds [default: 2]" in " ".join(words)
     fit = run("fit", "--help").output
     assert {"--n-init", "--fixed-H"} <= set(fit.split())
     defaults = re.findall(r"--(tol|max-passes) .*?\[default: (.*?)\]", " ".join(fit.split()))

@@ -215,12 +215,12 @@ def broken(block: np.ndarray, block_info: Any = None) -> np.ndarray:
 
 
 def wrong_dtype(block: np.ndarray) -> np.ndarray:
-    return block.astype(np.float64)
+    return block.astype(np.float64) + 1e200
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    ("function", "text"), [(broken, "ValueError: no such thing"), (wrong_dtype, "dtype float64")]
+    ("function", "text"), [(broken, "ValueError: no such thing"), (wrong_dtype, "float64")]
 )
 def test_what_cannot_be_computed_leaves_nothing(
     client: Client, store: FolderStore, function: Any, text: str

@@ -25,6 +25,7 @@ from dnmf import NMF
 from dnmf.testing.problems import planted_poisson
 
 EXTRAS = {"client", "out", "overwrite", "block_size", "dtype", "n_init", "fixed_H", "missing"}
+EXTRAS |= {"missing_chunks", "clip"}
 
 
 @parametrize_with_checks([NMF(), NMF(missing="nan")])

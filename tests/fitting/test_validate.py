@@ -67,7 +67,8 @@ def test_negative_entries_in_the_words_of_scikit_learn():
         check_entries(plan_of(), 1, (0, 79, -0.5))
     assert str(caught.value) == (
         "Negative values in data passed to NMF: V[0, 79] is -0.5; it is the only such entry. "
-        "Entries must be 0 or more: clip, shift or remove them first"
+        "Entries must be 0 or more: clip, shift or remove them first; clip= (--clip) sets small "
+        "ones, down to a bound of yours, to 0"
     )
 
 

@@ -153,8 +153,8 @@ def test_plan_of_another_format_is_refused(store):
     with open(path) as file:
         text = file.read()
     with open(path, "w") as file:
-        file.write(text.replace('"format":2', '"format":1'))
-    with pytest.raises(RunError, match=r"format 1, this version of dnmf has format 2"):
+        file.write(text.replace('"format":3', '"format":2'))
+    with pytest.raises(RunError, match=r"format 2, this version of dnmf has format 3"):
         store.plan()
     with open(path, "w") as file:
         file.write(text[:-9])

@@ -158,8 +158,8 @@ def _verify(
 def missing_of(context: Context, start: int, V: Matrix) -> Missing:
     """Count the chunks of a block, as `read_segment` gave it, that are not stored."""
     stop = start + V.shape[0]
-    sparse = isinstance(V, scipy.sparse.csr_array)
-    if sparse and context.plan.config.missing == "nan" and not context.source.is_sparse:
+    left_out = not isinstance(V, np.ndarray) and not context.source.is_sparse
+    if left_out and context.plan.config.missing == "nan":
         V = _with_nan(V)
     return context.source.missing_chunks(start, stop, V)
 
