@@ -11,13 +11,10 @@ from dnmf.linalg.hals import cold_start, solve_exactly, solve_rows
 from dnmf.linalg.products import add_WtV, product_VHt
 from dnmf.losses.base import HeldOut, LeftOut
 from dnmf.losses.held_out_rows import HeldOutRows
-from dnmf.losses.least_squares import LeastSquares, least_curvature, ridged, small_stats
+from dnmf.losses.least_squares import LeastSquares, curves_less, ridged, small_stats
 from dnmf.losses.values import Block, Factor, HStep, SmallStats
 
 __all__ = ["Frobenius"]
-
-PARALLEL = 1e-4
-"""The least curvature of G, scaled to a diagonal of 1, below which rows are solved exactly."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Frobenius(LeastSquares):
             W[:] = cold_start(VHt - W.dtype.type(l1) if l1 else VHt, G)
         given, sweeps = (W, VHt, G, block.row_sums[1]), self.limits.W_sweeps
         found = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps)
-        if _parallel(G, W.dtype):  # a sweep that moves little says nothing: to the end, and sums
+        if self._parallel(G, W.dtype):  # a sweep that moves little says nothing
             solve_exactly(W, VHt, G, l1, np.arange(W.shape[0]))
             again = solve_rows(*given, tau=tau, l1=l1, max_sweeps=1)
             again.sweeps += found.sweeps
@@ -83,7 +80,7 @@ class Frobenius(LeastSquares):
         tau, sweeps = self.limits.H_tau, self.limits.H_sweeps
         found = solve_rows(Ht, target, A_free, columns[1], tau=tau, l1=l1, max_sweeps=sweeps)
         gain = found.gain
-        if _parallel(A_free, H.dtype):
+        if self._parallel(A_free, H.dtype):
             gain += solve_exactly(Ht, target, A_free, l1, np.arange(Ht.shape[0]))[1]
         new = np.ascontiguousarray(np.concatenate([old[:fixed], Ht.T]), dtype=H.dtype)
         share = np.einsum("jc,jc->j", WtV, old)
@@ -92,10 +89,9 @@ class Frobenius(LeastSquares):
     def hold_out(self, H: np.ndarray, fold: LeftOut, sparse: bool) -> HeldOut:
         return HeldOutRows.make(self, H, fold, sparse)
 
+    def _parallel(self, G: np.ndarray, dtype: np.dtype) -> bool:
+        """Return whether components are so nearly parallel that coordinate descent hardly moves.
 
-def _parallel(G: np.ndarray, dtype: np.dtype) -> bool:
-    """Return whether components are so nearly parallel that coordinate descent hardly moves.
-
-    In float32 the products with V do not have the digits that would tell more.
-    """
-    return dtype == np.float64 and least_curvature(G) < PARALLEL
+        In float32 the products with V do not have the digits that would tell more.
+        """
+        return dtype == np.float64 and curves_less(G, self.limits.parallel)

@@ -39,6 +39,9 @@ class LossLimits:
         Relative tolerance of the H-step of least squares.
     H_sweeps : int
         Most sweeps of the H-step of least squares.
+    parallel : float
+        Least curvature of G, scaled to a diagonal of 1, below which a pass of least squares in
+        float64 solves rows of W and columns of H exactly.
     solved_sweeps : int
         Most sweeps of a row of W of least squares before it is solved exactly.
     kl_steps, kl_cold_steps, kl_patient_steps : int
@@ -69,6 +72,7 @@ class LossLimits:
     W_sweeps: int = 200
     H_tau: float = 1e-3
     H_sweeps: int = 500
+    parallel: float = 1e-4
     solved_sweeps: int = 200
     kl_steps: int = 3
     kl_cold_steps: int = 8
