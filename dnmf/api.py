@@ -96,7 +96,7 @@ def fit(
         Components of the result are sorted by falling share of V, but see ``keep_order``.
     tol : float, default 1e-4
         The fit stops when the decrease that is still to be expected is at most ``tol`` times the
-        objective.
+        objective, or what is explained (what the column means leave, less the objective) if less.
     max_passes : int, default 200
         Most passes over V; each reads it once. The scan, which comes before, is not counted.
     max_time : float, optional
@@ -126,8 +126,8 @@ def fit(
         Most bytes of the sample.
     n_init : int, default 2
         Random starts that are compared on the sample, each of which first fits half as many
-        components again and merges them; the best goes on. With 1 a small V is fitted from one
-        plain start (for beta < 1 this one searches, too).
+        components again and merges them; the best goes on. One from singular vectors joins them.
+        With 1 a small V is fitted from one plain start (for beta < 1 this one searches, too).
     loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float, default "frobenius"
         The divergence, or beta of any other one, with scikit-learn's definitions.
     beta : float, optional

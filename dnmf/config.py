@@ -55,7 +55,7 @@ class FitConfig:
         ``"random"``, a variant of NNDSVD, or ``"custom"`` when H (and perhaps W) was given.
     tol : float
         The fit stops when the decrease of the objective that is still to be expected is at
-        most ``tol`` times the objective.
+        most ``tol`` times the objective, or times what is explained, if that is less.
     max_passes : int
         Most reads of V after the scan.
     max_time : float or None
@@ -86,7 +86,8 @@ class FitConfig:
     sample_bytes : int
         Most bytes of the sample, in the dtype to compute in.
     n_init : int
-        Random starts that search on a part of the sample; the best goes on.
+        Random starts that search on a part of the sample; the best goes on. From 2 on one from
+        singular vectors joins them.
     beta : float or None
         Of the divergence, where ``loss`` is ``"beta"``.
     solver : str or None
@@ -127,7 +128,8 @@ class FitConfig:
     tol: float = _option(
         1e-4,
         POSITIVE,
-        "Stop when a further decrease of the objective by this share of it is no longer expected.",
+        "Stop when a further decrease of the objective by this share of it, or of what is "
+        "explained if that is less, is no longer expected.",
     )
     max_passes: int = _option(200, Whole(), "Most passes over V; each reads it once.")
     max_time: float | None = _option(

@@ -70,7 +70,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         The divergence that is minimised, or its beta.
     tol : float, default=1e-4
         The fit ends when the decrease of the objective that is still to be expected is at most
-        ``tol`` times the objective (scikit-learn compares violations of optimality instead).
+        ``tol`` times the objective or what is explained, as for `dnmf.fit` (scikit-learn compares
+        violations of optimality instead).
     max_iter : int, default=200
         Most passes over X.
     random_state : int, RandomState, Generator or None, default=None
