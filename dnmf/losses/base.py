@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from dnmf.linalg.newton import newton_scratch
 from dnmf.losses.limits import LossLimits
 from dnmf.losses.values import (
     NO_PENALTIES,
@@ -179,6 +180,11 @@ class Loss(ABC):
 
         ``entries`` are the most that a block has (nonzeros of a sparse one).
         """
+
+    def solve_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
+        """Return the bytes that `solve` takes besides block, W and V H', as `scratch_bytes`."""
+        scratch = self.scratch_bytes(k, d, entries, dtype, sparse)
+        return scratch + newton_scratch(k, min(d, entries))
 
     @abstractmethod
     def update_block(

@@ -19,6 +19,7 @@ from dnmf.linalg.beta import (
     pair_products,
     powers,
 )
+from dnmf.linalg.newton import newton_scratch
 from dnmf.losses.entrywise import Entrywise, add_block
 from dnmf.losses.exact import Exactly
 from dnmf.losses.limits import LossLimits
@@ -76,6 +77,10 @@ class Beta(Entrywise):
         rows, width = _tile_size(d, self.limits)
         tile = rows * min(d, width)
         return 8 * (9 * tile + rows * k * (k + 1) // 2 + 2 * self.statistic_rows(k, d) * d)
+
+    def solve_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
+        """Count whole rows: what a sparse V does not store is solved for, too."""
+        return self.scratch_bytes(k, d, entries, dtype, sparse) + newton_scratch(k, d)
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
         """Return n d mean(V)^beta."""

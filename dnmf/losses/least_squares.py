@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,12 @@ class LeastSquares(Loss):
         """Count a tile of W H, or rows processed together; the plan counts V H' and W."""
         return 8 * max(min(entries, self.limits.residual_tile), d, k * (3 * ROWS_AT_ONCE + k))
 
+    def solve_bytes(self, k: int, d: int, entries: int, dtype: np.dtype, sparse: bool) -> int:
+        """Count the rows that are solved exactly at a time, and some rows of H, in float64."""
+        tile = min(entries, max(self.limits.nonzero_tile, min(d, entries)))
+        copies = tile * (2 * dtype.itemsize + 16) + 8 * 16 * d
+        return super().solve_bytes(k, d, entries, dtype, sparse) + copies
+
     def measured(
         self, block: Block, W: np.ndarray, factor: Factor, small: SmallStats, residual: bool
     ) -> float | None:
@@ -138,8 +145,7 @@ class LeastSquares(Loss):
         far = np.ones(W.shape[0], bool)
         if tells:
             far_rows(W, C, G, l1, least * SOLVED[dtype], far)
-        which = np.flatnonzero(far)
-        if which.size:
+        for which in row_groups(block.V, np.flatnonzero(far), limits.nonzero_tile):
             some = block.V if which.size == W.shape[0] else block.V[which]
             exact = C[which] if tells or dtype == "float64" else wide_VHt(some, factor.H)
             rows, numbers = W[which], np.arange(which.size)
@@ -179,6 +185,18 @@ def curves_less(G: np.ndarray, least: float) -> bool:
     except np.linalg.LinAlgError:
         return True
     return False
+
+
+def row_groups(V: Matrix, which: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    """Cut some rows of V into groups of at most ``most`` entries, or one row."""
+    sizes = np.full(V.shape[0], V.shape[1]) if isinstance(V, np.ndarray) else np.diff(V.indptr)
+    ends = np.cumsum(sizes[which])
+    start = 0
+    while start < which.size:
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + most, side="right")))
+        yield which[start:stop]
+        start = stop
 
 
 def residuals_of(W: np.ndarray, C: np.ndarray, G: np.ndarray, sumsq: np.ndarray) -> np.ndarray:

@@ -138,7 +138,11 @@ def _sums(plan: Plan, losses: list[Loss], models: tuple[ModelSpec, ...], entries
     rows = sum(x.statistic_rows(model.k, d) for x, model in pairs)
     sums = rows * d * (item if plan.sparse else 8 + item) + rows * d * 8
     sums = sums if plan.mode != "transform" else 0
-    sums += max(x.scratch_bytes(model.k, d, entries, dtype, plan.sparse) for x, model in pairs)
+    sizes = d, entries, dtype, plan.sparse
+    sums += max(
+        (x.solve_bytes if plan.mode == "transform" else x.scratch_bytes)(model.k, *sizes)
+        for x, model in pairs
+    )
     return sums + _padding(plan, models) * d * item
 
 
