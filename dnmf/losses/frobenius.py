@@ -11,10 +11,20 @@ from dnmf.linalg.hals import cold_start, solve_exactly, solve_rows
 from dnmf.linalg.products import add_WtV, product_VHt
 from dnmf.losses.base import HeldOut, LeftOut
 from dnmf.losses.held_out_rows import HeldOutRows
-from dnmf.losses.least_squares import LeastSquares, curves_less, ridged, small_stats
+from dnmf.losses.least_squares import (
+    LeastSquares,
+    curves_less,
+    least_curvature,
+    ridged,
+    small_stats,
+)
 from dnmf.losses.values import Block, Factor, HStep, SmallStats
 
 __all__ = ["Frobenius"]
+
+
+SINGULAR = 10
+"""Curvature below so many roundings of the k products that make it is none."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,10 @@ class Frobenius(LeastSquares):
     def _parallel(self, G: np.ndarray, dtype: np.dtype) -> bool:
         """Return whether components are so nearly parallel that coordinate descent hardly moves.
 
-        In float32 the products with V do not have the digits that would tell more.
+        In float32 the products with V do not have the digits that would tell more. Where G is
+        singular, as with more components than V's rank, an exact solution is one of many, which
+        may be far away: the descent stays near its start.
         """
-        return dtype == np.float64 and curves_less(G, self.limits.parallel)
+        if dtype != np.float64 or not curves_less(G, self.limits.parallel):
+            return False
+        return least_curvature(G) > SINGULAR * len(G) * float(np.finfo(dtype).eps)
