@@ -113,6 +113,10 @@ def _why_stop(
     objective = found.pair.objective
     if found.entrywise and 2 * objective <= EXACT[dtype] ** 2 * found.size:
         return "exact"
+    if dtype == "float32" and state.decrease is not None:
+        before = objective + state.decrease
+        if before <= rounding_unit(found.size, dtype) and state.decrease < limits.crawl * before:
+            return "rounding"
     if state.accepted < 3 or state.revive or state.remaining is None:
         return None
     if state.remaining <= config.tol * worth(objective, state.of_means, limits.least_explained):

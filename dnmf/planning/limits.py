@@ -161,6 +161,9 @@ class StopLimits:
         Most passes over the sample.
     least_explained : float
         What is explained counts as this share of the objective at least.
+    crawl : float
+        In float32, where W H equals V to the rounding of products, an objective that a pass lowers
+        by less than this share of itself crawls: the fit stops.
     """
 
     first_step: float = 0.5
@@ -171,6 +174,7 @@ class StopLimits:
     sample_tol: float = 1e-3
     sample_passes: int = 30
     least_explained: float = 0.03
+    crawl: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -287,6 +287,8 @@ def _race_task(plan: Plan) -> int:
         for one in wide
     ]
     fitting = (1.25 if products_alone else 1.75) * nbytes + of_H + max(sums)
+    if plan.dtype == "float32":  # once more in float64, where float32 tells nothing
+        fitting += 4 * min(nbytes, plan.limits.race.fewest_bytes)
     apart = nbytes if len(plan.config.models) > 1 else 0  # each model's are picked from those
     return int(max(2 * nbytes + largest, fitting) + apart)
 

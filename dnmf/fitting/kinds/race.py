@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,8 +31,9 @@ from dnmf.fitting.starts.search import Fitted, search
 from dnmf.fitting.starts.temper import temper
 from dnmf.init.nndsvd import NNDSVD, nndsvd_H
 from dnmf.init.random import random_H
-from dnmf.linalg.matrix import Matrix, WeightedCSR
+from dnmf.linalg.matrix import Matrix, WeightedCSR, bytes_of
 from dnmf.losses import ANY_BETA
+from dnmf.losses.base import rounding_unit
 from dnmf.planning.plan import make_plan
 from dnmf.runs.base import ObjectRef
 from dnmf.runs.memory import MemoryStore
@@ -126,6 +128,19 @@ class RaceWork(StepWork):
     def _fit(
         self, rows: Matrix, H: np.ndarray, passes: int, tol: float, beta: float | None = None
     ) -> Fitted:
+        """Fit rows; in float64 where float32 does not tell an exact start from another."""
+        plan = self.context.plan
+        found, unit = self._fitted(rows, H, passes, tol, beta, plan.dtype)
+        small = bytes_of(rows) <= plan.limits.race.fewest_bytes
+        if plan.dtype == "float32" and found.objective <= unit and small:
+            found, _ = self._fitted(rows.astype("float64"), H, passes, tol, beta, "float64")
+            found = replace(found, H=found.H.astype(plan.dtype))
+        return found
+
+    def _fitted(
+        self, rows: Matrix, H: np.ndarray, passes: int, tol: float, beta: float | None, dtype: str
+    ) -> tuple[Fitted, float]:
+        """Fit rows; return also the unit of rounding of the objective."""
         plan = self.context.plan
         alpha_W, alpha_H = tall_and_wide(plan)
         config = plan.config
@@ -137,7 +152,7 @@ class RaceWork(StepWork):
             max_passes=passes,
             init="custom",
             max_time=None,
-            dtype=plan.dtype,
+            dtype=dtype,
             max_block=FitConfig.max_block,
             segments=1,  # one after the other here, and each has sums of its own
             slab_size=FitConfig.slab_size,
@@ -159,8 +174,11 @@ class RaceWork(StepWork):
         pair = state.pair
         assert pair is not None
         found = read_H(store, state.next_H)
-        sizes = pair.W_sums, state.passes, state.of_means
-        return Fitted(pair.objective, found, store.get(pair.WtW), *sizes)
+        sizes, scan = (pair.W_sums, state.passes, state.of_means), record.state.scan
+        assert scan is not None
+        loss = loss_of(laid_out, len(H))
+        unit = rounding_unit(loss.size(scan.total, scan.sumsq, math.prod(rows.shape)), dtype)
+        return Fitted(pair.objective, found, store.get(pair.WtW), *sizes), unit
 
     def _fixed(self) -> np.ndarray | None:
         """Return the rows of H that are given."""
