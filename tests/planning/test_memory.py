@@ -66,8 +66,8 @@ def test_segments_are_kept_whole_on_one_worker():
 
 
 def test_a_transform_needs_no_sums():
-    fit = predict_memory(plan_of((10_000, 1000), (100, 1000), 50), 1)
-    transform = predict_memory(plan_of((10_000, 1000), (100, 1000), 50, mode="transform"), 1)
+    fit = predict_memory(plan_of((10_000, 20_000), (100, 20_000), 50), 1)
+    transform = predict_memory(plan_of((10_000, 20_000), (100, 20_000), 50, mode="transform"), 1)
     assert transform.reduction == 0
     assert transform.per_task < fit.per_task
 
