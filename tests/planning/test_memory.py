@@ -69,7 +69,7 @@ def test_a_transform_needs_no_sums():
     fit = predict_memory(plan_of((10_000, 20_000), (100, 20_000), 50), 1)
     transform = predict_memory(plan_of((10_000, 20_000), (100, 20_000), 50, mode="transform"), 1)
     assert transform.reduction == 0
-    assert transform.per_task < fit.per_task
+    assert transform.total < fit.total
 
 
 def test_what_fits_is_not_refused_and_no_limit_is_no_limit():
