@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import locale
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 import scipy.sparse as sp
 import sklearn
 import zarr
+from marks import slow
 
 import dnmf
 from dnmf.executors.threads import Threads
@@ -163,12 +164,24 @@ def undisturbed_everything(folder: Path) -> list[Any]:
     return everything(folder)
 
 
-@pytest.mark.parametrize("state", STATES)
+@contextmanager
+def all_of(states: tuple[str, ...]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for state in states:
+            stack.enter_context(STATES[state]())
+        yield
+
+
+TOGETHER = [("floats raise", "a small buffer"), tuple(list(STATES)[3:-1])]
+"""What is one test here, and one each if it is slow."""
+
+
+@pytest.mark.parametrize("states", [*TOGETHER, *slow(*(((state,),) for state in STATES))], ids=str)
 def test_public_functions(
-    state: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    states: tuple[str, ...], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     expected = undisturbed_everything(tmp_path_factory.getbasetemp() / "undisturbed")
-    with STATES[state]():
+    with all_of(states):
         found = everything(tmp_path)
     same(found, expected)
 

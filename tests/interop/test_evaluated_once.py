@@ -17,6 +17,7 @@ import pytest
 import scipy.sparse as sp
 import xarray as xr
 from dask.system import CPU_COUNT
+from marks import slow
 
 import dnmf
 from dnmf.errors import InputError
@@ -211,8 +212,9 @@ def test_weights_that_are_lazy(V: np.ndarray, where: str) -> None:
     assert_same(half, fit)
 
 
-@pytest.mark.parametrize("where", ["memory", "disk"])
-@pytest.mark.parametrize("out", [False, True])
+@pytest.mark.parametrize(
+    ("where", "out"), [("memory", False), ("disk", True), *slow(("memory", True), ("disk", False))]
+)
 def test_transform_and_study(V: np.ndarray, tmp_path: Path, where: str, out: bool) -> None:
     options: dict[str, Any] = {"holdout": "bicv", "folds": 2, "max_passes": 3}
     options |= {"block_size": 16_000}
