@@ -12,7 +12,7 @@ from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
 from dnmf.launch.begin import begin
 from dnmf.launch.columns import components_for, with_columns_in_order
-from dnmf.launch.data import matrix, report
+from dnmf.launch.data import matrix, plan_report
 from dnmf.launch.learned import as_learned
 from dnmf.launch.request import Request
 from dnmf.launch.resume import go_on, planned_run, to_resume
@@ -391,4 +391,4 @@ def plan(
     V, values = with_columns_in_order(V, merge_aliases({"k": k, "init": init, **options}), client)
     config, _ = asked({**values, "seed": values.get("seed") or 0})
     source = matrix(V, values.get("weights"), config.missing)
-    return report(source, config, choose_executor(client, None), resources)
+    return plan_report(source, config, choose_executor(client, None), resources)

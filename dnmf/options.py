@@ -130,11 +130,6 @@ def _given_fixed(fixed_H: Any) -> np.ndarray | None:
 
 
 def _start(value: Any, name: str, what: str) -> np.ndarray:
-    if isinstance(value, np.ma.MaskedArray):
-        raise OptionError(
-            f"{name} is a masked array, whose mask would be lost; fill it with the numbers to "
-            f"start from, as in {name}.filled(0)"
-        )
     X = np.asarray(value)
     if X.ndim != 2 or X.dtype.kind not in "fiub":
         raise OptionError(f"{name} has shape {X.shape} and dtype {X.dtype}; it must be {what}")

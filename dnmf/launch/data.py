@@ -34,7 +34,7 @@ __all__ = [
     "matrix",
     "offered",
     "place",
-    "report",
+    "plan_report",
 ]
 
 
@@ -120,7 +120,7 @@ def evaluated_here(source: Source, executor: Executor) -> bool:
     return source.lazy and executor.in_process
 
 
-def report(
+def plan_report(
     source: Source, config: FitConfig, executor: Executor, resources: Resources | None
 ) -> PlanReport:
     """Lay a run out for people, on these resources or on what the executor has."""

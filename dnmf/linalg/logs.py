@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from dnmf.linalg.jit import inlined, kernel
+from dnmf.linalg.jit import fused_kernel, inlined, kernel
 from dnmf.linalg.simd import LANES, bits, load, number, total
 
-__all__ = ["log", "sum_of"]
+__all__ = ["entropy", "log", "sum_of"]
 
 HALVES = 0x3FE6A09E << 32
 """The bits of about sqrt(1/2): a number is split as 2^e z with sqrt(1/2) <= z < sqrt(2)."""
@@ -33,6 +33,16 @@ def log(x):  # type: ignore[no-untyped-def]
     tail = 1 / 9 + y * (1 / 11 + y * (1 / 13 + y * (1 / 15 + y * tail)))
     tail = 1 / 3 + y * (1 / 5 + y * (1 / 7 + y * tail))
     return np.float64(exponent) * LN2 + 2.0 * (s + s * (y * tail))
+
+
+@fused_kernel
+def entropy(values):  # type: ignore[no-untyped-def]
+    """Return the sum of v log v over positive numbers of a one-dimensional array; others add 0."""
+    found = 0.0
+    for p in range(values.size):
+        v = np.float64(values[p])
+        found += v * log(v) if v > 0.0 else 0.0
+    return found
 
 
 @kernel

@@ -13,7 +13,6 @@ from dnmf.losses.base import HeldOut, LeftOut
 from dnmf.losses.held_out_rows import HeldOutRows
 from dnmf.losses.least_squares import (
     LeastSquares,
-    curves_less,
     least_curvature,
     ridged,
     small_stats,
@@ -21,10 +20,6 @@ from dnmf.losses.least_squares import (
 from dnmf.losses.values import Block, Factor, HStep, SmallStats
 
 __all__ = ["Frobenius"]
-
-
-SINGULAR = 10
-"""Curvature below so many roundings of the k products that make it is none."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +60,10 @@ class Frobenius(LeastSquares):
         if not W.any():
             W[:] = cold_start(VHt - W.dtype.type(l1) if l1 else VHt, G)
         given, sweeps = (W, VHt, G, block.row_sums[1]), self.limits.W_sweeps
-        found = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps)
         if self._parallel(G, W.dtype):  # a sweep that moves little says nothing
             solve_exactly(W, VHt, G, l1, np.arange(W.shape[0]))
-            again = solve_rows(*given, tau=tau, l1=l1, max_sweeps=1)
-            again.sweeps += found.sweeps
-            found = again
+            sweeps = 1  # which sums up
+        found = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps)
         part = small_stats(W, found)
         part.residual = self.measured(block, W, factor, small, residual)
         part.candidates = self.worst(block, W, factor, found.residual_sumsq, small)
@@ -106,6 +99,7 @@ class Frobenius(LeastSquares):
         singular, as with more components than V's rank, an exact solution is one of many, which
         may be far away: the descent stays near its start.
         """
-        if dtype != np.float64 or not curves_less(G, self.limits.parallel):
+        if dtype != np.float64:
             return False
-        return least_curvature(G) > SINGULAR * len(G) * float(np.finfo(dtype).eps)
+        limits, eps = self.limits, float(np.finfo(dtype).eps)
+        return limits.singular * len(G) * eps < least_curvature(G) < limits.parallel

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import scipy
-import scipy.special
 
+from dnmf.linalg.jit import unlocked
 from dnmf.linalg.kl import kl_rows
 from dnmf.linalg.kl_columns import kl_columns, kl_H
+from dnmf.linalg.logs import entropy
 from dnmf.linalg.masked import entry_weights
 from dnmf.linalg.products import gram
 from dnmf.linalg.tiles import column_order, packed_size, padded, padded_size
@@ -53,12 +54,13 @@ class KullbackLeibler(Entrywise):
 
     def own_term(self, V: Matrix) -> float:
         entries = V if isinstance(V, np.ndarray) else V.data
-        return float(scipy.special.xlogy(entries, entries, dtype=np.float64).sum())
+        return float(entropy(unlocked(np.ravel(entries))))
 
     def of_means(self, own: float, columns: np.ndarray, rows: int) -> float | None:
         if self.masked:  # means of what is observed would need its numbers
             return None
-        return own - float(scipy.special.xlogy(columns[0], columns[0] / rows).sum())
+        seen = columns[0][columns[0] > 0]
+        return own - float(np.sum(seen * np.log(seen / rows)))
 
     def statistic_rows(self, k: int, d: int) -> int:
         """Count rows for S, for K or its diagonal, and for sums of W by columns if masked."""

@@ -172,21 +172,6 @@ def least_curvature(G: np.ndarray) -> float:
     return float(np.linalg.eigvalsh(some)[0]) if roots.size else 1.0
 
 
-def curves_less(G: np.ndarray, least: float) -> bool:
-    """Return whether `least_curvature` is below ``least``, in a tenth of the time it takes."""
-    diagonal = np.diag(G)
-    if not np.all(diagonal > 0):
-        return bool(least_curvature(G) < least)
-    roots = np.sqrt(diagonal)
-    scaled = G / roots / roots[:, None]
-    scaled.flat[:: len(G) + 1] -= least
-    try:
-        np.linalg.cholesky(scaled)
-    except np.linalg.LinAlgError:
-        return True
-    return False
-
-
 def row_groups(V: Matrix, which: np.ndarray, most: int) -> Iterator[np.ndarray]:
     """Cut some rows of V into groups of at most ``most`` entries, or one row."""
     sizes = np.full(V.shape[0], V.shape[1]) if isinstance(V, np.ndarray) else np.diff(V.indptr)

@@ -42,6 +42,8 @@ class LossLimits:
     parallel : float
         Least curvature of G, scaled to a diagonal of 1, below which a pass of least squares in
         float64 solves rows of W and columns of H exactly.
+    singular : float
+        Curvature below so many roundings of k products is none: then it does not.
     solved_sweeps : int
         Most sweeps of a row of W of least squares before it is solved exactly.
     kl_steps, kl_cold_steps, kl_patient_steps : int
@@ -73,6 +75,7 @@ class LossLimits:
     H_tau: float = 1e-3
     H_sweeps: int = 500
     parallel: float = 1e-4
+    singular: float = 10.0
     solved_sweeps: int = 200
     kl_steps: int = 3
     kl_cold_steps: int = 8

@@ -210,7 +210,10 @@ def read_given(value: Any, name: str, how: str | None = None) -> np.ndarray:
         It is a masked array, whose mask would be lost, or cannot be read.
     """
     if isinstance(value, np.ma.MaskedArray):
-        raise OptionError(f"{name} is a masked array, whose mask would be lost; give H without one")
+        raise OptionError(
+            f"{name} is a masked array, whose mask would be lost; fill it with the numbers that "
+            f"it is to have, as in {name}.filled(0)"
+        )
     try:
         if hasattr(value, "attrs"):
             from dnmf.sources.packing import refuse_packed  # what needs Zarr

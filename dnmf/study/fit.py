@@ -10,7 +10,7 @@ from dnmf.config import FitConfig, ModelSpec, Resources
 from dnmf.errors import OptionError
 from dnmf.executors.choose import choose_executor
 from dnmf.launch.begin import begin
-from dnmf.launch.data import matrix, report
+from dnmf.launch.data import matrix, plan_report
 from dnmf.launch.request import Request
 from dnmf.launch.resume import go_on, to_resume
 from dnmf.linalg.own_state import own_state
@@ -160,7 +160,7 @@ def plan_many(
     """
     config = study_config(ks, seeds, holdout, folds, options)
     source = matrix(V, options.get("weights"), config.missing)
-    return report(source, config, choose_executor(client, None), resources)
+    return plan_report(source, config, choose_executor(client, None), resources)
 
 
 def study_config(

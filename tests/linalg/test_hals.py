@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import nnls
 
 from dnmf.init.random import random_H
 from dnmf.linalg.hals import ROWS_AT_ONCE, cold_start, solve_rows
+from dnmf.losses.least_squares import least_curvature
 from dnmf.testing.problems import planted_poisson
 
 SIZES = st.tuples(st.integers(1, 7), st.integers(1, 5), st.integers(1, 9))
@@ -34,6 +35,20 @@ def test_agrees_with_scipys_active_set_method(sizes, seed, cold):
     V, H, C, G, sumsq = _problem(*sizes, seed)
     W = cold_start(C, G) if cold else np.zeros_like(C)
     solve_rows(W, C, G, sumsq, tau=1e-10, max_sweeps=20_000, exact=True)  # sweeps may crawl
+    best = np.array([nnls(H.T, v)[1] for v in V])
+    assert (W >= 0).all()
+    np.testing.assert_allclose(
+        np.sqrt(2 * _objective(V, W, H)), best, rtol=1e-5, atol=1e-6 * np.sqrt(sumsq.max())
+    )
+
+
+@given(SIZES, st.integers(0, 10**6), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_sweeps_alone_agree_with_scipy_where_components_are_not_parallel(sizes, seed, cold):
+    V, H, C, G, sumsq = _problem(*sizes, seed)
+    assume(least_curvature(G) > 1e-3)
+    W = cold_start(C, G) if cold else np.zeros_like(C)
+    solve_rows(W, C, G, sumsq, tau=1e-10, max_sweeps=20_000)
     best = np.array([nnls(H.T, v)[1] for v in V])
     assert (W >= 0).all()
     np.testing.assert_allclose(

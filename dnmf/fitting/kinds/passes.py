@@ -63,8 +63,8 @@ class PassWork(StepWork):
         self.states = [state.models[m] for m in step.models]
         self.rows = open_rows(context, state.scanned, step.over)
         self.segments = len(self.rows.starts) - 1
-        self.column_sums = self.rows.column_sums()[0]
-        self.total = float(self.column_sums.sum())
+        self.column_sums = self.rows.column_sums()
+        self.total = float(self.column_sums[0].sum())
         self.unit = _unit(state.scanned, plan.config.weights)
         self._lock = threading.Lock()
         self._batch: Batch | None = None
@@ -81,7 +81,7 @@ class PassWork(StepWork):
                 store, plan = ReadOnce(self.context.store), self.context.plan
                 n = self.rows.starts[-1]
                 self._batch = Batch(
-                    plan, store, self.step.models, self.states, n, self.column_sums, self.unit
+                    plan, store, self.step.models, self.states, n, self.column_sums[0], self.unit
                 )
             return self._batch
 
@@ -226,11 +226,10 @@ class PassWork(StepWork):
     def _of_means(self, position: int, size: float) -> float | None:
         """Return the divergence of the rows from their column means; a fold has its share of it."""
         model, n = self.batch().models[position], self.rows.starts[-1]
-        columns = self.rows.column_sums()
-        found = model.loss.of_means(self.rows.own, columns, n)
+        found = model.loss.of_means(self.rows.own, self.column_sums, n)
         if found is None or model.fold is None:
             return found
-        whole = model.loss.size(self.total, self.rows.sumsq, n * columns.shape[1])
+        whole = model.loss.size(self.total, self.rows.sumsq, n * self.column_sums.shape[1])
         return found * size / whole if whole > 0 else None
 
     def _finish_slab(
@@ -265,7 +264,7 @@ class PassWork(StepWork):
         """Do the H-step of one model."""
         model, stats = self.batch().models[position], small.models[position]
         old = np.ascontiguousarray(model.H[:, a:b])
-        columns = self.rows.column_sums()[:, a:b]
+        columns = self.column_sums[:, a:b]
         if model.fold is not None:
             columns = model.loss.seen_columns(wide, columns, model.k)
         part_bytes = self.context.plan.limits.h_part_bytes
