@@ -51,6 +51,7 @@ def fit(
     sample: float | None = None,
     sample_bytes: int | str | None = None,
     n_init: int | None = None,
+    rounds: int | None = None,
     loss: str | float | None = None,
     beta: float | None = None,
     solver: str | None = None,
@@ -128,6 +129,10 @@ def fit(
         Random starts that are compared on the sample, each of which first fits half as many
         components again and merges them; the best goes on. One from singular vectors joins them.
         With 1 a small V is fitted from one plain start (for beta < 1 this one searches, too).
+    rounds : int, optional
+        Most rounds between two reads, for least squares without missing entries: W and H
+        alternate on a compressed V that the last read left, and the next read decides by the exact
+        objective. 0 for none; by default 60, or none where rounds are dearer than reads.
     loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float, default "frobenius"
         The divergence, or beta of any other one, with scikit-learn's definitions.
     beta : float, optional

@@ -85,6 +85,8 @@ class FitConfig:
         0 fits without a sample.
     sample_bytes : int
         Most bytes of the sample, in the dtype to compute in.
+    rounds : int or None
+        Most rounds on the compressed V between two reads; 0 for none, None as the plan decides.
     n_init : int
         Random starts that search on a part of the sample; the best goes on. From 2 on one from
         singular vectors joins them.
@@ -164,6 +166,12 @@ class FitConfig:
     sample_bytes: int = _option(1 << 30, Bytes(0), "Most memory of these rows; 0: none.")
     n_init: int = _option(
         2, Whole(), "Random starts that are compared on the sample; the best goes on."
+    )
+    rounds: int | None = _option(
+        None,
+        Whole(0),
+        "Most rounds between two reads of V, on a model of it that each read leaves behind; 0: "
+        "none [default: as many as are cheaper than a read].",
     )
     beta: float | None = _option(None, Number())
     solver: str | None = _option(

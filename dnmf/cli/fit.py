@@ -34,7 +34,7 @@ Examples:
     "--out", required=True, metavar="PATH", help="Folder of the run, which becomes the result."
 )
 @seed_option("Seed of the random starts; the sample of rows does not depend on it.")
-@options("tol", "max_passes", "max_time", "dtype", "block_size", "missing_chunks")
+@options("tol", "max_passes", "max_time", "rounds", "dtype", "block_size", "missing_chunks")
 @loss_options
 @start_options
 @options("strict_bits")

@@ -9,7 +9,7 @@ from typing import Any
 from dnmf.planning.limits import StopLimits
 from dnmf.runs.base import ObjectRef, Refs, optional_refs, refs_from_json, refs_to_json
 
-__all__ = ["ModelState", "Pair", "Stop"]
+__all__ = ["Compressed", "ModelState", "Pair", "Prospect", "Stop"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,52 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Compressed:
+    """What a pass leaves for rounds: V as the H of its pair can feel it nearby.
+
+    Attributes
+    ----------
+    Y : tuple of ObjectRef
+        V B' of each segment; B has the rows of H and of the second and third of the state's spans.
+    WtY : ObjectRef
+        W'Y, (k, r) float64.
+    """
+
+    Y: Refs
+    WtY: ObjectRef
+
+    def to_json(self) -> dict[str, Any]:
+        return {"Y": refs_to_json(self.Y), "WtY": self.WtY.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Compressed:
+        return cls(refs_from_json(value["Y"]), ObjectRef.from_json(value["WtY"]))
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What rounds predict of the next pass, and what earlier predictions were worth.
+
+    Attributes
+    ----------
+    rounds : int
+        How many there were; 0 before the first ones.
+    most : int or None
+        How many there may be next; None: as many as the plan says.
+    predicted, before : float or None
+        The decrease that the next pass is to bring, and the prediction before that.
+    kept : float
+        How much of its prediction the last pass brought; 1 before any did.
+    """
+
+    rounds: int = 0
+    most: int | None = None
+    predicted: float | None = None
+    before: float | None = None
+    kept: float = 1.0
+
+
+@dataclass(frozen=True)
 class ModelState:
     """The state of one model between two steps.
 
@@ -121,6 +167,11 @@ class ModelState:
         An H that the next pass tries before ``next_H``.
     weights : tuple of float or None
         ``next_H`` was fitted to a sample on which the columns of W had these sums.
+    spans : tuple of tuple of ObjectRef
+        W'V of the last accepted passes by slabs, float64, the last one first.
+    compressed : Compressed or None
+        What the last pass left for rounds, until they are done.
+    prospect : Prospect
     """
 
     pair: Pair | None
@@ -141,6 +192,9 @@ class ModelState:
     stop: Stop | None = None
     extrapolated: Refs | None = None
     weights: tuple[float, ...] | None = None
+    spans: tuple[Refs, ...] = ()
+    compressed: Compressed | None = None
+    prospect: Prospect = field(default_factory=Prospect)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -149,11 +203,14 @@ class ModelState:
             "pair": self.pair.to_json() if self.pair else None,
             "tries": list(self.tries.items()),
             "stop": [self.stop.kind, self.stop.sentence] if self.stop else None,
+            "spans": [refs_to_json(span) for span in self.spans],
+            "compressed": self.compressed.to_json() if self.compressed else None,
+            "prospect": vars(self.prospect),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ModelState:
-        weights = value["weights"]
+        weights, compressed = value["weights"], value["compressed"]
         changed = {
             **{name: optional_refs(value[name]) for name in _REFS_OF_A_MODEL},
             "pair": Pair.from_json(value["pair"]) if value["pair"] else None,
@@ -161,13 +218,18 @@ class ModelState:
             "revive": tuple(value["revive"]),
             "stop": Stop(*value["stop"]) if value["stop"] else None,
             "weights": None if weights is None else tuple(weights),
+            "spans": tuple(refs_from_json(span) for span in value["spans"]),
+            "compressed": Compressed.from_json(compressed) if compressed else None,
+            "prospect": Prospect(**value["prospect"]),
         }
         return cls(**{**value, **changed})
 
     def objects(self) -> set[str]:
         """Return the names of the objects that this state needs."""
         every = (self.next_H, self.previous_H, self.start_W, self.extrapolated)
-        refs = [ref for some in every for ref in some or ()]
+        refs = [ref for some in (*every, *self.spans) for ref in some or ()]
+        if self.compressed:
+            refs += [*self.compressed.Y, self.compressed.WtY]
         if self.pair:
             refs += [*self.pair.W, *self.pair.H, self.pair.WtW]
         return {ref.name for ref in refs}

@@ -1,4 +1,4 @@
-"""The next step: scan, race, passes over the sample, passes over V, publish."""
+"""The next step: scan, race, passes over the sample, passes over V with rounds between, publish."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ def next_step(plan: Plan, record: Record, attempt: str, publishes: bool) -> Step
         sampling = state.phase == "sample"
         scan = state.scanned if sampling else None
         active = _active(plan, state.models, scan)
+        compressed = tuple(m for m in active if state.models[m].compressed)
+        if compressed:
+            return Step(index, "rounds", compressed, attempt)
         if active:
             over = "sample" if sampling else "all"
             residual = tuple(m for m in active if wants_residual(plan, record, state.models[m]))

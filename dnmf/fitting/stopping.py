@@ -9,12 +9,12 @@ import math
 from dataclasses import dataclass, replace
 
 from dnmf.config import FitConfig
-from dnmf.fitting.model_state import ModelState, Pair, Stop
+from dnmf.fitting.model_state import Compressed, ModelState, Pair, Prospect, Stop
 from dnmf.fitting.record import Refs
 from dnmf.losses.base import rounding_unit
 from dnmf.planning.limits import StopLimits
 
-__all__ = ["PassResult", "advance", "expected_decrease", "rate", "stop", "worth"]
+__all__ = ["PassResult", "advance", "after_rounds", "expected_decrease", "rate", "stop", "worth"]
 
 EXACT = {"float32": 1e-6, "float64": 1e-8}
 """Relative error at which W H is V: entries of W and H carry no more digits that matter."""
@@ -29,7 +29,7 @@ class PassResult:
     with V; ``divergence`` is the objective without penalties, ``of_means`` that of V's column
     means, where it is known; ``extrapolated``, if any, is
     tried next. ``entrywise`` says that the objective was summed over entries, so that
-    nothing cancelled.
+    nothing cancelled. ``WtV`` is kept for the basis of later passes, ``compressed`` for rounds.
     """
 
     pair: Pair
@@ -45,6 +45,8 @@ class PassResult:
     extrapolated: Refs | None = None
     extrapolates: bool = True
     entrywise: bool = False
+    WtV: Refs | None = None
+    compressed: Compressed | None = None
 
 
 def advance(
@@ -71,6 +73,7 @@ def advance(
             cap=state.step,
             revive=(),
             extrapolated=None,
+            prospect=_refused(state),
         )
         if not tried:
             why = "range" if math.isnan(new.objective) else "rounding"
@@ -100,6 +103,9 @@ def advance(
         tries=tries,
         revive=found.revived,
         extrapolated=found.extrapolated,
+        spans=(found.WtV, *state.spans)[:3] if found.WtV else (),
+        compressed=None if found.revived else found.compressed,
+        prospect=_kept(state, decrease),
     )
     kind = _why_stop(accepted, found, config, dtype, limits)
     if kind:
@@ -117,8 +123,8 @@ def _why_stop(
         before = objective + state.decrease
         if before <= rounding_unit(found.size, dtype) and state.decrease < limits.crawl * before:
             return "rounding"
-    if state.accepted < 3 or state.revive or state.remaining is None:
-        return None
+    if state.accepted < 3 or state.revive or state.remaining is None or state.compressed:
+        return None  # after rounds more is known
     if state.remaining <= config.tol * worth(objective, state.of_means, limits.least_explained):
         return "converged"
     return None
@@ -203,3 +209,74 @@ def expected_decrease(
         return None
     slower = max(rho, before or 0.0)
     return max(decrease * slower / (1 - slower), gain)
+
+
+def _refused(state: ModelState) -> Prospect:
+    """Return the prospect after a pass at what rounds had made raised the objective."""
+    prospect = state.prospect
+    if state.extrapolated is None or not prospect.rounds:
+        return prospect
+    return replace(prospect, most=max(1, prospect.rounds // 4), predicted=None, kept=1.0)
+
+
+def _kept(state: ModelState, decrease: float | None) -> Prospect:
+    """Return the prospect after a pass, with what the rounds before it were worth."""
+    prospect = state.prospect
+    if state.extrapolated is None or not prospect.rounds or decrease is None:
+        return prospect
+    predicted = prospect.predicted or 0.0
+    kept = decrease / predicted if predicted > 0 else 1.0
+    return replace(prospect, most=prospect.most and 2 * prospect.most, kept=kept)
+
+
+def after_rounds(
+    state: ModelState,
+    tried: Refs | None,
+    rounds: int,
+    predicted: float,
+    rest: float,
+    config: FitConfig,
+    limits: StopLimits,
+) -> ModelState:
+    """Go on with what rounds made of H, or stop where it is worth no further read.
+
+    Parameters
+    ----------
+    state : ModelState
+        After the pass that left the compressed V.
+    tried : tuple of ObjectRef or None
+        H after the rounds; None where they found nothing.
+    rounds : int
+    predicted : float
+        The decrease that the model predicts.
+    rest : float
+        What the model's objective would still fall by after the last round.
+    """
+    pair, prospect = state.pair, state.prospect
+    assert pair is not None
+    state = replace(state, compressed=None)
+    if tried is None:
+        return state
+    left = _left(prospect, predicted + rest)
+    prospect = replace(prospect, rounds=rounds, predicted=predicted, before=predicted + rest)
+    state = replace(state, extrapolated=tried, beta=0.0, prospect=prospect, remaining=left)
+    value = worth(pair.objective, state.of_means, limits.least_explained)
+    if left is not None and left <= config.tol * value:
+        return replace(state, stop=stop("converged", config, state.passes))
+    return state
+
+
+def _left(prospect: Prospect, predicted: float) -> float | None:
+    """Return the decrease still to be expected, of this pass and those after it; None if unknown.
+
+    The model sees a valley's length, not the curvature of all directions: its prediction counts
+    for as much more as the last one was too low, and those to come shrink as this one did.
+    """
+    if not prospect.before:
+        return None
+    rate = min(predicted / prospect.before, SHRINKS)
+    return predicted * max(prospect.kept, 1.0) / (1.0 - rate)
+
+
+SHRINKS = 0.9
+"""The slowest rate that predictions are taken to shrink at."""

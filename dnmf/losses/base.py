@@ -133,6 +133,8 @@ class Loss(ABC):
         Passes may extrapolate H linearly from the last two.
     shares_product : bool
         V H' and W' V may be computed for several models at once, around `update_rows`.
+    compresses : bool
+        Passes may leave a compressed V behind, on which H alternates until the next read.
     leaves_out : str or None
         What models with a fold may leave out, by its name in `FitConfig.holdout`: ``"bicv"``,
         rows and columns; ``"speckled"``, entries.
@@ -150,6 +152,7 @@ class Loss(ABC):
     merges: ClassVar[bool] = False
     extrapolates: ClassVar[bool] = False
     shares_product: ClassVar[bool] = False
+    compresses: ClassVar[bool] = False
     leaves_out: ClassVar[str | None] = None
 
     @classmethod

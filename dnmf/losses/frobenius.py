@@ -28,6 +28,7 @@ class Frobenius(LeastSquares):
 
     extrapolates = True
     shares_product = True
+    compresses = True
     leaves_out = "bicv"
 
     def update_block(

@@ -39,6 +39,18 @@ class LossLimits:
         Relative tolerance of the H-step of least squares.
     H_sweeps : int
         Most sweeps of the H-step of least squares.
+    round_tau : float
+        Relative tolerance of the W-step of rounds, and of a pass that leaves a compressed V: what
+        is left to do at H would be taken for what H can be improved by.
+    round_sweeps, round_H_sweeps : int
+        Most sweeps of a row of W, and of a column of H, in a round between two reads.
+    round_enough : float
+        Rounds end where one gains less than this share of what they gain on average.
+    round_patience : float
+        Rounds end where one gains less, for its time, than this share of what all of them gain for
+        theirs and that of the read.
+    round_outside : float
+        Rounds end where a larger share of |H|^2 is outside of the basis.
     parallel : float
         Least curvature of G, scaled to a diagonal of 1, below which a pass of least squares in
         float64 solves rows of W and columns of H exactly.
@@ -74,6 +86,12 @@ class LossLimits:
     W_sweeps: int = 200
     H_tau: float = 1e-3
     H_sweeps: int = 500
+    round_tau: float = 1e-4
+    round_sweeps: int = 5
+    round_H_sweeps: int = 50
+    round_enough: float = 0.02
+    round_patience: float = 0.1
+    round_outside: float = 0.02
     parallel: float = 1e-4
     singular: float = 10.0
     solved_sweeps: int = 200

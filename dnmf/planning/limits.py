@@ -19,6 +19,7 @@ from dnmf.losses import LossLimits
 __all__ = [
     "Limits",
     "RaceLimits",
+    "RoundLimits",
     "SearchLimits",
     "StopLimits",
     "TemperLimits",
@@ -178,6 +179,32 @@ class StopLimits:
 
 
 @dataclass(frozen=True)
+class RoundLimits:
+    """Rounds on a compressed V between two reads.
+
+    Attributes
+    ----------
+    most : int
+        Most rounds.
+    spans : int
+        Passes whose W'V the basis spans, besides the H of the pass.
+    dearest : float
+        The largest price of a round, as a share of a pass with its read, at which there are some.
+    widest : float
+        The largest share of V's columns that the basis may have: above, a round is no cheaper
+        than a pass.
+    most_bytes : int
+        Most bytes of the compressed V, and of W, which one task holds.
+    """
+
+    most: int = 60
+    spans: int = 2
+    dearest: float = 0.5
+    widest: float = 0.7
+    most_bytes: int = 1024 * MIB
+
+
+@dataclass(frozen=True)
 class Limits:
     """Constants that a plan freezes.
 
@@ -201,6 +228,7 @@ class Limits:
     search : SearchLimits
     temper : TemperLimits
     stop : StopLimits
+    rounds : RoundLimits
     losses : LossLimits
     """
 
@@ -215,6 +243,7 @@ class Limits:
     search: SearchLimits = field(default_factory=SearchLimits)
     temper: TemperLimits = field(default_factory=TemperLimits)
     stop: StopLimits = field(default_factory=StopLimits)
+    rounds: RoundLimits = field(default_factory=RoundLimits)
     losses: LossLimits = field(default_factory=LossLimits)
 
     def to_json(self) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from dnmf.errors import InputError, MemoryPlanError, OptionError
 from dnmf.labels import Labels
 from dnmf.losses import Loss, get_loss
 from dnmf.planning.limits import Limits, current
+from dnmf.planning.rounds import Rounds, choose_rounds
 from dnmf.planning.versions import installed
 from dnmf.runs.base import Refs, optional_refs, refs_to_json
-from dnmf.sources.base import Source
+from dnmf.sources.base import INDEX_BYTES, Source
 
 __all__ = ["Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan", "slab_starts"]
 
@@ -85,6 +86,8 @@ class Plan:
         where it is not known.
     left_out : int
         Columns that nothing uses, which steps after the scan leave out; ``shape`` does without.
+    rounds : Rounds
+        Between two reads.
     """
 
     run_id: str
@@ -114,6 +117,7 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     most_used: int = 0
     left_out: int = 0
+    rounds: Rounds = field(default_factory=Rounds)
 
     @property
     def all_columns(self) -> int:
@@ -154,7 +158,11 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         refs = {name: refs_to_json(getattr(self, name)) for name in _REFS}
-        nested = {"config": self.config.to_json(), "limits": self.limits.to_json()}
+        nested = {
+            "config": self.config.to_json(),
+            "limits": self.limits.to_json(),
+            "rounds": vars(self.rounds),
+        }
         return {**vars(self), **refs, **nested}
 
     @classmethod
@@ -171,6 +179,7 @@ class Plan:
         nested = {
             "config": FitConfig.from_json(value["config"]),
             "limits": Limits.from_json(value["limits"]),
+            "rounds": Rounds(**value["rounds"]),
         }
         return cls(**{**value, **nested})
 
@@ -277,8 +286,22 @@ def make_plan(
         growth=growth,
         limits=limits,
         most_used=min(d, oriented.nonzeros or 0) if oriented.is_sparse else 0,
+        rounds=_rounds(config, oriented, dtype, total, limits) if mode == "fit" else Rounds(),
     )
     return plan, oriented
+
+
+def _rounds(
+    config: FitConfig, source: Source, dtype: np.dtype, nbytes: int, limits: Limits
+) -> Rounds:
+    """Decide on rounds between two reads of this V, which has so many bytes as stored."""
+    (n, d), entries = source.shape, None
+    if source.is_sparse:
+        entries = nbytes // (source.dtype.itemsize + INDEX_BYTES)
+        d = min(d, max(entries, 1))
+    compresses = loss_shape(config).compresses and not config.masked
+    sizes = (n, d), dtype.itemsize, entries, nbytes
+    return choose_rounds(config, compresses, *sizes, limits.rounds)
 
 
 def slab_starts(config: FitConfig, limits: Limits, d: int) -> tuple[int, ...]:

@@ -49,7 +49,7 @@ __all__ = [
     "resume_command",
 ]
 
-FORMAT = 3
+FORMAT = 4
 """Of run folders (plan, records and objects); another one is refused."""
 
 STATE = ".dnmf"

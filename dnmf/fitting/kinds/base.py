@@ -17,6 +17,7 @@ KINDS: dict[str, str] = {
     "scan": "dnmf.fitting.kinds.scan:ScanWork",
     "race": "dnmf.fitting.kinds.race:RaceWork",
     "pass": "dnmf.fitting.kinds.passes:PassWork",
+    "rounds": "dnmf.fitting.kinds.rounds:RoundsWork",
     "transform": "dnmf.fitting.kinds.transform:TransformWork",
     "publish": "dnmf.fitting.kinds.publish:PublishWork",
 }

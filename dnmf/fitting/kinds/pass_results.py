@@ -6,10 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dnmf.fitting.model_state import ModelState, Pair
+import numpy as np
+
+from dnmf.fitting.model_state import Compressed, ModelState, Pair
 from dnmf.fitting.stopping import PassResult
 from dnmf.losses.values import HeldOutStats, SmallStats
-from dnmf.runs.base import ObjectRef
+from dnmf.runs.base import ObjectRef, Refs
 
 __all__ = [
     "ModelEnd",
@@ -19,6 +21,7 @@ __all__ = [
     "held_out_figures",
     "on_all_of_V",
     "pass_result",
+    "promised",
 ]
 
 
@@ -36,6 +39,9 @@ class PassStats:
         Digests of how tasks round.
     held_out : list of HeldOutStats or None
         Sums of each model over what it leaves out.
+    Y : list of list of ObjectRef
+        The compressed V of each model that leaves one, as W.
+    WtY : list of (k, r) float64 array or None
     """
 
     models: list[SmallStats]
@@ -43,6 +49,8 @@ class PassStats:
     bytes_read: int
     numeric: list[str]
     held_out: list[HeldOutStats | None]
+    Y: list[list[ObjectRef]]
+    WtY: list[np.ndarray | None]
 
     def add(self, other: PassStats) -> None:
         """Add what stands behind in index order."""
@@ -52,6 +60,11 @@ class PassStats:
             if mine_out is not None and theirs_out is not None:
                 mine_out.add(theirs_out)
         self.W = [a + b for a, b in zip(self.W, other.W, strict=True)]
+        self.Y = [a + b for a, b in zip(self.Y, other.Y, strict=True)]
+        self.WtY = [
+            None if a is None or b is None else a + b
+            for a, b in zip(self.WtY, other.WtY, strict=True)
+        ]
         self.bytes_read += other.bytes_read
         self.numeric = sorted({*self.numeric, *other.numeric})
 
@@ -63,6 +76,7 @@ class ModelEnd:
     Attributes
     ----------
     WtW : ObjectRef
+    WtY : ObjectRef or None
     held_out : (float, float, int) or None
         Loss of what the model leaves out, its scale, and the number of entries.
     others
@@ -81,6 +95,7 @@ class ModelEnd:
     W_norms: tuple[float, ...]
     W_sums: tuple[float, ...] | None
     WtW: ObjectRef
+    WtY: ObjectRef | None
     held_out: tuple[float, float, int] | None
 
 
@@ -92,6 +107,8 @@ class SlabEnd:
     ----------
     H, next_H, extrapolated : ObjectRef
         The slab that the pass was at, the one after it, and one that may be better, if any.
+    WtV : ObjectRef or None
+        The slab of W'V, float64, where later passes use it.
     kkt, gain : float
         Fields of `HStep`.
     share : list of float
@@ -106,12 +123,22 @@ class SlabEnd:
     gain: float
     share: list[float]
     peak: list[tuple[float, int]]
+    WtV: ObjectRef | None = None
 
 
 def on_all_of_V(model: ModelState, step: float) -> ModelState:
     """Return the start on all of V, with this extrapolation, of a model fitted to the sample."""
     weights = model.pair.W_sums if model.pair else None
-    return ModelState(pair=None, next_H=model.next_H, step=step, weights=weights)
+    spans = model.spans
+    return ModelState(pair=None, next_H=model.next_H, step=step, weights=weights, spans=spans)
+
+
+def promised(before: ModelState) -> dict[str, float]:
+    """Return how many rounds made the H of a pass, and the decrease that they predicted."""
+    prospect = before.prospect
+    if before.extrapolated is None or not prospect.rounds:
+        return {}
+    return {"rounds": prospect.rounds, "predicted": prospect.predicted or 0.0}
 
 
 def held_out_figures(end: ModelEnd) -> dict[str, float]:
@@ -135,7 +162,7 @@ def figures(found: PassResult) -> dict[str, float]:
 
 
 def pass_result(
-    end: ModelEnd, slabs: list[SlabEnd], W: tuple[ObjectRef, ...], starts: Sequence[int]
+    end: ModelEnd, slabs: list[SlabEnd], W: Refs, Y: Refs, starts: Sequence[int]
 ) -> PassResult:
     components = range(len(end.W_norms))
     pair = Pair(
@@ -149,6 +176,7 @@ def pass_result(
         W_norms=end.W_norms,
         W_sums=end.W_sums,
     )
+    WtV = tuple(slab.WtV for slab in slabs if slab.WtV is not None)
     tried = tuple(slab.extrapolated for slab in slabs if slab.extrapolated is not None)
     return PassResult(
         pair=pair,
@@ -164,4 +192,6 @@ def pass_result(
         extrapolated=tried or None,
         extrapolates=end.extrapolates and not tried,
         entrywise=end.entrywise,
+        WtV=WtV or None,
+        compressed=Compressed(Y, end.WtY) if end.WtY else None,
     )

@@ -24,9 +24,11 @@ from dnmf.fitting.kinds.pass_results import (
     held_out_figures,
     on_all_of_V,
     pass_result,
+    promised,
 )
 from dnmf.fitting.model_state import ModelState
 from dnmf.fitting.models.batch import Batch, Model, Sums
+from dnmf.fitting.models.compressing import keeps_spans
 from dnmf.fitting.models.factors import load_rows
 from dnmf.fitting.models.h_step import update_H
 from dnmf.fitting.phases import phase_config, sample_serves
@@ -80,9 +82,8 @@ class PassWork(StepWork):
             if self._batch is None:
                 store, plan = ReadOnce(self.context.store), self.context.plan
                 n = self.rows.starts[-1]
-                self._batch = Batch(
-                    plan, store, self.step.models, self.states, n, self.column_sums[0], self.unit
-                )
+                of_rows = n, self.column_sums[0], self.unit, self.step.over
+                self._batch = Batch(plan, store, self.step.models, self.states, *of_rows)
             return self._batch
 
     @property
@@ -93,7 +94,7 @@ class PassWork(StepWork):
         """Solve W of a segment and sum its statistics, block by block in order."""
         batch = self.batch()
         first, last = self.rows.starts[segment], self.rows.starts[segment + 1]
-        Ws = self._start_W(segment, last - first)
+        Ws, Ys = self._start_W(segment, last - first), self._empty_Y(last - first)
         row_sums, sums = self.rows.row_sums(segment), batch.empty()
         folded = any(model.fold for model in batch.models)
         numbers = self.rows.numbers(segment) if folded else None
@@ -104,17 +105,27 @@ class PassWork(StepWork):
             of_rows = row_sums[:, rows], None if numbers is None else numbers[rows]
             block = Block(V, start, *of_rows)
             parts = [W[rows] for W in Ws]
+            of_Y = [None if Y is None else Y[rows] for Y in Ys]
             filled = None if folded else few_filled_rows(V)
             if filled is None:
-                batch.update(block, parts, sums, tau=tau, residual=residual)
+                batch.update(block, parts, sums, of_Y, tau=tau, residual=residual)
             else:
                 few = _filled(block, filled), [W[filled] for W in parts]
-                batch.update(*few, sums, tau=tau, residual=residual)
+                some = [None if Y is None else Y[filled] for Y in of_Y]
+                batch.update(*few, sums, some, tau=tau, residual=residual)
                 _put_back(parts, filled, few[1])
+                _put_back(of_Y, filled, some)
             bytes_read += nbytes
             del V, block  # before the next one but one is read
         self._reach("segment-solved", segment=segment)
-        return self._parts_of(segment, Ws, sums, bytes_read)
+        return self._parts_of(segment, Ws, Ys, sums, bytes_read)
+
+    def _empty_Y(self, n_rows: int) -> list[np.ndarray | None]:
+        """Return room for the compressed rows of a segment, for every model that leaves some."""
+        return [
+            None if model.basis is None else np.empty((n_rows, len(model.basis)), model.H.dtype)
+            for model in self.batch().models
+        ]
 
     def _start_W(self, segment: int, n_rows: int) -> list[np.ndarray]:
         """Return the start of a segment's W for every model."""
@@ -132,12 +143,22 @@ class PassWork(StepWork):
         ]
 
     def _parts_of(
-        self, segment: int, Ws: list[np.ndarray], sums: Sums, bytes_read: int
+        self,
+        segment: int,
+        Ws: list[np.ndarray],
+        Ys: list[np.ndarray | None],
+        sums: Sums,
+        bytes_read: int,
     ) -> list[Any]:
         names = [[ref] for ref in self._put("W", [segment], Ws, axis=1)]
+        of_Y = [
+            [] if Y is None else [self.context.store.put(self.step.name("Y", m, segment), Y)]
+            for m, Y in zip(self.step.models, Ys, strict=True)
+        ]
         self._reach("segment-written", segment=segment)
         digest = numeric_fingerprint()["digest"]
-        small = PassStats(sums.small, names, bytes_read, [digest], sums.held_out)
+        of_Vs = bytes_read, [digest], sums.held_out
+        small = PassStats(sums.small, names, *of_Vs, of_Y, sums.WtY)
         starts = self.context.plan.slab_starts
         slabs = [
             model.loss.slabs(wide, starts)
@@ -165,6 +186,8 @@ class PassWork(StepWork):
                 0,
                 [],
                 [None if one is None else HeldOutStats() for one in values[0].held_out],
+                [[] for _ in values[0].Y],
+                [None if one is None else np.zeros_like(one) for one in values[0].WtY],
             )
             for value in values:
                 total.add(value)
@@ -185,7 +208,7 @@ class PassWork(StepWork):
                 self._finish_small(i, stats, reduced, WtW[i])
                 for i, stats in enumerate(reduced.models)
             ]
-            return models, replace(reduced, models=[], held_out=[])
+            return models, replace(reduced, models=[], held_out=[], WtY=[])
         return self._finish_slab(part - 1, reduced, small, each)
 
     def _sizes(self, position: int, small: PassStats) -> tuple[float, float]:
@@ -203,7 +226,8 @@ class PassWork(StepWork):
     ) -> ModelEnd:
         model, held_out = self.batch().models[position], small.held_out[position]
         sumsq, size = self._sizes(position, small)
-        sums = stats.sums
+        sums, WtY = stats.sums, small.WtY[position]
+        name = self.step.name("WtY", self.step.models[position])
         return ModelEnd(
             objective=model.loss.objective(stats, sumsq, model.factor),
             divergence=model.loss.divergence(stats, sumsq, model.factor),
@@ -218,6 +242,7 @@ class PassWork(StepWork):
             W_norms=tuple(np.sqrt(np.diag(stats.WtW)).tolist()),
             W_sums=tuple(sums.tolist()) if isinstance(sums, np.ndarray) else None,
             WtW=WtW,
+            WtY=None if WtY is None else self.context.store.put(name, WtY),
             held_out=None
             if held_out is None
             else (held_out.error, held_out.scale, held_out.entries),
@@ -254,9 +279,25 @@ class PassWork(StepWork):
                 for one, ref in zip(found, refs, strict=True)
             ]
         return [
-            SlabEnd(old[i], new[i], tried[i], one.kkt, one.gain, one.share, one.peak)
+            SlabEnd(
+                old[i],
+                new[i],
+                tried[i],
+                one.kkt,
+                one.gain,
+                one.share,
+                one.peak,
+                self._put_WtV(i, slab, reduced[i]),
+            )
             for i, one in enumerate(found)
         ]
+
+    def _put_WtV(self, position: int, slab: int, WtV: np.ndarray) -> ObjectRef | None:
+        """Store W'V of one model, if a later pass may use it."""
+        m = self.step.models[position]
+        if not keeps_spans(self.context.plan, m):
+            return None
+        return self.context.store.put(self.step.name("WtV", m, slab), np.ascontiguousarray(WtV))
 
     def _slab_of(
         self, position: int, a: int, b: int, wide: np.ndarray, small: PassStats, each: Each
@@ -316,7 +357,9 @@ class PassWork(StepWork):
         for position, model in enumerate(self.step.models):
             before, end = state.models[model], ends[position]
             W = tuple(shared.W[position])
-            found = pass_result(end, [slab[position] for slab in slabs], W, self.rows.starts)
+            of_slabs = [slab[position] for slab in slabs]
+            Y = tuple(shared.Y[position])
+            found = pass_result(end, of_slabs, W, Y, self.rows.starts)
             if before.pair is None:
                 check_objective(plan, found.pair.objective)
             changed[model], accepted = advance(before, found, config, plan.dtype, plan.limits.stop)
@@ -330,6 +373,7 @@ class PassWork(StepWork):
                     "extrapolation": before.beta,
                     "extrapolated": before.extrapolated is not None,
                     "revived": len(found.revived) if accepted else 0,
+                    **promised(before),
                     **held_out_figures(end),
                     "bytes_read": shared.bytes_read,
                     **vars(cost),
@@ -372,11 +416,14 @@ def _filled(block: Block, rows: np.ndarray) -> Block:
     return Block(pick_rows(block.V, rows), block.start, block.row_sums[:, rows])
 
 
-def _put_back(parts: list[np.ndarray], rows: np.ndarray, found: list[np.ndarray]) -> None:
-    """Put the solutions of some rows among the others, whose W is 0 as V has nothing there."""
-    for W, few in zip(parts, found, strict=True):
-        W[:] = 0
-        W[rows] = few
+def _put_back(
+    parts: Sequence[np.ndarray | None], rows: np.ndarray, found: Sequence[np.ndarray | None]
+) -> None:
+    """Put what was found of some rows among the others, which are 0 as V has nothing there."""
+    for whole, few in zip(parts, found, strict=True):
+        if whole is not None:
+            whole[:] = 0
+            whole[rows] = few
 
 
 def _zero(stats: SmallStats) -> float | None:

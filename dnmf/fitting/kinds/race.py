@@ -157,6 +157,7 @@ class RaceWork(StepWork):
             segments=1,  # one after the other here, and each has sums of its own
             slab_size=FitConfig.slab_size,
             sample=0.0,
+            rounds=0,
             residuals=False,
             alpha_W=alpha_W,
             alpha_H=alpha_H,

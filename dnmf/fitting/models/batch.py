@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from dnmf.errors import OptionError
 from dnmf.fitting.model_state import ModelState
+from dnmf.fitting.models.compressing import basis_of, leaves_compressed
 from dnmf.fitting.models.factors import load_H
 from dnmf.fitting.models.holdout import Fold, fold_of_model
 from dnmf.fitting.models.objective import loss_of
@@ -41,6 +43,8 @@ class Model:
     fold : Fold or None
     held_out : HeldOut or None
         What fits the model without its fold.
+    basis : (r, d) array or None
+        Rows that span H, where the pass leaves a compressed V, in the dtype of H.
     """
 
     loss: Loss
@@ -49,10 +53,23 @@ class Model:
     scale: np.ndarray
     fold: Fold | None = None
     held_out: HeldOut | None = None
+    basis: np.ndarray | None = None
 
     @property
     def k(self) -> int:
         return int(self.H.shape[0])
+
+    @property
+    def directions(self) -> np.ndarray:
+        """Rows that V is multiplied with: the basis, or H."""
+        return self.factor.H if self.basis is None else self.basis
+
+    @cached_property
+    def BHt(self) -> np.ndarray:
+        """B H', (r, k): V H' is Y times it, as H lies in the span of B."""
+        assert self.basis is not None
+        product = self.basis.astype(np.float64) @ self.H.T.astype(np.float64)
+        return product.astype(self.H.dtype)
 
     def update(self, block: Block, W: np.ndarray, sums: Sums, i: int, **how: Any) -> None:
         """Solve W of a block in place by products of its own; it is model i of ``sums``."""
@@ -78,11 +95,12 @@ class Model:
 
 @dataclass
 class Sums:
-    """Statistics of a segment while they grow: small ones, accumulators, left-out parts."""
+    """Statistics of a segment while they grow: small ones, accumulators, left-out parts, W'Y."""
 
     small: list[SmallStats]
     wide: list[Any]
     held_out: list[HeldOutStats | None]
+    WtY: list[np.ndarray | None]
     together: list[np.ndarray] = field(default_factory=list)
 
     def of_fold(self, i: int) -> HeldOutStats:
@@ -107,6 +125,8 @@ class Batch:
     column_sums : (d,) float64 array
     unit : float
         The size of V's nonzero entries.
+    over : str
+        Which rows the step goes over.
     """
 
     def __init__(
@@ -118,31 +138,38 @@ class Batch:
         rows: int,
         column_sums: np.ndarray,
         unit: float,
+        over: str = "all",
     ) -> None:
         self.plan = plan
         self.models = [
-            _prepared(plan, store, m, state, rows, column_sums, unit)
+            _prepared(plan, store, m, state, rows, column_sums, unit, over)
             for m, state in zip(models, states, strict=True)
         ]
         same = [i for i, model in enumerate(self.models) if model.loss.shares_product]
         self._cuts: dict[int, tuple[int, int, int]] = {}  # number of the stack, first, end
+        self._of_WtV: dict[int, tuple[int, int]] = {}  # first and end in its sum of W'V
         self._stacks: list[tuple[np.ndarray, np.ndarray | None]] = []
-        for stack in self._stacked(same) if len(same) > 1 else ():
-            ends = np.cumsum([0, *(self.models[i].k for i in stack)]).tolist()
+        several = len(same) > 1 or any(model.basis is not None for model in self.models)
+        for stack in self._stacked(same) if several else ():
+            ends = np.cumsum([0, *(self.models[i].directions.shape[0] for i in stack)]).tolist()
             for i, (a, b) in zip(stack, pairwise(ends), strict=True):
                 self._cuts[i] = len(self._stacks), a, b
-            H = np.concatenate([self.models[i].factor.H for i in stack])
+            parts = [self.models[i].directions for i in stack]
+            H = parts[0] if len(parts) == 1 else np.concatenate(parts)
             self._stacks.append((H, padded(H.T) if plan.sparse else None))
+            of_WtV = np.cumsum([0, *(self.models[i].k for i in stack)]).tolist()
+            for i, (a, b) in zip(stack, pairwise(of_WtV), strict=True):
+                self._of_WtV[i] = a, b
 
     def _stacked(self, same: list[int]) -> list[list[int]]:
         """Choose models that share a product: all for a dense V, as many as win for a sparse V."""
         stacks: list[list[int]] = [[]]
         size = 0
         for i in same:
-            size += self.models[i].k
+            size += self.models[i].directions.shape[0]
             if self.plan.sparse and stacks[-1] and size > self.plan.limits.stacked_components:
                 stacks.append([])
-                size = self.models[i].k
+                size = self.models[i].directions.shape[0]
             stacks[-1].append(i)
         return stacks
 
@@ -151,25 +178,32 @@ class Batch:
         plan, dtype = self.plan, np.dtype(self.plan.dtype)
         d, sparse = plan.shape[1], plan.sparse
         held_out = [HeldOutStats() if model.fold else None for model in self.models]
-        sizes = [stack.shape[0] for stack, _ in self._stacks]
+        sizes = [0] * len(self._stacks)
+        for i, (stack, *_) in self._cuts.items():
+            sizes[stack] += self.models[i].k
         together = [zero_WtV(K, d, dtype, sparse) for K in sizes]
         small, wide = [], []
         for i, model in enumerate(self.models):
             if i in self._cuts:
-                stack, a, b = self._cuts[i]
+                stack, (a, b) = self._cuts[i][0], self._of_WtV[i]
                 small.append(SmallStats(np.zeros((model.k, model.k))))
                 wide.append(together[stack][a:b])
                 continue
             sums = model.loss.empty(model.k, d, dtype, sparse)
             small.append(sums[0])
             wide.append(sums[1])
-        return Sums(small, wide, held_out, together)
+        WtY = [
+            None if model.basis is None else np.zeros((model.k, model.basis.shape[0]))
+            for model in self.models
+        ]
+        return Sums(small, wide, held_out, WtY, together)
 
     def update(
         self,
         block: Block,
         Ws: list[np.ndarray],
         sums: Sums,
+        Ys: list[np.ndarray | None],
         *,
         tau: float,
         residual: Sequence[bool],
@@ -178,19 +212,27 @@ class Batch:
 
         Parameters
         ----------
+        Ys : list of (m, r) array or None
+            Where the compressed block of each model goes.
         residual : sequence of bool
             For which models residuals are summed entry by entry.
         """
         VHt = [product_VHt(block.V, *stack) for stack in self._stacks]
         counted: list[list[np.ndarray]] = [[] for _ in self._stacks]
         for i, (model, W) in enumerate(zip(self.models, Ws, strict=True)):
-            how: Any = {"tau": tau, "residual": residual[i]}
+            exact = self.plan.limits.losses.round_tau if model.basis is not None else tau
+            how: Any = {"tau": min(tau, exact), "residual": residual[i]}
             if i not in self._cuts:
                 model.update(block, W, sums, i, **how)
                 continue
             stack, first, end = self._cuts[i]
-            C = np.ascontiguousarray(VHt[stack][:, first:end])
+            C, Y = np.ascontiguousarray(VHt[stack][:, first:end]), Ys[i]
+            if Y is not None:
+                Y[:] = C
+                C = Y @ model.BHt
             counted[stack].append(model.update_rows(block, W, C, sums, i, **how))
+            if Y is not None:
+                sums.WtY[i] += W.T @ Y
         del VHt
         for parts, total in zip(counted, sums.together, strict=True):
             W = np.concatenate(parts, axis=1)
@@ -205,12 +247,16 @@ def _prepared(
     rows: int,
     column_sums: np.ndarray,
     unit: float,
+    over: str,
 ) -> Model:
     fold = fold_of_model(plan, plan.config.models[m])
     if fold is None:
         loss = loss_of(plan, rows)
         H, scale = load_H(store, state, loss, column_sums, unit)
-        return Model(loss, H, loss.prepare(H, plan.sparse), scale)
+        B = None
+        if over == "all" and leaves_compressed(plan, m, state):
+            B = basis_of(plan, store, H, state.spans).astype(H.dtype)
+        return Model(loss, H, loss.prepare(H, plan.sparse), scale, basis=B)
     if fold.single:
         loss = loss_of(plan, rows, masked=True)
     else:

@@ -1,0 +1,143 @@
+"""Rounds between two reads: H goes on by the compressed V that the last pass left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dnmf.faultpoints import reach
+from dnmf.fitting.data.context import Context
+from dnmf.fitting.data.rows import open_rows
+from dnmf.fitting.kinds.base import Cost, StepWork
+from dnmf.fitting.model_state import ModelState
+from dnmf.fitting.models.compressing import basis_of
+from dnmf.fitting.models.factors import read_H
+from dnmf.fitting.models.objective import loss_of
+from dnmf.fitting.record import Record
+from dnmf.fitting.stopping import after_rounds
+from dnmf.losses.compressed import Alternation, RoundsEnd, RoundSums, solve_round
+from dnmf.losses.least_squares import LeastSquares
+from dnmf.runs.base import Refs
+from dnmf.steps.work import Each, Step
+
+__all__ = ["RoundsWork"]
+
+
+@dataclass(frozen=True)
+class _ModelRounds:
+    """The rounds of one model: its H, where they found one, and what they predict."""
+
+    H: Refs | None
+    rounds: int
+    predicted: float
+    rest: float
+
+
+class RoundsWork(StepWork):
+    """All rounds between two reads, in one task. The segments of W are improved side by side.
+
+    Sums over segments are added in their order, so that no bit depends on threads.
+    """
+
+    def __init__(self, context: Context, step: Step) -> None:
+        state = context.state(step.index - 1)
+        context = context.after(state.scanned)
+        super().__init__(context, step)
+        self.states = [state.models[m] for m in step.models]
+        self.rows = open_rows(context, state.scanned, "all")
+        self.segments = 1
+
+    def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
+        return [[]]
+
+    def finish(self, part: int, reduced: Any, small: Any, each: Each = map) -> list[_ModelRounds]:
+        """Alternate for one model after the other, and store H."""
+        return [
+            self._of_model(m, state, each)
+            for m, state in zip(self.step.models, self.states, strict=True)
+        ]
+
+    def _of_model(self, m: int, state: ModelState, each: Each) -> _ModelRounds:
+        plan, store = self.context.plan, self.context.store
+        pair = state.pair
+        assert pair is not None
+        found = self._alternated(state, each)
+        where = self.step.index, m
+        reach("rounds-done", model=m, step=self.step.index, run=store.path)
+        if not found.rounds:
+            return _ModelRounds(None, 0, 0.0, 0.0)
+        H = found.H.astype(plan.dtype)
+        refs = tuple(
+            store.put(self.step.name("rounds", m, slab), np.ascontiguousarray(H[:, a:b]))
+            for slab, (a, b) in enumerate(pairwise(plan.slab_starts))
+        )
+        reach("rounds-written", model=where[1], step=where[0], run=store.path)
+        predicted = max(pair.objective - found.objective, 0.0)
+        return _ModelRounds(refs, found.rounds, predicted, found.rest)
+
+    def _alternated(self, state: ModelState, each: Each) -> RoundsEnd:
+        plan, store = self.context.plan, self.context.store
+        pair, compressed = state.pair, state.compressed
+        assert pair is not None
+        assert compressed is not None
+        H = read_H(store, pair.H)
+        loss = loss_of(plan, self.rows.starts[-1])
+        assert isinstance(loss, LeastSquares)
+        alternation = Alternation(
+            loss,
+            H.astype(np.float64),
+            read_H(store, state.next_H).astype(np.float64),
+            basis_of(plan, store, H, state.spans[1:]),
+            read_H(store, state.spans[0]),
+            store.get(compressed.WtY),
+            np.array(pair.W_norms),
+            self.rows.sumsq,
+            self.rows.column_sums()[1],
+            pair.objective,
+            each,
+            plan.limits.h_part_bytes,
+        )
+        rows = _Rows(self, loss, pair.W, compressed.Y, each)
+        most = min(plan.rounds.most, state.prospect.most or plan.rounds.most)
+        return alternation.run(rows.solve, most, plan.rounds.price)
+
+    def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
+        """Let the next pass try the H of the rounds, or stop."""
+        plan, changed = self.context.plan, dict[int, ModelState]()
+        for m, state, found in zip(self.step.models, self.states, results[0], strict=True):
+            of_rounds = found.H, found.rounds, found.predicted, found.rest
+            changed[m] = after_rounds(state, *of_rounds, plan.config, plan.limits.stop)
+        return replace(record, state=record.state.with_models(changed)), []
+
+
+class _Rows:
+    """W of every segment, from round to round."""
+
+    def __init__(self, work: RoundsWork, loss: LeastSquares, W: Refs, Y: Refs, each: Each) -> None:
+        store = work.context.store
+        self.loss, self.each, self.work = loss, each, work
+        self.W = [np.array(store.get(ref)) for ref in W]
+        self.Y = [store.get(ref) for ref in Y]
+        self.sumsq = [work.rows.row_sums(segment)[1] for segment in range(len(W))]
+
+    def solve(self, BHt: np.ndarray, G: np.ndarray, scale: np.ndarray) -> RoundSums:
+        """Improve all rows of W at an H, from their last state with its columns scaled."""
+        scaled = not bool((scale == 1.0).all())
+
+        def segment(s: int) -> RoundSums:
+            if scaled:
+                self.W[s] *= scale.astype(self.W[s].dtype)
+            return solve_round(self.loss, self.W[s], self.Y[s], BHt, G, self.sumsq[s])
+
+        return _added(list(self.each(segment, range(len(self.W)))))
+
+
+def _added(parts: Sequence[RoundSums]) -> RoundSums:
+    total = parts[0]
+    for part in parts[1:]:
+        total.add(part)
+    return total
