@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-__all__ = ["Planted", "PlantedPoisson", "PlantedTopics", "Unit", "by_strongest"]
+__all__ = [
+    "H_STREAM",
+    "UNIT",
+    "Planted",
+    "PlantedPoisson",
+    "PlantedTopics",
+    "Unit",
+    "by_strongest",
+    "numbers_of",
+]
 
 UNIT = 2000
 H_STREAM = 1 << 32
@@ -29,7 +38,8 @@ class Unit:
     strongest: np.ndarray
 
 
-def _generator(seed: int, stream: int) -> np.random.Generator:
+def numbers_of(seed: int, stream: int) -> np.random.Generator:
+    """Random numbers that depend on these two alone."""
     return np.random.Generator(np.random.Philox(key=[seed, stream]))
 
 
@@ -97,12 +107,12 @@ class PlantedPoisson(Planted):
     @cached_property
     def H(self) -> np.ndarray:
         """(k, d) float64."""
-        return _generator(self.seed, H_STREAM).gamma(0.5, size=(self.k, self.d))
+        return numbers_of(self.seed, H_STREAM).gamma(0.5, size=(self.k, self.d))
 
     def unit(self, unit: int) -> Unit:
         from dnmf.linalg.blas import one_thread
 
-        generator = _generator(self.seed, unit)
+        generator = numbers_of(self.seed, unit)
         scale = self.mean / (0.5 * self.k)  # an entry of H has mean 1/2
         W = generator.gamma(0.5, 2 * scale, size=(self.rows(unit), self.k))
         with one_thread():
@@ -139,7 +149,7 @@ class PlantedTopics(Planted):
     @cached_property
     def H(self) -> np.ndarray:
         """(k, d) float64, rows of sum 1."""
-        generator = _generator(self.seed, H_STREAM)
+        generator = numbers_of(self.seed, H_STREAM)
         H = generator.gamma(self.sharpness, size=(self.k, self.d))
         H *= generator.permutation(np.arange(1, self.d + 1) ** -self.power)
         return H / H.sum(axis=1, keepdims=True)
@@ -150,7 +160,7 @@ class PlantedTopics(Planted):
         return sums / sums[:, -1:]
 
     def unit(self, unit: int) -> Unit:
-        generator = _generator(self.seed, unit)
+        generator = numbers_of(self.seed, unit)
         m = self.rows(unit)
         length = generator.gamma(2.0, self.events / 2, size=(m, 1))
         W = generator.dirichlet(np.full(self.k, 0.15), size=m) * length
