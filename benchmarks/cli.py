@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
@@ -97,15 +98,79 @@ def memory(session: Session) -> Iterable[Figure]:
 @click.option(
     "--runs", type=click.IntRange(min=1), default=20, show_default=True, help="With --reference."
 )
-def reads(session: Session, loss: str, seeds: int, reference: bool, runs: int) -> Iterable[Figure]:
+@click.option("--hard", is_flag=True, help="On faces, sound, air, cells, spectra and traffic.")
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the fits; with --hard."
+)
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Fit with these options too, and show both; with --hard.",
+)
+@click.option(
+    "--only", multiple=True, metavar="TEXT", help="Sets whose name has this; with --hard."
+)
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="An SVG to write, objective against reads; with --hard.",
+)
+def reads(
+    session: Session, loss: str, seeds: int, reference: bool, runs: int, hard: bool, **of_hard: Any
+) -> Iterable[Figure]:
     """How often V is read until the fit is as good as it gets."""
     from benchmarks import reads, reads_kl
 
+    if hard:
+        yield from _hard(session, loss, seeds, reference, **of_hard)
+        return
+    given = [name for name, value in of_hard.items() if value]
+    if given:
+        raise click.UsageError(f"--{given[0].removesuffix('s')} needs --hard")
     chosen = {"frobenius": reads, "kullback-leibler": reads_kl}[loss]
     if reference:
         chosen.reference(session, runs)
     else:
         yield from chosen.run(session, seeds)
+
+
+def _hard(
+    session: Session,
+    loss: str,
+    seeds: int,
+    reference: bool,
+    options: tuple[str, ...],
+    against: tuple[str, ...],
+    only: tuple[str, ...],
+    picture: Path | None,
+) -> Iterable[Figure]:
+    from benchmarks import reads_hard
+
+    if reference or loss != LOSSES[0]:
+        raise click.UsageError(f"--hard is of {LOSSES[0]}, and has no --reference")
+    if picture is not None and picture.suffix != ".svg":
+        raise click.UsageError(f"--picture is {picture}; it must end in .svg")
+    ways = [_fit_options(options), *([_fit_options(against)] if against else [])]
+    if len(ways) == 2 and ways[0] == ways[1]:
+        raise click.UsageError("--option and --against name the same options")
+    yield from reads_hard.run(session, seeds, ways, only, picture)
+
+
+def _fit_options(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Options of a fit from KEY=VALUE, the value JSON or a word."""
+    from dnmf.config import OPTIONS
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or name not in OPTIONS:
+            raise click.UsageError(f"{text!r} is not KEY=VALUE of {', '.join(sorted(OPTIONS))}")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 @benchmark

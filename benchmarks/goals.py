@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from benchmarks.figures import Goal
 from benchmarks.machine import fastest_kernels
 
@@ -9,6 +11,7 @@ __all__ = [
     "CHUNKS_PASS",
     "DISK_PASS",
     "EFFICIENCY",
+    "HARD",
     "KL_PER_ITERATION",
     "KL_READS",
     "MEMORY_LIMIT",
@@ -29,6 +32,7 @@ __all__ = [
     "STUDY_PEER",
     "STUDY_READS",
     "STUDY_SINGLE",
+    "HardGoals",
     "memory_pass",
 ]
 
@@ -44,6 +48,33 @@ READS_SMALL = Goal(1)
 NOT_MORE = Goal(1)
 KL_READS = Goal(10)
 KL_PER_ITERATION = Goal(10, at_least=True)
+
+NONE = (None, None)
+
+
+@dataclass(frozen=True)
+class HardGoals:
+    """Of ``reads --hard``; of two goals the first is for the median, the second for the worst."""
+
+    near: tuple[Goal | None, Goal | None] = NONE
+    nearer: tuple[Goal | None, Goal | None] = NONE
+    stopped: tuple[Goal | None, Goal | None] = NONE
+    true: Goal | None = None
+    peers: Goal | None = None
+    found: Goal | None = None
+
+
+_TRUE, _PEERS = Goal(0.95, at_least=True), Goal(1)  # hundredths of a percent
+
+HARD = {
+    "hard": HardGoals((Goal(4), Goal(6)), (Goal(9), Goal(14)), (Goal(7), Goal(10)), _TRUE, _PEERS),
+    "planted": HardGoals(
+        (Goal(1.4), Goal(2.4)), (Goal(3.5), None), (Goal(3), Goal(4)), _TRUE, _PEERS
+    ),
+    "missing": HardGoals((Goal(8), Goal(12)), true=_TRUE),
+    "other": HardGoals(true=_TRUE, peers=_PEERS, found=Goal(0.95, at_least=True)),
+}
+"""By the kind of a set."""
 
 PEERS_DENSE = Goal(4, at_least=True)
 PEERS_SPARSE = Goal(3, at_least=True)

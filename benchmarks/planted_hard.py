@@ -181,5 +181,3 @@ def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     with one_thread():
         made: np.ndarray = left @ right
     return made
-
-

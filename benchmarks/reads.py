@@ -11,66 +11,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import dnmf
 from benchmarks import goals, machine
-from benchmarks.clocks import Clock
+from benchmarks.courses import first_below, fit_course
 from benchmarks.figures import Figure
 from benchmarks.problems import Problem, planted_problems, real_problems
 from benchmarks.references import converged_runs, load_reference, missing, store
 from benchmarks.session import Session
-from dnmf.planning.advice import decoded_again
-from dnmf.steps.serial import Serial
 
-__all__ = ["Course", "first_below", "parallel", "reference", "run"]
+__all__ = ["Task", "parallel", "reference", "run"]
 
 CLOSE = 1.001
 LONG = 40
 REFERENCE_RUNS = {"tiny": 3, "quick": 6, "full": 9}
 """Of small data whose reference is not stored."""
-
-
-@dataclass(frozen=True)
-class Course:
-    """What a fit had reached after how many reads of V.
-
-    Attributes
-    ----------
-    reads : list of float
-        Bytes read over the size of V, scan included, after each pass.
-    values : list of float
-        The best relative error (or objective) so far.
-    """
-
-    reads: list[float]
-    values: list[float]
-
-    @property
-    def stopped(self) -> float:
-        """Reads until the fit ended."""
-        return self.reads[-1]
-
-
-def first_below(course: Course, target: float) -> float:
-    """Reads until the target was reached; infinite where it never was."""
-    pairs = zip(course.reads, course.values, strict=True)
-    return next((reads for reads, value in pairs if value <= target), math.inf)
-
-
-def fit_course(path: Path, k: int, seed: int, options: dict[str, Any], value: str) -> Course:
-    """Fit without a cluster, so that nothing but the sample is resident."""
-    clock = Clock()
-    plan = dnmf.plan(str(path), k, **options).plan
-    # segments of CSR decode the chunks that they share each for itself
-    size, again = plan.bytes_per_read, decoded_again(plan) / plan.bytes_per_read
-    dnmf.fit(str(path), k, seed=seed, executor=Serial(), on_event=clock, **options)
-    reads, best = len(clock.of("scan")) * (1 + again), math.inf
-    course = Course([], [])
-    for step in clock.of("pass"):
-        reads += step.row["bytes_read"] / size * (1 + again)
-        best = min(best, step.row[value]) if step.row["accepted"] else best
-        course.reads.append(round(reads, 3))
-        course.values.append(best)
-    return course
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def faces(step: int = 1) -> np.ndarray | None:
 
 
 def piano() -> np.ndarray | None:
-    """Windows x frequencies: magnitudes of a piano's four notes and their pairs. None where absent."""
+    """Windows x frequencies: magnitudes of a piano's notes. None where absent."""
     path = _file("piano/Piano.wav")
     if path is None:
         return None

@@ -125,7 +125,7 @@ def test_objective_is_that_of_the_definition(V: Any) -> None:
 
 
 def test_reads_until_a_target() -> None:
-    from benchmarks.reads import Course, first_below
+    from benchmarks.courses import Course, first_below
 
     course = Course([2.0, 3.0, 4.0], [0.7, 0.6, 0.5])
     assert first_below(course, 0.6) == 3
@@ -134,7 +134,7 @@ def test_reads_until_a_target() -> None:
 
 
 def test_reads_count_bytes(V: Any, tmp_path: Path) -> None:
-    from benchmarks.reads import fit_course
+    from benchmarks.courses import fit_course
     from benchmarks.stores import write_dense
 
     path = write_dense(tmp_path / "V.zarr", V, (100, 30))
