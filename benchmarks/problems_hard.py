@@ -73,9 +73,9 @@ _SIZES = {
         SpectralScene(20, 20, 3), TrafficWeeks(1, 20, 3, per_day=24),
     ),
     "quick": _Sizes(
-        (2, 15), (4, 15), 4, 1, PlantedPoisson(20_000, 300, 10),
+        (3, 15), (4, 15), 8, 2, PlantedPoisson(20_000, 300, 10),
         PlantedTopics(20_000, 2_000, 15, events=60, sharpness=0.02),
-        ScaledCounts(10_000, 2_000, 15), SpectralScene(100, 150, 8), TrafficWeeks(8, 300, 10),
+        ScaledCounts(8_000, 2_000, 15), SpectralScene(80, 150, 8), TrafficWeeks(8, 200, 10),
     ),
     "full": _Sizes(
         (1, 25), (2, 25), 1, 1, PlantedPoisson(50_000, 1_000, 20),

@@ -31,7 +31,12 @@ __all__ = ["run"]
 SHARE = 0.2
 TIGHT = 1e-9
 PASSES = {"tiny": 8, "quick": 300, "full": 1000}
-ITERATIONS = {"tiny": 4, "quick": 200, "full": 500}
+PEER_WORK = {"tiny": 1e5, "quick": 5e8, "full": 2e9}
+"""Iterations of scikit-learn times entries of V: small data are run to their end."""
+
+PEER_ITERATIONS = {"tiny": (2, 4), "quick": (200, 4000), "full": (400, 4000)}
+"""At least, and at most."""
+
 CHUNKS = 16
 """Of rows of a dense V."""
 
@@ -167,7 +172,9 @@ def _begin(
             return waiting
         path = _write(session, hard, draw, made.V)
         waiting.paths.append(path)
-        small = (made.V.nnz if sp.issparse(made.V) else made.V.size) <= SMALL
+        entries = made.V.nnz if sp.issparse(made.V) else made.V.size
+        least, most = PEER_ITERATIONS[session.size]
+        iterations = min(max(int(PEER_WORK[session.size] / entries), least), most)
         whole = sp.issparse(made.V) or not np.isnan(made.V).any()
         common = {"sample_bytes": int(SHARE * open_source(str(path)).nbytes), **hard.options}
         for seed in range(draw, seeds, hard.draws):
@@ -176,9 +183,9 @@ def _begin(
                     path, hard.k, seed, draw, {**common, **way}, PASSES[session.size], made.H
                 )
                 waiting.fits.setdefault(_label(way), []).append(_submit(pool, fits))
-            if small and whole:
-                peer = _Peer(path, hard.k, seed, ITERATIONS[session.size])
-                waiting.peers.append((draw, _submit(pool, peer)))
+            if entries <= SMALL and whole:
+                peer = _submit(pool, _Peer(path, hard.k, seed, iterations))
+                waiting.peers.append((draw, peer))
     return waiting
 
 

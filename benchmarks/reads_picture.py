@@ -20,6 +20,9 @@ FLOOR = 1e-6
 """Nothing below this share of the best is drawn."""
 
 ACROSS = 3
+POINTS = 60
+"""Of a line, at most."""
+
 COLORS = (BLUE, ORANGE)
 PEER = "scikit-learn, coordinate descent"
 STOPS = "default rule stops"
@@ -76,8 +79,12 @@ def _panel(ax: Any, result: SetResult) -> None:
 
 
 def _line(ax: Any, course: Course, best: float, **how: Any) -> None:
-    percent = 100 * np.maximum(np.asarray(course.values) / best - 1, FLOOR)
-    ax.plot(course.reads, percent, drawstyle="steps-post", **how)
+    reads = np.asarray(course.reads)
+    # so many points that the eye sees all, and the file stays small
+    shown = np.unique(np.searchsorted(reads, np.geomspace(reads[0], reads[-1], POINTS)))
+    shown = shown[shown < reads.size]
+    percent = 100 * np.maximum(np.asarray(course.values)[shown] / best - 1, FLOOR)
+    ax.plot(reads[shown], percent, drawstyle="steps-post", **how)
 
 
 def _stop(ax: Any, fit: Measured, best: float, color: str, label: str | None) -> None:
