@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.courses import Course
-from dnmf.plots.canvas import BLUE, GREY, ORANGE
+from dnmf.plots.canvas import BLUE, GREY, ORANGE, matplotlib
 from dnmf.reporting.figures import draw
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ FLOOR = 1e-6
 """Nothing below this share of the best is drawn."""
 
 ACROSS = 3
-POINTS = 60
+POINTS = 40
 """Of a line, at most."""
 
 COLORS = (BLUE, ORANGE)
@@ -74,8 +74,15 @@ def _panel(ax: Any, result: SetResult) -> None:
             _stop(ax, fit, result.best(fit.draw), color, STOPS if index == 0 else None)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(matplotlib("ticker").FuncFormatter(_plain))
     ax.set_ylim(bottom=100 * FLOOR)
     ax.set_title(f"{result.hard.name}, k = {result.hard.k}", fontsize=9)
+
+
+def _plain(value: float, _: Any) -> str:
+    """0.01 instead of a power of ten."""
+    return f"{value:.3g}" if value >= 1e-3 else f"{value:.4f}"
 
 
 def _line(ax: Any, course: Course, best: float, **how: Any) -> None:
@@ -84,7 +91,7 @@ def _line(ax: Any, course: Course, best: float, **how: Any) -> None:
     shown = np.unique(np.searchsorted(reads, np.geomspace(reads[0], reads[-1], POINTS)))
     shown = shown[shown < reads.size]
     percent = 100 * np.maximum(np.asarray(course.values)[shown] / best - 1, FLOOR)
-    ax.plot(reads[shown], percent, drawstyle="steps-post", **how)
+    ax.plot(reads[shown], percent, **how)
 
 
 def _stop(ax: Any, fit: Measured, best: float, color: str, label: str | None) -> None:
