@@ -31,10 +31,10 @@ __all__ = ["run"]
 SHARE = 0.2
 TIGHT = 1e-9
 PASSES = {"tiny": 8, "quick": 300, "full": 1000}
-PEER_WORK = {"tiny": 1e5, "quick": 5e8, "full": 2e9}
+PEER_WORK = {"tiny": 1e5, "quick": 1.5e8, "full": 2e9}
 """Iterations of scikit-learn times entries of V: small data are run to their end."""
 
-PEER_ITERATIONS = {"tiny": (2, 4), "quick": (200, 4000), "full": (400, 4000)}
+PEER_ITERATIONS = {"tiny": (2, 4), "quick": (150, 4000), "full": (400, 4000)}
 """At least, and at most."""
 
 CHUNKS = 16
