@@ -38,6 +38,9 @@ POINTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "segment-written": ("a leaf has stored W of a segment", (*_PASS, "segment")),
     "combine": ("values of a part are about to be added", (*_PASS, "part")),
     "finish": ("a reduced part is about to be finished", (*_PASS, "part")),
+    # rounds between two reads
+    "round": ("a round is about to improve all rows of W", ("step", "run")),
+    "rounds-written": ("H after the rounds of a model is stored", ("model", "step", "run")),
     # the store; ``kind`` is that of the object's name (W, H, rows, ...) or of the step
     "object-writing": ("an object is about to be written", _OBJECT),
     "object-staged": ("its temporary file is durable, and has not the name yet", _OBJECT),

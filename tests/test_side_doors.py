@@ -73,7 +73,7 @@ ROOMS = {
             "has a name",
         ),
         names=tuple(loss_names()),
-        open_modules=("base", "values"),
+        open_modules=("base", "values", "compressed"),
         allowed=(
             ("config.py", "'frobenius'"),  # the default of `FitConfig`
             ("estimator/nmf.py", "'frobenius'"),  # the default of scikit-learn's signature

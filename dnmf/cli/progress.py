@@ -24,7 +24,11 @@ BAR = 20
 BAR_PLACE = -1
 """It is none of the cells."""
 
-_TITLES = {"generate": "generating V", "publish": "writing W and H"}
+_TITLES = {
+    "generate": "generating V",
+    "publish": "writing W and H",
+    "rounds": "rounds between reads",
+}
 
 
 @dataclass

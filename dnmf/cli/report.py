@@ -58,8 +58,14 @@ def snippet(path: str, fit: bool = True) -> str:
     return f"    import dnmf\n    {line}"
 
 
+def _remark(row: dict[str, Any]) -> str:
+    """Say how many rounds made the H of a pass, and whether it was rejected."""
+    rounds = f"after {row['rounds']} rounds" if row.get("rounds") else ""
+    return ", ".join(text for text in (rounds, "" if row["accepted"] else "rejected") if text)
+
+
 def history_table(rows: list[dict[str, Any]]) -> str:
-    """Write one line per pass; a rejected extrapolation is marked."""
+    """Write one line per pass; the rounds before it are counted, a rejected one is marked."""
     head = ("pass", "objective", "relative error", "bytes read", "time", "")
     cells = [
         (
@@ -68,7 +74,7 @@ def history_table(rows: list[dict[str, Any]]) -> str:
             number_text(row["relative_error"], 5),
             format_bytes(row["bytes_read"]),
             seconds_text(row["seconds"]),
-            "" if row["accepted"] else "rejected",
+            _remark(row),
         )
         for row in rows
     ]

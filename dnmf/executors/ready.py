@@ -13,7 +13,12 @@ __all__ = ["dask_setup", "dask_teardown", "import_ahead"]
 
 AHEAD = (
     *("dnmf.fitting.kinds.scan", "dnmf.fitting.kinds.race", "dnmf.fitting.kinds.passes"),
-    *("dnmf.fitting.kinds.publish", "dnmf.fitting.kinds.transform", "dnmf.losses.frobenius"),
+    *(
+        "dnmf.fitting.kinds.rounds",
+        "dnmf.fitting.kinds.publish",
+        "dnmf.fitting.kinds.transform",
+        "dnmf.losses.frobenius",
+    ),
 )
 """The modules with which the sources, losses and kernels of every task are imported."""
 

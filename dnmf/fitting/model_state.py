@@ -119,15 +119,18 @@ class Prospect:
         How many there may be next; None: as many as the plan says.
     predicted, before : float or None
         The decrease that the next pass is to bring, and the prediction before that.
-    kept : float
+    brought : float
         How much of its prediction the last pass brought; 1 before any did.
+    refused : int
+        Passes at what rounds had made that raised the objective, since one lowered it.
     """
 
     rounds: int = 0
     most: int | None = None
     predicted: float | None = None
     before: float | None = None
-    kept: float = 1.0
+    brought: float = 1.0
+    refused: int = 0
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ def advance(
             extrapolated=None,
             prospect=_refused(state),
         )
-        if not tried:
+        hidden = rejected.prospect.refused >= limits.refusals and _hidden(state, unit)
+        if not tried or hidden:
             why = "range" if math.isnan(new.objective) else "rounding"
             rejected = replace(rejected, stop=stop(why, config, passes))
         return _bounded(rejected, config), False
@@ -105,11 +106,13 @@ def advance(
         extrapolated=found.extrapolated,
         spans=(found.WtV, *state.spans)[:3] if found.WtV else (),
         compressed=None if found.revived else found.compressed,
-        prospect=_kept(state, decrease),
+        prospect=_brought(state, decrease),
     )
     kind = _why_stop(accepted, found, config, dtype, limits)
     if kind:
-        accepted = replace(accepted, stop=stop(kind, config, passes, dtype))
+        accepted = replace(
+            accepted, stop=stop(kind, config, passes, dtype, _share(accepted, limits))
+        )
     return _bounded(accepted, config), True
 
 
@@ -138,8 +141,8 @@ def _bounded(state: ModelState, config: FitConfig) -> ModelState:
 
 _SENTENCES = {
     "converged": (
-        "converged after {passes} passes: the decrease still to be expected is below "
-        "tol = {tol:g} times the objective"
+        "converged after {passes} passes: the decrease still to be expected is {left:.1e} of "
+        "{what}, not above tol = {tol:g}"
     ),
     "exact": (
         "exact after {passes} passes: W H equals V to rounding (relative error below {exact:g})"
@@ -154,14 +157,28 @@ _SENTENCES = {
 }
 
 
-def stop(kind: str, config: FitConfig, passes: int, dtype: str = "float64") -> Stop:
-    """Give the reason of this kind, with its numbers in a sentence."""
+def stop(
+    kind: str,
+    config: FitConfig,
+    passes: int,
+    dtype: str = "float64",
+    left: tuple[float, str] = (0.0, "the objective"),
+) -> Stop:
+    """Give the reason of this kind, with its numbers in a sentence.
+
+    Parameters
+    ----------
+    left : (float, str)
+        The decrease that is still to be expected, and what it is a share of.
+    """
     sentence = _SENTENCES[kind].format(
         passes=passes,
         tol=config.tol,
         max_passes=config.max_passes,
         max_time=config.max_time,
         exact=EXACT[dtype],
+        left=left[0],
+        what=left[1],
     )
     return Stop(kind, sentence)
 
@@ -216,17 +233,24 @@ def _refused(state: ModelState) -> Prospect:
     prospect = state.prospect
     if state.extrapolated is None or not prospect.rounds:
         return prospect
-    return replace(prospect, most=max(1, prospect.rounds // 4), predicted=None, kept=1.0)
+    most, refused = max(1, prospect.rounds // 4), prospect.refused + 1
+    return replace(prospect, most=most, predicted=None, brought=1.0, refused=refused)
 
 
-def _kept(state: ModelState, decrease: float | None) -> Prospect:
+def _hidden(state: ModelState, unit: float) -> bool:
+    """Return whether rounding hides what rounds had predicted."""
+    predicted = state.prospect.predicted
+    return state.extrapolated is not None and predicted is not None and predicted <= unit
+
+
+def _brought(state: ModelState, decrease: float | None) -> Prospect:
     """Return the prospect after a pass, with what the rounds before it were worth."""
     prospect = state.prospect
     if state.extrapolated is None or not prospect.rounds or decrease is None:
         return prospect
     predicted = prospect.predicted or 0.0
-    kept = decrease / predicted if predicted > 0 else 1.0
-    return replace(prospect, most=prospect.most and 2 * prospect.most, kept=kept)
+    brought = decrease / predicted if predicted > 0 else 1.0
+    return replace(prospect, most=prospect.most and 2 * prospect.most, brought=brought, refused=0)
 
 
 def after_rounds(
@@ -256,14 +280,31 @@ def after_rounds(
     assert pair is not None
     state = replace(state, compressed=None)
     if tried is None:
-        return state
+        enough = state.accepted >= 3 and state.remaining is not None
+        return _ended(state, config, limits) if enough else state
     left = _left(prospect, predicted + rest)
     prospect = replace(prospect, rounds=rounds, predicted=predicted, before=predicted + rest)
     state = replace(state, extrapolated=tried, beta=0.0, prospect=prospect, remaining=left)
-    value = worth(pair.objective, state.of_means, limits.least_explained)
-    if left is not None and left <= config.tol * value:
-        return replace(state, stop=stop("converged", config, state.passes))
-    return state
+    return _ended(state, config, limits)
+
+
+def _ended(state: ModelState, config: FitConfig, limits: StopLimits) -> ModelState:
+    """Stop where little remains."""
+    left, what = _share(state, limits)
+    if left > config.tol:
+        return state
+    return replace(state, stop=stop("converged", config, state.passes, left=(left, what)))
+
+
+def _share(state: ModelState, limits: StopLimits) -> tuple[float, str]:
+    """Return what remains as a share, and of what; infinite where it is not known."""
+    assert state.pair is not None
+    objective = state.pair.objective
+    value = worth(objective, state.of_means, limits.least_explained)
+    what = "the objective" if value == objective else "what is explained"
+    if state.remaining is None:
+        return math.inf, what
+    return (state.remaining / value if value > 0 else 0.0), what
 
 
 def _left(prospect: Prospect, predicted: float) -> float | None:
@@ -275,7 +316,7 @@ def _left(prospect: Prospect, predicted: float) -> float | None:
     if not prospect.before:
         return None
     rate = min(predicted / prospect.before, SHRINKS)
-    return predicted * max(prospect.kept, 1.0) / (1.0 - rate)
+    return predicted * max(prospect.brought, 1.0) / (1.0 - rate)
 
 
 SHRINKS = 0.9

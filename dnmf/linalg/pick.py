@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from dnmf.linalg.jit import kernel, offsets, unlocked
 from dnmf.linalg.matrix import arrays_of, matrix_of
 
-__all__ = ["few_filled_rows", "pick_columns", "pick_rows"]
+__all__ = ["few_filled_rows", "pick_columns", "pick_rows", "put_rows"]
 
 MANY_ROWS = 1024
 """Rows of a block that are worth a look at which of them have entries."""
@@ -79,3 +80,13 @@ def _renumber(indices, indptr, places, found, starts):  # type: ignore[no-untype
                 count += 1
         starts[i + 1] = count
     return count
+
+
+def put_rows(
+    parts: Sequence[np.ndarray | None], rows: np.ndarray, found: Sequence[np.ndarray | None]
+) -> None:
+    """Put what was found of some rows into arrays whose other rows are 0; None stands for none."""
+    for whole, few in zip(parts, found, strict=True):
+        if whole is not None:
+            whole[:] = 0
+            whole[rows] = few

@@ -22,7 +22,8 @@ import numpy as np
 
 from dnmf.linalg.hals import solve_rows
 from dnmf.linalg.products import gram
-from dnmf.losses.least_squares import LeastSquares, ridged
+from dnmf.losses.base import Loss
+from dnmf.losses.least_squares import ridged
 from dnmf.losses.limits import LossLimits
 
 __all__ = ["Alternation", "RoundSums", "RoundsEnd", "basis", "solve_round"]
@@ -95,7 +96,7 @@ class RoundSums:
 
 
 def solve_round(
-    loss: LeastSquares,
+    loss: Loss,
     W: np.ndarray,
     Y: np.ndarray,
     BHt: np.ndarray,
@@ -106,7 +107,8 @@ def solve_round(
 
     Parameters
     ----------
-    loss : LeastSquares
+    loss : Loss
+        One that ``compresses``.
     W : (m, k) array
     Y : (m, r) array
         Of the dtype of W.
@@ -164,7 +166,8 @@ class Alternation:
 
     Attributes
     ----------
-    loss : LeastSquares
+    loss : Loss
+        One that ``compresses``.
     H, next_H : (k, d) float64 array
         Of the pass, and after its H-step.
     B : (r, d) float64 array
@@ -187,7 +190,7 @@ class Alternation:
         Bytes of H, float64, in one part.
     """
 
-    loss: LeastSquares
+    loss: Loss
     H: np.ndarray
     next_H: np.ndarray
     B: np.ndarray
@@ -228,7 +231,7 @@ class Alternation:
         used = 0
         for used in range(1, most + 1):
             sums = solve(self.B @ y.T, y @ y.T, scale)
-            scale = self._held(sums)
+            scale = self._same_norms(sums)
             sums = sums.scaled(scale)
             y /= scale[:, None]
             step.last = step.last / scale[:, None]
@@ -258,12 +261,12 @@ class Alternation:
         outside = 1.0 - float(np.sum(inside * inside)) / max(float(np.sum(H * H)), TINY)
         return outside > self.loss.limits.round_outside
 
-    def _held(self, sums: RoundSums) -> np.ndarray:
+    def _same_norms(self, sums: RoundSums) -> np.ndarray:
         """Return what brings the columns of W to the norms that they had in the pass."""
-        norms, held = np.sqrt(np.diag(sums.WtW)), self.W_norms
-        some = (norms > 0) & (held > 0)
+        norms, wanted = np.sqrt(np.diag(sums.WtW)), self.W_norms
+        some = (norms > 0) & (wanted > 0)
         some[: self.loss.fixed] = False
-        return np.where(some, held / np.where(some, norms, 1.0), 1.0)
+        return np.where(some, wanted / np.where(some, norms, 1.0), 1.0)
 
     def _objective(self, sums: RoundSums, T: np.ndarray, H: np.ndarray) -> float:
         """Return the objective of the model; ``T`` is (W'Y) B + C."""

@@ -165,6 +165,8 @@ class StopLimits:
     crawl : float
         In float32, where W H equals V to the rounding of products, an objective that a pass lowers
         by less than this share of itself crawls: the fit stops.
+    refusals : int
+        A fit stops where rounding hides what rounds predicted, and passes refused so many.
     """
 
     first_step: float = 0.5
@@ -176,6 +178,7 @@ class StopLimits:
     sample_passes: int = 30
     least_explained: float = 0.03
     crawl: float = 0.5
+    refusals: int = 2
 
 
 @dataclass(frozen=True)

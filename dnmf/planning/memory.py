@@ -107,6 +107,11 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
         (_pass_task(plan, item, sums, k, several), _waiting(plan, plan.segments) * wait),
         (_publish_task(plan, item), 0),
     ]
+    compressing = tuple(model for model in models if model.fold is None) if plan.rounds.most else ()
+    r = plan.rounds.span * sum(model.k for model in compressing)
+    if compressing:  # a compressed V: of a block as the product gives it, and of a segment
+        rows_of_Y = plan.largest_block[0] + max(b - a for a, b in pairwise(plan.row_starts))
+        tasks[0] = (tasks[0][0] + 2 * rows_of_Y * r * item, tasks[0][1])
     if plan.sample:
         tasks_of_sample = plan.segments if plan.sample >= 1 else _sample_segments(plan)
         over_sample = _sample_task(plan, item, k, several) + sums
@@ -120,6 +125,10 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     widest = max(b - a for a, b in pairwise(plan.slab_starts))
     finish = (H_STEP_ARRAYS * k + 2 * (rows - k)) * widest * 8
     last = wait + threads * (finish - per_task)  # when all is added nothing is read
+    if compressing:
+        shared += r * d * (item + 8) + (padded_size(r) * d * item if plan.sparse else 0)
+        most = max(model.k for model in compressing)
+        last = max(last, _rounds_task(plan, item, most) - threads * per_task)
     reduction = max(waiting, last) if fitting else 0
     total = BASELINE + shared + threads * per_task + reduction
     return MemoryNeed(BASELINE, shared, per_task, reduction, total)
@@ -203,6 +212,13 @@ def _pass_task(plan: Plan, item: int, sums: int, k: int, several: bool) -> int:
     if plan.blocks == plan.segments:  # nothing is read meanwhile
         return _one_block(plan, item, work) + of_segment
     return _block_bytes(plan, item) + work + of_segment
+
+
+def _rounds_task(plan: Plan, item: int, k: int) -> int:
+    """Predict the task of all rounds of a model: its compressed V, W twice, and rows like H."""
+    (n, d), r = plan.shape, plan.rounds.span * k
+    of_V = n * (r + 2 * k) * item + 8 * n
+    return of_V + 8 * d * (2 * r + H_STEP_ARRAYS * k)
 
 
 def _publish_task(plan: Plan, item: int) -> int:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from dnmf.config import MIB
-from dnmf.planning.plan import Plan, slab_starts
+from dnmf.planning.plan import Plan, loss_shape, slab_starts
+from dnmf.planning.rounds import choose_rounds
 from dnmf.runs.base import Refs
 from dnmf.sources.base import INDEX_BYTES
 
@@ -51,7 +52,8 @@ def narrowed(plan: Plan, used: int, fixed_H: Refs | None = None) -> Plan:
         return plan
     n, d = plan.shape
     slabs = slab_starts(plan.config, plan.limits, used)
-    return replace(plan, shape=(n, used), slab_starts=slabs, left_out=d - used, fixed_H=fixed_H)
+    plan = replace(plan, shape=(n, used), slab_starts=slabs, left_out=d - used, fixed_H=fixed_H)
+    return replace(plan, rounds=choose_rounds(plan, loss_shape(plan.config).compresses))
 
 
 def at_most(plan: Plan) -> Plan:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from dnmf.config import MIB, FitConfig, ModelSpec
-from dnmf.errors import InputError, MemoryPlanError, OptionError
+from dnmf.errors import InputError, MemoryPlanError
 from dnmf.labels import Labels
 from dnmf.losses import Loss, get_loss
+from dnmf.planning.checks import check_options
 from dnmf.planning.limits import Limits, current
 from dnmf.planning.rounds import Rounds, choose_rounds
 from dnmf.planning.versions import installed
 from dnmf.runs.base import Refs, optional_refs, refs_to_json
-from dnmf.sources.base import INDEX_BYTES, Source
+from dnmf.sources.base import Source
 
 __all__ = ["Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan", "slab_starts"]
 
@@ -208,15 +209,6 @@ def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
     return np.dtype("float32" if small else "float64")
 
 
-def _zeros(source: Source) -> str:
-    """Return how many entries are not stored, where the source knows; stored ones may be zero."""
-    stored = source.nonzeros
-    if stored is None:
-        return ""
-    entries = source.shape[0] * source.shape[1]
-    return f", and at least {entries - stored:,} of its {entries:,} entries are zero"
-
-
 def make_plan(
     source: Source, config: FitConfig, mode: str = "fit", limits: Limits | None = None
 ) -> tuple[Plan, Source]:
@@ -244,12 +236,7 @@ def make_plan(
     limits = limits or current()
     for model in config.models if config.masked else ():
         loss_shape(config, model)  # refuses what the loss does not know, whatever V is
-    if config.needs_positive and source.is_sparse:
-        raise OptionError(
-            f"loss {config.loss!r} (beta = {config.beta:g}) needs V > 0, but {source.describe()} "
-            f"is sparse{_zeros(source)}: use a beta > 0, or give V dense with every entry positive"
-        )
-    _check_missing(source, config)
+    check_options(source, config)
     dtype = compute_dtype(source.dtype, config.dtype)
     axis, oriented, starts = _choose_axis(source, config, dtype, mode)
     n, d = oriented.shape
@@ -286,22 +273,9 @@ def make_plan(
         growth=growth,
         limits=limits,
         most_used=min(d, oriented.nonzeros or 0) if oriented.is_sparse else 0,
-        rounds=_rounds(config, oriented, dtype, total, limits) if mode == "fit" else Rounds(),
     )
+    plan = replace(plan, rounds=choose_rounds(plan, loss_shape(config).compresses))
     return plan, oriented
-
-
-def _rounds(
-    config: FitConfig, source: Source, dtype: np.dtype, nbytes: int, limits: Limits
-) -> Rounds:
-    """Decide on rounds between two reads of this V, which has so many bytes as stored."""
-    (n, d), entries = source.shape, None
-    if source.is_sparse:
-        entries = nbytes // (source.dtype.itemsize + INDEX_BYTES)
-        d = min(d, max(entries, 1))
-    compresses = loss_shape(config).compresses and not config.masked
-    sizes = (n, d), dtype.itemsize, entries, nbytes
-    return choose_rounds(config, compresses, *sizes, limits.rounds)
 
 
 def slab_starts(config: FitConfig, limits: Limits, d: int) -> tuple[int, ...]:
@@ -328,21 +302,6 @@ def _segments(nbytes: int) -> int:
     """Return how many segments these bytes are worth; blocks may allow fewer."""
     small = min(ENOUGH_SEGMENTS, -(-nbytes // SMALL_SEGMENT_BYTES))
     return min(MOST_SEGMENTS, max(FEWEST_SEGMENTS, small, -(-nbytes // SEGMENT_BYTES)))
-
-
-def _check_missing(source: Source, config: FitConfig) -> None:
-    """Refuse a way of saying what is missing that this V does not have."""
-    source = source.parts[0]
-    if config.missing == "nan" and source.is_sparse:
-        raise OptionError(
-            f"missing is 'nan', but {source.describe()} is sparse: what it does not store would be "
-            f"zeros; say missing='zeros' if those entries are unobserved"
-        )
-    if config.missing == "zeros" and not source.is_sparse:
-        raise OptionError(
-            f"missing is 'zeros' (what a sparse matrix does not store), but {source.describe()} is "
-            f"dense: mark unobserved entries with NaN and say missing='nan', or give V sparse"
-        )
 
 
 def sample_share(config: FitConfig, n: int, nbytes: int, mode: str) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from dnmf.config import Resources
 from dnmf.planning.advice import decoded_again, warnings
 from dnmf.planning.evaluation import Evaluation
@@ -102,6 +104,7 @@ class PlanReport:
             *(("evaluation", str(one)) for one in self.evaluations),
             ("runs on", self.resources.description),
             ("kept in memory", self.kept),
+            *self._rounds(),
             ("tasks per pass", f"{self.tasks:,}"),
             (
                 "memory per worker",
@@ -110,6 +113,23 @@ class PlanReport:
                 f"{format_bytes(need.reduction)}{self._lazy_bytes()})",
             ),
             *(("warning", text) for text in warnings(plan)),
+        ]
+
+    def _rounds(self) -> list[tuple[str, str]]:
+        """Return a line on the rounds between two reads, or on why there are none."""
+        rounds = self.plan.rounds
+        if rounds.why_none:
+            return [("rounds between reads", f"none: {rounds.why_none}")]
+        if not rounds.most:
+            return []
+        k = max(model.k for model in self.plan.config.models)
+        size = self.plan.shape[0] * rounds.span * k * np.dtype(self.plan.dtype).itemsize
+        return [
+            (
+                "rounds between reads",
+                f"at most {rounds.most}, on V in {rounds.span * k} directions "
+                f"({format_bytes(size)}); one takes {rounds.price:.1%} of a pass",
+            )
         ]
 
     def _lazy_bytes(self) -> str:
@@ -158,6 +178,7 @@ class PlanReport:
             "tasks_per_pass": self.tasks,
             "resources": asdict(self.resources),
             "memory": asdict(self.memory),
+            "rounds": asdict(plan.rounds),
             "evaluations": [asdict(one) for one in self.evaluations],
             "warnings": warnings(plan),
         }

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dnmf.config import FitConfig
-from dnmf.planning.limits import RoundLimits
+import numpy as np
+
+from dnmf.sources.base import INDEX_BYTES
+
+if TYPE_CHECKING:
+    from dnmf.planning.plan import Plan
 
 __all__ = ["Rounds", "choose_rounds"]
 
@@ -39,70 +44,53 @@ class Rounds:
     why_none: str = ""
 
 
-def choose_rounds(
-    config: FitConfig,
-    compresses: bool,
-    shape: tuple[int, int],
-    item: int,
-    entries: int | None,
-    bytes_read: int,
-    limits: RoundLimits,
-) -> Rounds:
+def choose_rounds(plan: Plan, compresses: bool) -> Rounds:
     """Decide on rounds: a function of the data and the options only.
 
     Parameters
     ----------
-    config : FitConfig
+    plan : Plan
     compresses : bool
         The loss has a compressed model of V.
-    shape : (int, int)
-        Rows and columns of V as it is read.
-    item : int
-        Bytes of an entry in the dtype to compute in.
-    entries : int or None
-        Stored entries of a sparse V.
-    bytes_read : int
-        Bytes of V.
-    limits : RoundLimits
     """
-    if config.rounds == 0:
+    config, limits, (n, d) = plan.config, plan.limits.rounds, plan.shape
+    if config.rounds == 0 or plan.mode != "fit":
         return Rounds()
-    n, d = shape
     ks = [model.k for model in config.models if model.fold is None]
-    if not compresses or not ks:
-        loss = f"loss {config.loss!r}" + (
-            f" with solver {config.solver!r}" if config.solver else ""
-        )
-        missing = "entries that are missing or have weights"
-        return Rounds(why_none=f"not for {missing if config.masked else loss}")
-    k, total = max(ks), sum(ks)
-    span = 1 + limits.spans
+    if not ks:
+        return Rounds(why_none="not for models that leave out a part of V")
+    if config.masked or not compresses:
+        what = f"loss {config.loss!r}" + (f" with solver {config.solver!r}" * bool(config.solver))
+        if config.masked:
+            what = "entries that are missing or have weights"
+        return Rounds(why_none=f"not for {what}")
+    k, span = max(ks), 1 + limits.spans
     if k * span > limits.widest * d:
         return Rounds(why_none=f"{d:,} columns are too few for k = {k}: a round would be a pass")
-    held = n * item * (max(ks) * (span + 2))
-    while held > limits.most_bytes and span > 2:
+    item = np.dtype(plan.dtype).itemsize
+    while n * item * k * (span + 2) > limits.most_bytes and span > 2:
         span -= 1
-        held = n * item * (k * (span + 2))
-    if held > limits.most_bytes:
+    size = n * item * k * (span + 2)
+    if size > limits.most_bytes:
         return Rounds(
-            why_none=f"the compressed V and W of k = {k} would take {held / 1e9:.1f} GB of one "
+            why_none=f"the compressed V and W of k = {k} would take {size / 1e9:.1f} GB of one "
             f"worker's memory, more than {limits.most_bytes / 1e9:.1f} GB"
         )
-    price = _price(n, d, total, span, entries, bytes_read)
+    price = _price(plan, sum(ks), span)
     if price > limits.dearest and config.rounds is None:
         return Rounds(why_none=f"one would take {price:.0%} of a pass with its read")
-    most = limits.most if config.rounds is None else config.rounds
-    return Rounds(most, span, price)
+    return Rounds(limits.most if config.rounds is None else config.rounds, span, price)
 
 
-def _price(n: int, d: int, k: int, span: int, entries: int | None, bytes_read: int) -> float:
-    """Return what a round takes as a share of a pass."""
-    r = k * span
-    if entries is None:
-        products = 2.0 * n * d * (r + k) / PRODUCTS
-    else:
+def _price(plan: Plan, k: int, span: int) -> float:
+    """Return what a round of k components takes as a share of a pass."""
+    (n, d), r, nbytes = plan.shape, k * span, plan.bytes_per_read
+    if plan.sparse:
+        entries = nbytes // (np.dtype(plan.stored_dtype).itemsize + INDEX_BYTES)
         products = 2.0 * entries * (r + k) / SPARSE
-    a_pass = bytes_read / READ + products + n * (2.0 * k * k * SWEEPS_OF_A_PASS) / SWEEPS
+    else:
+        products = 2.0 * n * d * (r + k) / PRODUCTS
+    a_pass = nbytes / READ + products + n * (2.0 * k * k * SWEEPS_OF_A_PASS) / SWEEPS
     of_rows = n * (2.0 * k * k * SWEEPS_OF_A_ROUND / SWEEPS + (4.0 * r * k + 2 * k * k) / PRODUCTS)
     of_columns = d * (2.0 * k * k * SWEEPS_OF_A_ROUND / SWEEPS + 4.0 * r * k / PRODUCTS)
     return (of_rows + of_columns) / a_pass

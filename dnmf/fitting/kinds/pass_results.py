@@ -17,6 +17,7 @@ __all__ = [
     "ModelEnd",
     "PassStats",
     "SlabEnd",
+    "SlabOfModel",
     "figures",
     "held_out_figures",
     "on_all_of_V",
@@ -51,6 +52,19 @@ class PassStats:
     held_out: list[HeldOutStats | None]
     Y: list[list[ObjectRef]]
     WtY: list[np.ndarray | None]
+
+    @classmethod
+    def zero_like(cls, one: PassStats) -> PassStats:
+        """Return what `add` begins with, for the models of ``one``."""
+        return cls(
+            [SmallStats(np.zeros_like(s.WtW), residual=s.residual and 0.0) for s in one.models],
+            [[] for _ in one.W],
+            0,
+            [],
+            [None if out is None else HeldOutStats() for out in one.held_out],
+            [[] for _ in one.Y],
+            [None if WtY is None else np.zeros_like(WtY) for WtY in one.WtY],
+        )
 
     def add(self, other: PassStats) -> None:
         """Add what stands behind in index order."""
@@ -124,6 +138,19 @@ class SlabEnd:
     share: list[float]
     peak: list[tuple[float, int]]
     WtV: ObjectRef | None = None
+
+
+@dataclass(frozen=True)
+class SlabOfModel:
+    """A `SlabEnd` before its arrays are stored."""
+
+    old: np.ndarray
+    next_H: np.ndarray
+    extrapolated: np.ndarray | None
+    kkt: float
+    gain: float
+    share: list[float]
+    peak: list[tuple[float, int]]
 
 
 def on_all_of_V(model: ModelState, step: float) -> ModelState:

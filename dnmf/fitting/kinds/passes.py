@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +20,7 @@ from dnmf.fitting.kinds.pass_results import (
     ModelEnd,
     PassStats,
     SlabEnd,
+    SlabOfModel,
     figures,
     held_out_figures,
     on_all_of_V,
@@ -35,8 +36,8 @@ from dnmf.fitting.phases import phase_config, sample_serves
 from dnmf.fitting.record import Record, Scan, State
 from dnmf.fitting.stopping import advance
 from dnmf.linalg.blas import numeric_fingerprint
-from dnmf.linalg.pick import few_filled_rows, pick_rows
-from dnmf.losses.values import Block, Candidate, HeldOutStats, SmallStats
+from dnmf.linalg.pick import few_filled_rows, pick_rows, put_rows
+from dnmf.losses.values import Block, Candidate, SmallStats
 from dnmf.runs.base import ObjectRef, ReadOnce
 from dnmf.steps.work import Each, Step
 
@@ -113,8 +114,8 @@ class PassWork(StepWork):
                 few = _filled(block, filled), [W[filled] for W in parts]
                 some = [None if Y is None else Y[filled] for Y in of_Y]
                 batch.update(*few, sums, some, tau=tau, residual=residual)
-                _put_back(parts, filled, few[1])
-                _put_back(of_Y, filled, some)
+                put_rows(parts, filled, few[1])
+                put_rows(of_Y, filled, some)
             bytes_read += nbytes
             del V, block  # before the next one but one is read
         self._reach("segment-solved", segment=segment)
@@ -180,15 +181,7 @@ class PassWork(StepWork):
     def combine(self, part: int, values: Sequence[Any]) -> Any:
         self._reach("combine", part=part)
         if part == 0:
-            total = PassStats(
-                [SmallStats(np.zeros_like(s.WtW), residual=_zero(s)) for s in values[0].models],
-                [[] for _ in values[0].W],
-                0,
-                [],
-                [None if one is None else HeldOutStats() for one in values[0].held_out],
-                [[] for _ in values[0].Y],
-                [None if one is None else np.zeros_like(one) for one in values[0].WtY],
-            )
+            total = PassStats.zero_like(values[0])
             for value in values:
                 total.add(value)
             return total
@@ -301,7 +294,7 @@ class PassWork(StepWork):
 
     def _slab_of(
         self, position: int, a: int, b: int, wide: np.ndarray, small: PassStats, each: Each
-    ) -> _SlabOfModel:
+    ) -> SlabOfModel:
         """Do the H-step of one model."""
         model, stats = self.batch().models[position], small.models[position]
         old = np.ascontiguousarray(model.H[:, a:b])
@@ -316,7 +309,7 @@ class PassWork(StepWork):
             step.H[j] = candidate.direction[a:b] / norm
         extrapolated = step.extrapolated if not revivals else None
         peak = np.argmax(old, axis=1)
-        return _SlabOfModel(
+        return SlabOfModel(
             old,
             step.H,
             extrapolated,
@@ -398,33 +391,6 @@ class PassWork(StepWork):
         )
 
 
-@dataclass(frozen=True)
-class _SlabOfModel:
-    """A `SlabEnd` before its arrays are stored."""
-
-    old: np.ndarray
-    next_H: np.ndarray
-    extrapolated: np.ndarray | None
-    kkt: float
-    gain: float
-    share: list[float]
-    peak: list[tuple[float, int]]
-
-
 def _filled(block: Block, rows: np.ndarray) -> Block:
     """Return some rows of a block; they have no numbers of their own, but are in order."""
     return Block(pick_rows(block.V, rows), block.start, block.row_sums[:, rows])
-
-
-def _put_back(
-    parts: Sequence[np.ndarray | None], rows: np.ndarray, found: Sequence[np.ndarray | None]
-) -> None:
-    """Put what was found of some rows among the others, which are 0 as V has nothing there."""
-    for whole, few in zip(parts, found, strict=True):
-        if whole is not None:
-            whole[:] = 0
-            whole[rows] = few
-
-
-def _zero(stats: SmallStats) -> float | None:
-    return None if stats.residual is None else 0.0

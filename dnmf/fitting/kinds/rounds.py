@@ -19,8 +19,8 @@ from dnmf.fitting.models.factors import read_H
 from dnmf.fitting.models.objective import loss_of
 from dnmf.fitting.record import Record
 from dnmf.fitting.stopping import after_rounds
+from dnmf.losses.base import Loss
 from dnmf.losses.compressed import Alternation, RoundsEnd, RoundSums, solve_round
-from dnmf.losses.least_squares import LeastSquares
 from dnmf.runs.base import Refs
 from dnmf.steps.work import Each, Step
 
@@ -66,8 +66,6 @@ class RoundsWork(StepWork):
         pair = state.pair
         assert pair is not None
         found = self._alternated(state, each)
-        where = self.step.index, m
-        reach("rounds-done", model=m, step=self.step.index, run=store.path)
         if not found.rounds:
             return _ModelRounds(None, 0, 0.0, 0.0)
         H = found.H.astype(plan.dtype)
@@ -75,7 +73,7 @@ class RoundsWork(StepWork):
             store.put(self.step.name("rounds", m, slab), np.ascontiguousarray(H[:, a:b]))
             for slab, (a, b) in enumerate(pairwise(plan.slab_starts))
         )
-        reach("rounds-written", model=where[1], step=where[0], run=store.path)
+        reach("rounds-written", model=m, step=self.step.index, run=store.path)
         predicted = max(pair.objective - found.objective, 0.0)
         return _ModelRounds(refs, found.rounds, predicted, found.rest)
 
@@ -86,7 +84,6 @@ class RoundsWork(StepWork):
         assert compressed is not None
         H = read_H(store, pair.H)
         loss = loss_of(plan, self.rows.starts[-1])
-        assert isinstance(loss, LeastSquares)
         alternation = Alternation(
             loss,
             H.astype(np.float64),
@@ -102,8 +99,13 @@ class RoundsWork(StepWork):
             plan.limits.h_part_bytes,
         )
         rows = _Rows(self, loss, pair.W, compressed.Y, each)
+
+        def solve(*of_round: np.ndarray) -> RoundSums:
+            reach("round", step=self.step.index, run=store.path)
+            return rows.solve(*of_round)
+
         most = min(plan.rounds.most, state.prospect.most or plan.rounds.most)
-        return alternation.run(rows.solve, most, plan.rounds.price)
+        return alternation.run(solve, most, plan.rounds.price)
 
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
         """Let the next pass try the H of the rounds, or stop."""
@@ -117,7 +119,7 @@ class RoundsWork(StepWork):
 class _Rows:
     """W of every segment, from round to round."""
 
-    def __init__(self, work: RoundsWork, loss: LeastSquares, W: Refs, Y: Refs, each: Each) -> None:
+    def __init__(self, work: RoundsWork, loss: Loss, W: Refs, Y: Refs, each: Each) -> None:
         store = work.context.store
         self.loss, self.each, self.work = loss, each, work
         self.W = [np.array(store.get(ref)) for ref in W]
