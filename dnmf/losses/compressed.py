@@ -205,6 +205,7 @@ class Alternation:
     _C: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.B = self.B * (self.columns > 0)  # H stays 0 where V has nothing
         self._C = self.WtV - self.WtY @ self.B
 
     def run(

@@ -107,9 +107,10 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
         (_pass_task(plan, item, sums, k, several), _waiting(plan, plan.segments) * wait),
         (_publish_task(plan, item), 0),
     ]
-    compressing = tuple(model for model in models if model.fold is None) if plan.rounds.most else ()
-    r = plan.rounds.span * sum(model.k for model in compressing)
-    if compressing:  # a compressed V: of a block as the product gives it, and of a segment
+    of_models = zip(plan.config.models, plan.rounds, strict=True)
+    spans = [(m.k, rounds.span) for m, rounds in of_models if rounds.most and m in models]
+    r = sum(k * span for k, span in spans)
+    if spans:  # a compressed V: of a block as the product gives it, and of a segment
         rows_of_Y = plan.largest_block[0] + max(b - a for a, b in pairwise(plan.row_starts))
         tasks[0] = (tasks[0][0] + 2 * rows_of_Y * r * item, tasks[0][1])
     if plan.sample:
@@ -125,10 +126,10 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     widest = max(b - a for a, b in pairwise(plan.slab_starts))
     finish = (H_STEP_ARRAYS * k + 2 * (rows - k)) * widest * 8
     last = wait + threads * (finish - per_task)  # when all is added nothing is read
-    if compressing:
+    if spans:
         shared += r * d * (item + 8) + (padded_size(r) * d * item if plan.sparse else 0)
-        most = max(model.k for model in compressing)
-        last = max(last, _rounds_task(plan, item, most) - threads * per_task)
+        at_once = max(_rounds_task(plan, item, k, k * span) for k, span in spans)
+        last = max(last, at_once - threads * per_task)
     reduction = max(waiting, last) if fitting else 0
     total = BASELINE + shared + threads * per_task + reduction
     return MemoryNeed(BASELINE, shared, per_task, reduction, total)
@@ -214,9 +215,9 @@ def _pass_task(plan: Plan, item: int, sums: int, k: int, several: bool) -> int:
     return _block_bytes(plan, item) + work + of_segment
 
 
-def _rounds_task(plan: Plan, item: int, k: int) -> int:
+def _rounds_task(plan: Plan, item: int, k: int, r: int) -> int:
     """Predict the task of all rounds of a model: its compressed V, W twice, and rows like H."""
-    (n, d), r = plan.shape, plan.rounds.span * k
+    n, d = plan.shape
     of_V = n * (r + 2 * k) * item + 8 * n
     return of_V + 8 * d * (2 * r + H_STEP_ARRAYS * k)
 

@@ -87,8 +87,8 @@ class Plan:
         where it is not known.
     left_out : int
         Columns that nothing uses, which steps after the scan leave out; ``shape`` does without.
-    rounds : Rounds
-        Between two reads.
+    rounds : tuple of Rounds
+        Of each model, between two reads.
     """
 
     run_id: str
@@ -118,7 +118,7 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     most_used: int = 0
     left_out: int = 0
-    rounds: Rounds = field(default_factory=Rounds)
+    rounds: tuple[Rounds, ...] = ()
 
     @property
     def all_columns(self) -> int:
@@ -162,7 +162,7 @@ class Plan:
         nested = {
             "config": self.config.to_json(),
             "limits": self.limits.to_json(),
-            "rounds": vars(self.rounds),
+            "rounds": [vars(one) for one in self.rounds],
         }
         return {**vars(self), **refs, **nested}
 
@@ -180,7 +180,7 @@ class Plan:
         nested = {
             "config": FitConfig.from_json(value["config"]),
             "limits": Limits.from_json(value["limits"]),
-            "rounds": Rounds(**value["rounds"]),
+            "rounds": tuple(Rounds(**one) for one in value["rounds"]),
         }
         return cls(**{**value, **nested})
 

@@ -117,20 +117,19 @@ class PlanReport:
 
     def _rounds(self) -> list[tuple[str, str]]:
         """Return a line on the rounds between two reads, or on why there are none."""
-        rounds = self.plan.rounds
-        if rounds.why_none:
-            return [("rounds between reads", f"none: {rounds.why_none}")]
-        if not rounds.most:
-            return []
-        k = max(model.k for model in self.plan.config.models)
-        size = self.plan.shape[0] * rounds.span * k * np.dtype(self.plan.dtype).itemsize
-        return [
-            (
-                "rounds between reads",
-                f"at most {rounds.most}, on V in {rounds.span * k} directions "
-                f"({format_bytes(size)}); one takes {rounds.price:.1%} of a pass",
-            )
-        ]
+        plan = self.plan
+        of_models = [*zip(plan.config.models, plan.rounds, strict=True)]
+        some = [(model.k * one.span, one) for model, one in of_models if one.most]
+        if not some:
+            why = next((one.why_none for _, one in of_models if one.why_none), "")
+            return [("rounds between reads", f"none: {why}")] if why else []
+        r, rounds = max(some, key=lambda one: one[0])
+        size = plan.shape[0] * r * np.dtype(plan.dtype).itemsize
+        text = (
+            f"at most {rounds.most}, on V in {r} directions ({format_bytes(size)}); one takes "
+            f"about {rounds.price:.1%} of a pass"
+        )
+        return [("rounds between reads", text)]
 
     def _lazy_bytes(self) -> str:
         """Return what lazy data take of the memory, in words."""
@@ -178,7 +177,7 @@ class PlanReport:
             "tasks_per_pass": self.tasks,
             "resources": asdict(self.resources),
             "memory": asdict(self.memory),
-            "rounds": asdict(plan.rounds),
+            "rounds": [asdict(one) for one in plan.rounds],
             "evaluations": [asdict(one) for one in self.evaluations],
             "warnings": warnings(plan),
         }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dnmf.config import ModelSpec
 from dnmf.sources.base import INDEX_BYTES
 
 if TYPE_CHECKING:
@@ -44,8 +45,10 @@ class Rounds:
     why_none: str = ""
 
 
-def choose_rounds(plan: Plan, compresses: bool) -> Rounds:
-    """Decide on rounds: a function of the data and the options only.
+def choose_rounds(plan: Plan, compresses: bool) -> tuple[Rounds, ...]:
+    """Decide on the rounds of each model: a function of the data and the options only.
+
+    A model of a study has those that a fit of it alone would have.
 
     Parameters
     ----------
@@ -53,18 +56,21 @@ def choose_rounds(plan: Plan, compresses: bool) -> Rounds:
     compresses : bool
         The loss has a compressed model of V.
     """
-    config, limits, (n, d) = plan.config, plan.limits.rounds, plan.shape
+    return tuple(_of_model(plan, compresses, model) for model in plan.config.models)
+
+
+def _of_model(plan: Plan, compresses: bool, model: ModelSpec) -> Rounds:
+    config, limits, (n, d), k = plan.config, plan.limits.rounds, plan.shape, model.k
     if config.rounds == 0 or plan.mode != "fit":
         return Rounds()
-    ks = [model.k for model in config.models if model.fold is None]
-    if not ks:
+    if model.fold is not None:
         return Rounds(why_none="not for models that leave out a part of V")
     if config.masked or not compresses:
         what = f"loss {config.loss!r}" + (f" with solver {config.solver!r}" * bool(config.solver))
         if config.masked:
             what = "entries that are missing or have weights"
         return Rounds(why_none=f"not for {what}")
-    k, span = max(ks), 1 + limits.spans
+    span = 1 + limits.spans
     if k * span > limits.widest * d:
         return Rounds(why_none=f"{d:,} columns are too few for k = {k}: a round would be a pass")
     item = np.dtype(plan.dtype).itemsize
@@ -76,7 +82,7 @@ def choose_rounds(plan: Plan, compresses: bool) -> Rounds:
             why_none=f"the compressed V and W of k = {k} would take {size / 1e9:.1f} GB of one "
             f"worker's memory, more than {limits.most_bytes / 1e9:.1f} GB"
         )
-    price = _price(plan, sum(ks), span)
+    price = _price(plan, k, span)
     if price > limits.dearest and config.rounds is None:
         return Rounds(why_none=f"one would take {price:.0%} of a pass with its read")
     return Rounds(limits.most if config.rounds is None else config.rounds, span, price)

@@ -33,6 +33,7 @@ OPTIONS: dict[str, Any] = {
     "tol": 0,
     "max_passes": PASSES,
     "sample": 0,
+    "rounds": 0,  # steps are counted; rounds have tests of their own
     "block_size": 10 * 64 * 4,  # 10 rows
     "fan_in": 3,  # 24, 8, 3, 1
     "slab_size": 8 * 4 * 16,  # 16 of 30 columns

@@ -16,6 +16,7 @@ import pytest
 from dnmf.errors import RunError, TransientError
 from dnmf.runs.base import ObjectRef
 from dnmf.runs.folder import FolderStore
+from dnmf.runs.layout import FORMAT
 from dnmf.runs.memory import MemoryStore
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
@@ -153,8 +154,8 @@ def test_plan_of_another_format_is_refused(store):
     with open(path) as file:
         text = file.read()
     with open(path, "w") as file:
-        file.write(text.replace('"format":3', '"format":2'))
-    with pytest.raises(RunError, match=r"format 2, this version of dnmf has format 3"):
+        file.write(text.replace(f'"format":{FORMAT}', '"format":2'))
+    with pytest.raises(RunError, match=f"format 2, this version of dnmf has format {FORMAT}"):
         store.plan()
     with open(path, "w") as file:
         file.write(text[:-9])

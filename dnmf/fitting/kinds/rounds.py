@@ -65,7 +65,7 @@ class RoundsWork(StepWork):
         plan, store = self.context.plan, self.context.store
         pair = state.pair
         assert pair is not None
-        found = self._alternated(state, each)
+        found = self._alternated(m, state, each)
         if not found.rounds:
             return _ModelRounds(None, 0, 0.0, 0.0)
         H = found.H.astype(plan.dtype)
@@ -77,7 +77,7 @@ class RoundsWork(StepWork):
         predicted = max(pair.objective - found.objective, 0.0)
         return _ModelRounds(refs, found.rounds, predicted, found.rest)
 
-    def _alternated(self, state: ModelState, each: Each) -> RoundsEnd:
+    def _alternated(self, m: int, state: ModelState, each: Each) -> RoundsEnd:
         plan, store = self.context.plan, self.context.store
         pair, compressed = state.pair, state.compressed
         assert pair is not None
@@ -88,7 +88,7 @@ class RoundsWork(StepWork):
             loss,
             H.astype(np.float64),
             read_H(store, state.next_H).astype(np.float64),
-            basis_of(plan, store, H, state.spans[1:]),
+            basis_of(plan, m, store, H, state.spans[1:]),
             read_H(store, state.spans[0]),
             store.get(compressed.WtY),
             np.array(pair.W_norms),
@@ -104,8 +104,9 @@ class RoundsWork(StepWork):
             reach("round", step=self.step.index, run=store.path)
             return rows.solve(*of_round)
 
-        most = min(plan.rounds.most, state.prospect.most or plan.rounds.most)
-        return alternation.run(solve, most, plan.rounds.price)
+        rounds = plan.rounds[m]
+        most = min(rounds.most, state.prospect.most or rounds.most)
+        return alternation.run(solve, most, rounds.price)
 
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
         """Let the next pass try the H of the rounds, or stop."""

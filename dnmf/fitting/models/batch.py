@@ -255,7 +255,7 @@ def _prepared(
         H, scale = load_H(store, state, loss, column_sums, unit)
         B = None
         if over == "all" and leaves_compressed(plan, m, state):
-            B = basis_of(plan, store, H, state.spans).astype(H.dtype)
+            B = basis_of(plan, m, store, H, state.spans).astype(H.dtype)
         return Model(loss, H, loss.prepare(H, plan.sparse), scale, basis=B)
     if fold.single:
         loss = loss_of(plan, rows, masked=True)
