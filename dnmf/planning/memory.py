@@ -112,7 +112,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     r = sum(k * span for k, span in spans)
     if spans:  # a compressed V: of a block as the product gives it, and of a segment
         rows_of_Y = plan.largest_block[0] + max(b - a for a, b in pairwise(plan.row_starts))
-        tasks[0] = (tasks[0][0] + 2 * rows_of_Y * r * item, tasks[0][1])
+        tasks[0] = (tasks[0][0] + rows_of_Y * r * item, tasks[0][1])
     if plan.sample:
         tasks_of_sample = plan.segments if plan.sample >= 1 else _sample_segments(plan)
         over_sample = _sample_task(plan, item, k, several) + sums

@@ -189,7 +189,7 @@ def test_a_quarter_of_the_data_is_enough_memory(
     source, stores, options = counted(tmp_path, kind)
     named, _ = asked({"k": 3, "seed": 0, "loss": loss})
     options |= {**more, "loss": named.loss, "beta": named.beta}
-    options |= {"max_passes": 2, "tol": 0.0, "sample": 0.0, "segments": 6}
+    options |= {"max_passes": 2, "tol": 0.0, "sample": 0.0, "segments": 6, "rounds": 0}
     block_size = 1 << (17 if kind == "nan" else 18)
     config = FitConfig((ModelSpec(3, 0),), block_size=block_size, **options)
     plan, oriented = make_plan(source, config)

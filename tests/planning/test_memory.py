@@ -42,11 +42,12 @@ def offer(memory, threads=1):
         {"block_size": 64 * MIB},
         {"fan_in": 16},
         {"threads": 2},
+        {"rounds": None},
     ],
     ids=lambda case: next(iter(case)),
 )
 def test_the_prediction_grows_with_what_costs_memory(larger):
-    facts = {"shape": (100_000, 1000), "chunks": (1000, 1000), "k": 10}
+    facts = {"shape": (100_000, 1000), "chunks": (1000, 1000), "k": 10, "rounds": 0}
     before = predict_memory(plan_of(**facts), 1)
     threads = larger.get("threads", 1)
     facts |= {name: value for name, value in larger.items() if name != "threads"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,8 +56,13 @@ def test_every_model_is_what_a_fit_of_it_alone_gives(options: dict) -> None:
             mine = study.result(k, seed)
             assert mine.objective == pytest.approx(alone.objective, rel=1e-5)
             assert mine.passes == alone.passes
-            assert mine.stop_reason == alone.stop_reason
+            assert worded(mine.stop_reason) == worded(alone.stop_reason)
             np.testing.assert_allclose(mine.H, alone.H, atol=1e-3 * np.max(alone.H))
+
+
+def worded(reason: str) -> str:
+    """A reason to stop without the decrease that is still to be expected, which rounds."""
+    return re.sub(r"\d\.\de-\d+ of", "... of", reason)
 
 
 def test_sparse_models_too() -> None:
