@@ -178,7 +178,7 @@ def _shared(plan: Plan, record: Record) -> dict[str, Any]:
         "fingerprint": scan.digest if scan else None,
         "data": {name: getattr(scan, name) for name in DATA} if scan else {},
         "layout": {
-            "shape": list(plan.shape),
+            "shape": [plan.all_rows, plan.all_columns],
             "blocks": plan.blocks,
             "segments": plan.segments,
             "slabs": plan.slabs,

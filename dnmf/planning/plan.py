@@ -88,6 +88,8 @@ class Plan:
         Columns that nothing uses, which steps after the scan leave out; ``shape`` does without.
     rounds : Rounds
         Between two reads.
+    empty_rows : int
+        Rows without entries, which every step leaves out; ``shape`` does without.
     """
 
     run_id: str
@@ -118,11 +120,23 @@ class Plan:
     most_used: int = 0
     left_out: int = 0
     rounds: Rounds = field(default_factory=Rounds)
+    empty_rows: int = 0
 
     @property
     def all_columns(self) -> int:
         """Columns of the matrix whose rows are cut into blocks, those that are left out too."""
         return self.shape[1] + self.left_out
+
+    @property
+    def all_rows(self) -> int:
+        """Rows of the matrix that is cut into blocks, those that are left out too."""
+        return self.shape[0] + self.empty_rows
+
+    @property
+    def shape_of_V(self) -> tuple[int, int]:
+        """Rows and columns of V, whatever is left out, and whichever of them are blocks' rows."""
+        n, d = self.all_rows, self.all_columns
+        return (n, d) if self.axis == "rows" else (d, n)
 
     @property
     def segments(self) -> int:
@@ -150,6 +164,14 @@ class Plan:
     def row_starts(self) -> list[int]:
         """First row of every segment, then n."""
         return [self.block_starts[b] for b in self.segment_blocks]
+
+    def oriented(self, source: Source) -> Source | None:
+        """Return V as the plan reads it, or None where it can no longer be read so."""
+        if self.axis == "rows":
+            return source
+        if not self.empty_rows:
+            return source.transposed()
+        return source.filled_columns(self.limits.times_used)
 
     def segment_block_starts(self, segment: int) -> tuple[int, ...]:
         """Return the first row of every block of a segment, then its end."""
@@ -251,7 +273,7 @@ def make_plan(
         )
     _check_missing(source, config)
     dtype = compute_dtype(source.dtype, config.dtype)
-    axis, oriented, starts = _choose_axis(source, config, dtype, mode)
+    axis, oriented, starts = _choose_axis(source, config, dtype, mode, limits.times_used)
     n, d = oriented.shape
     sizes = [oriented.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
     total = sum(sizes)
@@ -287,6 +309,7 @@ def make_plan(
         limits=limits,
         most_used=min(d, oriented.nonzeros or 0) if oriented.is_sparse else 0,
         rounds=_rounds(config, oriented, dtype, total, limits) if mode == "fit" else Rounds(),
+        empty_rows=oriented.empty_rows,
     )
     return plan, oriented
 
@@ -364,13 +387,17 @@ def sample_share(config: FitConfig, n: int, nbytes: int, mode: str) -> float:
 
 
 def _choose_axis(
-    source: Source, config: FitConfig, dtype: np.dtype, mode: str
+    source: Source, config: FitConfig, dtype: np.dtype, mode: str, times: int
 ) -> tuple[str, Source, list[int]]:
-    """Choose rows where a chunk-row fits, else columns where a chunk-column does (rule 8)."""
+    """Choose rows where a chunk-row fits, else columns where a chunk-column does (rule 8).
+
+    Of columns, and of rows of W that no start is given for, those without entries are left out.
+    """
     block_size = _block_size(source, config)
     found = []
     choices = [("rows", source)]
-    transposed = source.transposed()
+    given = config.init == "custom"  # W too, which may have something where V has nothing
+    transposed = source.transposed() if given else source.filled_columns(times)
     if mode == "fit" and transposed is not None:  # a row of W at a fixed H needs its row of V
         choices.append(("columns", transposed))
     for axis, candidate in choices:
@@ -416,4 +443,4 @@ def chunk_rows(plan: Plan) -> int:
     limits = plan.limits
     most = limits.chunk_bytes if len(plan.config.models) == 1 else limits.batch_chunk_bytes
     rows = max(1, most // (8 * k))
-    return min(plan.shape[0], rows)
+    return min(plan.all_rows, rows)
