@@ -9,7 +9,6 @@ import numpy as np
 
 from dnmf.fitting.data.context import Context
 from dnmf.fitting.kinds.publish import published
-from dnmf.fitting.models.factors import read_H
 from dnmf.fitting.models.final import FinalFactors, component_order
 from dnmf.fitting.record import Record
 from dnmf.fitting.starts.agreement import agreement, remark
@@ -199,7 +198,10 @@ def memory_arrays(
     plan, solved = context.plan, record.state.solved
     if solved is not None:
         W = np.concatenate([context.store.get(ref) for ref in solved.W])
-        return W, read_H(context.store, solved.H)
+        (ref,) = solved.H
+        H = context.store.get(ref)
+        H.flags.writeable = True  # the run, which ended, has no use for it: no second k x d
+        return W, H
     pair = record.state.models[model].pair
     assert pair is not None
     return FinalFactors(context.store, plan, pair, record.state.scanned).assemble()
