@@ -121,6 +121,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
     finish = (H_STEP_ARRAYS * k + 2 * (rows - k)) * widest * 8
     last = wait + threads * (finish - per_task)  # when all is added nothing is read
     reduction = max(waiting, last) if fitting else 0
+    shared = max(shared, plan.opening - threads * per_task - reduction)  # before anything runs
     total = BASELINE + shared + threads * per_task + reduction
     return MemoryNeed(BASELINE, shared, per_task, reduction, total)
 

@@ -11,7 +11,10 @@ from dnmf.planning.plan import Plan, slab_starts
 from dnmf.runs.base import Refs
 from dnmf.sources.base import INDEX_BYTES
 
-__all__ = ["at_most", "bytes_of_columns", "narrowed", "worth_narrowing"]
+__all__ = ["FEW", "at_most", "bytes_of_columns", "columns_of", "narrowed", "worth_narrowing"]
+
+FEW = 4
+"""Columns that a transform goes over are few where V has so many times more."""
 
 SUMS_BYTES = 12
 """Bytes that a task takes at least for one component of one column: of H', and of its sums."""
@@ -33,8 +36,7 @@ def worth_narrowing(plan: Plan, used: int) -> bool:
     times = plan.limits.times_used
     if not times or times * used > plan.shape[1]:
         return False
-    entries = plan.largest_block[1] // (np.dtype(plan.stored_dtype).itemsize + INDEX_BYTES)
-    return bool(INDEX_BYTES * entries <= SUMS_BYTES * plan.config.total_k * unused)
+    return bool(INDEX_BYTES * _entries(plan) <= SUMS_BYTES * plan.config.total_k * unused)
 
 
 def narrowed(plan: Plan, used: int, fixed_H: Refs | None = None) -> Plan:
@@ -54,12 +56,25 @@ def narrowed(plan: Plan, used: int, fixed_H: Refs | None = None) -> Plan:
     return replace(plan, shape=(n, used), slab_starts=slabs, left_out=d - used, fixed_H=fixed_H)
 
 
+def columns_of(H: np.ndarray) -> np.ndarray:
+    """Return the columns of H that have something, rising."""
+    found = np.zeros(H.shape[1], bool)
+    for row in H:  # no second k x d, of truth values
+        found |= row != 0
+    return np.flatnonzero(found)
+
+
 def at_most(plan: Plan) -> Plan:
     """Return the widest plan that steps after the scan can have, before V is read.
 
     A V of fewer entries than half its columns is narrowed for certain, unless the caller gave an H,
-    which may have something in columns that V does not use.
+    which may have something in columns that V does not use. A transform goes over the columns in
+    which H has something, and those of a block.
     """
+    if plan.mode == "transform":
+        few = plan.support + _entries(plan)
+        fits = plan.sparse and plan.support and FEW * few <= plan.shape[1]
+        return narrowed(plan, few) if fits and plan.limits.times_used else plan
     given = plan.config.init == "custom" or plan.config.fixed
     most = plan.most_used
     if given or not most or not worth_narrowing(plan, most):
@@ -67,12 +82,21 @@ def at_most(plan: Plan) -> Plan:
     return narrowed(plan, most)
 
 
-def bytes_of_columns(plan: Plan) -> int:
-    """Return the bytes that columns left out take after all: their numbers, and H as a result.
+def _entries(plan: Plan) -> int:
+    """Return the most entries of a block."""
+    return plan.largest_block[1] // (np.dtype(plan.stored_dtype).itemsize + INDEX_BYTES)
 
-    A chunk of H is in memory once more while it is encoded.
+
+def bytes_of_columns(plan: Plan) -> int:
+    """Return the bytes that columns (or rows) left out take after all.
+
+    These are their numbers, and the factor that has them: as a result in memory, or as that of a
+    transform. A chunk of it is in memory once more while it is written.
     """
-    if not plan.left_out:
-        return 0
-    H = plan.all_columns * plan.config.total_k * np.dtype(plan.dtype).itemsize
-    return 4 * plan.all_columns + H + min(H, ENCODED_BYTES)
+    lines = plan.all_columns if plan.left_out else plan.all_rows if plan.empty_rows else 0
+    factor = lines * plan.config.total_k * np.dtype(plan.dtype).itemsize
+    if plan.mode == "transform":
+        return factor + 2 * lines
+    numbers = 4 * lines if plan.left_out else 16 * plan.shape[0] if plan.empty_rows else 0
+    chunk = min(factor, ENCODED_BYTES)
+    return numbers + (3 * chunk if plan.published else factor + chunk)

@@ -90,6 +90,12 @@ class Plan:
         Between two reads.
     empty_rows : int
         Rows without entries, which every step leaves out; ``shape`` does without.
+    opening : int
+        Bytes that it takes to find those.
+    support : int
+        Columns in which the H of a transform has something; 0 where it is not known.
+    published : bool
+        The result goes to a run folder, in chunks; else it is put together in memory.
     """
 
     run_id: str
@@ -121,6 +127,9 @@ class Plan:
     left_out: int = 0
     rounds: Rounds = field(default_factory=Rounds)
     empty_rows: int = 0
+    opening: int = 0
+    support: int = 0
+    published: bool = False
 
     @property
     def all_columns(self) -> int:
@@ -310,6 +319,7 @@ def make_plan(
         most_used=min(d, oriented.nonzeros or 0) if oriented.is_sparse else 0,
         rounds=_rounds(config, oriented, dtype, total, limits) if mode == "fit" else Rounds(),
         empty_rows=oriented.empty_rows,
+        opening=oriented.opening_bytes,
     )
     return plan, oriented
 

@@ -132,6 +132,11 @@ class Source(ABC):
         """Rows of V without entries, which this source leaves out."""
         return 0
 
+    @property
+    def opening_bytes(self) -> int:
+        """Bytes that it took to find which rows are left out."""
+        return 0
+
     def numbers(self) -> np.ndarray:
         """Return the numbers of this source's rows in V, where it leaves some out."""
         return np.arange(self.shape[0])

@@ -34,6 +34,10 @@ class FilledRows(ZarrCSR):
     def empty_rows(self) -> int:
         return self._arrays.shape[0] - len(self._filled)
 
+    @property
+    def opening_bytes(self) -> int:
+        return self._arrays.stretch_bytes
+
     def numbers(self) -> np.ndarray:
         return self._filled
 

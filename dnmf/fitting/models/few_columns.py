@@ -11,19 +11,9 @@ from dnmf.fitting.models.factors import normalize
 from dnmf.linalg.matrix import Matrix, arrays_of, matrix_of
 from dnmf.losses.base import Loss
 from dnmf.losses.values import Factor
+from dnmf.planning.narrow import FEW, columns_of
 
-__all__ = ["FEW", "FewColumns", "columns_of"]
-
-FEW = 4
-"""Columns are few where V has so many times more."""
-
-
-def columns_of(H: np.ndarray) -> np.ndarray:
-    """Return the columns of H that have something, rising."""
-    found = np.zeros(H.shape[1], bool)
-    for row in H:  # no second k x d, of truth values
-        found |= row != 0
-    return np.flatnonzero(found)
+__all__ = ["FewColumns"]
 
 
 @dataclass(frozen=True)
