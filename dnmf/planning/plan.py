@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from dnmf.config import MIB, FitConfig, ModelSpec
-from dnmf.errors import InputError, MemoryPlanError, OptionError
+from dnmf.errors import MemoryPlanError, OptionError
 from dnmf.labels import Labels
 from dnmf.losses import Loss, get_loss
+from dnmf.planning.axis import choose_axis
 from dnmf.planning.limits import Limits, current
 from dnmf.planning.rounds import Rounds, choose_rounds
 from dnmf.planning.versions import installed
@@ -35,9 +36,6 @@ SAMPLE_ROWS = 20_000
 DEAR_BLOCKS, DEAR_BLOCK_BYTES = 4, 2 * MIB
 """Blocks that a small V has for losses which compute for long on few bytes, so that several tasks
 share the work; and what is still worth a block (each task adds statistics as large as H, or K)."""
-
-NARROWEST = 64
-"""Rows of fewer columns count as this many, so that W and V H' stay in proportion."""
 
 
 @dataclass(frozen=True)
@@ -282,7 +280,8 @@ def make_plan(
         )
     _check_missing(source, config)
     dtype = compute_dtype(source.dtype, config.dtype)
-    axis, oriented, starts = _choose_axis(source, config, dtype, mode, limits.times_used)
+    block_size, times = _block_size(source, config), limits.times_used
+    axis, oriented, starts = choose_axis(source, config, dtype, mode, block_size, times)
     n, d = oriented.shape
     sizes = [oriented.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
     total = sum(sizes)
@@ -396,55 +395,12 @@ def sample_share(config: FitConfig, n: int, nbytes: int, mode: str) -> float:
     return 0.0 if config.init == "custom" and share < 1 else share
 
 
-def _choose_axis(
-    source: Source, config: FitConfig, dtype: np.dtype, mode: str, times: int
-) -> tuple[str, Source, list[int]]:
-    """Choose rows where a chunk-row fits, else columns where a chunk-column does (rule 8).
-
-    Of columns, and of rows of W that no start is given for, those without entries are left out.
-    """
-    block_size = _block_size(source, config)
-    found = []
-    choices = [("rows", source)]
-    given = config.init == "custom"  # W too, which may have something where V has nothing
-    transposed = source.transposed() if given else source.filled_columns(times)
-    if mode == "fit" and transposed is not None:  # a row of W at a fixed H needs its row of V
-        choices.append(("columns", transposed))
-    for axis, candidate in choices:
-        try:
-            starts = _cut(candidate, config, dtype, min(block_size, config.max_block))
-        except InputError:  # a layout that has no rows, such as CSC
-            if axis == choices[-1][0]:
-                raise
-            continue
-        sizes = [candidate.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
-        most = max(candidate.tallest, *sizes)
-        if most > config.max_block:
-            found.append((axis, most))
-        elif block_size > config.max_block:
-            return axis, candidate, _cut(candidate, config, dtype, block_size)
-        else:
-            return axis, candidate, starts
-    what = " and ".join(f"{size / MIB:,.0f} MiB by {axis}" for axis, size in found)
-    raise MemoryPlanError(
-        f"the smallest block that can be read takes {what}, more than max_block "
-        f"({config.max_block / MIB:,.0f} MiB). Rewrite V in smaller chunks "
-        f"(dnmf convert IN OUT --chunks ROWS,COLUMNS), or allow larger blocks with max_block"
-    )
-
-
 def _block_size(source: Source, config: FitConfig) -> int:
     """Return the most bytes of a block, with some room, as blocks end with whole rows."""
     if not loss_shape(config).dear:
         return config.block_size
     share = -(-source.nbytes // DEAR_BLOCKS) + source.nbytes // (100 * DEAR_BLOCKS)
     return min(config.block_size, max(share, DEAR_BLOCK_BYTES))
-
-
-def _cut(source: Source, config: FitConfig, dtype: np.dtype, block_size: int) -> list[int]:
-    max_rows = max(1, config.block_size // (dtype.itemsize * NARROWEST))
-    itemsize = max(dtype.itemsize, source.dtype.itemsize)
-    return [int(x) for x in source.block_starts(block_size, itemsize, max_rows)]
 
 
 def chunk_rows(plan: Plan) -> int:
