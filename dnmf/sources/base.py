@@ -145,6 +145,13 @@ class Source(ABC):
         """Return the number of a row in V."""
         return row
 
+    def with_rows(self, rows: np.ndarray) -> Source:
+        """Return this source, which leaves out rows, with rows of these numbers in V.
+
+        Among them is every one that it has.
+        """
+        raise NotImplementedError(f"{type(self).__name__} leaves out no rows")
+
     @property
     def stored_array(self) -> StoredArray | None:
         """The dense Zarr array that V is, rows by rows, where it is one."""

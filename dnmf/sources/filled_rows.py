@@ -20,7 +20,7 @@ class FilledRows(ZarrCSR):
     ----------
     arrays : CompressedArrays
     filled : (rows,) int64 array
-        The rows with entries, rising.
+        The rows that stay, rising: at least those with entries.
     offsets : (rows + 1,) int64 array
         Where each of them begins, then the number of entries. They stay in memory.
     """
@@ -43,6 +43,10 @@ class FilledRows(ZarrCSR):
 
     def number(self, row: int) -> int:
         return int(self._filled[row])
+
+    def with_rows(self, rows: np.ndarray) -> FilledRows:
+        places = np.append(np.searchsorted(self._filled, rows), len(self._filled))
+        return FilledRows(self._arrays, rows, self._starts[places])
 
     def _stretches(self) -> Iterable[np.ndarray]:
         return (self._starts,)
