@@ -199,9 +199,7 @@ def memory_arrays(
     if solved is not None:
         W = np.concatenate([context.store.get(ref) for ref in solved.W])
         (ref,) = solved.H
-        H = context.store.get(ref)
-        H.flags.writeable = True  # the run, which ended, has no use for it: no second k x d
-        return W, H
+        return W, context.store.get(ref)  # no second k x d
     pair = record.state.models[model].pair
     assert pair is not None
     return FinalFactors(context.store, plan, pair, record.state.scanned).assemble()

@@ -93,10 +93,14 @@ def bytes_of_columns(plan: Plan) -> int:
     These are their numbers, and the factor that has them: as a result in memory, or as that of a
     transform. A chunk of it is in memory once more while it is written.
     """
-    lines = plan.all_columns if plan.left_out else plan.all_rows if plan.empty_rows else 0
+    if not (plan.left_out or plan.empty_rows):
+        return 0
+    lines = plan.all_columns if plan.left_out else plan.all_rows
     factor = lines * plan.config.total_k * np.dtype(plan.dtype).itemsize
     if plan.mode == "transform":
         return factor + 2 * lines
-    numbers = 4 * lines if plan.left_out else 16 * plan.shape[0] if plan.empty_rows else 0
-    chunk = min(factor, ENCODED_BYTES)
-    return numbers + (3 * chunk if plan.published else factor + chunk)
+    numbers = 4 * lines if plan.left_out else 16 * plan.shape[0]
+    if not plan.published:
+        return numbers + factor
+    # of rows that are left out the task that publishes them counts their chunk
+    return numbers + (3 * min(factor, ENCODED_BYTES) if plan.left_out else 0)

@@ -143,7 +143,7 @@ class CompressedArrays:
         """Bytes that `stretches` takes at its peak, with what is made of a part."""
         count = min(self._step, self.shape[0] + 1)
         decoding = self.indptr.overhead(((0, count),))
-        return decoding + count * self.indptr.dtype.itemsize + 5 * 8 * min(count, _STRETCH)
+        return decoding + count * self.indptr.dtype.itemsize + 3 * 8 * min(count, _STRETCH)
 
     def refuse_lost_offsets(self, start: int, stop: int, error: CorruptDataError) -> None:
         """Say of offsets that contradict each other that they are not stored, if that is why.
