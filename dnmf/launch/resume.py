@@ -192,12 +192,14 @@ def _reopen(
         config, mode, offer = planned.config, planned.mode, executor.resources()
         read, _ = evaluate(source, config, mode, offer, store.state_folder, listen, alone=False)
         source = read if kind is None else source  # the blocks of a cluster are those of chunks
-    again, oriented = make_plan(source, planned.config, planned.mode)
+    again, _ = make_plan(source, planned.config, planned.mode)
     if again.source_metadata != planned.source_metadata:
         raise _other_data(store, planned, again.description)
     if found.done:  # else every block that is read is compared
         _check_entries(store, planned, source, found)
-    return None if found.done else Context(store, planned, oriented if read is source else read)
+    oriented = planned.oriented(source) if read is source else read  # as it was begun
+    assert oriented is not None  # V could be read so, or it would be another plan
+    return None if found.done else Context(store, planned, oriented)
 
 
 def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:
