@@ -100,7 +100,6 @@ def bytes_of_columns(plan: Plan) -> int:
     if plan.mode == "transform":
         return factor + 2 * lines
     numbers = 4 * lines if plan.left_out else 16 * plan.shape[0]
-    if not plan.published:
-        return numbers + factor
     # of rows that are left out the task that publishes them counts their chunk
-    return numbers + (3 * min(factor, ENCODED_BYTES) if plan.left_out else 0)
+    chunk = min(factor, ENCODED_BYTES) if plan.left_out else 0
+    return numbers + (3 * chunk if plan.published else factor + chunk)
