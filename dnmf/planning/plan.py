@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from dnmf.config import MIB, FitConfig, ModelSpec
-from dnmf.errors import MemoryPlanError, OptionError
+from dnmf.errors import MemoryPlanError
 from dnmf.labels import Labels
 from dnmf.losses import Loss, get_loss
 from dnmf.planning.axis import choose_axis
 from dnmf.planning.limits import Limits, current
 from dnmf.planning.rounds import Rounds, choose_rounds
 from dnmf.planning.versions import installed
+from dnmf.planning.zeros import check_zeros
 from dnmf.runs.base import Refs, optional_refs, refs_to_json
 from dnmf.sources.base import INDEX_BYTES, Source
 
@@ -237,15 +238,6 @@ def compute_dtype(stored: np.dtype, asked: str | None) -> np.dtype:
     return np.dtype("float32" if small else "float64")
 
 
-def _zeros(source: Source) -> str:
-    """Return how many entries are not stored, where the source knows; stored ones may be zero."""
-    stored = source.nonzeros
-    if stored is None:
-        return ""
-    entries = source.shape[0] * source.shape[1]
-    return f", and at least {entries - stored:,} of its {entries:,} entries are zero"
-
-
 def make_plan(
     source: Source, config: FitConfig, mode: str = "fit", limits: Limits | None = None
 ) -> tuple[Plan, Source]:
@@ -273,12 +265,7 @@ def make_plan(
     limits = limits or current()
     for model in config.models if config.masked else ():
         loss_shape(config, model)  # refuses what the loss does not know, whatever V is
-    if config.needs_positive and source.is_sparse:
-        raise OptionError(
-            f"loss {config.loss!r} (beta = {config.beta:g}) needs V > 0, but {source.describe()} "
-            f"is sparse{_zeros(source)}: use a beta > 0, or give V dense with every entry positive"
-        )
-    _check_missing(source, config)
+    check_zeros(source, config)
     dtype = compute_dtype(source.dtype, config.dtype)
     block_size, times = _block_size(source, config), limits.times_used
     axis, oriented, starts = choose_axis(source, config, dtype, mode, block_size, times)
@@ -360,21 +347,6 @@ def _segments(nbytes: int) -> int:
     """Return how many segments these bytes are worth; blocks may allow fewer."""
     small = min(ENOUGH_SEGMENTS, -(-nbytes // SMALL_SEGMENT_BYTES))
     return min(MOST_SEGMENTS, max(FEWEST_SEGMENTS, small, -(-nbytes // SEGMENT_BYTES)))
-
-
-def _check_missing(source: Source, config: FitConfig) -> None:
-    """Refuse a way of saying what is missing that this V does not have."""
-    source = source.parts[0]
-    if config.missing == "nan" and source.is_sparse:
-        raise OptionError(
-            f"missing is 'nan', but {source.describe()} is sparse: what it does not store would be "
-            f"zeros; say missing='zeros' if those entries are unobserved"
-        )
-    if config.missing == "zeros" and not source.is_sparse:
-        raise OptionError(
-            f"missing is 'zeros' (what a sparse matrix does not store), but {source.describe()} is "
-            f"dense: mark unobserved entries with NaN and say missing='nan', or give V sparse"
-        )
 
 
 def sample_share(config: FitConfig, n: int, nbytes: int, mode: str) -> float:
