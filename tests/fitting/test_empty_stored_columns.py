@@ -86,7 +86,8 @@ def test_a_fit_is_that_of_the_columns_with_entries(tmp_path: Path, name: str, ou
         path = stored(tmp_path / what, X)
         results.append(dnmf.fit(path, k=K, seed=1, **{**CASES[name], **where}))
     check_same(*results)
-    assert not np.asarray(results[0].W)[[0, 17, N - 1]].any()
+    # a few rows without entries are not worth leaving out: what rounds leave there is rounding
+    assert np.asarray(results[0].W)[[0, 17, N - 1]].max() < 1e-12
     assert results[0].details["data"]["zero_columns"] == 3  # by columns these are V's rows
     assert results[0].details["data"]["zero_rows"] == D - USED
 
