@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from dnmf.config import MIB
-from dnmf.planning.plan import Plan, slab_starts
+from dnmf.planning.plan import Plan, rounds_of, slab_starts
 from dnmf.runs.base import Refs
 from dnmf.sources.base import INDEX_BYTES
 
@@ -53,7 +54,9 @@ def narrowed(plan: Plan, used: int, fixed_H: Refs | None = None) -> Plan:
         return plan
     n, d = plan.shape
     slabs = slab_starts(plan.config, plan.limits, used)
-    return replace(plan, shape=(n, used), slab_starts=slabs, left_out=d - used, fixed_H=fixed_H)
+    rounds = rounds_of(plan, used)
+    sizes: dict[str, Any] = {"shape": (n, used), "slab_starts": slabs, "left_out": d - used}
+    return replace(plan, **sizes, rounds=rounds, fixed_H=fixed_H)
 
 
 def columns_of(H: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,15 @@ from dnmf.planning.zeros import check_zeros
 from dnmf.runs.base import Refs, optional_refs, refs_to_json
 from dnmf.sources.base import INDEX_BYTES, Source
 
-__all__ = ["Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan", "slab_starts"]
+__all__ = [
+    "Plan",
+    "chunk_rows",
+    "compute_dtype",
+    "loss_shape",
+    "make_plan",
+    "rounds_of",
+    "slab_starts",
+]
 
 SEGMENT_BYTES = 256 * MIB
 """Bytes of a segment, once there are ENOUGH_SEGMENTS; with fewer, segments are smaller."""
@@ -303,24 +311,23 @@ def make_plan(
         growth=growth,
         limits=limits,
         most_used=min(d, oriented.nonzeros or 0) if oriented.is_sparse else 0,
-        rounds=_rounds(config, oriented, dtype, total, limits) if mode == "fit" else Rounds(),
         empty_rows=oriented.empty_rows,
         opening=oriented.opening_bytes,
     )
-    return plan, oriented
+    return replace(plan, rounds=rounds_of(plan, d)), oriented
 
 
-def _rounds(
-    config: FitConfig, source: Source, dtype: np.dtype, nbytes: int, limits: Limits
-) -> Rounds:
-    """Decide on rounds between two reads of this V, which has so many bytes as stored."""
-    (n, d), entries = source.shape, None
-    if source.is_sparse:
-        entries = nbytes // (source.dtype.itemsize + INDEX_BYTES)
+def rounds_of(plan: Plan, d: int) -> Rounds:
+    """Decide on rounds between two reads where passes go over d columns of V."""
+    if plan.mode != "fit":
+        return Rounds()
+    entries, nbytes, item = None, plan.bytes_per_read, np.dtype(plan.dtype).itemsize
+    if plan.sparse:
+        entries = nbytes // (np.dtype(plan.stored_dtype).itemsize + INDEX_BYTES)
         d = min(d, max(entries, 1))
-    compresses = loss_shape(config).compresses and not config.masked
-    sizes = (n, d), dtype.itemsize, entries, nbytes
-    return choose_rounds(config, compresses, *sizes, limits.rounds)
+    compresses = loss_shape(plan.config).compresses and not plan.config.masked
+    sizes = (plan.shape[0], d), item, entries, nbytes
+    return choose_rounds(plan.config, compresses, *sizes, plan.limits.rounds)
 
 
 def slab_starts(config: FitConfig, limits: Limits, d: int) -> tuple[int, ...]:
