@@ -184,7 +184,7 @@ def check_scan(plan: Plan, found: ScanStats, zero_columns: int) -> list[str]:
     check_entries(plan, found.bad, found.first_bad)
     check_positive(plan, found.nonzeros)
     if found.largest == 0:
-        n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
+        n, d = plan.shape_of_V
         where = " where it is observed" if plan.config.missing else ""
         where = " where it has a weight" if plan.config.weights else where
         raise InputError(f"V ({n} x {d}) has nothing but zeros{where}; there is nothing to fit")

@@ -55,6 +55,9 @@ class Scan:
         column_sums, fixed_H and every H of the run then have these columns.
     used_columns : int
         How many those are.
+    filled : ObjectRef or None
+        Numbers of the rows with entries, where the plan leaves out the others: row_sums, the sample
+        and every W of the run then have these rows.
     """
 
     digest: str
@@ -80,6 +83,7 @@ class Scan:
     clipped: int = 0
     used: ObjectRef | None = None
     used_columns: int = 0
+    filled: ObjectRef | None = None
 
     @property
     def replaces_V(self) -> bool:
@@ -95,6 +99,7 @@ class Scan:
             "sample": [refs_to_json(refs) for refs in self.sample],
             "fixed_H": refs_to_json(self.fixed_H),
             "used": None if self.used is None else self.used.to_json(),
+            "filled": None if self.filled is None else self.filled.to_json(),
         }
 
     @classmethod
@@ -107,6 +112,7 @@ class Scan:
             "sample_rows": tuple(value["sample_rows"]),
             "fixed_H": optional_refs(value["fixed_H"]),
             "used": None if value["used"] is None else ObjectRef.from_json(value["used"]),
+            "filled": None if value.get("filled") is None else ObjectRef.from_json(value["filled"]),
         }
         return cls(**{**value, **changed})
 
@@ -117,7 +123,7 @@ class Scan:
         over the sample: flushes of W may wait for what a file system does with deleted blocks.
         """
         refs = [self.column_sums, self.checksums, *self.row_sums]
-        refs += [] if self.used is None else [self.used]
+        refs += [ref for ref in (self.used, self.filled) if ref is not None]
         if passes_remain:
             refs += [ref for some in (*self.sample, self.fixed_H or ()) for ref in some]
         return {ref.name for ref in refs}

@@ -9,7 +9,6 @@ import numpy as np
 
 from dnmf.fitting.data.context import Context
 from dnmf.fitting.kinds.publish import published
-from dnmf.fitting.models.factors import read_H
 from dnmf.fitting.models.final import FinalFactors, component_order
 from dnmf.fitting.record import Record
 from dnmf.fitting.starts.agreement import agreement, remark
@@ -178,7 +177,7 @@ def _shared(plan: Plan, record: Record) -> dict[str, Any]:
         "fingerprint": scan.digest if scan else None,
         "data": {name: getattr(scan, name) for name in DATA} if scan else {},
         "layout": {
-            "shape": list(plan.shape),
+            "shape": [plan.all_rows, plan.all_columns],
             "blocks": plan.blocks,
             "segments": plan.segments,
             "slabs": plan.slabs,
@@ -199,7 +198,8 @@ def memory_arrays(
     plan, solved = context.plan, record.state.solved
     if solved is not None:
         W = np.concatenate([context.store.get(ref) for ref in solved.W])
-        return W, read_H(context.store, solved.H)
+        (ref,) = solved.H
+        return W, context.store.get(ref)  # no second k x d
     pair = record.state.models[model].pair
     assert pair is not None
     return FinalFactors(context.store, plan, pair, record.state.scanned).assemble()

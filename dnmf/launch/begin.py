@@ -50,7 +50,7 @@ def begin(request: Request, executor: Executor) -> Any:
     here = evaluated_here(source, executor)
     if not (moves and source.lazy):  # whose chunks are not those that the fit reads
         seen = source if not here else _foreseen(source, request)
-        laid_out, oriented, need = lay_out(seen, config, mode, executor)
+        laid_out, oriented, need = lay_out(seen, request, executor)
     if out is None and not executor.in_process:
         raise OptionError("a fit on a cluster needs out: a path that all workers reach")
     compare_versions(executor)
@@ -61,7 +61,7 @@ def begin(request: Request, executor: Executor) -> Any:
             if here:
                 folder = stack.enter_context(temporary_folder())
                 source, found = _evaluate(source, request, executor, folder)
-                laid_out, oriented, need = lay_out(source, config, mode, executor)
+                laid_out, oriented, need = lay_out(source, request, executor)
             memory = MemoryStore()
             laid_out = replace(laid_out, columns=columns)
             laid_out = put_start(memory, laid_out, request.given)
@@ -79,7 +79,7 @@ def begin(request: Request, executor: Executor) -> Any:
             elif moves:
                 source = place(source, config, mode, store, executor)
             if here or moves:
-                laid_out, oriented, need = lay_out(source, config, mode, executor)
+                laid_out, oriented, need = lay_out(source, request, executor)
             laid_out = replace(laid_out, columns=columns)
             laid_out = put_start(store, laid_out, request.given)
             store.create(laid_out.to_json())

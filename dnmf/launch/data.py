@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import numpy as np
 from dnmf.config import FitConfig, Resources
 from dnmf.errors import InputError
 from dnmf.interop import as_source
+from dnmf.launch.request import Request
 from dnmf.launch.room import memory_here
 from dnmf.planning.evaluation import with_evaluations
 from dnmf.planning.memory import MemoryNeed, needs_of
+from dnmf.planning.narrow import columns_of
 from dnmf.planning.plan import Plan, make_plan
 from dnmf.planning.read_groups import with_read_groups
 from dnmf.planning.report import PlanReport
@@ -107,10 +110,13 @@ def _staged(
 
 
 def lay_out(
-    source: Source, config: FitConfig, mode: str, executor: Executor
+    source: Source, request: Request, executor: Executor
 ) -> tuple[Plan, Source, MemoryNeed]:
     """Make the plan, the source as it will be read, and the memory that the plan needs."""
-    laid_out, oriented = make_plan(source, config, mode)
+    laid_out, oriented = make_plan(source, request.config, request.mode)
+    H = request.given.H if request.mode == "transform" else None
+    support = 0 if H is None else columns_of(H).size
+    laid_out = replace(laid_out, support=support, published=request.out is not None)
     laid_out, need = with_read_groups(laid_out, offered(executor, laid_out, source))
     return laid_out, oriented, need
 

@@ -177,7 +177,7 @@ def _reopen(
             f"matrix again: dnmf.fit(V, ..., out=..., resume=True)"
         )
     lazy = source.lazy
-    if lazy and (_shape_of(planned), planned.stored_dtype) != (source.shape, str(source.dtype)):
+    if lazy and (planned.shape_of_V, planned.stored_dtype) != (source.shape, str(source.dtype)):
         raise _other_data(store, planned, source.describe())  # before anything is computed
     if lazy and kind is None and found.done:  # nothing else says whether it is the same
         return None
@@ -192,18 +192,20 @@ def _reopen(
         config, mode, offer = planned.config, planned.mode, executor.resources()
         read, _ = evaluate(source, config, mode, offer, store.state_folder, listen, alone=False)
         source = read if kind is None else source  # the blocks of a cluster are those of chunks
-    again, oriented = make_plan(source, planned.config, planned.mode)
+    again, _ = make_plan(source, planned.config, planned.mode)
     if again.source_metadata != planned.source_metadata:
         raise _other_data(store, planned, again.description)
     if found.done:  # else every block that is read is compared
         _check_entries(store, planned, source, found)
-    return None if found.done else Context(store, planned, oriented if read is source else read)
+    oriented = planned.oriented(source) if read is source else read  # as it was begun
+    assert oriented is not None  # V could be read so, or it would be another plan
+    return None if found.done else Context(store, planned, oriented)
 
 
 def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:
     """Return whether a source is what the run reads, or has the shape of what was staged."""
     assert planned.source is not None
-    shape = _shape_of(planned)
+    shape = planned.shape_of_V
     specs: list[Any] = [planned.source]
     if len(source.parts) == 2:
         specs = [planned.source.get(name) for name in ("V", "weights")]
@@ -216,11 +218,6 @@ def _is_same(store: FolderStore, planned: Plan, source: Source) -> bool:
         if not (staged and part.shape == shape):
             return False
     return True
-
-
-def _shape_of(planned: Plan) -> tuple[int, int]:
-    n, d = planned.shape
-    return (n, d) if planned.axis == "rows" else (d, n)
 
 
 def _check_entries(store: FolderStore, planned: Plan, source: Source, found: Result) -> None:

@@ -44,8 +44,8 @@ class KullbackLeibler(Entrywise):
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
         """Prepare H, with H' padded, also for a dense V."""
-        sums = H.sum(axis=1, dtype=np.float64)
-        return Factor(H, padded(H.T), gram(H.T), sums, self.penalties.of_H(H))
+        sums, G = H.sum(axis=1, dtype=np.float64), gram(H.T)  # first: it takes H in float64
+        return Factor(H, padded(H.T), G, sums, self.penalties.of_H(H))
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
         """Return sums with an accumulator by columns (d, r): S, and K or its diagonal."""

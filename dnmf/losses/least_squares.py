@@ -62,8 +62,9 @@ class LeastSquares(Loss):
         return row_residual(V, row, w, H)
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
+        G = gram(H.T)  # first: it takes H in float64
         Ht = padded(H.T) if sparse else None
-        return Factor(H, Ht, gram(H.T), penalty=self.penalties.of_H(H))
+        return Factor(H, Ht, G, penalty=self.penalties.of_H(H))
 
     def size(self, total: float, sumsq: float, entries: int) -> float:
         return sumsq

@@ -57,7 +57,8 @@ class MaskedFrobenius(_Observed, LeastSquares):
     entrywise = extrapolates = True
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
-        return Factor(H, padded(H.T), gram(H.T), penalty=self.penalties.of_H(H))
+        G = gram(H.T)  # first: it takes H in float64
+        return Factor(H, padded(H.T), G, penalty=self.penalties.of_H(H))
 
     def empty(self, k: int, d: int, dtype: np.dtype, sparse: bool) -> tuple[SmallStats, Any]:
         """Return sums with an accumulator by columns, (d, r)."""

@@ -131,6 +131,7 @@ def _predicted(plan: Plan, models: tuple[ModelSpec, ...], threads: int) -> Memor
         at_once = max(_rounds_task(plan, item, k, k * span) for k, span in spans)
         last = max(last, at_once - threads * per_task)
     reduction = max(waiting, last) if fitting else 0
+    shared = max(shared, plan.opening - threads * per_task - reduction)  # before anything runs
     total = BASELINE + shared + threads * per_task + reduction
     return MemoryNeed(BASELINE, shared, per_task, reduction, total)
 

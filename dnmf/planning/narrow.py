@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,10 @@ from dnmf.planning.rounds import choose_rounds
 from dnmf.runs.base import Refs
 from dnmf.sources.base import INDEX_BYTES
 
-__all__ = ["at_most", "bytes_of_columns", "narrowed", "worth_narrowing"]
+__all__ = ["FEW", "at_most", "bytes_of_columns", "columns_of", "narrowed", "worth_narrowing"]
+
+FEW = 4
+"""Columns that a transform goes over are few where V has so many times more."""
 
 SUMS_BYTES = 12
 """Bytes that a task takes at least for one component of one column: of H', and of its sums."""
@@ -34,8 +38,7 @@ def worth_narrowing(plan: Plan, used: int) -> bool:
     times = plan.limits.times_used
     if not times or times * used > plan.shape[1]:
         return False
-    entries = plan.largest_block[1] // (np.dtype(plan.stored_dtype).itemsize + INDEX_BYTES)
-    return bool(INDEX_BYTES * entries <= SUMS_BYTES * plan.config.total_k * unused)
+    return bool(INDEX_BYTES * _entries(plan) <= SUMS_BYTES * plan.config.total_k * unused)
 
 
 def narrowed(plan: Plan, used: int, fixed_H: Refs | None = None) -> Plan:
@@ -52,16 +55,30 @@ def narrowed(plan: Plan, used: int, fixed_H: Refs | None = None) -> Plan:
         return plan
     n, d = plan.shape
     slabs = slab_starts(plan.config, plan.limits, used)
-    plan = replace(plan, shape=(n, used), slab_starts=slabs, left_out=d - used, fixed_H=fixed_H)
+    sizes: dict[str, Any] = {"shape": (n, used), "slab_starts": slabs, "left_out": d - used}
+    plan = replace(plan, **sizes, fixed_H=fixed_H)
     return replace(plan, rounds=choose_rounds(plan, loss_shape(plan.config).compresses))
+
+
+def columns_of(H: np.ndarray) -> np.ndarray:
+    """Return the columns of H that have something, rising."""
+    found = np.zeros(H.shape[1], bool)
+    for row in H:  # no second k x d, of truth values
+        found |= row != 0
+    return np.flatnonzero(found)
 
 
 def at_most(plan: Plan) -> Plan:
     """Return the widest plan that steps after the scan can have, before V is read.
 
     A V of fewer entries than half its columns is narrowed for certain, unless the caller gave an H,
-    which may have something in columns that V does not use.
+    which may have something in columns that V does not use. A transform goes over the columns in
+    which H has something, and those of a block.
     """
+    if plan.mode == "transform":
+        few = plan.support + _entries(plan)
+        fits = plan.sparse and plan.support and FEW * few <= plan.shape[1]
+        return narrowed(plan, few) if fits and plan.limits.times_used else plan
     given = plan.config.init == "custom" or plan.config.fixed
     most = plan.most_used
     if given or not most or not worth_narrowing(plan, most):
@@ -69,12 +86,24 @@ def at_most(plan: Plan) -> Plan:
     return narrowed(plan, most)
 
 
-def bytes_of_columns(plan: Plan) -> int:
-    """Return the bytes that columns left out take after all: their numbers, and H as a result.
+def _entries(plan: Plan) -> int:
+    """Return the most entries of a block."""
+    return plan.largest_block[1] // (np.dtype(plan.stored_dtype).itemsize + INDEX_BYTES)
 
-    A chunk of H is in memory once more while it is encoded.
+
+def bytes_of_columns(plan: Plan) -> int:
+    """Return the bytes that columns (or rows) left out take after all.
+
+    These are their numbers, and the factor that has them: as a result in memory, or as that of a
+    transform. A chunk of it is in memory once more while it is written.
     """
-    if not plan.left_out:
+    if not (plan.left_out or plan.empty_rows):
         return 0
-    H = plan.all_columns * plan.config.total_k * np.dtype(plan.dtype).itemsize
-    return 4 * plan.all_columns + H + min(H, ENCODED_BYTES)
+    lines = plan.all_columns if plan.left_out else plan.all_rows
+    factor = lines * plan.config.total_k * np.dtype(plan.dtype).itemsize
+    if plan.mode == "transform":
+        return factor + 2 * lines
+    numbers = 4 * lines if plan.left_out else 16 * plan.shape[0]
+    # of rows that are left out the task that publishes them counts their chunk
+    chunk = min(factor, ENCODED_BYTES) if plan.left_out else 0
+    return numbers + (3 * chunk if plan.published else factor + chunk)

@@ -11,17 +11,25 @@ from typing import Any
 import numpy as np
 
 from dnmf.config import MIB, FitConfig, ModelSpec
-from dnmf.errors import InputError, MemoryPlanError
+from dnmf.errors import MemoryPlanError
 from dnmf.labels import Labels
 from dnmf.losses import Loss, get_loss
-from dnmf.planning.checks import check_options
+from dnmf.planning.axis import choose_axis
 from dnmf.planning.limits import Limits, current
 from dnmf.planning.rounds import Rounds, choose_rounds
 from dnmf.planning.versions import installed
+from dnmf.planning.zeros import check_zeros
 from dnmf.runs.base import Refs, optional_refs, refs_to_json
 from dnmf.sources.base import Source
 
-__all__ = ["Plan", "chunk_rows", "compute_dtype", "loss_shape", "make_plan", "slab_starts"]
+__all__ = [
+    "Plan",
+    "chunk_rows",
+    "compute_dtype",
+    "loss_shape",
+    "make_plan",
+    "slab_starts",
+]
 
 SEGMENT_BYTES = 256 * MIB
 """Bytes of a segment, once there are ENOUGH_SEGMENTS; with fewer, segments are smaller."""
@@ -36,9 +44,6 @@ SAMPLE_ROWS = 20_000
 DEAR_BLOCKS, DEAR_BLOCK_BYTES = 4, 2 * MIB
 """Blocks that a small V has for losses which compute for long on few bytes, so that several tasks
 share the work; and what is still worth a block (each task adds statistics as large as H, or K)."""
-
-NARROWEST = 64
-"""Rows of fewer columns count as this many, so that W and V H' stay in proportion."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,14 @@ class Plan:
         Columns that nothing uses, which steps after the scan leave out; ``shape`` does without.
     rounds : tuple of Rounds
         Of each model, between two reads.
+    empty_rows : int
+        Rows without entries, which every step leaves out; ``shape`` does without.
+    opening : int
+        Bytes that it takes to find those.
+    support : int
+        Columns in which the H of a transform has something; 0 where it is not known.
+    published : bool
+        The result goes to a run folder, in chunks; else it is put together in memory.
     """
 
     run_id: str
@@ -119,11 +132,26 @@ class Plan:
     most_used: int = 0
     left_out: int = 0
     rounds: tuple[Rounds, ...] = ()
+    empty_rows: int = 0
+    opening: int = 0
+    support: int = 0
+    published: bool = False
 
     @property
     def all_columns(self) -> int:
         """Columns of the matrix whose rows are cut into blocks, those that are left out too."""
         return self.shape[1] + self.left_out
+
+    @property
+    def all_rows(self) -> int:
+        """Rows of the matrix that is cut into blocks, those that are left out too."""
+        return self.shape[0] + self.empty_rows
+
+    @property
+    def shape_of_V(self) -> tuple[int, int]:
+        """Rows and columns of V, whatever is left out, and whichever of them are blocks' rows."""
+        n, d = self.all_rows, self.all_columns
+        return (n, d) if self.axis == "rows" else (d, n)
 
     @property
     def segments(self) -> int:
@@ -151,6 +179,14 @@ class Plan:
     def row_starts(self) -> list[int]:
         """First row of every segment, then n."""
         return [self.block_starts[b] for b in self.segment_blocks]
+
+    def oriented(self, source: Source) -> Source | None:
+        """Return V as the plan reads it, or None where it can no longer be read so."""
+        if self.axis == "rows":
+            return source
+        if not self.empty_rows:
+            return source.transposed()
+        return source.filled_columns(self.limits.times_used)
 
     def segment_block_starts(self, segment: int) -> tuple[int, ...]:
         """Return the first row of every block of a segment, then its end."""
@@ -236,9 +272,10 @@ def make_plan(
     limits = limits or current()
     for model in config.models if config.masked else ():
         loss_shape(config, model)  # refuses what the loss does not know, whatever V is
-    check_options(source, config)
+    check_zeros(source, config)
     dtype = compute_dtype(source.dtype, config.dtype)
-    axis, oriented, starts = _choose_axis(source, config, dtype, mode)
+    block_size, times = _block_size(source, config), limits.times_used
+    axis, oriented, starts = choose_axis(source, config, dtype, mode, block_size, times)
     n, d = oriented.shape
     sizes = [oriented.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
     total = sum(sizes)
@@ -273,6 +310,8 @@ def make_plan(
         growth=growth,
         limits=limits,
         most_used=min(d, oriented.nonzeros or 0) if oriented.is_sparse else 0,
+        empty_rows=oriented.empty_rows,
+        opening=oriented.opening_bytes,
     )
     plan = replace(plan, rounds=choose_rounds(plan, loss_shape(config).compresses))
     return plan, oriented
@@ -322,39 +361,6 @@ def sample_share(config: FitConfig, n: int, nbytes: int, mode: str) -> float:
     return 0.0 if config.init == "custom" and share < 1 else share
 
 
-def _choose_axis(
-    source: Source, config: FitConfig, dtype: np.dtype, mode: str
-) -> tuple[str, Source, list[int]]:
-    """Choose rows where a chunk-row fits, else columns where a chunk-column does (rule 8)."""
-    block_size = _block_size(source, config)
-    found = []
-    choices = [("rows", source)]
-    transposed = source.transposed()
-    if mode == "fit" and transposed is not None:  # a row of W at a fixed H needs its row of V
-        choices.append(("columns", transposed))
-    for axis, candidate in choices:
-        try:
-            starts = _cut(candidate, config, dtype, min(block_size, config.max_block))
-        except InputError:  # a layout that has no rows, such as CSC
-            if axis == choices[-1][0]:
-                raise
-            continue
-        sizes = [candidate.block_bytes(a, b) for a, b in itertools.pairwise(starts)]
-        most = max(candidate.tallest, *sizes)
-        if most > config.max_block:
-            found.append((axis, most))
-        elif block_size > config.max_block:
-            return axis, candidate, _cut(candidate, config, dtype, block_size)
-        else:
-            return axis, candidate, starts
-    what = " and ".join(f"{size / MIB:,.0f} MiB by {axis}" for axis, size in found)
-    raise MemoryPlanError(
-        f"the smallest block that can be read takes {what}, more than max_block "
-        f"({config.max_block / MIB:,.0f} MiB). Rewrite V in smaller chunks "
-        f"(dnmf convert IN OUT --chunks ROWS,COLUMNS), or allow larger blocks with max_block"
-    )
-
-
 def _block_size(source: Source, config: FitConfig) -> int:
     """Return the most bytes of a block, with some room, as blocks end with whole rows."""
     if not loss_shape(config).dear:
@@ -363,16 +369,10 @@ def _block_size(source: Source, config: FitConfig) -> int:
     return min(config.block_size, max(share, DEAR_BLOCK_BYTES))
 
 
-def _cut(source: Source, config: FitConfig, dtype: np.dtype, block_size: int) -> list[int]:
-    max_rows = max(1, config.block_size // (dtype.itemsize * NARROWEST))
-    itemsize = max(dtype.itemsize, source.dtype.itemsize)
-    return [int(x) for x in source.block_starts(block_size, itemsize, max_rows)]
-
-
 def chunk_rows(plan: Plan) -> int:
     """Return the rows of a chunk of the tall factor in the result."""
     k = sum(model.k for model in plan.config.models)
     limits = plan.limits
     most = limits.chunk_bytes if len(plan.config.models) == 1 else limits.batch_chunk_bytes
     rows = max(1, most // (8 * k))
-    return min(plan.shape[0], rows)
+    return min(plan.all_rows, rows)

@@ -75,7 +75,7 @@ class PlanReport:
     def lines(self) -> list[tuple[str, str]]:
         """Return label and value, line by line."""
         plan, need = self.plan, self.memory
-        n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
+        n, d = plan.shape_of_V
         rows, block, _ = plan.largest_block
         limit = self.resources.memory_limit
         of = f" of {format_bytes(limit)}" if limit else ""
@@ -160,7 +160,7 @@ class PlanReport:
         plan = self.plan
         return {
             "data": plan.description,
-            "shape": list(plan.shape if plan.axis == "rows" else plan.shape[::-1]),
+            "shape": list(plan.shape_of_V),
             "k": [model.k for model in plan.config.models],
             "dtype": plan.dtype,
             "axis": plan.axis,

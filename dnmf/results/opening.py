@@ -138,7 +138,7 @@ def _details(store: RunStore, plan: Plan, record: Record, k: int) -> dict[str, A
     living = holder(store.path) if store.path is not None else None
     return {
         "k": k,
-        "shape": list(plan.shape if plan.axis == "rows" else plan.shape[::-1]),
+        "shape": list(plan.shape_of_V),
         "plan": short,
         "record": record.index,
         "executed": record.executed,
@@ -166,5 +166,5 @@ def _factors(store: RunStore, plan: Plan, pair: Pair | None, record: Record) -> 
         W = StoredRows(store, pair.H, plan.slab_starts, k, dtype, final.of_wide_as_rows)
     return {
         "W": W,
-        "H": lambda: np.ascontiguousarray(final.tall_rows(0, plan.shape[0]).T),
+        "H": final.tall_as_columns,
     }

@@ -128,6 +128,31 @@ class Source(ABC):
         return [str(spec[name]) for name in ("location", "path", "folder") if name in spec]
 
     @property
+    def empty_rows(self) -> int:
+        """Rows of V without entries, which this source leaves out."""
+        return 0
+
+    @property
+    def opening_bytes(self) -> int:
+        """Bytes that it took to find which rows are left out."""
+        return 0
+
+    def numbers(self) -> np.ndarray:
+        """Return the numbers of this source's rows in V, where it leaves some out."""
+        return np.arange(self.shape[0])
+
+    def number(self, row: int) -> int:
+        """Return the number of a row in V."""
+        return row
+
+    def with_rows(self, rows: np.ndarray) -> Source:
+        """Return this source, which leaves out rows, with rows of these numbers in V.
+
+        Among them is every one that it has.
+        """
+        raise NotImplementedError(f"{type(self).__name__} leaves out no rows")
+
+    @property
     def stored_array(self) -> StoredArray | None:
         """The dense Zarr array that V is, rows by rows, where it is one."""
         return None
@@ -270,6 +295,18 @@ class Source(ABC):
     def transposed(self) -> Source | None:
         """Return V' as a source whose blocks are columns of V, or None where it cannot be read."""
         return None
+
+    def filled_columns(self, times: int) -> Source | None:
+        """Return V' without the columns of V that have no entries, where that is worth it.
+
+        By default it has all of them.
+
+        Parameters
+        ----------
+        times : int
+            Columns over those with entries from which on it is; 0: never.
+        """
+        return self.transposed()
 
     def describe(self) -> str:
         """Return one line for people: where, shape, dtype, chunks, size."""

@@ -107,11 +107,8 @@ class CompressedArrays:
     def stretches(self) -> Iterator[np.ndarray]:
         """Yield all of indptr, in order and checked."""
         lines, where = self.shape[0], self.location.name
-        unit = self.indptr.chunks[0]
-        step = -(-_STRETCH // unit) * unit
-        reader, before = ForwardReader(self.indptr), np.zeros(0, np.int64)
-        for begin in range(0, lines + 1, step):
-            stretch = reader.take(begin, min(begin + step, lines + 1))
+        before = np.zeros(0, np.int64)
+        for begin, stretch in self._offsets():
             joined = np.concatenate([before, stretch.astype(np.int64, copy=False)])
             first = begin - len(before)
             try:
@@ -120,7 +117,33 @@ class CompressedArrays:
                 self.refuse_lost_offsets(first, first + len(joined) - 1, error)
                 raise
             yield joined[len(before) :]
-            before = joined[-1:]
+            before = joined[-1:].copy()
+
+    def _offsets(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield all of indptr in order, as it is stored, each part with its first line.
+
+        Every chunk is decoded once. Parts of a large one are handed out one after the other, so
+        that whoever works on them has no second copy of all of it.
+        """
+        step, size = self._step, self.shape[0] + 1
+        reader = ForwardReader(self.indptr)
+        for begin in range(0, size, step):
+            chunks = reader.take(begin, min(begin + step, size))
+            for start in range(0, len(chunks), _STRETCH):
+                yield begin + start, chunks[start : start + _STRETCH]
+
+    @property
+    def _step(self) -> int:
+        """Offsets that are decoded at once: those of whole chunks."""
+        unit = self.indptr.chunks[0]
+        return -(-_STRETCH // unit) * unit
+
+    @property
+    def stretch_bytes(self) -> int:
+        """Bytes that `stretches` takes at its peak, with what is made of a part."""
+        count = min(self._step, self.shape[0] + 1)
+        decoding = self.indptr.overhead(((0, count),))
+        return decoding + count * self.indptr.dtype.itemsize + 3 * 8 * min(count, _STRETCH)
 
     def refuse_lost_offsets(self, start: int, stop: int, error: CorruptDataError) -> None:
         """Say of offsets that contradict each other that they are not stored, if that is why.

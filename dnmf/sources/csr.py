@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import scipy
@@ -86,6 +86,7 @@ def csr_block(
     where: str,
     known: bool = False,
     names: tuple[str, str] = ("row", "column"),
+    number: Callable[[int], int] = int,
 ) -> scipy.sparse.csr_array:
     """Return a canonical CSR block.
 
@@ -106,6 +107,8 @@ def csr_block(
         These very arrays were seen to be valid and canonical before.
     names : (str, str)
         What rows and columns are to people: the other way round of CSC.
+    number : callable
+        Gives the number of a row to people, from its global index.
 
     Returns
     -------
@@ -118,7 +121,7 @@ def csr_block(
         A column index is negative or too large.
     """
     if not known:
-        _check_indices(indices, offsets, columns, start, where, names)
+        _check_indices(indices, offsets, columns, start, where, names, number)
     kind = index_dtype(columns, len(indices))
     indptr = (offsets - offsets[0]).astype(kind, copy=False)
     narrow = indices.astype(kind, copy=False)
@@ -131,11 +134,13 @@ def csr_block(
     elif not block.has_canonical_format:
         if not owned:
             block = block.copy()
-        sum_duplicates(block, start, where)
+        sum_duplicates(block, start, where, number)
     return block
 
 
-def sum_duplicates(block: scipy.sparse.csr_array, start: int, where: str) -> None:
+def sum_duplicates(
+    block: scipy.sparse.csr_array, start: int, where: str, number: Callable[[int], int] = int
+) -> None:
     """Sort the entries of each row and add those of one column, in place.
 
     Raises
@@ -148,7 +153,7 @@ def sum_duplicates(block: scipy.sparse.csr_array, start: int, where: str) -> Non
     if stored.kind in "iu" and _has_duplicates(block):  # their sums may need more room
         block.data = block.data.astype(wide(stored))
         block.sum_duplicates()
-        block.data = narrowed(block, stored, start, where)
+        block.data = narrowed(block, stored, start, where, number)
     else:
         block.sum_duplicates()
 
@@ -166,7 +171,13 @@ def _has_duplicates(block: scipy.sparse.csr_array) -> bool:
     return bool(same.any())
 
 
-def narrowed(block: scipy.sparse.csr_array, stored: np.dtype, start: int, where: str) -> np.ndarray:
+def narrowed(
+    block: scipy.sparse.csr_array,
+    stored: np.dtype,
+    start: int,
+    where: str,
+    number: Callable[[int], int] = int,
+) -> np.ndarray:
     """Return a block of wide whole numbers in the dtype that they were stored in.
 
     Raises
@@ -180,9 +191,9 @@ def narrowed(block: scipy.sparse.csr_array, stored: np.dtype, start: int, where:
         at = int(wrong[0])
         row = start + int(np.searchsorted(block.indptr, at, side="right")) - 1
         raise InputError(
-            f"{where}: entries of row {row}, column {block.indices[at]} are stored more than once "
-            f"and add up to {block.data[at]}, which {stored} does not hold: store their sum, or a "
-            f"wider dtype"
+            f"{where}: entries of row {number(row)}, column {block.indices[at]} are stored more "
+            f"than once and add up to {block.data[at]}, which {stored} does not hold: store their "
+            f"sum, or a wider dtype"
         )
     return block.data.astype(stored)
 
@@ -194,14 +205,16 @@ def _check_indices(
     start: int,
     where: str,
     names: tuple[str, str],
+    number: Callable[[int], int],
 ) -> None:
     if not len(indices) or (indices.min() >= 0 and indices.max() < columns):
         return
     at = int(np.flatnonzero((indices < 0) | (indices >= columns))[0])
     row = int(np.searchsorted(offsets, offsets[0] + at, side="right")) - 1
     raise CorruptDataError(
-        f"{where}: {names[1]} index {indices[at]} in {names[0]} {start + row}, but there are "
-        f"{columns} {names[1]}s (0 to {columns - 1}); the store is damaged or its shape is wrong"
+        f"{where}: {names[1]} index {indices[at]} in {names[0]} {number(start + row)}, but there "
+        f"are {columns} {names[1]}s (0 to {columns - 1}); the store is damaged or its shape is "
+        f"wrong"
     )
 
 

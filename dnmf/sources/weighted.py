@@ -102,6 +102,8 @@ class WeightedSource(Source):
     @property
     def tallest(self) -> int:
         # of the weights; blocks are cut by the chunks of V
+        if self.weights.is_sparse:  # which can be read from any row on
+            return 0
         return max(self.weights.block_bytes(a, b) for a, b in pairwise(_finest(self.weights)))
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:
@@ -167,6 +169,29 @@ class WeightedSource(Source):
     def transposed(self) -> Source | None:
         V, weights = self.V.transposed(), self.weights.transposed()
         return None if V is None or weights is None else WeightedSource(V, weights, self.missing)
+
+    def filled_columns(self, times: int) -> Source | None:
+        """Leave out the columns in which neither V nor its weights have entries."""
+        V, weights = (part.filled_columns(times) for part in self.parts)
+        if V is not None and weights is not None and V.empty_rows and weights.empty_rows:
+            rows = np.union1d(V.numbers(), weights.numbers())
+            if times * rows.size <= self.shape[1]:
+                return WeightedSource(V.with_rows(rows), weights.with_rows(rows), self.missing)
+        return self.transposed()
+
+    @property
+    def empty_rows(self) -> int:
+        return self.V.empty_rows
+
+    @property
+    def opening_bytes(self) -> int:
+        return max(part.opening_bytes for part in self.parts)
+
+    def numbers(self) -> np.ndarray:
+        return self.V.numbers()
+
+    def number(self, row: int) -> int:
+        return self.V.number(row)
 
     def describe(self) -> str:
         return f"{self.V.describe()} with weights {self.weights.describe()}"

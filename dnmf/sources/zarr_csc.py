@@ -11,6 +11,7 @@ from dnmf.errors import InputError
 from dnmf.sources.base import Matrix, Source
 from dnmf.sources.compressed import CompressedArrays
 from dnmf.sources.csr import block_dtype
+from dnmf.sources.filled_rows import filled_rows
 from dnmf.sources.zarr_csr import ZarrCSR
 
 __all__ = ["ZarrCSC"]
@@ -68,6 +69,9 @@ class ZarrCSC(Source):
 
     def transposed(self) -> Source | None:
         return ZarrCSR(self._arrays)
+
+    def filled_columns(self, times: int) -> Source | None:
+        return filled_rows(self._arrays, times)
 
     def describe(self) -> str:
         return self._arrays.describe(self.shape)

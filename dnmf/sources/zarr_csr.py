@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
@@ -46,6 +46,11 @@ class ZarrCSR(Source):
         return {**self.__dict__, "_offsets": {}}
 
     @property
+    def arrays(self) -> CompressedArrays:
+        """The three arrays of it."""
+        return self._arrays
+
+    @property
     def nonzeros(self) -> int:
         return self._arrays.nonzeros
 
@@ -61,7 +66,7 @@ class ZarrCSR(Source):
         width = index_dtype(self.shape[1]).itemsize
         cost = RowCost(per_row=width, per_nonzero=itemsize + width)
         block_size = cost.even(self.shape[0], self._arrays.nonzeros, block_size)
-        starts, offsets = cut_by_cost(self._arrays.stretches(), cost, block_size, max_rows)
+        starts, offsets = cut_by_cost(self._stretches(), cost, block_size, max_rows)
         self._offsets.update(zip(starts.tolist(), offsets.tolist(), strict=True))
         return starts
 
@@ -73,8 +78,8 @@ class ZarrCSR(Source):
         arrays, nonzeros = self._arrays, b - a
         parts = (arrays.data, arrays.indices)
         decoding = max(part.overhead(((a, b),)) for part in parts)
-        offsets = arrays.indptr.overhead(((start, stop + 1),)) + 3 * 8 * (stop - start + 1)
-        shared = sum(p.chunks[0] * p.dtype.itemsize for p in (*parts, arrays.indptr))
+        offsets, shared = self._offsets_overhead(start, stop)
+        shared += sum(p.chunks[0] * p.dtype.itemsize for p in parts)
         if alone:  # no chunk is shared with the next block, but half of what one takes may linger
             shared //= 2
         stored, entry = (p.dtype.itemsize for p in parts), self._entry()
@@ -83,14 +88,33 @@ class ZarrCSR(Source):
         return shared + grown + max(decoding, offsets, canonical)
 
     def read_blocks(self, starts: Sequence[int]) -> Iterator[Matrix]:
+        readers = (ForwardReader(self._arrays.data), ForwardReader(self._arrays.indices))
+        for start, part in zip(starts, self._offsets_of(starts), strict=False):
+            yield self._block(int(start), part, readers, start + len(part) - 1 == starts[-1])
+
+    def _stretches(self) -> Iterable[np.ndarray]:
+        """Return the offsets of all rows, in order."""
+        return self._arrays.stretches()
+
+    def _offsets_overhead(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the bytes that reading the offsets takes, and those of a chunk of them."""
+        indptr = self._arrays.indptr
+        taken = indptr.overhead(((start, stop + 1),)) + 3 * 8 * (stop - start + 1)
+        return taken, indptr.chunks[0] * indptr.dtype.itemsize
+
+    def _offsets_of(self, starts: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yield the offsets of each block's rows, and of what follows them."""
         first, last = int(starts[0]), int(starts[-1])
         offsets = ForwardReader(self._arrays.indptr)
-        readers = (ForwardReader(self._arrays.data), ForwardReader(self._arrays.indices))
         before = offsets.take(first, first + 1, last + 1)
         for start, stop in pairwise(map(int, starts)):
             part = np.concatenate([before, offsets.take(start + 1, stop + 1, last + 1)])
             before = part[-1:]
-            yield self._block(start, part, readers, stop == last)
+            yield part
+
+    def _lines(self, start: int, stop: int) -> tuple[int, int]:
+        """Return where rows lie among the lines that are stored."""
+        return start, stop
 
     def _block(
         self, start: int, part: np.ndarray, readers: tuple[ForwardReader, ...], final: bool
@@ -102,7 +126,7 @@ class ZarrCSR(Source):
         try:
             part = check_offsets(part, start, n, arrays.nonzeros, where, names[0])
         except CorruptDataError as error:
-            arrays.refuse_lost_offsets(start, stop, error)
+            arrays.refuse_lost_offsets(*self._lines(start, stop), error)
             raise
         a, b = int(part[0]), int(part[-1])
         self._offsets[start], self._offsets[stop] = a, b
@@ -110,16 +134,21 @@ class ZarrCSR(Source):
             data, indices = (reader.take(a, b, b if final else None) for reader in readers)
         except CorruptDataError as error:
             raise CorruptDataError(
-                f"{error}. It is needed for {names[0]}s {start} to {stop - 1}"
+                f"{error}. It is needed for {names[0]}s {self.number(start)} to "
+                f"{self.number(stop - 1)}"
             ) from error
-        return csr_block(data, indices, part, d, owned=True, start=start, where=where, names=names)
+        return csr_block(
+            data, indices, part, d, owned=True, start=start, where=where, names=names,
+            number=self.number,
+        )  # fmt: skip
 
     def unstored(self, start: int, stop: int, V: Matrix | None, begun: bool = False) -> list[str]:
         assert V is None or isinstance(V, scipy.sparse.csr_array)
         arrays = self._arrays
         region = ((self._offset(start), self._offset(stop)),)
-        end = stop if begun and stop < self.shape[0] else stop + 1  # others begin with the last one
-        names = arrays.indptr.not_stored(((start, end),), begun=begun)
+        first, end = self._lines(start, stop)
+        end += not begun or end == arrays.shape[0]  # others begin with the last one
+        names = arrays.indptr.not_stored(((first, end),), begun=begun)
         # Canonical rows no longer lie as their chunks do, but they keep their entries: a chunk
         # that is missing shows as many fill values, unless duplicates were summed.
         for part in (arrays.data, arrays.indices):
@@ -135,9 +164,9 @@ class ZarrCSR(Source):
 
     def describe(self) -> str:
         if self._arrays.encoding == "csc_matrix":
-            n, d = self.shape
+            n, d = self._arrays.shape
             return f"transpose of {self._arrays.describe((d, n))}"
-        return self._arrays.describe(self.shape)
+        return self._arrays.describe(self._arrays.shape)
 
     def metadata(self) -> dict[str, Any]:
         return {"kind": self.kind, **self._arrays.metadata()}

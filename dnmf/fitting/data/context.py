@@ -64,12 +64,10 @@ class Context:
                 f"{source.describe()} changed since the run began (then {plan.description}); "
                 f"restore it, or start again with overwrite"
             )
-        if plan.axis == "columns":
-            transposed = source.transposed()
-            if transposed is None:
-                raise InputError(f"{source.describe()} can no longer be read by columns")
-            source = transposed
-        return cls(store, plan, source)
+        oriented = plan.oriented(source)
+        if oriented is None:
+            raise InputError(f"{source.describe()} can no longer be read by columns")
+        return cls(store, plan, oriented)
 
     def after(self, scan: Scan) -> Context:
         """Return the run as steps after its scan see it: of the columns with entries, or itself."""

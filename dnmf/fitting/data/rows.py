@@ -157,10 +157,13 @@ class SampleRows:
 
 
 def moved(
-    first: tuple[int, int, float] | None, start: int, column: Callable[[int], int] = int
+    first: tuple[int, int, float] | None,
+    start: int,
+    column: Callable[[int], int] = int,
+    row: Callable[[int], int] = int,
 ) -> tuple[int, int, float] | None:
-    """Return an entry's position in V from that in a block, whose columns ``column`` tells."""
-    return None if first is None else (start + first[0], column(first[1]), first[2])
+    """Return an entry's position in V from that in a block: ``row`` and ``column`` tell numbers."""
+    return None if first is None else (row(start + first[0]), column(first[1]), first[2])
 
 
 def start_profile(columns: np.ndarray) -> np.ndarray:

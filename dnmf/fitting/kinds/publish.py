@@ -40,7 +40,7 @@ class PublishWork(StepWork):
         super().__init__(context, step)
         plan, state = context.plan, context.state(step.index - 1)
         self.chunk_rows = chunk_rows(plan)
-        self.segments = -(-plan.shape[0] // self.chunk_rows)
+        self.segments = -(-plan.all_rows // self.chunk_rows)
         self.solved = state.solved
         self.scan = state.scan
         self.pairs: list[tuple[str, Pair]] = []
@@ -58,7 +58,7 @@ class PublishWork(StepWork):
     def prepare(self) -> None:
         """Create W and H of the result."""
         plan = self.context.plan
-        (n, d), tall = plan.shape, self.chunk_rows
+        n, d, tall = plan.all_rows, plan.all_columns, self.chunk_rows
         for m, group in published(plan):
             k = plan.config.models[m].k
             if plan.mode == "transform":
@@ -71,7 +71,7 @@ class PublishWork(StepWork):
     def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         """Write rows of the tall factor (and, once, the other factor)."""
         start = segment * self.chunk_rows
-        stop = min(start + self.chunk_rows, self.context.plan.shape[0])
+        stop = min(start + self.chunk_rows, self.context.plan.all_rows)
         store = ReadOnce(self.context.store)  # objects that models share
         for group, pair in self.pairs:
             assert self.scan is not None

@@ -73,8 +73,9 @@ class ScanWork(StepWork):
                 largest_weight=found.largest_weight,
                 clipped=clipped,
             )
-            part.first_bad = moved(found.first_bad, start, columns.column)
-            part.first_bad_weight = moved(found.first_bad_weight, start, columns.column)
+            where = start, columns.column, self.context.source.number
+            part.first_bad = moved(found.first_bad, *where)
+            part.first_bad_weight = moved(found.first_bad_weight, *where)
             if weighted:
                 columns.sums[-2:] += column_counts(covered)
             stop = start + V.shape[0]
@@ -125,11 +126,17 @@ class ScanWork(StepWork):
             return self._of_columns(reduced)
         checks = np.array(reduced.checksums, np.uint64)
         ref = self.context.store.put(self.step.name("checksums"), checks)
-        return replace(reduced, checksums=[]), ref, digest(checks)
+        filled = None
+        if self.context.plan.empty_rows:
+            numbers = self.context.source.numbers()
+            filled = self.context.store.put(self.step.name("filled"), numbers)
+        stats = replace(reduced, checksums=[])
+        return stats, ref, digest(checks, self.context.source), filled
 
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
-        (stats, checksums, fingerprint), columns = results
+        (stats, checksums, fingerprint, filled), columns = results
         plan, zero_columns = self.context.plan, columns.zero_columns
+        stats.zero_rows += plan.empty_rows
         scan = Scan(
             digest=fingerprint,
             seconds=cost.seconds,
@@ -154,6 +161,7 @@ class ScanWork(StepWork):
             resident=plan.sample >= 1,
             used=columns.used,
             used_columns=columns.used_columns,
+            filled=filled,
         )
         how = plan.config.missing_chunks
         notes = check_missing(self.context.source, stats.missing, how)

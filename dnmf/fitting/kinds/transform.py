@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,9 +23,11 @@ from dnmf.fitting.data.reading import missing_of, read_segment
 from dnmf.fitting.data.rows import moved
 from dnmf.fitting.kinds.base import Cost, StepWork
 from dnmf.fitting.models.factors import normalize, read_H
+from dnmf.fitting.models.few_columns import FewColumns
 from dnmf.fitting.models.objective import loss_of
 from dnmf.fitting.record import Record, Solved, State
 from dnmf.linalg.blas import numeric_fingerprint
+from dnmf.linalg.matrix import Matrix
 from dnmf.linalg.measure import measure
 from dnmf.losses.values import Block, Factor
 from dnmf.runs.base import ObjectRef
@@ -92,6 +94,7 @@ class TransformWork(StepWork):
         super().__init__(context, step)
         self._lock = threading.Lock()
         self._loaded: tuple[Factor, np.ndarray] | None = None
+        self._few: list[FewColumns | None] = []
         self.loss = loss_of(context.plan, context.plan.shape[0])
 
     def _load(self) -> tuple[Factor, np.ndarray]:
@@ -100,29 +103,49 @@ class TransformWork(StepWork):
             if self._loaded is None:
                 plan = self.context.plan
                 assert plan.start_H is not None
-                H = read_H(self.context.store, plan.start_H).astype(plan.dtype)
+                H = read_H(self.context.store, plan.start_H).astype(plan.dtype, copy=False)
                 scale = normalize(H) if self.loss.gauge_free else np.ones(H.shape[0])
                 self._loaded = self.loss.prepare(H, plan.sparse), scale
             return self._loaded
 
+    def _few_columns(self) -> FewColumns | None:
+        """Return H in its columns that have something, where those are few and V is sparse."""
+        plan = self.context.plan
+        if not plan.sparse or not plan.limits.times_used:
+            return None
+        with self._lock:
+            if not self._few:
+                assert plan.start_H is not None
+                (ref,) = plan.start_H
+                self._few = [FewColumns.make(self.loss, self.context.store.get(ref))]
+            return self._few[0]
+
+    def _over(self, V: Matrix) -> tuple[Matrix, Callable[[int], int], Factor, np.ndarray]:
+        """Return a block as it is solved, its columns' numbers in V, and H with its norms."""
+        few = self._few_columns()
+        over = None if few is None else few.of(V)
+        if few is None or over is None:
+            return V, int, *self._load()
+        picked, columns, factor = over
+        return picked, lambda column: int(columns[column]), factor, few.scale
+
     def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         """Solve the rows of a segment from a cold start."""
-        factor, scale = self._load()
         plan = self.context.plan
         high = safe_range(plan.config, plan.dtype)[1]
         stats = TransformStats(numeric=[numeric_fingerprint()["digest"]])
-        columns = np.zeros((2, plan.shape[1]))
         solved = []
-        for start, V, nbytes, _, clipped in read_segment(self.context, segment, None):
-            found = measure(V, columns[0], columns[1])
+        for start, whole, nbytes, _, clipped in read_segment(self.context, segment, None):
+            V, number, factor, scale = self._over(whole)
+            found = measure(V, *np.zeros((2, V.shape[1])))
             sums = float(found.row_sums.sum()), float(found.row_sumsq.sum())
             part = TransformStats(nbytes, *sums, found.nonzeros, V.shape[0], bad=found.bad)
             part.bad_weights, part.largest = found.bad_weights, found.largest
-            part.missing = missing_of(self.context, start, V)
+            part.missing = missing_of(self.context, start, whole)
             part.clipped = clipped
             if found.first_bad or found.first_bad_weight:
-                part.first_bad = moved(found.first_bad, start)
-                part.first_bad_weight = moved(found.first_bad_weight, start)
+                part.first_bad = moved(found.first_bad, start, number)
+                part.first_bad_weight = moved(found.first_bad_weight, start, number)
             elif found.largest <= high:  # else products of V leave the dtype's range: it is refused
                 rows = np.stack([found.row_sums, found.row_sumsq])
                 block = Block(V, start, rows)
@@ -135,7 +158,7 @@ class TransformWork(StepWork):
                 part.penalty = self.loss.penalties.of_W(float(wide.sum()), float(np.sum(wide**2)))
                 solved.append((W / scale).astype(W.dtype))
             stats.add(part)
-            del V  # before the next one but one is read
+            del V, whole, factor  # before the next one but one is read
         if not (stats.bad or stats.bad_weights or stats.largest > high):
             name = self.step.name("W", 0, segment)
             stats.W = [self.context.store.put(name, np.concatenate(solved))]

@@ -43,7 +43,8 @@ class FinalFactors:
         Of the run: a narrow one has no place here.
     pair : Pair
     scan : Scan
-        Where it says which columns have entries, the wide factor is 0 in the others.
+        Where it says which columns have entries, the wide factor is 0 in the others; so is the
+        tall one in other rows.
     """
 
     def __init__(self, store: Reader, plan: Plan, pair: Pair, scan: Scan) -> None:
@@ -97,11 +98,28 @@ class FinalFactors:
 
     def tall_rows(self, start: int, stop: int) -> np.ndarray:
         """Read rows of the tall factor, a segment at a time."""
-        pair = self.pair
         found = np.empty((stop - start, len(self.order)), self.plan.dtype)
-        for above, rows in read_rows(self.store, pair.W, pair.W_starts, start, stop):
-            found[above : above + len(rows)] = self.of_tall(rows)
+        self._fill(found, start, stop)
         return found
+
+    def tall_as_columns(self) -> np.ndarray:
+        """Read the tall factor, (k, rows)."""
+        found = np.empty((len(self.order), self.plan.all_rows), self.plan.dtype)
+        self._fill(found.T, 0, self.plan.all_rows)
+        return found
+
+    def _fill(self, found: np.ndarray, start: int, stop: int) -> None:
+        """Read rows of the tall factor into an array."""
+        stored = self.pair.W, self.pair.W_starts
+        if self.scan.filled is None:
+            for above, rows in read_rows(self.store, *stored, start, stop):
+                found[above : above + len(rows)] = self.of_tall(rows)
+            return
+        filled = self.store.get(self.scan.filled)
+        a, b = np.searchsorted(filled, [start, stop]).tolist()
+        found[:] = 0
+        for above, rows in read_rows(self.store, *stored, a, b):
+            found[filled[a + above : a + above + len(rows)] - start] = self.of_tall(rows)
 
     def wide(self) -> np.ndarray:
         """Read the wide factor, (k, columns)."""
@@ -131,5 +149,6 @@ class FinalFactors:
 
     def assemble(self) -> tuple[np.ndarray, np.ndarray]:
         """Read W (n, k) and H (k, d) of V as arrays in memory."""
-        tall, wide = self.tall_rows(0, self.plan.shape[0]), self.wide()
-        return (tall, wide) if self.plan.axis == "rows" else (wide.T.copy(), tall.T.copy())
+        if self.plan.axis == "rows":
+            return self.tall_rows(0, self.plan.all_rows), self.wide()
+        return self.wide().T.copy(), self.tall_as_columns()

@@ -15,11 +15,12 @@ def tall_and_wide(plan: Plan) -> tuple[float, float]:
     """Return alpha of the tall factor and of the wide one (by columns W is the wide one).
 
     That of the tall one is multiplied by a number of columns, which has to be that of V: where the
-    plan leaves some out, it grows accordingly.
+    plan leaves some out, it grows accordingly. So does that of the wide one with rows.
     """
     alpha_W, alpha_H = plan.config.alphas
     tall, wide = (alpha_W, alpha_H) if plan.axis == "rows" else (alpha_H, alpha_W)
-    return tall * (plan.all_columns / plan.shape[1]), wide
+    n, d = plan.shape
+    return tall * (plan.all_columns / d), wide * (plan.all_rows / n)
 
 
 def loss_of(plan: Plan, rows: int, columns: int | None = None, masked: bool | None = None) -> Loss:

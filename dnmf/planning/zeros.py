@@ -1,4 +1,4 @@
-"""Options that this V does not have an answer to, refused before it is read."""
+"""What zeros of V mean: refused before anything is read where options say what V cannot."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from dnmf.config import FitConfig
 from dnmf.errors import OptionError
 from dnmf.sources.base import Source
 
-__all__ = ["check_options"]
+__all__ = ["check_zeros"]
 
 
-def check_options(source: Source, config: FitConfig) -> None:
-    """Refuse a loss that needs entries which V lacks, and a way of saying what is missing."""
+def check_zeros(source: Source, config: FitConfig) -> None:
+    """Refuse zeros that the loss does not allow, and a way of saying what is missing.
+
+    Raises
+    ------
+    OptionError
+        With what to do.
+    """
     if config.needs_positive and source.is_sparse:
         raise OptionError(
             f"loss {config.loss!r} (beta = {config.beta:g}) needs V > 0, but {source.describe()} "
