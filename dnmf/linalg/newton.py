@@ -162,6 +162,8 @@ def _search(  # type: ignore[no-untyped-def]
                 fits[p] = trial[p]
             return found, rest
         share *= 0.5
+        if 1e-4 * share * fall <= EPS * abs(value):  # no fall that could be told
+            break
     return np.nan, 1.0
 
 
@@ -232,6 +234,9 @@ def _newton(  # type: ignore[no-untyped-def]
             H, Ht, columns, begin, size, row, A, part, w, x, new, linear, l2, beta, value, fall,
             noise,
         )  # fmt: skip
+        if not (np.isfinite(found) or convex or clipped):  # the step led upwards
+            clipped_left = CLIPPED_STEPS
+            continue
         if not np.isfinite(found):
             return value, fall <= ENOUGH * abs(value) + 1e3 * noise
         value, wild = found, beta < 2.0 and rest > WILD
