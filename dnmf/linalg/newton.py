@@ -16,7 +16,7 @@ from dnmf.linalg.active_set import (
     solve_quadratic,
     workspace,
 )
-from dnmf.linalg.floats import EPS
+from dnmf.linalg.floats import EPS, tiny_of
 from dnmf.linalg.jit import inlined, kernel
 from dnmf.linalg.logs import log
 from dnmf.linalg.newton_row import (
@@ -92,6 +92,20 @@ def _value(v, weight, fits, size, beta):  # type: ignore[no-untyped-def]
     for p in range(size):
         if weight[p] > 0.0:
             total += weight[p] * _divergence(v[p], fits[p], beta)
+    return total
+
+
+@kernel
+def _lost(v, lost, size, scale, beta, least):  # type: ignore[no-untyped-def]
+    # the divergence of entries that H does not reach; v was divided by the scale, unless it is 0
+    total, unit = 0.0, scale if scale > 0.0 else 1.0
+    for p in range(size):
+        if lost[p] > 0.0 and v[p] > 0.0:
+            x = v[p] * unit
+            if beta == 1.0:
+                total += lost[p] * (x * log(max(x, least) / least) - x)
+            else:
+                total += lost[p] * _divergence(v[p], 0.0, beta) * unit**beta
     return total
 
 
@@ -282,7 +296,8 @@ def newton_rows(  # type: ignore[no-untyped-def]
     steps : int
         Most steps of a row.
     of_rows : (m,) float64 array
-        Receives the divergences of the rows, without what ``sums`` add.
+        Receives the divergences of the rows. Entries that H does not reach are in them, as if W H
+        were the least number there where it is infinite at 0.
     is_open : (m,) bool array
         Receives whether rows are not solved.
     """
@@ -303,8 +318,8 @@ def newton_rows(  # type: ignore[no-untyped-def]
     ridge, near = ridge_of(k), NEAR32 if W.itemsize == 4 else NEAR
     for i in which:
         begin, size = open_row(data, indices, indptr, weights, i, full, d, row[0], row[1])
-        scale = scale_row(row[0], row[1], A, H, Ht, columns, begin, size)
-        of_rows[i], is_open[i] = 0.0, False
+        scale = scale_row(row[0], row[1], row[4], A, H, Ht, columns, begin, size)
+        of_rows[i], is_open[i] = _lost(row[0], row[4], size, scale, beta, tiny_of(W)), False
         if not scale > 0.0:
             for t in range(k):
                 W[i, t] = 0.0
@@ -328,4 +343,7 @@ def newton_rows(  # type: ignore[no-untyped-def]
         is_open[i] = not solved
         for t in range(k):
             W[i, t] = w[0, t] * scale
-        of_rows[i] = _value(row[0], row[1], row[2], size, beta) * scale**beta
+        value = _value(row[0], row[1], row[2], size, beta)
+        for t in range(k):
+            value += w[0, t] * (linear[t] - one) if sums.size else 0.0
+        of_rows[i] += value * scale**beta

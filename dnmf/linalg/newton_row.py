@@ -86,9 +86,9 @@ def open_row(data, indices, indptr, weights, i, full, d, v, weight):  # type: ig
 
 
 @kernel
-def scale_row(v, weight, A, H, Ht, columns, begin, size):  # type: ignore[no-untyped-def]
+def scale_row(v, weight, lost, A, H, Ht, columns, begin, size):  # type: ignore[no-untyped-def]
     # divide v by a power of two, which is returned, 0 for a row of zeros; entries that H does not
-    # reach are left out
+    # reach are left out: ``lost`` receives their weights
     largest = 0.0
     for a in range(0, size, COLUMNS):
         some = min(COLUMNS, size - a)
@@ -97,6 +97,7 @@ def scale_row(v, weight, A, H, Ht, columns, begin, size):  # type: ignore[no-unt
             reached = False
             for t in range(H.shape[0]):
                 reached |= A[p, t] > 0.0
+            lost[a + p] = 0.0 if reached else weight[a + p]
             if not reached:
                 weight[a + p] = 0.0
             elif weight[a + p] > 0.0:
