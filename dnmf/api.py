@@ -273,8 +273,8 @@ def transform(
     Warns
     -----
     OpenRowsWarning
-        Rows of W are not solved; their number is in the sentence, and stays with the result at
-        ``out`` (`Result.open_rows`). A listener is told by a `Notice` instead.
+        Rows of W are not solved; their number stays at ``out`` (`Result.open_rows`). A listener
+        is told by a `Notice` instead.
     """
     arguments = dict(locals())  # before anything else is local
     fit = open(fit) if isinstance(fit, (str, os.PathLike)) else fit
@@ -283,9 +283,8 @@ def transform(
             f"fit is a study of k = {', '.join(map(str, fit.ks))}, with a result for each: give "
             f"one, such as study.result({fit.ks[0]})"
         )
-    options = {name: arguments[name] for name in NEW_ROWS}
-    work, to = choose_executor(client, executor), (out, overwrite, on_event)
-    result = transformed(V, fit, work, options, *to)
+    work, options = choose_executor(client, executor), {x: arguments[x] for x in NEW_ROWS}
+    result = transformed(V, fit, work, options, out, overwrite, on_event)
     if on_event is None:
         warn_of_open_rows(result, OpenRowsWarning, 3)
     return result.W
