@@ -78,7 +78,8 @@ class Frobenius(LeastSquares):
         A_free = np.ascontiguousarray(A[fixed:, fixed:])
         tau, sweeps = self.limits.H_tau, self.limits.H_sweeps
         given = Ht, target, A_free, columns[1]
-        found = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps, exact=True)
+        exact = H.dtype == np.float64
+        found = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps, exact=exact)
         gain = found.gain
         if self.parallel(A_free, H.dtype):
             gain += solve_exactly(Ht, target, A_free, l1, np.arange(Ht.shape[0]))[1]

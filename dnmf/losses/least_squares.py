@@ -162,9 +162,10 @@ class LeastSquares(Loss):
     ) -> RowSolution:
         """Solve rows of a pass in place; G with penalties, ``sumsq`` of the rows of V.
 
-        What sweeps do not solve, since they reach their limit or hardly move, is solved exactly.
+        What sweeps do not solve, since they reach their limit or hardly move, is solved exactly in
+        float64. In float32 V H' has no digits that would tell more.
         """
-        l1, sweeps, exact = self.penalties.l1_W, self.limits.W_sweeps, True
+        l1, sweeps, exact = self.penalties.l1_W, self.limits.W_sweeps, W.dtype == np.float64
         if self.parallel(G, W.dtype):  # a sweep that moves little says nothing
             solve_exactly(W, VHt, G, l1, np.arange(W.shape[0]))
             sweeps, exact = 1, False  # which sums up
