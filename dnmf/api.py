@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from dnmf.config import Resources
-from dnmf.errors import OptionError
+from dnmf.errors import OpenRowsWarning, OptionError
 from dnmf.executors.choose import choose_executor
 from dnmf.launch.begin import begin
-from dnmf.launch.columns import components_for, with_columns_in_order
+from dnmf.launch.columns import with_columns_in_order
 from dnmf.launch.data import matrix, plan_report
-from dnmf.launch.learned import as_learned
 from dnmf.launch.request import Request
 from dnmf.launch.resume import go_on, planned_run, to_resume
+from dnmf.launch.transform import NEW_ROWS, transformed, warn_of_open_rows
 from dnmf.linalg.own_state import own_state
 from dnmf.options import OPTION_NAMES, asked, merge_aliases
 from dnmf.planning.report import PlanReport
@@ -269,26 +269,25 @@ def transform(
     -------
     (m, k) array-like
         NumPy without ``out``, else a lazy Zarr array.
+
+    Warns
+    -----
+    OpenRowsWarning
+        Rows of W are not solved; their number stays at ``out`` (`Result.open_rows`). A listener
+        is told by a `Notice` instead.
     """
+    arguments = dict(locals())  # before anything else is local
     fit = open(fit) if isinstance(fit, (str, os.PathLike)) else fit
     if isinstance(fit, Study):
         raise OptionError(
             f"fit is a study of k = {', '.join(map(str, fit.ks))}, with a result for each: give "
             f"one, such as study.result({fit.ks[0]})"
         )
-    work = choose_executor(client, executor)
-    V, H = components_for(V, fit, work.dask_client, missing_chunks)
-    options: dict[str, Any] = {"alpha_W": alpha_W, "l1_ratio": l1_ratio, "loss": loss}
-    options |= {"missing": missing, "clip": clip, "beta": beta}
-    options = as_learned(options, fit.config if isinstance(fit, Result) else {})
-    options |= {"block_size": block_size, "max_block": max_block, "dtype": dtype}
-    options |= {"missing_chunks": missing_chunks, "weights": weights, "seed": 0}
-    config, given = asked({**options, "init": H})
-    kept, listen = (fit.path,) if isinstance(fit, Result) and fit.path else (), on_event or ignore
-    request = Request(
-        V, weights, config, given, "transform", out, overwrite, protected=kept, on_event=listen
-    )
-    return begin(request, work).W
+    work, options = choose_executor(client, executor), {x: arguments[x] for x in NEW_ROWS}
+    result = transformed(V, fit, work, options, out, overwrite, on_event)
+    if on_event is None:
+        warn_of_open_rows(result, OpenRowsWarning, 3)
+    return result.W
 
 
 @own_state()
@@ -328,6 +327,8 @@ def resume(
         It was interrupted again; the message says how to go on.
     """
     found = go_on(path, choose_executor(client, executor), on_event or ignore, max_time)
+    if on_event is None:
+        warn_of_open_rows(found, OpenRowsWarning, 3)
     return Study(found) if isinstance(found, Models) else found
 
 

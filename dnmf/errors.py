@@ -1,4 +1,4 @@
-"""Every exception that dnmf raises on purpose.
+"""Every exception that dnmf raises on purpose, and its warning.
 
 A message says what is wrong, with the numbers, and what to do about it. The
 command line prints it without a traceback and exits with ``exit_code``.
@@ -13,6 +13,7 @@ __all__ = [
     "InputError",
     "MemoryPlanError",
     "MissingDependencyError",
+    "OpenRowsWarning",
     "OptionError",
     "OutOfMemoryError",
     "OutputExistsError",
@@ -99,3 +100,7 @@ class WorkersDiedError(ResumableError):
 
 class TransientError(DnmfError):
     """A failure that may pass by itself; the executor tries again, a counted number of times."""
+
+
+class OpenRowsWarning(UserWarning):
+    """Rows of W of a transform are not solved: they may be far from an optimum."""

@@ -10,9 +10,11 @@ from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
 
+from dnmf.launch.transform import warn_of_open_rows
+from dnmf.results.result import Result
 from dnmf.steps.events import Committed, Event, Listener, Notice, Planned, Stopped
 
-__all__ = ["shown", "warn_if_unfinished"]
+__all__ = ["shown", "warn_if_open", "warn_if_unfinished"]
 
 log = logging.getLogger("dnmf")
 
@@ -70,3 +72,8 @@ def warn_if_unfinished(model: Any) -> None:
             ConvergenceWarning,
             stacklevel=4,
         )
+
+
+def warn_if_open(result: Result) -> None:
+    """Warn where rows of a transform are not solved, at the line that called `NMF.transform`."""
+    warn_of_open_rows(result, ConvergenceWarning, 4)  # above scikit-learn's wrapper of it

@@ -25,7 +25,7 @@ from dnmf.estimator.inputs import (
     rows_in_order,
     weight_matrix,
 )
-from dnmf.estimator.logs import shown, warn_if_unfinished
+from dnmf.estimator.logs import shown, warn_if_open, warn_if_unfinished
 from dnmf.estimator.parameters import (
     check_parameters,
     seed_of,
@@ -34,6 +34,7 @@ from dnmf.estimator.parameters import (
 )
 from dnmf.executors.threads import Threads
 from dnmf.interop.objects import as_dask
+from dnmf.launch.transform import transformed
 from dnmf.linalg.own_state import own_state
 from dnmf.results.result import Result
 
@@ -277,10 +278,11 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             shown(self.verbose) as listener,
         ):
             V, dtype = checked_input(self, X, given, weights, reset=False)
-            options = self._arguments(X, weights, dtype)
-            H = components_in_order(self, V)
-            W = api.transform(V, H, out=place, on_event=listener, **options)
-        return self._hand_back(W, X)
+            options, H = self._arguments(X, weights, dtype), components_in_order(self, V)
+            to = {"out": place, "overwrite": self.overwrite, "on_event": listener}
+            result = transformed(V, H, options["executor"], options, **to)
+        warn_if_open(result)
+        return self._hand_back(result.W, X)
 
     def inverse_transform(self, X: Any) -> Any:
         """Compute the data that W stands for: W times ``components_``.

@@ -166,8 +166,8 @@ class Solved:
         return Stop(
             "open",
             f"{self.open_rows:,} of {self.rows:,} rows of W are not solved, the first is row "
-            f"{self.first_open:,}: they may be far from an optimum at H. Compute in float64 (dtype)"
-            f", or scale the rows of H nearer to one another",
+            f"{self.first_open:,}: they may be far from an optimum at H. Try it without "
+            f"components of H that are nearly sums of others",
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dnmf.linalg.active_set import most_changes, ridge_of, solve_quadratic, workspace
 from dnmf.linalg.floats import eps_of
 from dnmf.linalg.jit import kernel
 from dnmf.linalg.matrix import WeightedCSR
@@ -17,14 +18,34 @@ GATHER = 64
 
 
 @kernel
-def _descend(w, first, c, G, l1, l2, floor, tau2, sweeps, g, k):  # type: ignore[no-untyped-def]
-    # coordinate descent on 1/2 w G w' - c w' + l1 sum(w) + l2/2 |w|^2 from coordinate ``first`` on;
-    # returns sweeps and kkt
+def _exactly(w, first, G, l2, g, work, B, x):  # type: ignore[no-untyped-def]
+    # the solution of what `_descend` minimises, from w with gradient g
+    k = w.size
+    for t in range(k):
+        for u in range(k):
+            free = t >= first and u >= first
+            B[t, u] = G[t, u] if free else 0.0
+        B[t, t] += l2 if t >= first else 0.0
+    solve_quadratic(B, g, w, ridge_of(k), most_changes(k), work, x)
+    for t in range(first, k):
+        delta = x[t] - w[t]
+        w[t] = x[t]
+        if delta != 0.0:
+            for u in range(k):
+                g[u] += delta * G[t, u]
+            g[t] += l2 * delta
+
+
+@kernel
+def _descend(w, first, c, G, l1, l2, floor, tau2, sweeps, g, exact, work, B, x):  # type: ignore[no-untyped-def]
+    # coordinate descent on 1/2 w G w' - c w' + l1 sum(w) + l2/2 |w|^2 from coordinate ``first`` on,
+    # and, where ``exact``, an active set if it comes to no end; returns sweeps and kkt
+    k = w.size
     for t in range(k):
         g[t] = l1 - c[t] + l2 * w[t]
         for u in range(k):
             g[t] += G[t, u] * w[u]
-    done = 0
+    done, moves = 0, exact and sweeps > 0
     for _ in range(sweeps):
         done += 1
         moved = 0.0
@@ -33,16 +54,19 @@ def _descend(w, first, c, G, l1, l2, floor, tau2, sweeps, g, k):  # type: ignore
             if not curvature > 0.0:
                 w[t] = 0.0
                 continue
-            x = max(w[t] - g[t] / curvature, 0.0)
-            delta = x - w[t]
+            new = max(w[t] - g[t] / curvature, 0.0)
+            delta = new - w[t]
             if delta != 0.0:
-                w[t] = x
+                w[t] = new
                 for u in range(k):
                     g[u] += delta * G[t, u]
                 g[t] += l2 * delta
                 moved += curvature * delta * delta
         if moved <= tau2 * floor:
+            moves = False
             break
+    if moves:
+        _exactly(w, first, G, l2, g, work, B, x)
     kkt = 0.0
     for t in range(first, k):
         curvature = G[t, t] + l2
@@ -77,6 +101,7 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
     gram, c32 = np.zeros((kp, kp), W.dtype), np.zeros((1, kp), W.dtype)
     fits = np.empty(most, W.dtype)
     G, c, w, g = np.zeros((k, k)), np.zeros(k), np.zeros(k), np.zeros(k)
+    room = workspace(k), np.zeros((k, k)), np.zeros(k)
     taken = 0
     kkt = 0.0
     for i in range(W.shape[0]):
@@ -105,7 +130,7 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
                 G[t, u] = gram[t, u]
                 G[u, t] = gram[t, u]
         floor = max(left, eps_of(W) * sumsq)
-        done, part = _descend(w, 0, c, G, l1, l2, floor, tau2, sweeps, g, k)
+        done, part = _descend(w, 0, c, G, l1, l2, floor, tau2, sweeps, g, W.itemsize == 8, *room)
         taken += done
         kkt += part
         for t in range(k):
@@ -170,14 +195,16 @@ def masked_columns(data, weights, starts, rows, positions, W, Ht, k, exact, tota
 
 
 @kernel
-def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, new):  # type: ignore[no-untyped-def]
+def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, exact, new):  # type: ignore[no-untyped-def]
     """Solve columns of H (slab, k), each with its own W' W; returns kkt at H and the gain.
 
     Components before ``first`` are fixed.
     ``columns`` are the sums of squares of V's columns; ``new`` (slab, k) receives the solution.
+    Where ``exact``, columns that the sweeps do not solve go on by an active set.
     """
     k = Ht.shape[1]
     G, g, h = np.zeros((k, k)), np.zeros(k), np.zeros(k)
+    room = workspace(k), np.zeros((k, k)), np.zeros(k)
     kkt = 0.0
     gain = 0.0
     for column in range(Ht.shape[0]):
@@ -190,7 +217,7 @@ def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, new):  # type:
         c = wide[column, :k]
         for t in range(k):  # not as slices: their error messages take seconds to compile
             h[t] = Ht[column, t]
-        _, part = _descend(h, first, c, G, l1, l2, 0.0, 0.0, 0, g, k)
+        _, part = _descend(h, first, c, G, l1, l2, 0.0, 0.0, 0, g, False, *room)
         kkt += part
         for t in range(k):
             gain += (0.5 * (g[t] + l1 - c[t])) * h[t]
@@ -198,7 +225,7 @@ def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, new):  # type:
         for t in range(k):
             left += h[t] * (g[t] - l1 - c[t])
         floor = max(left, 2.0**-52 * columns[column])
-        _descend(h, first, c, G, l1, l2, floor, tau2, sweeps, g, k)
+        _descend(h, first, c, G, l1, l2, floor, tau2, sweeps, g, exact, *room)
         for t in range(k):
             gain -= (0.5 * (g[t] + l1 - c[t])) * h[t]
             new[column, t] = h[t]

@@ -7,8 +7,6 @@ costs only those digits of W that V does not tell.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from dnmf.linalg.active_set import (
@@ -18,16 +16,21 @@ from dnmf.linalg.active_set import (
     solve_quadratic,
     workspace,
 )
-from dnmf.linalg.floats import EPS
+from dnmf.linalg.floats import EPS, tiny_of
 from dnmf.linalg.jit import inlined, kernel
 from dnmf.linalg.logs import log
+from dnmf.linalg.newton_row import (
+    COLUMNS,
+    absent_sums,
+    fit_row,
+    open_row,
+    scale_row,
+    sum_row,
+)
 from dnmf.linalg.simd import LANES
-from dnmf.linalg.tiles import add_gram, add_rows, dots, rows_in_lines
+from dnmf.linalg.tiles import rows_in_lines
 
 __all__ = ["newton_rows", "newton_scratch"]
-
-COLUMNS = 1024
-"""Entries whose rows of H' are copied together, in float64."""
 
 FLOOR = 1e-75
 """The least product w h whose powers are taken, beside entries of V of about 1."""
@@ -43,6 +46,17 @@ CLIPPED_STEPS = 3
 """So many steps with clipped curvature come before the true one is tried again."""
 
 HALVINGS = 60
+LEAST_SHARE = 0.02
+"""A step leaves an entry above 0 at least this share of w h, for beta below 2: there its divergence
+is infinitely steep at 0, which no second-order model knows."""
+
+WILD = 0.5
+"""A row is not solved by a step that moved w h of an entry by more than this share of it."""
+
+STARVED, FED = 1e-6, 1e-3
+"""A start whose w h is below this share of an entry is raised to this share of an even one: steps
+from nearly 0 are as small, and say nothing."""
+
 ENOUGH = 1e-8
 """A row is solved where the next step is expected to lower its divergence by this share of it."""
 
@@ -82,6 +96,20 @@ def _value(v, weight, fits, size, beta):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _lost(v, lost, size, scale, beta, least):  # type: ignore[no-untyped-def]
+    # the divergence of entries that H does not reach; v was divided by the scale, unless it is 0
+    total, unit = 0.0, scale if scale > 0.0 else 1.0
+    for p in range(size):
+        if lost[p] > 0.0 and v[p] > 0.0:
+            x = v[p] * unit
+            if beta == 1.0:
+                total += lost[p] * (x * log(max(x, least) / least) - x)
+            else:
+                total += lost[p] * _divergence(v[p], 0.0, beta) * unit**beta
+    return total
+
+
+@kernel
 def _slopes(v, weight, fits, slope, curvature, size, beta, clipped):  # type: ignore[no-untyped-def]
     # returns the sum of the sizes of all terms of the divergence, which round by EPS
     sizes = 0.0
@@ -98,100 +126,6 @@ def _slopes(v, weight, fits, slope, curvature, size, beta, clipped):  # type: ig
         curvature[p] = max(bent, CLIPPED * low) if clipped else bent
         sizes += low * y * (y + v[p])
     return sizes
-
-
-@kernel
-def _gather(H, Ht, columns, begin, first, size, A):  # type: ignore[no-untyped-def]
-    # rows of H' of some entries; without ``columns`` of all columns, without H' from H
-    for p in range(size):
-        c = np.int64(columns[begin + first + p]) if columns.size else first + p
-        if Ht.shape[0]:
-            for t in range(H.shape[0]):
-                A[p, t] = Ht[c, t]
-        else:
-            for t in range(H.shape[0]):
-                A[p, t] = H[t, c]
-
-
-@kernel
-def _fit(H, Ht, columns, begin, size, W, A, part, fits):  # type: ignore[no-untyped-def]
-    # w h of all entries, for W (1, kp); short rows are in A already
-    for a in range(0, size, COLUMNS):
-        some = min(COLUMNS, size - a)
-        if size > COLUMNS:
-            _gather(H, Ht, columns, begin, a, some, A)
-        dots(part, A, 0, some, W, 0)
-        for p in range(some):
-            fits[a + p] = part[p]
-
-
-@kernel
-def _sums(H, Ht, columns, begin, size, slope, curvature, A, g, K, whole):  # type: ignore[no-untyped-def]
-    # g += sum_p slope_p h_p, and K += sum_p curvature_p h_p' h_p where ``whole``
-    for a in range(0, size, COLUMNS):
-        some = min(COLUMNS, size - a)
-        if size > COLUMNS:
-            _gather(H, Ht, columns, begin, a, some, A)
-        add_rows(g, 0, slope, a, A, 0, some)
-        if whole:
-            add_gram(K, curvature, a, A, 0, some, H.shape[0])
-
-
-@kernel
-def _absent(Ht, columns, begin, size, linear):  # type: ignore[no-untyped-def]
-    # sums of H over the columns that the row does not store: no digit cancels
-    p = 0
-    linear[:] = 0.0
-    for c in range(Ht.shape[0]):
-        while p < size and columns[begin + p] < c:
-            p += 1
-        if p < size and columns[begin + p] == c:
-            continue
-        for t in range(linear.size):
-            linear[t] += Ht[c, t]
-
-
-@kernel
-def _open_row(data, indices, indptr, weights, i, full, d, v, weight):  # type: ignore[no-untyped-def]
-    # entries of row i; returns where they begin, and their number
-    if not indptr.size:  # dense
-        begin, size = i * d, np.int64(d)
-    else:
-        begin, size = np.int64(indptr[i]), np.int64(indptr[i + 1] - indptr[i])
-    if full and indptr.size:  # what is not stored counts too
-        for c in range(d):
-            v[c], weight[c] = 0.0, 1.0
-        for p in range(begin, begin + size):
-            v[indices[p]] = data[p]
-        return np.int64(0), np.int64(d)
-    for p in range(size):
-        v[p] = data[begin + p]
-        weight[p] = weights[begin + p] if weights.size else 1.0
-    return begin, size
-
-
-@kernel
-def _scale_row(v, weight, A, H, Ht, columns, begin, size):  # type: ignore[no-untyped-def]
-    # divide v by a power of two, which is returned, 0 for a row of zeros; entries that H does not
-    # reach are left out
-    largest = 0.0
-    for a in range(0, size, COLUMNS):
-        some = min(COLUMNS, size - a)
-        _gather(H, Ht, columns, begin, a, some, A)
-        for p in range(some):
-            reached = False
-            for t in range(H.shape[0]):
-                reached |= A[p, t] > 0.0
-            if not reached:
-                weight[a + p] = 0.0
-            elif weight[a + p] > 0.0:
-                largest = max(largest, v[a + p])
-    if not largest > 0.0:
-        return 0.0
-    scale = 2.0 ** math.frexp(largest)[1]
-    for p in range(size):
-        v[p] /= scale
-    return scale
 
 
 @kernel
@@ -216,17 +150,23 @@ def _linear(w, linear, l2):  # type: ignore[no-untyped-def]
 def _search(  # type: ignore[no-untyped-def]
     H, Ht, columns, begin, size, row, A, part, w, x, new, linear, l2, beta, value, fall, noise
 ):
-    # the longest step to x, halved until the objective falls; where it is, or NaN, and how much the
-    # next step may be of this one: a model of w h is as wrong as w h moves, relative to itself
+    # the longest step to x, halved until the objective falls and no entry starves; where it is, or
+    # NaN, and how much the next step may be of this one: a model of w h is as wrong as w h moves,
+    # relative to itself
     v, weight, fits, trial = row[0], row[1], row[2], row[3]
     share = 1.0
     for _ in range(HALVINGS):
         for t in range(x.size):
             new[0, t] = x[t] if share == 1.0 else w[0, t] + share * (x[t] - w[0, t])
-        _fit(H, Ht, columns, begin, size, new, A, part, trial)
+        fit_row(H, Ht, columns, begin, size, new, A, part, trial)
         found = _value(v, weight, trial, size, beta) + _linear(new, linear, l2)
+        starves = False
+        if beta < 2.0:
+            for p in range(size):
+                if weight[p] > 0.0 and v[p] > 0.0 and fits[p] > FLOOR:
+                    starves |= trial[p] < LEAST_SHARE * fits[p]
         rounds = fall <= noise and found <= value + noise
-        if rounds or found <= value - 1e-4 * share * fall:
+        if not starves and (rounds or found <= value - 1e-4 * share * fall):
             for t in range(x.size):
                 w[0, t] = new[0, t]
             rest = 0.0 if share == 1.0 else 1.0
@@ -236,7 +176,29 @@ def _search(  # type: ignore[no-untyped-def]
                 fits[p] = trial[p]
             return found, rest
         share *= 0.5
+        if 1e-4 * share * fall <= EPS * abs(value):  # no fall that could be told
+            break
     return np.nan, 1.0
+
+
+@kernel
+def _feed(H, Ht, columns, begin, size, row, A, part, w, g, K):  # type: ignore[no-untyped-def]
+    # raise a start that leaves entries above 0 nearly without w h
+    v, weight, fits, ones = row[0], row[1], row[2], row[4]
+    starved, mass = False, 0.0
+    for p in range(size):
+        ones[p] = 1.0
+        if weight[p] > 0.0:
+            starved |= fits[p] < STARVED * v[p]
+            mass += v[p]
+    if not starved:
+        return
+    g[:] = 0.0
+    sum_row(H, Ht, columns, begin, size, ones, ones, A, g, K, False)
+    for t in range(H.shape[0]):
+        if g[0, t] > 0.0:
+            w[0, t] = max(w[0, t], FED * mass / (H.shape[0] * g[0, t]))
+    fit_row(H, Ht, columns, begin, size, w, A, part, fits)
 
 
 @kernel
@@ -247,7 +209,9 @@ def _newton(  # type: ignore[no-untyped-def]
     # solve one row from w, (1, kp); returns the objective and whether it is solved
     k = H.shape[0]
     v, weight, fits, slope, curvature = row[0], row[1], row[2], row[4], row[5]
-    _fit(H, Ht, columns, begin, size, w, A, part, fits)
+    fit_row(H, Ht, columns, begin, size, w, A, part, fits)
+    if beta != 2.0:
+        _feed(H, Ht, columns, begin, size, row, A, part, w, g, K)
     value = _value(v, weight, fits, size, beta) + _linear(w, linear, l2)
     before, clipped_left, convex = np.inf, 0, 1.0 <= beta <= 2.0
     for step in range(steps):
@@ -259,7 +223,7 @@ def _newton(  # type: ignore[no-untyped-def]
         whole = not G.size and (beta != 2.0 or step == 0)
         if whole:
             K[:] = 0.0
-        _sums(H, Ht, columns, begin, size, slope, curvature, A, g, K, whole)
+        sum_row(H, Ht, columns, begin, size, slope, curvature, A, g, K, whole)
         if whole or step == 0:
             _curvature(K, G, B, l2)
         bent = 0.0
@@ -276,7 +240,7 @@ def _newton(  # type: ignore[no-untyped-def]
             return value, False
         if least < POOR and absent:
             absent = False
-            _absent(Ht, columns, begin, size, linear)
+            absent_sums(Ht, columns, begin, size, linear)
             for t in range(k):
                 linear[t] += l1
             continue
@@ -284,14 +248,17 @@ def _newton(  # type: ignore[no-untyped-def]
             H, Ht, columns, begin, size, row, A, part, w, x, new, linear, l2, beta, value, fall,
             noise,
         )  # fmt: skip
+        if not (np.isfinite(found) or convex or clipped):  # the step led upwards
+            clipped_left = CLIPPED_STEPS
+            continue
         if not np.isfinite(found):
             return value, fall <= ENOUGH * abs(value) + 1e3 * noise
-        value = found
+        value, wild = found, beta < 2.0 and rest > WILD
         if least < POOR or clipped:  # digits that are lost, or a model that is not the true one
             rest = 1.0
-        if done and min(rest, 1.0) ** 2 * moved <= near * near * length:
+        if done and not wild and min(rest, 1.0) ** 2 * moved <= near * near * length:
             return value, True
-        if fall <= noise and (moved >= 0.25 * before or least <= 4.0 * ridge):
+        if not wild and fall <= noise and (moved >= 0.25 * before or least <= 4.0 * ridge):
             return value, True
         before = moved
         if step == steps - 1:
@@ -329,7 +296,8 @@ def newton_rows(  # type: ignore[no-untyped-def]
     steps : int
         Most steps of a row.
     of_rows : (m,) float64 array
-        Receives the divergences of the rows, without what ``sums`` add.
+        Receives the divergences of the rows. Entries that H does not reach are in them, as if W H
+        were the least number there where it is infinite at 0.
     is_open : (m,) bool array
         Receives whether rows are not solved.
     """
@@ -349,9 +317,9 @@ def newton_rows(  # type: ignore[no-untyped-def]
     columns = indices[:0] if full else indices
     ridge, near = ridge_of(k), NEAR32 if W.itemsize == 4 else NEAR
     for i in which:
-        begin, size = _open_row(data, indices, indptr, weights, i, full, d, row[0], row[1])
-        scale = _scale_row(row[0], row[1], A, H, Ht, columns, begin, size)
-        of_rows[i], is_open[i] = 0.0, False
+        begin, size = open_row(data, indices, indptr, weights, i, full, d, row[0], row[1])
+        scale = scale_row(row[0], row[1], row[4], A, H, Ht, columns, begin, size)
+        of_rows[i], is_open[i] = _lost(row[0], row[4], size, scale, beta, tiny_of(W)), False
         if not scale > 0.0:
             for t in range(k):
                 W[i, t] = 0.0
@@ -365,7 +333,7 @@ def newton_rows(  # type: ignore[no-untyped-def]
                 row[4][p] = -1.0
             for t in range(k):
                 g[0, t] = sums[t]
-            _sums(H, Ht, columns, begin, size, row[4], row[5], A, g, K, False)
+            sum_row(H, Ht, columns, begin, size, row[4], row[5], A, g, K, False)
             for t in range(k):
                 linear[t] += max(g[0, t], 0.0)
         _, solved = _newton(
@@ -375,4 +343,7 @@ def newton_rows(  # type: ignore[no-untyped-def]
         is_open[i] = not solved
         for t in range(k):
             W[i, t] = w[0, t] * scale
-        of_rows[i] = _value(row[0], row[1], row[2], size, beta) * scale**beta
+        value = _value(row[0], row[1], row[2], size, beta)
+        for t in range(k):
+            value += w[0, t] * (linear[t] - one) if sums.size else 0.0
+        of_rows[i] += value * scale**beta

@@ -47,8 +47,7 @@ class Exactly:
         Returns
         -------
         of_rows : (m,) float64 array
-            Divergences; of Kullback-Leibler without what W H has where V stores nothing. Rows that
-            are not in ``which`` have 0.
+            Divergences. Rows that are not in ``which`` have 0.
         is_open : (m,) bool array
             Rows that are not solved.
         """

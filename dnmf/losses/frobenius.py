@@ -13,7 +13,6 @@ from dnmf.losses.base import HeldOut, LeftOut
 from dnmf.losses.held_out_rows import HeldOutRows
 from dnmf.losses.least_squares import (
     LeastSquares,
-    least_curvature,
     ridged,
     small_stats,
 )
@@ -60,11 +59,7 @@ class Frobenius(LeastSquares):
         l1, G = self.penalties.l1_W, ridged(factor.G, self.penalties.l2_W)
         if not W.any():
             W[:] = cold_start(VHt - W.dtype.type(l1) if l1 else VHt, G)
-        given, sweeps = (W, VHt, G, block.row_sums[1]), self.limits.W_sweeps
-        if self._parallel(G, W.dtype):  # a sweep that moves little says nothing
-            solve_exactly(W, VHt, G, l1, np.arange(W.shape[0]))
-            sweeps = 1  # which sums up
-        found = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps)
+        found = self.solved_rows(W, VHt, G, block.row_sums[1], tau)
         part = small_stats(W, found)
         part.residual = self.measured(block, W, factor, small, residual)
         part.candidates = self.worst(block, W, factor, found.residual_sumsq, small)
@@ -82,9 +77,11 @@ class Frobenius(LeastSquares):
             target -= old[:fixed].T @ A[:fixed, fixed:]
         A_free = np.ascontiguousarray(A[fixed:, fixed:])
         tau, sweeps = self.limits.H_tau, self.limits.H_sweeps
-        found = solve_rows(Ht, target, A_free, columns[1], tau=tau, l1=l1, max_sweeps=sweeps)
+        given = Ht, target, A_free, columns[1]
+        exact = H.dtype == np.float64
+        found = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps, exact=exact)
         gain = found.gain
-        if self._parallel(A_free, H.dtype):
+        if self.parallel(A_free, H.dtype):
             gain += solve_exactly(Ht, target, A_free, l1, np.arange(Ht.shape[0]))[1]
         new = np.ascontiguousarray(np.concatenate([old[:fixed], Ht.T]), dtype=H.dtype)
         share = np.einsum("jc,jc->j", WtV, old)
@@ -92,15 +89,3 @@ class Frobenius(LeastSquares):
 
     def hold_out(self, H: np.ndarray, fold: LeftOut, sparse: bool) -> HeldOut:
         return HeldOutRows.make(self, H, fold, sparse)
-
-    def _parallel(self, G: np.ndarray, dtype: np.dtype) -> bool:
-        """Return whether components are so nearly parallel that coordinate descent hardly moves.
-
-        In float32 the products with V do not have the digits that would tell more. Where G is
-        singular, as with more components than V's rank, an exact solution is one of many, which
-        may be far away: the descent stays near its start.
-        """
-        if dtype != np.float64:
-            return False
-        limits, eps = self.limits, float(np.finfo(dtype).eps)
-        return limits.singular * len(G) * eps < least_curvature(G) < limits.parallel

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dnmf.linalg.hals import cold_start, solve_rows
+from dnmf.linalg.hals import cold_start
 from dnmf.linalg.products import add_WtV, product_VHt
 from dnmf.losses.held_out import HeldOutColumns
 from dnmf.losses.least_squares import LeastSquares, ridged, small_stats
@@ -57,11 +57,10 @@ class HeldOutRows(HeldOutColumns):
         sumsq = np.maximum(rows[1] - hidden_sumsq, 0)
         out = self.fold.rows(block.numbers)
         seen, unseen = np.flatnonzero(~out), np.flatnonzero(out)
-        solved, most = [], loss.limits.W_sweeps
+        solved = []
         for which in (seen, unseen):
             some = W[which]
-            given = some, VHt[which], G, sumsq[which]
-            solved.append(solve_rows(*given, tau=tau, l1=l1, max_sweeps=most))
+            solved.append(loss.solved_rows(some, VHt[which], G, sumsq[which], tau))
             W[which] = some
         counted = W.copy()
         counted[unseen] = 0

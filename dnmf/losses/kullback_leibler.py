@@ -219,11 +219,10 @@ class KullbackLeibler(Entrywise):
     def solve(self, block: Block, factor: Factor) -> Solution:
         k = factor.H.shape[0]
         W = np.zeros((block.V.shape[0], k), factor.H.dtype)
-        small, near = (SmallStats(np.zeros((k, k)), np.zeros(k)) for _ in range(2))
+        near = SmallStats(np.zeros((k, k)), np.zeros(k))
         self._update(block, W, factor, (near, None), self.limits.kl_patient_steps, 0.0)
-        is_open = Exactly(self, factor, 1.0, self.masked).solve(block.V, W)[1]
-        self._update(block, W, factor, (small, None), 0, 0.0)
-        return Solution(W, self.divergence(small, 0.0, factor), is_open)
+        of_rows, is_open = Exactly(self, factor, 1.0, self.masked).solve(block.V, W)
+        return Solution(W, max(float(of_rows.sum()), 0.0), is_open)
 
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float

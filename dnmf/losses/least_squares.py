@@ -158,6 +158,32 @@ class LeastSquares(Loss):
             divergence[which] = np.where(poor, of_rows, 0.5 * left)
         return Solution(W, float(np.maximum(divergence, 0.0).sum()), is_open)
 
+    def solved_rows(
+        self, W: np.ndarray, VHt: np.ndarray, G: np.ndarray, sumsq: np.ndarray, tau: float
+    ) -> RowSolution:
+        """Solve rows of a pass in place; G with penalties, ``sumsq`` of the rows of V.
+
+        What sweeps do not solve, since they reach their limit or hardly move, is solved exactly in
+        float64. In float32 V H' has no digits that would tell more.
+        """
+        l1, sweeps, exact = self.penalties.l1_W, self.limits.W_sweeps, W.dtype == np.float64
+        if self.parallel(G, W.dtype):  # a sweep that moves little says nothing
+            solve_exactly(W, VHt, G, l1, np.arange(W.shape[0]))
+            sweeps, exact = 1, False  # which sums up
+        return solve_rows(W, VHt, G, sumsq, tau=tau, l1=l1, max_sweeps=sweeps, exact=exact)
+
+    def parallel(self, G: np.ndarray, dtype: np.dtype) -> bool:
+        """Return whether components are so nearly parallel that coordinate descent hardly moves.
+
+        In float32 the products with V do not have the digits that would tell more. Where G is
+        singular, as with more components than V's rank, an exact solution is one of many, which
+        may be far away: the descent stays near its start.
+        """
+        if dtype != np.float64:
+            return False
+        limits, eps = self.limits, float(np.finfo(dtype).eps)
+        return limits.singular * len(G) * eps < least_curvature(G) < limits.parallel
+
     def from_sample(
         self, H: np.ndarray, weights: np.ndarray, column_sums: np.ndarray, unit: float
     ) -> np.ndarray:

@@ -150,7 +150,7 @@ class MaskedFrobenius(_Observed, LeastSquares):
         by_columns = np.ascontiguousarray(wide.T)
         limits = self.limits
         how = self.fixed, penalties.l1_H, penalties.l2_H, columns[1]
-        until = limits.H_tau**2, limits.H_sweeps
+        until = limits.H_tau**2, limits.H_sweeps, H.dtype == np.float64
         kkt, gain = solve_columns(by_columns, old, *how, *until, new)
         return HStep(np.ascontiguousarray(new.T, H.dtype), kkt, gain, share)
 

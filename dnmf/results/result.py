@@ -168,6 +168,12 @@ class Result:
         return len(self.history)
 
     @property
+    def open_rows(self) -> int | None:
+        """Rows of W of a transform that are not solved; None for a fit, which counts none."""
+        found = self.details.get("open_rows")
+        return None if found is None else int(found)
+
+    @property
     def shape(self) -> tuple[int, int] | None:
         """Shape (n, d) of V, where it is known."""
         shape = self.details.get("shape")

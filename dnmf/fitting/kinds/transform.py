@@ -173,8 +173,9 @@ class TransformWork(StepWork):
     def finish(self, part: int, reduced: TransformStats, small: Any, each: Each = map) -> Any:
         entries = reduced.rows * self.context.plan.shape[1]
         size = self.loss.size(reduced.total, reduced.sumsq, entries) if reduced.total else 0.0
-        relative = math.sqrt(2 * reduced.divergence / size) if size else 0.0
-        objective = reduced.divergence + reduced.penalty
+        divergence = max(reduced.divergence, 0.0)  # sums that cancel may round below it
+        relative = math.sqrt(2 * divergence / size) if size else 0.0
+        objective = divergence + reduced.penalty
         return reduced, objective, relative
 
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
