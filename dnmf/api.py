@@ -119,9 +119,8 @@ def fit(
     missing_chunks : {"auto", "fill", "error"}
         Whether chunks that are not stored, of V, the weights and stored starts, count as filled
         with the array's fill value, or are an error. "auto" accepts them where the chunks that
-        are stored have so many zeros that as many chunks of zeros are likely. Of Dask and xarray
-        arrays these chunks are looked for where Zarr arrays of the shape of V are in the graph;
-        slices and stacks of arrays, and what is persisted, do not show what was lost.
+        are stored have so many zeros that as many chunks of zeros are likely. Seen behind Dask
+        are Zarr arrays of the shape of V; slices, stacks and persisted arrays hide what is lost.
     sample : float, default 0.2
         Share of the rows that the first read keeps in memory. Starts are compared on it, and the
         best is fitted to it, before the first pass over V; 0 works without a sample.
