@@ -117,9 +117,9 @@ def fit(
     slab_size : int or str, default "16MiB"
         Bytes of the columns of a sum that one task adds.
     missing_chunks : {"auto", "fill", "error"}
-        Whether chunks that are not stored, of V, the weights and stored starts, count as filled
-        with the array's fill value, or are an error. "auto" accepts them where the chunks that
-        are stored have so many zeros that as many chunks of zeros are likely.
+        Whether chunks that are not stored, of V, weights and starts, count as the fill value, or
+        are an error. "auto" accepts them where those that are stored make so many zeros likely.
+        Behind Dask, Zarr arrays of V's shape are seen, but no slices, stacks, persisted arrays.
     sample : float, default 0.2
         Share of the rows that the first read keeps in memory. Starts are compared on it, and the
         best is fitted to it, before the first pass over V; 0 works without a sample.

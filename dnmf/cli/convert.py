@@ -68,8 +68,6 @@ def command(source: str, target: str, cluster: ClusterOptions, **options: Any) -
     from dnmf.cli.progress import listener
     from dnmf.conversion.job import convert
 
-    if options["missing_chunks"] is None:
-        del options["missing_chunks"]
     with cluster.running() as where, listener() as listen:
         done = convert(source, target, memory=cluster.memory, on_event=listen, **where, **options)
     click.echo(_summary(done))

@@ -35,13 +35,15 @@ def summary(result: Result, path: str, seconds: float) -> str:
 
 
 def quality(result: Result) -> list[tuple[str, str]]:
-    """List label and value: objective, relative error, passes, and starts that end far apart."""
+    """List label and value: objective, relative error, passes, and what is worth a remark."""
     apart = (result.details.get("starts") or {}).get("remark")
+    clipped = result.details.get("clipped")
     return [
         ("objective", number_text(result.objective)),
         ("relative error", number_text(result.relative_error, 5)),
         ("passes", str(result.passes)),
         *([("starts", apart)] if apart else []),
+        *([("clipped", f"{clipped:,} negative entries count as 0")] if clipped else []),
     ]
 
 

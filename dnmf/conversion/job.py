@@ -89,7 +89,7 @@ def convert(
     to: str | None = None,
     chunks: int | Sequence[int] | None = None,
     dtype: Any = None,
-    missing_chunks: str = "auto",
+    missing_chunks: str | None = None,
     memory: int | str | None = None,
     client: Any = None,
     overwrite: bool = False,
@@ -127,9 +127,9 @@ def convert(
     dtype : optional
         By default as the source. Floats are rounded to narrower ones; a number that the type
         cannot hold, and a fraction for an integer type, ends the conversion.
-    missing_chunks : {"auto", "fill", "error"}
+    missing_chunks : {"auto", "fill", "error"}, optional
         Whether chunks of the source that are not stored count as filled with its fill value, as
-        for `dnmf.fit`. They are looked for before anything is written.
+        for `dnmf.fit`, by default ``"auto"``. They are looked for before anything is written.
     memory : int or str, optional
         What one worker process may use, its imports included, such as ``"2GiB"``. The workers
         may have less.
@@ -166,7 +166,9 @@ def convert(
     if to is not None and to not in LAYOUTS:
         raise OptionError(f"to is {to!r}; it must be one of {', '.join(LAYOUTS)}")
     sizes = None if chunks is None else np.atleast_1d(chunks).tolist()
-    how: str = OPTIONS["missing_chunks"].metadata["kind"].read(missing_chunks, "missing_chunks")
+    option = OPTIONS["missing_chunks"]
+    given = option.default if missing_chunks is None else missing_chunks
+    how: str = option.metadata["kind"].read(given, "missing_chunks")
     written = Target.at(target, overwrite)
     executor = choose_executor(client, executor)
     file = isinstance(source, (str, os.PathLike)) and needs_unpacking(source)
@@ -174,7 +176,7 @@ def convert(
     paths = [local_name(source)] if opened is None else opened.paths()
     written.refuse_to_hold(paths, within=not is_computed(opened))
     compare_versions(executor)
-    for note in [] if opened is None else check_whole(opened, how):
+    for note in [] if opened is None else _check_chunks(opened, how):
         tell(Notice(note))
     most = None if memory is None else parse_bytes(memory, "memory")
     budget = Budget.of(most, executor.resources(), limits)
@@ -191,6 +193,14 @@ def convert(
         result = job.to_csr(sizes) if layout == "csr" else job.to_dense(sizes)
         place.publish()
     return Converted(written.path, layout, opened.shape, kind, *result)
+
+
+def _check_chunks(source: Source, how: str) -> list[str]:
+    if not source.lazy:
+        return check_whole(source, how)
+    from dnmf.interop.dask_origins import check_origins  # what needs Dask
+
+    return check_origins(source, how)
 
 
 def _file_news(tell: Listener) -> Callable[[int, int], None]:

@@ -148,6 +148,8 @@ class Solved:
         Rows that are not solved.
     first_open : int or None
         The first of them.
+    clipped : int
+        Negative entries that count as 0.
     """
 
     W: Refs
@@ -157,6 +159,7 @@ class Solved:
     rows: int = 0
     open_rows: int = 0
     first_open: int | None = None
+    clipped: int = 0
 
     @property
     def stop(self) -> Stop:

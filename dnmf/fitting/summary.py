@@ -187,8 +187,15 @@ def _shared(plan: Plan, record: Record) -> dict[str, Any]:
         "numeric": {**numeric_fingerprint(), "digests": numeric},
         "mixed_numeric": len(roundings(numeric)) > 1,
         "retries": record.retries,
+        **_clipped(plan, record),
         "versions": installed(),
     }
+
+
+def _clipped(plan: Plan, record: Record) -> dict[str, int]:
+    """Return how many negative entries count as 0, where the caller allowed some."""
+    found = record.state.solved or record.state.scan
+    return {"clipped": found.clipped} if plan.config.clip and found else {}
 
 
 def memory_arrays(

@@ -26,7 +26,7 @@ from dnmf.runs.folder import FolderStore
 from dnmf.runs.layout import local_path
 from dnmf.runs.memory import MemoryStore
 from dnmf.sources.base import Source
-from dnmf.steps.events import Planned
+from dnmf.steps.events import Notice, Planned
 from dnmf.steps.work import Executor
 
 __all__ = ["begin"]
@@ -54,6 +54,11 @@ def begin(request: Request, executor: Executor) -> Any:
     if out is None and not executor.in_process:
         raise OptionError("a fit on a cluster needs out: a path that all workers reach")
     compare_versions(executor)
+    if source.lazy:
+        from dnmf.interop.dask_origins import check_origins  # few fits have lazy data
+
+        for note in check_origins(source, config.missing_chunks):
+            listen(Notice(note))
     columns = source.labels(1) if mode == "fit" else None
     found: Evaluations = ()
     if out is None:

@@ -80,6 +80,9 @@ def place(
     source: Source, config: FitConfig, mode: str, store: FolderStore, executor: Executor
 ) -> Source:
     """Bring V to where the workers find it: into their memory, or once into the run."""
+    for part in source.parts:
+        if not part.persistent:  # copies have all their chunks, zeros too
+            check_whole(part, config.missing_chunks)
     if len(source.parts) == 2:
         V, weights = source.parts
         V = V if V.persistent else _staged(V, config, store, executor)
@@ -103,8 +106,6 @@ def _staged(
     name: str = STAGED_V,
 ) -> Source:
     from dnmf.conversion.staging import stage  # few fits stage anything: 12 modules for those alone
-
-    check_whole(source, config.missing_chunks)  # the copy has all its chunks, zeros too
 
     return stage(source, store, executor, name)
 

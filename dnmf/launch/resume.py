@@ -181,6 +181,10 @@ def _reopen(
         raise _other_data(store, planned, source.describe())  # before anything is computed
     if lazy and kind is None and found.done:  # nothing else says whether it is the same
         return None
+    if lazy and not found.done:
+        from dnmf.interop.dask_origins import check_origins
+
+        check_origins(source, planned.config.missing_chunks)  # it began with remarks about some
     if kind == "in_cluster":
         from dnmf.interop.in_cluster import keep_in_cluster
 

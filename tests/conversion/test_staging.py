@@ -20,15 +20,17 @@ import pytest
 import scipy.sparse as sp
 from zarr.storage import MemoryStore
 
-from dnmf.config import MIB, Resources
+from dnmf.config import MIB, FitConfig, ModelSpec, Resources
 from dnmf.conversion import job, staging
 from dnmf.conversion.grid import dense_grid
 from dnmf.conversion.staging import STAGING, stage
-from dnmf.errors import ClusterError, InputError, MemoryPlanError, RunError
+from dnmf.errors import ClusterError, CorruptDataError, InputError, MemoryPlanError, RunError
 from dnmf.executors.cluster import Cluster
 from dnmf.interop import as_source
+from dnmf.launch.data import place
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import Source, from_spec
+from dnmf.sources.weighted import WeightedSource
 from dnmf.steps.serial import Serial
 from dnmf.testing import faults
 from dnmf.testing.faults import Fault
@@ -77,6 +79,23 @@ def test_written_by_this_process(
     source = as_source(given)
     assert not source.persistent
     check_staged(stage(source, store, Serial()), V, store)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_chunk_that_is_gone_is_not_staged_as_zeros(store: FolderStore, weighted: bool) -> None:
+    memory, V = MemoryStore(), sample_matrix("float32") + 1
+    array = write_dense(memory, V, (50, 20))
+    del memory._store_dict["c/1/0"]
+    source: Source = as_source(array)
+    if weighted:
+        source = WeightedSource(as_source(V), source, None)
+    config = FitConfig((ModelSpec(2, 0),))
+    with pytest.raises(CorruptDataError, match=r"1 of \d+ chunks.*c/1/0"):
+        place(source, config, "fit", store, Serial())
+    assert sorted(os.listdir(store.state_folder)) == ["objects", "records"]
+    staged = place(source, replace(config, missing_chunks="fill"), "fit", store, Serial())
+    V[50:100, :20] = 0
+    np.testing.assert_array_equal(read(staged.parts[-1]), V)
 
 
 @pytest.mark.parametrize("sparse", [False, True])

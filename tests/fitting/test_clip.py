@@ -50,6 +50,8 @@ def test_fit_and_transform(name: str, loss: str) -> None:
     fit, notes = told(lambda **on: dnmf.fit(given, 3, loss=loss, clip=1e-9, **OPTIONS, **on))
     np.testing.assert_array_equal(fit.H, want.H)
     assert TOLD in notes
+    assert fit.details["clipped"] == COUNT
+    assert "clipped" not in want.details
     W, notes = told(lambda **on: dnmf.transform(given, fit, **on))  # it knows the fit's clip
     np.testing.assert_array_equal(W, dnmf.transform(clean, want))
     assert TOLD in notes
@@ -124,3 +126,16 @@ def test_resume_knows_it(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         dnmf.fit(tmp_path / "V.zarr", 3, out=tmp_path / "out", **options, on_event=stop)
     np.testing.assert_array_equal(dnmf.resume(tmp_path / "out").H, want.H)
+
+
+def test_the_count_is_kept_with_results(tmp_path: Path) -> None:
+    fit = dnmf.fit(V, 3, clip=1e-9, out=tmp_path / "fit", **OPTIONS)
+    dnmf.transform(V, fit, out=tmp_path / "W")
+    dnmf.fit_many(V, [2], clip=1e-9, seeds=1, holdout=None, out=tmp_path / "many")
+    for name in ("fit", "W"):
+        assert dnmf.open(tmp_path / name).details["clipped"] == COUNT
+    for name in ("fit", "W"):
+        done = CliRunner().invoke(cli, ["inspect", str(tmp_path / name)])
+        assert f"{COUNT} negative entries count as 0" in done.output, done.output
+    dnmf.report(fit, tmp_path / "report.html")
+    assert f"{COUNT} negative entries of V count as 0" in (tmp_path / "report.html").read_text()

@@ -188,7 +188,7 @@ class TransformWork(StepWork):
         check_positive(plan, found.nonzeros)
         solved = Solved(
             tuple(found.W), tuple(plan.row_starts), plan.start_H or (), objective,
-            found.rows, found.open_rows, found.first_open,
+            found.rows, found.open_rows, found.first_open, found.clipped,
         )  # fmt: skip
         row = {
             "model": 0,
