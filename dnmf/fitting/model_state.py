@@ -9,7 +9,7 @@ from typing import Any
 from dnmf.planning.limits import StopLimits
 from dnmf.runs.base import ObjectRef, Refs, optional_refs, refs_from_json, refs_to_json
 
-__all__ = ["Compressed", "ModelState", "Pair", "Prospect", "Stop"]
+__all__ = ["ModelState", "Pair", "Prospect", "Stop"]
 
 
 @dataclass(frozen=True)
@@ -85,29 +85,6 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Compressed:
-    """What a pass leaves for rounds: V as the H of its pair can feel it nearby.
-
-    Attributes
-    ----------
-    Y : tuple of ObjectRef
-        V B' of each segment; B has the rows of H and of the second and third of the state's spans.
-    WtY : ObjectRef
-        W'Y, (k, r) float64.
-    """
-
-    Y: Refs
-    WtY: ObjectRef
-
-    def to_json(self) -> dict[str, Any]:
-        return {"Y": refs_to_json(self.Y), "WtY": self.WtY.to_json()}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Compressed:
-        return cls(refs_from_json(value["Y"]), ObjectRef.from_json(value["WtY"]))
-
-
-@dataclass(frozen=True)
 class Prospect:
     """What rounds predict of the next pass, and what earlier predictions were worth.
 
@@ -172,8 +149,9 @@ class ModelState:
         ``next_H`` was fitted to a sample on which the columns of W had these sums.
     spans : tuple of tuple of ObjectRef
         W'V of the last accepted passes by slabs, float64, the last one first.
-    compressed : Compressed or None
-        What the last pass left for rounds, until they are done.
+    Y : tuple of ObjectRef or None
+        The compressed V of each segment, V B', that the last pass left for rounds, until they are
+        done. B spans the H of the pair, and the spans but the first.
     prospect : Prospect
     """
 
@@ -196,7 +174,7 @@ class ModelState:
     extrapolated: Refs | None = None
     weights: tuple[float, ...] | None = None
     spans: tuple[Refs, ...] = ()
-    compressed: Compressed | None = None
+    Y: Refs | None = None
     prospect: Prospect = field(default_factory=Prospect)
 
     def to_json(self) -> dict[str, Any]:
@@ -207,13 +185,12 @@ class ModelState:
             "tries": list(self.tries.items()),
             "stop": [self.stop.kind, self.stop.sentence] if self.stop else None,
             "spans": [refs_to_json(span) for span in self.spans],
-            "compressed": self.compressed.to_json() if self.compressed else None,
             "prospect": vars(self.prospect),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ModelState:
-        weights, compressed = value["weights"], value["compressed"]
+        weights = value["weights"]
         changed = {
             **{name: optional_refs(value[name]) for name in _REFS_OF_A_MODEL},
             "pair": Pair.from_json(value["pair"]) if value["pair"] else None,
@@ -222,20 +199,17 @@ class ModelState:
             "stop": Stop(*value["stop"]) if value["stop"] else None,
             "weights": None if weights is None else tuple(weights),
             "spans": tuple(refs_from_json(span) for span in value["spans"]),
-            "compressed": Compressed.from_json(compressed) if compressed else None,
             "prospect": Prospect(**value["prospect"]),
         }
         return cls(**{**value, **changed})
 
     def objects(self) -> set[str]:
         """Return the names of the objects that this state needs."""
-        every = (self.next_H, self.previous_H, self.start_W, self.extrapolated)
+        every = (self.next_H, self.previous_H, self.start_W, self.extrapolated, self.Y)
         refs = [ref for some in (*every, *self.spans) for ref in some or ()]
-        if self.compressed:
-            refs += [*self.compressed.Y, self.compressed.WtY]
         if self.pair:
             refs += [*self.pair.W, *self.pair.H, self.pair.WtW]
         return {ref.name for ref in refs}
 
 
-_REFS_OF_A_MODEL = ("next_H", "previous_H", "start_W", "extrapolated")
+_REFS_OF_A_MODEL = ("next_H", "previous_H", "start_W", "extrapolated", "Y")

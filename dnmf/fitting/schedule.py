@@ -38,7 +38,7 @@ def next_step(plan: Plan, record: Record, attempt: str, publishes: bool) -> Step
         sampling = state.phase == "sample"
         scan = state.scanned if sampling else None
         active = _active(plan, state.models, scan)
-        compressed = tuple(m for m in active if state.models[m].compressed)
+        compressed = tuple(m for m in active if state.models[m].Y)
         if compressed:
             return Step(index, "rounds", compressed, attempt)
         if active:

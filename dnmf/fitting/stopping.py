@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, replace
 
 from dnmf.config import FitConfig
-from dnmf.fitting.model_state import Compressed, ModelState, Pair, Prospect, Stop
+from dnmf.fitting.model_state import ModelState, Pair, Prospect, Stop
 from dnmf.fitting.record import Refs
 from dnmf.losses.base import rounding_unit
 from dnmf.planning.limits import StopLimits
@@ -29,7 +29,7 @@ class PassResult:
     with V; ``divergence`` is the objective without penalties, ``of_means`` that of V's column
     means, where it is known; ``extrapolated``, if any, is
     tried next. ``entrywise`` says that the objective was summed over entries, so that
-    nothing cancelled. ``WtV`` is kept for the basis of later passes, ``compressed`` for rounds.
+    nothing cancelled. ``WtV`` is kept for the basis of later passes, ``Y`` for rounds.
     """
 
     pair: Pair
@@ -46,7 +46,7 @@ class PassResult:
     extrapolates: bool = True
     entrywise: bool = False
     WtV: Refs | None = None
-    compressed: Compressed | None = None
+    Y: Refs | None = None
 
 
 def advance(
@@ -105,7 +105,7 @@ def advance(
         revive=found.revived,
         extrapolated=found.extrapolated,
         spans=(found.WtV, *state.spans)[:3] if found.WtV else (),
-        compressed=None if found.revived else found.compressed,
+        Y=None if found.revived else found.Y,
         prospect=_brought(state, decrease),
     )
     kind = _why_stop(accepted, found, config, dtype, limits)
@@ -126,7 +126,7 @@ def _why_stop(
         before = objective + state.decrease
         if before <= rounding_unit(found.size, dtype) and state.decrease < limits.crawl * before:
             return "rounding"
-    if state.accepted < 3 or state.revive or state.remaining is None or state.compressed:
+    if state.accepted < 3 or state.revive or state.remaining is None or state.Y:
         return None  # after rounds more is known
     if state.remaining <= config.tol * worth(objective, state.of_means, limits.least_explained):
         return "converged"
@@ -278,7 +278,7 @@ def after_rounds(
     """
     pair, prospect = state.pair, state.prospect
     assert pair is not None
-    state = replace(state, compressed=None)
+    state = replace(state, Y=None)
     if tried is None:
         enough = state.accepted >= 3 and state.remaining is not None
         return _ended(state, config, limits) if enough else state

@@ -99,7 +99,7 @@ def solve_round(
     loss: Loss,
     W: np.ndarray,
     Y: np.ndarray,
-    BHt: np.ndarray,
+    BHt: np.ndarray | None,
     G: np.ndarray,
     row_sumsq: np.ndarray,
 ) -> RoundSums:
@@ -110,10 +110,10 @@ def solve_round(
     loss : Loss
         One that ``compresses``.
     W : (m, k) array
+        Its dtype is that of the computation.
     Y : (m, r) array
-        Of the dtype of W.
-    BHt : (r, k) array
-        B H' of this H.
+    BHt : (r, k) array or None
+        B H' of this H; None leaves W as it is.
     G : (k, k) float64 array
         H H' of this H.
     row_sumsq : (m,) float64 array
@@ -121,22 +121,20 @@ def solve_round(
     """
     limits, penalties = loss.limits, loss.penalties
     total, ridge = RoundSums.zero(W.shape[1], Y.shape[1]), ridged(G, penalties.l2_W)
-    BHt = BHt.astype(W.dtype)
     for a in range(0, W.shape[0], BLOCK_ROWS):
-        some, of_V = W[a : a + BLOCK_ROWS], Y[a : a + BLOCK_ROWS]
-        solve_rows(
-            some,
-            of_V @ BHt,
-            ridge,
-            row_sumsq[a : a + BLOCK_ROWS],
-            tau=limits.round_tau,
-            l1=penalties.l1_W,
-            max_sweeps=limits.round_sweeps,
-        )
-        of_some = RoundSums(
-            gram(some), some.T @ of_V, np.asarray(np.sum(some, axis=0, dtype=np.float64))
-        )
-        total.add(of_some)
+        some, of_V = W[a : a + BLOCK_ROWS], Y[a : a + BLOCK_ROWS].astype(W.dtype, copy=False)
+        if BHt is not None:
+            solve_rows(
+                some,
+                of_V @ BHt.astype(W.dtype),
+                ridge,
+                row_sumsq[a : a + BLOCK_ROWS],
+                tau=limits.round_tau,
+                l1=penalties.l1_W,
+                max_sweeps=limits.round_sweeps,
+            )
+        sums = np.asarray(np.sum(some, axis=0, dtype=np.float64))
+        total.add(RoundSums(gram(some), some.T @ of_V, sums))
     return total
 
 
@@ -148,14 +146,15 @@ class RoundsEnd:
     ----------
     H : (k, d) float64 array
     rounds : int
-    objective : float
-        What the model predicts for it.
+    started, objective : float
+        Of the model at W and H of the pass, and what it predicts for this H.
     rest : float
         How much lower the objective of the model would still become, by its last decreases.
     """
 
     H: np.ndarray
     rounds: int
+    started: float
     objective: float
     rest: float
 
@@ -173,21 +172,19 @@ class Alternation:
     B : (r, d) float64 array
     WtV : (k, d) float64 array
         W'V of the pass, which has the correction C added to the model.
-    WtY : (k, r) float64 array
-        W'Y of the pass.
-    W_norms : (k,) float64 array
-        Norms of the columns of W. The model has no minimum along their scale, as <C, H> is linear:
-        rounds hold them.
+    sums : RoundSums
+        Of W of the pass. The model has no minimum along the scale of W's columns, as <C, H> is
+        linear: rounds hold their norms.
     sumsq : float
         |V|^2.
     columns : (d,) float64 array
         Sums of squares of V's columns.
-    objective : float
-        Of the pass.
     each : callable
         Runs parts of the H-step.
     part_bytes : int
         Bytes of H, float64, in one part.
+    objective : float
+        At W and H of the pass.
     """
 
     loss: Loss
@@ -195,18 +192,18 @@ class Alternation:
     next_H: np.ndarray
     B: np.ndarray
     WtV: np.ndarray
-    WtY: np.ndarray
-    W_norms: np.ndarray
+    sums: RoundSums
     sumsq: float
     columns: np.ndarray
-    objective: float
     each: Each = map
     part_bytes: int = 1 << 20
+    objective: float = field(init=False)
     _C: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.B = self.B * (self.columns > 0)  # H stays 0 where V has nothing
-        self._C = self.WtV - self.WtY @ self.B
+        self._C = self.WtV - self.sums.WtY @ self.B
+        self.objective = self._objective(self.sums, self.WtV, self.H)
 
     def run(
         self,
@@ -240,7 +237,7 @@ class Alternation:
             now = self._objective(sums, T, y)
             if not now <= best:
                 if used == 1:  # not even what the H-step promised
-                    return RoundsEnd(self.next_H, 0, self.objective, 0.0)
+                    return RoundsEnd(self.next_H, 0, self.objective, self.objective, 0.0)
                 step.too_far()
                 y = kept.copy()
                 continue
@@ -251,7 +248,7 @@ class Alternation:
             if self._left_basis(kept) or _little(gains, used, price, self.loss.limits):
                 break
             y = step.further(kept)
-        return RoundsEnd(kept, used, end, _rest(gains))
+        return RoundsEnd(kept, used, self.objective, end, _rest(gains))
 
     def _left_basis(self, H: np.ndarray) -> bool:
         """Return whether so much of H is in no direction of the basis that the model errs.
@@ -264,7 +261,7 @@ class Alternation:
 
     def _same_norms(self, sums: RoundSums) -> np.ndarray:
         """Return what brings the columns of W to the norms that they had in the pass."""
-        norms, wanted = np.sqrt(np.diag(sums.WtW)), self.W_norms
+        norms, wanted = np.sqrt(np.diag(sums.WtW)), np.sqrt(np.diag(self.sums.WtW))
         some = (norms > 0) & (wanted > 0)
         some[: self.loss.fixed] = False
         return np.where(some, wanted / np.where(some, norms, 1.0), 1.0)

@@ -196,6 +196,8 @@ class RoundLimits:
     widest : float
         The largest share of V's columns that the basis may have: above, a round is no cheaper
         than a pass.
+    rounded : float
+        Rounds compute in float64 where rounding of products is a larger share of the objective.
     most_bytes : int
         Most bytes of the compressed V, and of W, which one task holds.
     """
@@ -204,6 +206,7 @@ class RoundLimits:
     spans: int = 2
     dearest: float = 0.5
     widest: float = 0.7
+    rounded: float = 1e-5
     most_bytes: int = 1024 * MIB
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnmf.fitting.model_state import Compressed, ModelState, Pair
+from dnmf.fitting.model_state import ModelState, Pair
 from dnmf.fitting.stopping import PassResult
 from dnmf.losses.values import HeldOutStats, SmallStats
 from dnmf.runs.base import ObjectRef, Refs
@@ -42,7 +42,6 @@ class PassStats:
         Sums of each model over what it leaves out.
     Y : list of list of ObjectRef
         The compressed V of each model that leaves one, as W.
-    WtY : list of (k, r) float64 array or None
     """
 
     models: list[SmallStats]
@@ -51,7 +50,6 @@ class PassStats:
     numeric: list[str]
     held_out: list[HeldOutStats | None]
     Y: list[list[ObjectRef]]
-    WtY: list[np.ndarray | None]
 
     @classmethod
     def zero_like(cls, one: PassStats) -> PassStats:
@@ -63,7 +61,6 @@ class PassStats:
             [],
             [None if out is None else HeldOutStats() for out in one.held_out],
             [[] for _ in one.Y],
-            [None if WtY is None else np.zeros_like(WtY) for WtY in one.WtY],
         )
 
     def add(self, other: PassStats) -> None:
@@ -75,10 +72,6 @@ class PassStats:
                 mine_out.add(theirs_out)
         self.W = [a + b for a, b in zip(self.W, other.W, strict=True)]
         self.Y = [a + b for a, b in zip(self.Y, other.Y, strict=True)]
-        self.WtY = [
-            None if a is None or b is None else a + b
-            for a, b in zip(self.WtY, other.WtY, strict=True)
-        ]
         self.bytes_read += other.bytes_read
         self.numeric = sorted({*self.numeric, *other.numeric})
 
@@ -90,7 +83,6 @@ class ModelEnd:
     Attributes
     ----------
     WtW : ObjectRef
-    WtY : ObjectRef or None
     held_out : (float, float, int) or None
         Loss of what the model leaves out, its scale, and the number of entries.
     others
@@ -109,7 +101,6 @@ class ModelEnd:
     W_norms: tuple[float, ...]
     W_sums: tuple[float, ...] | None
     WtW: ObjectRef
-    WtY: ObjectRef | None
     held_out: tuple[float, float, int] | None
 
 
@@ -220,5 +211,5 @@ def pass_result(
         extrapolates=end.extrapolates and not tried,
         entrywise=end.entrywise,
         WtV=WtV or None,
-        compressed=Compressed(Y, end.WtY) if end.WtY else None,
+        Y=Y or None,
     )

@@ -159,7 +159,7 @@ class PassWork(StepWork):
         self._reach("segment-written", segment=segment)
         digest = numeric_fingerprint()["digest"]
         of_Vs = bytes_read, [digest], sums.held_out
-        small = PassStats(sums.small, names, *of_Vs, of_Y, sums.WtY)
+        small = PassStats(sums.small, names, *of_Vs, of_Y)
         starts = self.context.plan.slab_starts
         slabs = [
             model.loss.slabs(wide, starts)
@@ -201,7 +201,7 @@ class PassWork(StepWork):
                 self._finish_small(i, stats, reduced, WtW[i])
                 for i, stats in enumerate(reduced.models)
             ]
-            return models, replace(reduced, models=[], held_out=[], WtY=[])
+            return models, replace(reduced, models=[], held_out=[])
         return self._finish_slab(part - 1, reduced, small, each)
 
     def _sizes(self, position: int, small: PassStats) -> tuple[float, float]:
@@ -219,8 +219,7 @@ class PassWork(StepWork):
     ) -> ModelEnd:
         model, held_out = self.batch().models[position], small.held_out[position]
         sumsq, size = self._sizes(position, small)
-        sums, WtY = stats.sums, small.WtY[position]
-        name = self.step.name("WtY", self.step.models[position])
+        sums = stats.sums
         return ModelEnd(
             objective=model.loss.objective(stats, sumsq, model.factor),
             divergence=model.loss.divergence(stats, sumsq, model.factor),
@@ -235,7 +234,6 @@ class PassWork(StepWork):
             W_norms=tuple(np.sqrt(np.diag(stats.WtW)).tolist()),
             W_sums=tuple(sums.tolist()) if isinstance(sums, np.ndarray) else None,
             WtW=WtW,
-            WtY=None if WtY is None else self.context.store.put(name, WtY),
             held_out=None
             if held_out is None
             else (held_out.error, held_out.scale, held_out.entries),

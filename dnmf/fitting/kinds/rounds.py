@@ -19,7 +19,7 @@ from dnmf.fitting.models.factors import read_H
 from dnmf.fitting.models.objective import loss_of
 from dnmf.fitting.record import Record
 from dnmf.fitting.stopping import after_rounds
-from dnmf.losses.base import Loss
+from dnmf.losses.base import Loss, rounding_unit
 from dnmf.losses.compressed import Alternation, RoundsEnd, RoundSums, solve_round
 from dnmf.runs.base import Refs
 from dnmf.steps.work import Each, Step
@@ -74,31 +74,31 @@ class RoundsWork(StepWork):
             for slab, (a, b) in enumerate(pairwise(plan.slab_starts))
         )
         reach("rounds-written", model=m, step=self.step.index, run=store.path)
-        predicted = max(pair.objective - found.objective, 0.0)
+        predicted = max(found.started - found.objective, 0.0)
         return _ModelRounds(refs, found.rounds, predicted, found.rest)
 
     def _alternated(self, m: int, state: ModelState, each: Each) -> RoundsEnd:
         plan, store = self.context.plan, self.context.store
-        pair, compressed = state.pair, state.compressed
+        pair = state.pair
         assert pair is not None
-        assert compressed is not None
+        assert state.Y is not None
         H = read_H(store, pair.H)
         loss = loss_of(plan, self.rows.starts[-1])
+        unit = rounding_unit(self.rows.sumsq, plan.dtype)
+        wide = unit > plan.limits.rounds.rounded * pair.objective
+        rows = _Rows(self, loss, pair.W, state.Y, "float64" if wide else plan.dtype, each)
         alternation = Alternation(
             loss,
             H.astype(np.float64),
             read_H(store, state.next_H).astype(np.float64),
             basis_of(plan, m, store, H, state.spans[1:]),
             read_H(store, state.spans[0]),
-            store.get(compressed.WtY),
-            np.array(pair.W_norms),
+            rows.solve(None, np.zeros((len(H), len(H))), np.ones(len(H))),
             self.rows.sumsq,
             self.rows.column_sums()[1],
-            pair.objective,
             each,
             plan.limits.h_part_bytes,
         )
-        rows = _Rows(self, loss, pair.W, compressed.Y, each)
 
         def solve(*of_round: np.ndarray) -> RoundSums:
             reach("round", step=self.step.index, run=store.path)
@@ -120,14 +120,16 @@ class RoundsWork(StepWork):
 class _Rows:
     """W of every segment, from round to round."""
 
-    def __init__(self, work: RoundsWork, loss: Loss, W: Refs, Y: Refs, each: Each) -> None:
+    def __init__(
+        self, work: RoundsWork, loss: Loss, W: Refs, Y: Refs, dtype: str, each: Each
+    ) -> None:
         store = work.context.store
         self.loss, self.each, self.work = loss, each, work
-        self.W = [np.array(store.get(ref)) for ref in W]
+        self.W = [np.array(store.get(ref), dtype) for ref in W]
         self.Y = [store.get(ref) for ref in Y]
         self.sumsq = [work.rows.row_sums(segment)[1] for segment in range(len(W))]
 
-    def solve(self, BHt: np.ndarray, G: np.ndarray, scale: np.ndarray) -> RoundSums:
+    def solve(self, BHt: np.ndarray | None, G: np.ndarray, scale: np.ndarray) -> RoundSums:
         """Improve all rows of W at an H, from their last state with its columns scaled."""
         scaled = not bool((scale == 1.0).all())
 

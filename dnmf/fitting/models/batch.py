@@ -95,12 +95,11 @@ class Model:
 
 @dataclass
 class Sums:
-    """Statistics of a segment while they grow: small ones, accumulators, left-out parts, W'Y."""
+    """Statistics of a segment while they grow: small ones, accumulators, left-out parts."""
 
     small: list[SmallStats]
     wide: list[Any]
     held_out: list[HeldOutStats | None]
-    WtY: list[np.ndarray | None]
     together: list[np.ndarray] = field(default_factory=list)
 
     def of_fold(self, i: int) -> HeldOutStats:
@@ -192,11 +191,7 @@ class Batch:
             sums = model.loss.empty(model.k, d, dtype, sparse)
             small.append(sums[0])
             wide.append(sums[1])
-        WtY = [
-            None if model.basis is None else np.zeros((model.k, model.basis.shape[0]))
-            for model in self.models
-        ]
-        return Sums(small, wide, held_out, WtY, together)
+        return Sums(small, wide, held_out, together)
 
     def update(
         self,
@@ -231,8 +226,6 @@ class Batch:
                 Y[:] = C
                 C = Y @ model.BHt
             counted[stack].append(model.update_rows(block, W, C, sums, i, **how))
-            if Y is not None:
-                sums.WtY[i] += W.T @ Y
         del VHt
         for parts, total in zip(counted, sums.together, strict=True):
             W = np.concatenate(parts, axis=1)
