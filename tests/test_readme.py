@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import dnmf
-from dnmf.losses import frobenius
+from dnmf.losses import least_squares
 from dnmf.steps.serial import Serial
 
 ROOT = Path(__file__).parents[1]
@@ -180,14 +180,14 @@ def test_a_block_takes_the_way_that_is_told(
 ) -> None:
     """The files of the section, in their order, are on the stack where a kernel gets a block."""
     passed: list[str] = []
-    solve_rows = frobenius.solve_rows
+    solve_rows = least_squares.solve_rows
 
     def recorded(*arguments: Any, **options: Any) -> Any:
         if not passed:
             passed.extend(frame.filename for frame in traceback.extract_stack())
         return solve_rows(*arguments, **options)
 
-    monkeypatch.setattr(frobenius, "solve_rows", recorded)
+    monkeypatch.setattr(least_squares, "solve_rows", recorded)
     V, out = (
         np.random.default_rng(0).random((40, 6)),
         tmp_path / "out.zarr" if in_a_folder else None,

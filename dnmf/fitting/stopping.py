@@ -278,13 +278,13 @@ def after_rounds(
     """
     pair, prospect = state.pair, state.prospect
     assert pair is not None
-    state = replace(state, Y=None)
+    state = replace(state, Y=None, beta=0.0)  # from an H before rounds it would lead too far
     if tried is None:
         enough = state.accepted >= 3 and state.remaining is not None
         return _ended(state, config, limits) if enough else state
     left = _left(prospect, predicted + rest)
     prospect = replace(prospect, rounds=rounds, predicted=predicted, before=predicted + rest)
-    state = replace(state, extrapolated=tried, beta=0.0, prospect=prospect, remaining=left)
+    state = replace(state, extrapolated=tried, prospect=prospect, remaining=left)
     return _ended(state, config, limits)
 
 

@@ -35,6 +35,8 @@ COLUMNS = (
     "extrapolated",
     "sweeps",
     "revived",
+    "rounds",
+    "predicted",
     "bytes_read",
     "seconds",
     "retries",

@@ -132,7 +132,7 @@ def test_the_start_has_the_size_that_penalties_allow(weighted: bool) -> None:
     """W and H alike make k products of V's mean; the one that costs more is the smaller one."""
     config = FitConfig((ModelSpec(4, 0),), alpha_W=1e-2, l1_ratio=1.0)
     profile, rows = (np.full(5, 9.0), 1) if weighted else (np.full(5, 900.0), 100)
-    plan: Any = SimpleNamespace(config=config, axis="rows", shape=(9, 5), all_columns=5)
+    plan: Any = SimpleNamespace(config=config, axis="rows", shape=(9, 5), all_columns=5, all_rows=9)
     np.testing.assert_allclose(start_row(plan, profile, rows, 4), 1.5)
     plan.config = config.replace(alpha_H=1.0)
     np.testing.assert_allclose(start_row(plan, profile, rows, 4), 0.15)

@@ -155,7 +155,7 @@ def promised(before: ModelState) -> dict[str, float]:
     """Return how many rounds made the H of a pass, and the decrease that they predicted."""
     prospect = before.prospect
     if before.extrapolated is None or not prospect.rounds:
-        return {}
+        return {"rounds": 0, "predicted": 0.0}
     return {"rounds": prospect.rounds, "predicted": prospect.predicted or 0.0}
 
 

@@ -65,6 +65,8 @@ class RoundsWork(StepWork):
         plan, store = self.context.plan, self.context.store
         pair = state.pair
         assert pair is not None
+        if pair.objective <= rounding_unit(self.rows.sumsq, plan.dtype):  # nothing can be told
+            return _ModelRounds(None, 0, 0.0, 0.0)
         found = self._alternated(m, state, each)
         if not found.rounds:
             return _ModelRounds(None, 0, 0.0, 0.0)
