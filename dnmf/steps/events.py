@@ -30,7 +30,7 @@ class Progress:
     Attributes
     ----------
     kind : str
-        Of the step: ``"scan"``, ``"pass"``, ``"transform"``, ``"publish"``.
+        Of the step: ``"scan"``, ``"pass"``, ``"rounds"``, ``"transform"``, ``"publish"``.
     number : int
         Which pass over V, from 1; 0 for steps that are not passes.
     done, total : int

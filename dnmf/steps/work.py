@@ -40,7 +40,7 @@ class Step:
     index : int
         The record that commits this step; it builds on record ``index - 1``.
     kind : str
-        ``"scan"``, ``"race"``, ``"pass"``, ``"transform"`` or ``"publish"``.
+        ``"scan"``, ``"race"``, ``"pass"``, ``"rounds"``, ``"transform"`` or ``"publish"``.
     models : tuple of int
         Positions in the plan's models.
     attempt : str
