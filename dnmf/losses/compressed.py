@@ -226,7 +226,7 @@ class Alternation:
         step = _Extrapolation(self.next_H)
         y, kept, scale = self.next_H.copy(), self.next_H, np.ones(len(self.H))
         best, gains, end = self.objective, list[float](), self.objective
-        used = 0
+        used, refused = 0, False
         for used in range(1, most + 1):
             sums = solve(self.B @ y.T, y @ y.T, scale)
             scale = self._same_norms(sums)
@@ -238,9 +238,12 @@ class Alternation:
             if not now <= best:
                 if used == 1:  # not even what the H-step promised
                     return RoundsEnd(self.next_H, 0, self.objective, self.objective, 0.0)
+                if refused:  # without going further, too: rounding hides what there is to gain
+                    break
                 step.too_far()
-                y = kept.copy()
+                y, refused = kept.copy(), True
                 continue
+            refused = False
             gains.append(best - now)
             best = now
             kept, gain = self._h_step(sums, T, y)

@@ -219,7 +219,7 @@ def _pass_task(plan: Plan, item: int, sums: int, k: int, several: bool) -> int:
 def _rounds_task(plan: Plan, item: int, k: int, r: int) -> int:
     """Predict the task of all rounds of a model: its compressed V, W twice, and rows like H."""
     n, d = plan.shape
-    of_V = n * (r + 2 * k) * item + 8 * n
+    of_V = n * (r * item + 8 * (2 * k + 1))  # W in float64, where rounding would hide what is left
     return of_V + 8 * d * (2 * r + H_STEP_ARRAYS * k)
 
 

@@ -19,6 +19,7 @@ from dnmf.fitting.models.factors import read_H
 from dnmf.fitting.models.objective import loss_of
 from dnmf.fitting.record import Record
 from dnmf.fitting.stopping import after_rounds
+from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.losses.base import Loss, rounding_unit
 from dnmf.losses.compressed import Alternation, RoundsEnd, RoundSums, solve_round
 from dnmf.runs.base import Refs
@@ -54,12 +55,15 @@ class RoundsWork(StepWork):
     def leaf(self, segment: int, loaded: Any = None) -> list[Any]:
         return [[]]
 
-    def finish(self, part: int, reduced: Any, small: Any, each: Each = map) -> list[_ModelRounds]:
-        """Alternate for one model after the other, and store H."""
-        return [
+    def finish(
+        self, part: int, reduced: Any, small: Any, each: Each = map
+    ) -> tuple[list[_ModelRounds], str]:
+        """Alternate for one model after the other, and store H; return also how this rounds."""
+        found = [
             self._of_model(m, state, each)
             for m, state in zip(self.step.models, self.states, strict=True)
         ]
+        return found, numeric_fingerprint()["digest"]
 
     def _of_model(self, m: int, state: ModelState, each: Each) -> _ModelRounds:
         plan, store = self.context.plan, self.context.store
@@ -113,10 +117,13 @@ class RoundsWork(StepWork):
     def after(self, record: Record, results: list[Any], cost: Cost) -> tuple[Record, list[str]]:
         """Let the next pass try the H of the rounds, or stop."""
         plan, changed = self.context.plan, dict[int, ModelState]()
-        for m, state, found in zip(self.step.models, self.states, results[0], strict=True):
+        of_models, digest = results[0]
+        for m, state, found in zip(self.step.models, self.states, of_models, strict=True):
             of_rounds = found.H, found.rounds, found.predicted, found.rest
             changed[m] = after_rounds(state, *of_rounds, plan.config, plan.limits.stop)
-        return replace(record, state=record.state.with_models(changed)), []
+        state_after = record.state.with_models(changed)
+        numeric = tuple(sorted({*state_after.numeric, digest}))
+        return replace(record, state=replace(state_after, numeric=numeric)), []
 
 
 class _Rows:
