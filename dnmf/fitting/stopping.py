@@ -307,17 +307,20 @@ def _share(state: ModelState, limits: StopLimits) -> tuple[float, str]:
     return (state.remaining / value if value > 0 else 0.0), what
 
 
-def _left(prospect: Prospect, predicted: float) -> float | None:
-    """Return the decrease still to be expected, of this pass and those after it; None if unknown.
+def _left(prospect: Prospect, predicted: float) -> float:
+    """Return the decrease still to be expected, of this pass and those after it.
 
     The model sees a valley's length, not the curvature of all directions: its prediction counts
     for as much more as the last one was too low, and those to come shrink as this one did.
     """
     if not prospect.before:
-        return None
+        return FIRST * predicted
     rate = min(predicted / prospect.before, SHRINKS)
     return predicted * max(prospect.brought, 1.0) / (1.0 - rate)
 
+
+FIRST = 3.0
+"""The first prediction counts so many times, as nothing is known of what predictions are worth."""
 
 SHRINKS = 0.9
 """The slowest rate that predictions are taken to shrink at."""

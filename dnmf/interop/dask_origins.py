@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 
 from dnmf.sources.missing import check_stored
+from dnmf.sources.packing import packed_by
 from dnmf.sources.store import location_of
 from dnmf.sources.stored import StoredArray
 
@@ -80,7 +81,7 @@ def check_origins(source: Source, how: str) -> list[str]:
     notes: list[str] = []
     lazy = [cast("DaskArraySource", part) for part in source.parts if part.lazy]
     for part in lazy if how != "fill" else []:
-        for array in _origins(part.array.__dask_graph__(), part.shape):
+        for array, packed in _origins(part.array.__dask_graph__(), part.shape):
             rows = range(0, array.shape[0], ROWS * array.chunks[0])
             columns = (0, array.shape[1])
             names = [
@@ -91,17 +92,24 @@ def check_origins(source: Source, how: str) -> list[str]:
                 )
             ]
             if names:
-                notes.append(check_stored([array], [array.location.name], len(names), names, how))
+                where = [array.location.name]
+                # zeros of what is packed tell nothing of the numbers that it stands for
+                judged = "error" if packed else how
+                notes.append(check_stored([array], where, len(names), names, judged))
     return notes
 
 
-def _origins(graph: Mapping[Any, Any], shape: tuple[int, int]) -> list[StoredArray]:
-    """Return the Zarr arrays in a graph that have this shape, in any order of its axes."""
-    found: dict[str, StoredArray] = {}
+def _origins(graph: Mapping[Any, Any], shape: tuple[int, int]) -> list[tuple[StoredArray, bool]]:
+    """Return the Zarr arrays in a graph that have this shape, in any order of its axes.
+
+    Each with whether it is packed, so that what reads it decodes it.
+    """
+    found: dict[str, tuple[StoredArray, bool]] = {}
     for item in _walk(graph):
         if isinstance(item, zarr.Array) and sorted(item.shape) == sorted(shape):
             location = location_of(item)
-            found[location.name] = StoredArray(location, item)
+            packed = bool(packed_by(location, item))
+            found[location.name] = StoredArray(location, item, packed=True), packed
     return list(found.values())
 
 

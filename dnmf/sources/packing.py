@@ -18,7 +18,7 @@ import zarr
 from dnmf.errors import DnmfError, InputError
 from dnmf.sources.store import Location, locate
 
-__all__ = ["check_unpacked", "packing", "refuse_packed"]
+__all__ = ["check_unpacked", "packed_by", "packing", "refuse_packed"]
 
 _MISSING = ("_FillValue", "missing_value")
 _AXES = "_ARRAY_DIMENSIONS"
@@ -90,13 +90,13 @@ def _occurs(missing: Any, dtype: np.dtype, fill: Any) -> bool:
     return missing == int(missing) and -(size // 2) - 1 <= missing <= size
 
 
-def check_unpacked(location: Location, array: zarr.Array[Any]) -> None:
-    """Refuse an array whose attributes say that its numbers mean others.
+def packed_by(location: Location, array: zarr.Array[Any]) -> dict[str, Any]:
+    """Return the attributes by which the numbers of an array mean others; none if it is plain.
 
     Raises
     ------
     InputError
-        Names the attributes, and the way that decodes them.
+        Its attributes are damaged.
     """
     attributes = array.metadata.attributes
     if not isinstance(attributes, Mapping):
@@ -109,12 +109,25 @@ def check_unpacked(location: Location, array: zarr.Array[Any]) -> None:
         found = packing(attributes, dtype, fill)
     else:
         found = {}
-    axes: Any = attributes.get(_AXES) or getattr(array.metadata, "dimension_names", None)
     if array.metadata.zarr_format == 2 and (found or _AXES in attributes):
         # In this format the Zarr fill value stands for `_FillValue` where xarray wrote it.
         found = {**_filled(fill, dtype), **found}
+    return found
+
+
+def check_unpacked(location: Location, array: zarr.Array[Any]) -> None:
+    """Refuse an array whose attributes say that its numbers mean others.
+
+    Raises
+    ------
+    InputError
+        Names the attributes, and the way that decodes them.
+    """
+    found = packed_by(location, array)
     if not found:
         return
+    metadata = array.metadata
+    axes: Any = metadata.attributes.get(_AXES) or getattr(metadata, "dimension_names", None)
     listed = ", ".join(f"{name}={value!r}" for name, value in found.items())
     named = bool(axes) and all(axes)
     raise InputError(

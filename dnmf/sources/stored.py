@@ -53,11 +53,13 @@ class StoredArray:
     zarr_format : int
     """
 
-    def __init__(self, location: Location, array: zarr.Array[Any]) -> None:
-        self.location = location
+    def __init__(self, location: Location, array: zarr.Array[Any], packed: bool = False) -> None:
+        """Describe an array; a ``packed`` one is only asked for its chunks, not for its numbers."""
+        self.location, self._packed = location, packed
         self.shape = tuple(array.shape)
         self.dtype = native_dtype(array.dtype, location.name)
-        check_unpacked(location, array)
+        if not packed:
+            check_unpacked(location, array)
         try:
             self.chunks, self.shards = tuple(array.chunks), array.shards
         except NotImplementedError as error:
@@ -116,7 +118,7 @@ class StoredArray:
             ) from error
         if not isinstance(node, zarr.Array):
             raise CorruptDataError(f"{where.name} was an array and is now a group")
-        now = StoredArray(where, node)
+        now = StoredArray(where, node, self._packed)
         if now.layout != self.layout:
             raise CorruptDataError(
                 f"{where.name} changed: it was {self.layout} and is {now.layout} on {host()}"

@@ -188,7 +188,7 @@ def test_a_signal_ends_a_fit_on_a_cluster_and_its_workers(number, V, tmp_path):
 def test_a_terminal_sees_progress(tmp_path):
     np.save(tmp_path / "V.npy", planted(20_000, 100))
     master, slave = pty.openpty()
-    arguments = ("-k", 4, "--tol", 0, "--max-passes", 60, "--workers", 0)
+    arguments = ("-k", 4, "--tol", 0, "--max-passes", 60, "--rounds", 0, "--workers", 0)
     with subprocess.Popen(
         command("fit", tmp_path / "V.npy", *arguments, "--out", tmp_path / "fit.zarr"),
         stdout=subprocess.DEVNULL,

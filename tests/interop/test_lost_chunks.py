@@ -8,6 +8,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+import xarray
 import zarr
 
 import dnmf
@@ -100,3 +101,20 @@ def test_empty_chunks_of_lazy_data_are_told(tmp_path: Path) -> None:
 
     dnmf.fit(da.from_zarr(str(tmp_path / "A.zarr")), 2, **QUICK, on_event=listen)
     assert any("are missing; they count as filled with 0" in text for text in told), told
+
+
+def test_a_packed_array_that_xarray_decodes(tmp_path: Path) -> None:
+    """It is read, and refused where a chunk of it is gone: its zeros tell nothing."""
+    V = np.arange(1.0, 241.0).reshape(40, 6)
+    packed = {"dtype": "u2", "scale_factor": 0.5, "_FillValue": 65535, "chunks": (10, 6)}
+    data = xarray.Dataset({"flux": (("rows", "columns"), V)})
+    data.to_zarr(tmp_path / "ds.zarr", encoding={"flux": packed}, zarr_format=3, consolidated=False)
+
+    def decoded() -> xarray.DataArray:
+        return xarray.open_zarr(tmp_path / "ds.zarr", consolidated=False)["flux"]
+
+    assert dnmf.fit(decoded(), 2, seed=0, max_passes=2).W.shape == (40, 2)
+    (tmp_path / "ds.zarr" / "flux" / "c" / "2" / "0").unlink()
+    with pytest.raises(CorruptDataError, match="1 of 4 chunks"):
+        dnmf.fit(decoded(), 2, seed=0, max_passes=2)
+    dnmf.fit(decoded(), 2, seed=0, max_passes=2, missing_chunks="fill")
