@@ -282,7 +282,7 @@ def after_rounds(
     if tried is None:
         enough = state.accepted >= 3 and state.remaining is not None
         return _ended(state, config, limits) if enough else state
-    left = _left(prospect, predicted + rest)
+    left = _left(prospect, predicted + rest, limits)
     prospect = replace(prospect, rounds=rounds, predicted=predicted, before=predicted + rest)
     state = replace(state, extrapolated=tried, prospect=prospect, remaining=left)
     return _ended(state, config, limits)
@@ -307,20 +307,13 @@ def _share(state: ModelState, limits: StopLimits) -> tuple[float, str]:
     return (state.remaining / value if value > 0 else 0.0), what
 
 
-def _left(prospect: Prospect, predicted: float) -> float:
+def _left(prospect: Prospect, predicted: float, limits: StopLimits) -> float:
     """Return the decrease still to be expected, of this pass and those after it.
 
     The model sees a valley's length, not the curvature of all directions: its prediction counts
     for as much more as the last one was too low, and those to come shrink as this one did.
     """
     if not prospect.before:
-        return FIRST * predicted
-    rate = min(predicted / prospect.before, SHRINKS)
+        return limits.first_prediction * predicted
+    rate = min(predicted / prospect.before, limits.slowest_prediction)
     return predicted * max(prospect.brought, 1.0) / (1.0 - rate)
-
-
-FIRST = 3.0
-"""The first prediction counts so many times, as nothing is known of what predictions are worth."""
-
-SHRINKS = 0.9
-"""The slowest rate that predictions are taken to shrink at."""

@@ -167,6 +167,10 @@ class StopLimits:
         by less than this share of itself crawls: the fit stops.
     refusals : int
         A fit stops where rounding hides what rounds predicted, and passes refused so many.
+    first_prediction : float
+        The first prediction of rounds counts so many times: what they are worth is not known yet.
+    slowest_prediction : float
+        The slowest rate that predictions are taken to shrink at.
     """
 
     first_step: float = 0.5
@@ -179,6 +183,8 @@ class StopLimits:
     least_explained: float = 0.03
     crawl: float = 0.5
     refusals: int = 2
+    first_prediction: float = 3.0
+    slowest_prediction: float = 0.9
 
 
 @dataclass(frozen=True)

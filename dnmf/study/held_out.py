@@ -20,8 +20,8 @@ data with tol = 1e-4, models of too many components differed by 0.03% among each
 them by 0.05% from the true number."""
 
 FLOOR = 0.03
-"""Held-out errors below this times tol say nothing: of exact products of k = 3, models of 3 to 5
-components had errors of 1e-9 to 8e-5 in single folds with tol = 1e-4, in no order."""
+"""Held-out errors below this times tol say nothing: of an exact product of k = 3, models of 3 and 4
+components had errors of 1e-9 to 2e-4 in single folds with tol = 1e-4, in no order."""
 
 
 @dataclass(frozen=True)
