@@ -52,12 +52,12 @@ def content(X: Any) -> Any:
     Raises
     ------
     InputError
-        There is no one matrix in it, or one in HDF5, which cannot be read in parallel.
+        There is no one matrix in it, or it cannot be read.
     """
     inside = {"xarray": objects.from_xarray, "anndata": objects.from_anndata}
     while not (isinstance(X, np.ndarray) or issparse(X)):  # what is, may be a view by AnnData
-        if module(X) == "h5py" and not (X and hasattr(X, "shape")):  # closed ones are false
-            objects.from_h5py(X)
+        if module(X) == "h5py" and not _only_loads(X):
+            return objects.from_h5py(X)
         if module(X) == "dask" and not hasattr(type(X), "chunksize"):
             objects.from_dask(X)
         if module(X) not in inside:
@@ -68,6 +68,11 @@ def content(X: Any) -> Any:
     if issparse(X) and X.ndim == 2 and X.format in PADDED:  # sklearn's conversion keeps padding
         return as_csr(X, f"the {type(X).__name__}")
     return X
+
+
+def _only_loads(X: Any) -> bool:
+    """Return whether an object of h5py has numbers that no one else can read from its file."""
+    return bool(X) and hasattr(X, "shape") and X.file.mode != "r"  # closed ones are false
 
 
 def checked_input(model: Any, X: Any, given: Any, weights: Any, reset: bool) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import partial
@@ -13,7 +14,9 @@ import numpy as np
 from dnmf.config import MIB
 from dnmf.errors import InputError
 from dnmf.labels import Labels, texts
+from dnmf.sources.base import Source
 from dnmf.sources.checks import native_dtype
+from dnmf.sources.opening import open_path
 from dnmf.sources.packing import refuse_packed
 
 __all__ = [
@@ -105,19 +108,32 @@ def _are_numbers(column: Any) -> bool:
     return all(isinstance(value, (Real, Decimal)) for value in column.dropna())
 
 
-def from_h5py(V: Any) -> NoReturn:
-    """Refuse: HDF5 reads with one thread, and other processes cannot share it."""
+def from_h5py(V: Any) -> Source:
+    """Return the source of a dataset, or of a group as AnnData writes them, in an HDF5 file.
+
+    Raises
+    ------
+    InputError
+        The file was closed, is open for writing, or is in memory only.
+    """
+    kind = type(V).__name__
     if not V:
         raise InputError(
-            f"V is an h5py {type(V).__name__} whose file was closed; open it again, and load what "
-            f"you need before it is closed: dataset[:]"
+            f"V is an h5py {kind} whose file was closed; open it again, or give its path"
         )
-    name = getattr(getattr(V, "file", None), "filename", "")
-    raise InputError(
-        f"V lies in an HDF5 file ({name}), which cannot be read in parallel; for AnnData write it "
-        "to Zarr once (anndata.read_h5ad(path).write_zarr('counts.zarr'), then give "
-        "'counts.zarr'), or load it if it fits into memory (adata.to_memory(), dataset[:])"
-    )
+    file = getattr(V, "file", None)
+    if file is None or file.driver in ("core", "fileobj") or not os.path.isfile(file.filename):
+        raise InputError(
+            f"V is an h5py {kind} of a file that has no path that others could open; load it, if "
+            "it fits into memory: dataset[:]"
+        )
+    if file.mode != "r":
+        raise InputError(
+            f"V lies in an HDF5 file that is open for writing ({file.filename}), so that parts of "
+            "it may not be in the file yet; open it for reading: h5py.File(path), "
+            "anndata.read_h5ad(path, backed='r')"
+        )
+    return open_path(f"file://{os.path.abspath(file.filename)}{V.name}".rstrip("/"))
 
 
 def from_dask(V: Any) -> NoReturn:

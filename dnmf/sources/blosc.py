@@ -9,12 +9,16 @@ from zarr.abc.store import RangeByteRequest, Store
 
 from dnmf.sources.zarr_private import Wrapped
 
-__all__ = ["BloscChecked", "TooShort"]
+__all__ = ["BloscChecked", "Damaged", "TooShort"]
 
 _METADATA = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"})
 
 
-class TooShort(ValueError):  # noqa: N818
+class Damaged(ValueError):  # noqa: N818
+    """What is stored was read, and is not what was written."""
+
+
+class TooShort(Damaged):
     """Fewer bytes than the compressor wrote."""
 
 

@@ -12,6 +12,7 @@ from dnmf.errors import DnmfError, InputError
 from dnmf.names import is_url, local_name
 from dnmf.sources.base import Source
 from dnmf.sources.compressed import CompressedArrays, encoding_of
+from dnmf.sources.hdf5.store import Hdf5Store
 from dnmf.sources.store import Location, locate, location_of
 from dnmf.sources.stored_labels import with_stored_labels
 from dnmf.sources.zarr_csc import ZarrCSC
@@ -20,9 +21,14 @@ from dnmf.sources.zarr_dense import ZarrDense
 
 __all__ = ["open_node", "open_path"]
 
+NOTE = " (X of an AnnData store)"
+NOTES = {"10x": " (cells x features of a 10x file)"}
+"""What a person should know about a matrix that was found by the path of its store."""
+
 _CONVERTIBLE = (".npz", ".mtx", ".mtx.gz", ".mtx.bz2")
-_HDF5 = (".h5ad", ".h5", ".hdf5")
+_HDF5 = (".h5ad", ".h5", ".hdf5", ".nc", ".nc4")
 _MOST_NAMES = 20
+NO_ARRAYS = "It holds no arrays"
 _MOST_PARENTS = 4
 
 
@@ -58,8 +64,12 @@ def _source(location: Location, node: zarr.Array | zarr.Group, note: str = "") -
     if node.attrs.get("encoding-type") == "anndata" and not note:
         X = location.child("X")
         with suppress(FileNotFoundError):
-            return _source(X, X.open(), " (X of an AnnData store)")
-    raise InputError(f"{location.name} is a Zarr group, not a matrix. {_contents(node)}")
+            return _source(X, X.open(), NOTES.get(str(node.attrs.get("note")), NOTE))
+    raise InputError(f"{location.name} is {_kind(node)} group, not a matrix. {_contents(node)}")
+
+
+def _kind(node: zarr.Group) -> str:
+    return "an HDF5" if type(node.store) is Hdf5Store else "a Zarr"
 
 
 def _contents(group: zarr.Group) -> str:
@@ -74,13 +84,13 @@ def _contents(group: zarr.Group) -> str:
     for name, node in members:
         if inside and name.startswith(inside):
             continue
-        if isinstance(node, zarr.Array) and node.ndim:
+        if isinstance(node, zarr.Array) and node.ndim and node.dtype.kind in "buifc":
             found.append(f"{name} ({' x '.join(map(str, node.shape))} {node.dtype})")
         elif isinstance(node, zarr.Group) and encoding_of(node) is not None:
             found.append(f"{name} ({encoding_of(node)})")
             inside = f"{name}/"
     if not found:
-        return "It holds no arrays"
+        return NO_ARRAYS
     more = f" and {len(found) - _MOST_NAMES} more" if len(found) > _MOST_NAMES else ""
     listed = ", ".join(found[:_MOST_NAMES])
     return f"Its arrays: {listed}{more}; add the name of one to the path"
@@ -91,7 +101,8 @@ def _nothing_at(text: str, location: Location) -> str:
     group = _parent_group(text)
     if group is not None:
         name, node = group
-        return f"{location.name} does not exist. {name} is a Zarr group. {_contents(node)}"
+        kind = _kind(node)
+        return f"{location.name} does not exist. {name} is {kind} group. {_contents(node)}"
     if is_url(text):
         if text.lower().endswith(".zip") and "::" not in text:
             return f"{location.name} is a zip file, not Zarr; give what is in it: zip://::{text}"
@@ -102,10 +113,7 @@ def _nothing_at(text: str, location: Location) -> str:
     if path.endswith(_CONVERTIBLE):
         return f"{path} is not Zarr; convert it first: dnmf convert {path} V.zarr"
     if path.endswith(_HDF5):
-        return (
-            f"{path} is HDF5, not Zarr; with anndata: "
-            "anndata.read_h5ad(path).write_zarr('counts.zarr')"
-        )
+        return f"{path} is no HDF5 file, though its name says so"
     if os.path.isfile(path) and path.lower().endswith(".zip"):
         return f"{path} holds no Zarr array or group, neither at its root nor in its one folder"
     if os.path.isfile(path):
@@ -127,16 +135,20 @@ def _hierarchies_in(path: str) -> str:
 
 
 def _parent_group(text: str) -> tuple[str, zarr.Group] | None:
-    """Return the nearest group above a location without a Zarr node."""
+    """Return the nearest group above a location without a node; one with arrays, if any has."""
+    nearest = None
     parent = text if is_url(text) else os.path.abspath(local_name(text))
     for _ in range(_MOST_PARENTS):
         parent = parent.rstrip("/").rpartition("/")[0]
         if not parent or parent.endswith(("/", ":")):
-            return None
+            break
         try:
             location = locate(parent)
             node = location.open()
         except (FileNotFoundError, DnmfError):
             continue
-        return (location.name, node) if isinstance(node, zarr.Group) else None
-    return None
+        if isinstance(node, zarr.Group):
+            nearest = nearest or (location.name, node)
+            if _contents(node) != NO_ARRAYS:
+                return location.name, node
+    return nearest

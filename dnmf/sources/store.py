@@ -15,6 +15,8 @@ from zarr.storage import FsspecStore, LocalStore, ZipStore
 from dnmf.errors import DnmfError, InputError, MissingDependencyError, TransientError
 from dnmf.names import is_url, local_name
 from dnmf.sources.checks import may_pass
+from dnmf.sources.hdf5.files import is_hdf5
+from dnmf.sources.hdf5.store import Hdf5Store
 
 __all__ = ["Location", "host", "locate", "location_of"]
 
@@ -103,10 +105,12 @@ def locate(text: str) -> Location:
     """
     if not is_url(text):
         path = os.path.abspath(local_name(text))
-        archive = _archive_of(path)
-        if archive is not None:
-            inner = "/".join(part for part in (_root(archive), path[len(archive) + 1 :]) if part)
-            return Location(ZipStore(archive, mode="r"), inner, path, True)
+        file = _file_of(path)
+        if file is not None and is_hdf5(file):
+            return Location(Hdf5Store(file), path[len(file) + 1 :], path, True)
+        if file is not None and file.lower().endswith(".zip"):
+            inner = "/".join(part for part in (_root(file), path[len(file) + 1 :]) if part)
+            return Location(ZipStore(file, mode="r"), inner, path, True)
         return Location(LocalStore(path, read_only=True), "", path, True)
     url = text.rstrip("/")
     try:
@@ -118,13 +122,12 @@ def locate(text: str) -> Location:
     return Location(store, "", url, not _in_memory(store))
 
 
-def _archive_of(path: str) -> str | None:
-    """Return the zip file that a path is, or lies in."""
-    archive = path
-    while not os.path.exists(archive) and os.path.dirname(archive) != archive:
-        archive = os.path.dirname(archive)
-    named = archive.lower().endswith(".zip")
-    return archive if named and os.path.isfile(archive) else None
+def _file_of(path: str) -> str | None:
+    """Return the file that a path is, or lies in, such as a zip file."""
+    file = path
+    while not os.path.exists(file) and os.path.dirname(file) != file:
+        file = os.path.dirname(file)
+    return file if os.path.isfile(file) else None
 
 
 def _root(archive: str) -> str:
@@ -154,6 +157,8 @@ def location_of(node: Node) -> Location:
             ) from error
     if isinstance(store, LocalStore) and getattr(store, "is_folder", False):
         store = LocalStore(store.root, read_only=True)  # a result's, which others open by its path
+    if type(store) is Hdf5Store:
+        return Location(store, node.path, f"{store.file}/{node.path}".rstrip("/"), True)
     if type(store) is LocalStore:
         url = os.path.join(os.path.abspath(store.root), node.path).rstrip("/")
         return Location(store, node.path, url, True)

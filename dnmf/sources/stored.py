@@ -18,7 +18,7 @@ from zarr.buffer.cpu import NDBuffer
 from zarr.storage import LocalStore, StorePath
 
 from dnmf.errors import CorruptDataError, DnmfError, InputError, TransientError
-from dnmf.sources.blosc import BloscChecked, TooShort
+from dnmf.sources.blosc import BloscChecked, Damaged
 from dnmf.sources.checks import may_pass, native_dtype
 from dnmf.sources.packing import check_unpacked
 from dnmf.sources.store import Location, host
@@ -75,6 +75,7 @@ class StoredArray:
         self._fill = 0 if array.fill_value is None else array.fill_value
         # As stored, and what each codec makes of it; numcodecs' filters copy once more inside.
         self._copies = 1 + len(array.compressors) + 2 * len(array.filters)
+        self._copies += getattr(location.store, "copies", 0)  # what a store of files decodes
         last = [*array.filters, *array.compressors][-1:]
         self._check_blosc = any(type(codec).__name__.startswith("Blosc") for codec in last)
         self._opened: zarr.Array[Any] | None = None
@@ -97,7 +98,8 @@ class StoredArray:
     def layout_text(self) -> str:
         chunks = f"chunks {' x '.join(map(str, self.chunks))}"
         shards = f" in shards {' x '.join(map(str, self.shards))}" if self.shards else ""
-        return f"{chunks}{shards}, Zarr v{self.zarr_format}"
+        stored = getattr(self.location.store, "format_name", f"Zarr v{self.zarr_format}")
+        return f"{chunks}{shards}, {stored}"
 
     @property
     def array(self) -> zarr.Array[Any]:
@@ -160,7 +162,7 @@ class StoredArray:
             try:
                 missing = sync(key.get()) is None
             except Exception as failure:
-                return self._at(key, part, failure, stored=not isinstance(failure, TooShort))
+                return self._at(key, part, failure, stored=not isinstance(failure, Damaged))
             if missing:
                 continue
             try:

@@ -10,7 +10,6 @@ from typing import Any
 
 import anndata
 import dask.array as da
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,22 +88,6 @@ def test_annotated_data_that_stayed_in_zarr(tmp_path: Path) -> None:
         assert source.kind == "zarr_csr"
         assert source.persistent
         np.testing.assert_array_equal(read(source), V)
-
-
-@pytest.mark.parametrize("X", [V.copy(), sp.csr_matrix(S)])
-def test_annotated_data_in_hdf5_is_refused(tmp_path: Path, X: Any) -> None:
-    annotated(X).write_h5ad(tmp_path / "a.h5ad")
-    backed = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    with pytest.raises(InputError, match=r"a.h5ad.*write_zarr.*to_memory"):
-        as_source(backed)
-    backed.file.close()
-
-
-def test_hdf5_is_refused(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["V"] = V
-        with pytest.raises(InputError, match=r"a.h5\).*HDF5|HDF5.*a.h5"):
-            as_source(file["V"])
 
 
 @pytest.mark.parametrize("chunks", [None, {}])

@@ -91,7 +91,7 @@ def _folder_with_zarr(folder: Path) -> Path:
         (_write("V.txt"), "is a file, neither a Zarr array nor"),
         (_write("V.mtx"), r"convert it first: dnmf convert .*V\.mtx"),
         (_write("V.npz"), "convert it first: dnmf convert"),
-        (_write("V.h5ad"), "is HDF5, not Zarr"),
+        (_write("V.h5ad"), "is no HDF5 file, though its name says so"),
         (_spoiled, "metadata of .* cannot be read .*JSONDecodeError"),
         (_array(shape=(5,), dtype="f4"), "has 1 dimension .*V must have 2"),
         (_array(shape=(5, 5, 5), dtype="f4"), "has 3 dimensions"),
