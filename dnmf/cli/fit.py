@@ -45,7 +45,8 @@ def command(v: str, out: str, cluster: ClusterOptions, **given: Any) -> None:
     """Factorize the matrix V (n x d) into W (n x k) times H (k x d).
 
     V is the path or URL of a Zarr array, of a CSR matrix in Zarr as AnnData writes it
-    (path/to/store.zarr/X), or of a .npy file. A fit that is interrupted can go on: see dnmf
+    (path/to/store.zarr/X), of a matrix in an HDF5 file (cells.h5ad, cells.h5ad/layers/counts,
+    scan.nc/flux), or of a .npy file. A fit that is interrupted can go on: see dnmf
     resume. Defaults fit most data; dnmf plan shows what would run.
     """
     import dnmf

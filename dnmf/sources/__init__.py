@@ -64,7 +64,8 @@ def open_source(V: Any) -> Source:
     V : str, path, array or Source
         A path or fsspec URL of a Zarr array, of a sparse matrix in Zarr (a group as AnnData
         writes it), of an AnnData store (its X), or of an array within a store
-        (``store.zarr/path/to/array``); a path of a ``.npy`` file; a Zarr array or group; a NumPy
+        (``store.zarr/path/to/array``), or of any of these in an HDF5 file (``cells.h5ad``,
+        ``scan.nc/flux``); a path of a ``.npy`` file; a Zarr array or group; a NumPy
         array or memory map; a scipy sparse matrix or array (other formats than CSR are
         converted to CSR once); a `Source`, which is returned.
 
