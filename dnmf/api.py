@@ -197,8 +197,12 @@ def fit(
     MemoryPlanError
         The fit cannot run in the memory of a worker.
     ResumableError
-        The cluster is gone, or the run's storage failed (a `StorageError`); the message says how
-        to go on.
+        The cluster is gone, or storage failed (`StorageError`); the message says how to go on.
+
+    Warns
+    -----
+    OpenRowsWarning
+        As for `transform`, in float32.
     """
     arguments = dict(locals())  # before anything else is local
     options = merge_aliases({name: arguments[name] for name in OPTION_NAMES})
@@ -208,12 +212,10 @@ def fit(
     work, listen = choose_executor(client, executor), on_event or ignore
     V, options = with_columns_in_order(V, options, work.dask_client)
     config, given = asked(options)
-    request = Request(
-        V, weights, config, given, out=out, overwrite=overwrite, resume=resume, on_event=listen
-    )
-    if begun is not None:
-        return go_on(begun, work, listen, max_time, request)
-    return begin(request, work)
+    request = Request(V, weights, config, given, "fit", out, overwrite, resume, on_event=listen)
+    result = go_on(begun, work, listen, max_time, request) if begun else begin(request, work)
+    warn_of_open_rows(result, OpenRowsWarning, 3, on_event)
+    return result
 
 
 @own_state()
@@ -273,8 +275,7 @@ def transform(
     Warns
     -----
     OpenRowsWarning
-        Rows of W are not solved; their number stays at ``out`` (`Result.open_rows`). A listener
-        is told by a `Notice` instead.
+        Rows of W are not solved (`Result.open_rows`). Listeners are told by a `Notice` instead.
     """
     arguments = dict(locals())  # before anything else is local
     fit = open(fit) if isinstance(fit, (str, os.PathLike)) else fit
@@ -285,8 +286,7 @@ def transform(
         )
     work, options = choose_executor(client, executor), {x: arguments[x] for x in NEW_ROWS}
     result = transformed(V, fit, work, options, out, overwrite, on_event)
-    if on_event is None:
-        warn_of_open_rows(result, OpenRowsWarning, 3)
+    warn_of_open_rows(result, OpenRowsWarning, 3, on_event)
     return result.W
 
 
@@ -327,8 +327,7 @@ def resume(
         It was interrupted again; the message says how to go on.
     """
     found = go_on(path, choose_executor(client, executor), on_event or ignore, max_time)
-    if on_event is None:
-        warn_of_open_rows(found, OpenRowsWarning, 3)
+    warn_of_open_rows(found, OpenRowsWarning, 3, on_event)
     return Study(found) if isinstance(found, Models) else found
 
 

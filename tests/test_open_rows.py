@@ -139,3 +139,65 @@ def test_nobody_is_warned_of_rows_that_are_solved(tmp_path: Path) -> None:
     model(H).transform(V)
     dnmf.transform(V, H, beta=1.0, out=tmp_path / "W")
     assert dnmf.open(tmp_path / "W").open_rows == 0
+
+
+def in_float32() -> tuple[np.ndarray, np.ndarray]:
+    """What sweeps do not solve, where float32 has too few digits to solve it exactly."""
+    V, H = problem()
+    return V.astype("f4"), H.astype("f4")
+
+
+ONE_SWEEP = {"losses": {"W_sweeps": 1}}
+ONE_PASS: dict[str, Any] = {"max_passes": 1, "seed": 0}
+
+
+def test_fits_count_them_too(tmp_path: Path) -> None:
+    V, H = in_float32()
+    with (
+        using(**ONE_SWEEP),
+        pytest.warns(OpenRowsWarning, match="not solved at H.*float64") as told,
+    ):
+        fit = dnmf.fit(V, 5, init=H, out=tmp_path / "fit", **ONE_PASS)
+    assert [warning.filename for warning in told] == [__file__]
+    assert 0 < fit.open_rows < 8  # the row of zeros is solved
+    assert f"{fit.open_rows} of 8 rows" in str(told[0].message)
+    assert dnmf.open(tmp_path / "fit").open_rows == fit.open_rows
+    run = click.testing.CliRunner().invoke
+    assert f"{fit.open_rows} of 8 rows of W" in run(cli, ["inspect", f"{tmp_path}/fit"]).stdout
+    report = run(cli, ["report", f"{tmp_path}/fit", "-o", f"{tmp_path}/report.html"])
+    assert report.exit_code == 0, report.output
+    assert f"{fit.open_rows} of 8 rows of W" in (tmp_path / "report.html").read_text()
+    with (
+        using(**ONE_SWEEP),
+        pytest.warns(ConvergenceWarning, match="of 8 rows of W are not solved"),
+    ):
+        dnmf.NMF(5, init="custom", max_iter=1, tol=0).fit(V, H=H, W=np.ones((8, 5), "f4"))
+
+
+def test_fits_tell_a_listener() -> None:
+    V, H = in_float32()
+    told: list[Any] = []
+    with using(**ONE_SWEEP), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dnmf.fit(V, 5, init=H, on_event=told.append, **ONE_PASS)
+    notes = [event.text for event in told if isinstance(event, Notice)]
+    assert sum("rows of W are not solved at H" in text for text in notes) == 1
+
+
+def test_missing_entries_are_counted_alike() -> None:
+    V, H = in_float32()
+    V[:, ::7] = np.nan
+    with using(**ONE_SWEEP), pytest.warns(OpenRowsWarning, match="not solved at H"):
+        assert dnmf.fit(V, 5, init=H, missing="nan", **ONE_PASS).open_rows
+
+
+def test_what_float64_solves_exactly_is_not_open() -> None:
+    V, H = problem()
+    with using(**ONE_SWEEP):
+        assert dnmf.fit(V, 5, init=H, **ONE_PASS).open_rows == 0
+
+
+@pytest.mark.parametrize("options", [{"loss": "kullback-leibler"}, {"solver": "mu"}])
+def test_passes_of_a_few_steps_count_none(options: dict[str, Any]) -> None:
+    V, H = problem()
+    assert dnmf.fit(V, 5, init=H, **ONE_PASS, **options).open_rows is None

@@ -37,12 +37,14 @@ def summary(result: Result, path: str, seconds: float) -> str:
 def quality(result: Result) -> list[tuple[str, str]]:
     """List label and value: objective, relative error, passes, and what is worth a remark."""
     apart = (result.details.get("starts") or {}).get("remark")
-    clipped = result.details.get("clipped")
+    clipped, open_rows = result.details.get("clipped"), result.open_rows_remark
+    open_rows = None if open_rows == result.stop_reason else open_rows  # it is shown as that
     return [
         ("objective", number_text(result.objective)),
         ("relative error", number_text(result.relative_error, 5)),
         ("passes", str(result.passes)),
         *([("starts", apart)] if apart else []),
+        *([("open rows", open_rows)] if open_rows else []),
         *([("clipped", f"{clipped:,} negative entries count as 0")] if clipped else []),
     ]
 

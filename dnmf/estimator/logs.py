@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dnmf.launch.transform import warn_of_open_rows
 from dnmf.results.result import Result
-from dnmf.steps.events import Committed, Event, Listener, Notice, Planned, Stopped
+from dnmf.steps.events import Committed, Event, Listener, Notice, Planned, Stopped, ignore
 
 __all__ = ["shown", "warn_if_open", "warn_if_unfinished"]
 
@@ -20,10 +20,10 @@ log = logging.getLogger("dnmf")
 
 
 @contextmanager
-def shown(verbose: int) -> Iterator[Listener | None]:
-    """Give a listener that logs the fit's events while the block runs; None when not verbose."""
+def shown(verbose: int) -> Iterator[Listener]:
+    """Give a listener that logs the fit's events while the block runs, if any are to be shown."""
     if not verbose:
-        yield None
+        yield ignore
         return
     handler = None if log.hasHandlers() else logging.StreamHandler()
     level = log.level
@@ -75,5 +75,5 @@ def warn_if_unfinished(model: Any) -> None:
 
 
 def warn_if_open(result: Result) -> None:
-    """Warn where rows of a transform are not solved, at the line that called `NMF.transform`."""
+    """Warn where rows of W are not solved, at the line that called a method of `NMF`."""
     warn_of_open_rows(result, ConvergenceWarning, 4)  # above scikit-learn's wrapper of it

@@ -333,6 +333,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.stop_reason_ = fitted.stop_reason
         self.history_ = fitted.history
         warn_if_unfinished(self)
+        warn_if_open(fitted)
         return fitted
 
     def _arguments(self, X: Any, weights: Any, dtype: str) -> dict[str, Any]:

@@ -29,7 +29,8 @@ class PassResult:
     with V; ``divergence`` is the objective without penalties, ``of_means`` that of V's column
     means, where it is known; ``extrapolated``, if any, is
     tried next. ``entrywise`` says that the objective was summed over entries, so that
-    nothing cancelled. ``WtV`` is kept for the basis of later passes, ``Y`` for rounds.
+    nothing cancelled. ``open_rows`` and ``open_columns`` count what solvers left before its end.
+    ``WtV`` is kept for the basis of later passes, ``Y`` for rounds.
     """
 
     pair: Pair
@@ -41,6 +42,8 @@ class PassResult:
     sweeps: float
     divergence: float
     size: float
+    open_rows: int | None = None
+    open_columns: int = 0
     of_means: float | None = None
     extrapolated: Refs | None = None
     extrapolates: bool = True

@@ -10,6 +10,7 @@ import numpy as np
 from dnmf.fitting.data.context import Context
 from dnmf.fitting.kinds.publish import published
 from dnmf.fitting.models.final import FinalFactors, component_order
+from dnmf.fitting.open_rows import open_rows_of
 from dnmf.fitting.record import Record
 from dnmf.fitting.starts.agreement import agreement, remark
 from dnmf.fitting.stopping import worth
@@ -34,6 +35,8 @@ COLUMNS = (
     "extrapolation",
     "extrapolated",
     "sweeps",
+    "open_rows",
+    "open_columns",
     "revived",
     "rounds",
     "predicted",
@@ -89,7 +92,8 @@ def summary(plan: Plan, record: Record, model: int = 0) -> dict[str, Any]:
     share = pair.share if pair else ()
     order = component_order(pair, plan.config.in_order) if pair and any(share) else ()
     solved = record.state.solved
-    open_rows = {"open_rows": solved.open_rows} if solved else {}
+    count = solved.open_rows if solved else open_rows_of(rows)
+    open_rows = {} if count is None else {"open_rows": count}
     return {
         **_shared(plan, record),
         **open_rows,

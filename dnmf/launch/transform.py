@@ -57,8 +57,10 @@ def transformed(
     return result
 
 
-def warn_of_open_rows(result: Any, category: type[Warning], stacklevel: int) -> None:
-    """Warn where rows of a transform are not solved.
+def warn_of_open_rows(
+    result: Any, category: type[Warning], stacklevel: int, on_event: Listener | None = None
+) -> None:
+    """Warn where rows of W are not solved.
 
     Parameters
     ----------
@@ -67,6 +69,9 @@ def warn_of_open_rows(result: Any, category: type[Warning], stacklevel: int) -> 
         `OpenRowsWarning`, or what users of another interface expect.
     stacklevel : int
         How many calls above this one the caller's line is.
+    on_event : callable, optional
+        Who was told by a `Notice` already.
     """
-    if getattr(result, "open_rows", None):
-        warnings.warn(result.stop_reason, category, stacklevel=stacklevel + 1)
+    remark = getattr(result, "open_rows_remark", None)
+    if remark and on_event is None:
+        warnings.warn(remark, category, stacklevel=stacklevel + 1)

@@ -50,6 +50,8 @@ class RowSolution:
         -(g delta + G_jj delta^2 / 2), which cancels nothing.
     sweeps : int
         Sweeps of all rows together.
+    open_rows : int
+        Rows that were still moving when their sweeps ended, and were not solved exactly.
     """
 
     residual_sumsq: np.ndarray
@@ -60,6 +62,7 @@ class RowSolution:
     kkt: float
     gain: float
     sweeps: int
+    open_rows: int = 0
 
 
 def cold_start(C: np.ndarray, G: np.ndarray) -> np.ndarray:
@@ -96,6 +99,7 @@ def solve_rows(
     l1: float = 0.0,
     max_sweeps: int = 200,
     exact: bool = False,
+    noise: float = 0.0,
 ) -> RowSolution:
     """Improve every row of W until the last sweep moved little against its residual.
 
@@ -122,6 +126,8 @@ def solve_rows(
         Bound for rows that converge slowly; at least 1.
     exact : bool
         Solve rows exactly that are not done after ``max_sweeps``.
+    noise : float
+        Relative error of C, where it is larger than the rounding of its dtype.
     """
     residual = np.empty(W.shape[0], np.float64)
     eps = float(np.finfo(W.dtype).eps)
@@ -130,10 +136,12 @@ def solve_rows(
     G_W = np.ascontiguousarray(G.astype(W.dtype, copy=False))
     until, slow = (tau * tau, eps, one(l1)), np.zeros(W.shape[0], bool)
     found = _hals_rows(W, C, G_W, row_sumsq, *until, max_sweeps, residual, exact, slow)
-    if not slow.any():
-        return RowSolution(residual, *found)
+    if not (exact and slow.any()):
+        done = RowSolution(residual, *found)
+        done.open_rows = int(np.count_nonzero(slow))
+        return done
     which = np.flatnonzero(slow)
-    fall = solve_exactly(W, C, G, float(one(l1)), which, eps)[1]
+    fall = solve_exactly(W, C, G, float(one(l1)), which, max(eps, noise))[1]
     rows, of_rows = W[which], np.empty(which.size)
     given = np.ascontiguousarray(C[which]), G_W, row_sumsq[which]
     more = _hals_rows(rows, *given, *until, 1, of_rows, False, slow)
@@ -200,9 +208,9 @@ def _hals_rows(W, C, G, row_sumsq, tau2, eps, l1, max_sweeps, residual, exact, s
                 if still and done < max_sweeps:
                     r += 1
                     continue
-                residual[row[r]], slow[row[r]] = left[r], exact and still
+                residual[row[r]], slow[row[r]] = left[r], still
                 parts = _finish(W, row[r], w, c, g, r, inverse, diagonal)
-                if not slow[row[r]]:
+                if not (exact and still):
                     cross, total = cross + parts[0], total + parts[1]
                     sumsq, kkt = sumsq + parts[2], kkt + parts[3]
                 gain += fallen[r]

@@ -12,21 +12,36 @@ from dnmf.linalg.jit import kernel
 from dnmf.linalg.matrix import WeightedCSR
 from dnmf.linalg.tiles import add_gram, add_rows, dots, gather
 
-__all__ = ["entry_weights", "masked_columns", "masked_rows", "observed_residual", "solve_columns"]
+__all__ = [
+    "ALWAYS",
+    "NEVER",
+    "WHERE_OPEN",
+    "entry_weights",
+    "masked_columns",
+    "masked_rows",
+    "observed_residual",
+    "solve_columns",
+]
 
 GATHER = 64
 
+NEVER, WHERE_OPEN, ALWAYS = range(3)
+"""When a row goes on by an active set: never, where sweeps come to no end, always after one."""
+
 
 @kernel
-def _exactly(w, first, G, l2, g, work, B, x):  # type: ignore[no-untyped-def]
-    # the solution of what `_descend` minimises, from w with gradient g
+def _exactly(w, first, G, l2, g, least, work, B, x):  # type: ignore[no-untyped-def]
+    # the solution of what `_descend` minimises, from w with gradient g; w stays where a pivot is
+    # below ``least``, so that noise would tell the solution
     k = w.size
     for t in range(k):
         for u in range(k):
             free = t >= first and u >= first
             B[t, u] = G[t, u] if free else 0.0
         B[t, t] += l2 if t >= first else 0.0
-    solve_quadratic(B, g, w, ridge_of(k), most_changes(k), work, x)
+    pivot = solve_quadratic(B, g, w, ridge_of(k), most_changes(k), work, x)[0]
+    if pivot < least:
+        return False
     for t in range(first, k):
         delta = x[t] - w[t]
         w[t] = x[t]
@@ -34,18 +49,20 @@ def _exactly(w, first, G, l2, g, work, B, x):  # type: ignore[no-untyped-def]
             for u in range(k):
                 g[u] += delta * G[t, u]
             g[t] += l2 * delta
+    return True
 
 
 @kernel
-def _descend(w, first, c, G, l1, l2, floor, tau2, sweeps, g, exact, work, B, x):  # type: ignore[no-untyped-def]
+def _descend(w, first, c, G, l1, l2, floor, tau2, sweeps, g, exact, least, work, B, x):  # type: ignore[no-untyped-def]
     # coordinate descent on 1/2 w G w' - c w' + l1 sum(w) + l2/2 |w|^2 from coordinate ``first`` on,
-    # and, where ``exact``, an active set if it comes to no end; returns sweeps and kkt
+    # then an active set as ``exact`` and ``least`` say; returns sweeps, kkt, and whether w
+    # still moved at its end
     k = w.size
     for t in range(k):
         g[t] = l1 - c[t] + l2 * w[t]
         for u in range(k):
             g[t] += G[t, u] * w[u]
-    done, moves = 0, exact and sweeps > 0
+    done, still = 0, sweeps > 0
     for _ in range(sweeps):
         done += 1
         moved = 0.0
@@ -63,22 +80,27 @@ def _descend(w, first, c, G, l1, l2, floor, tau2, sweeps, g, exact, work, B, x):
                 g[t] += l2 * delta
                 moved += curvature * delta * delta
         if moved <= tau2 * floor:
-            moves = False
+            still = False
+        if done == 1 and exact == ALWAYS and _exactly(w, first, G, l2, g, least, work, B, x):
+            still = False
+        if not still:
             break
-    if moves:
-        _exactly(w, first, G, l2, g, work, B, x)
+    if still and exact != NEVER:
+        still = not _exactly(w, first, G, l2, g, least, work, B, x)
     kkt = 0.0
     for t in range(first, k):
         curvature = G[t, t] + l2
         if curvature > 0.0:
             step = w[t] - max(0.0, w[t] - g[t] / curvature)
             kkt += curvature * step * step
-    return done, kkt
+    return done, kkt, still
 
 
 @kernel
-def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, of_rows):  # type: ignore[no-untyped-def]
-    """Solve every row of W on its own entries; returns sweeps and kkt of all rows together.
+def masked_rows(  # type: ignore[no-untyped-def]
+    data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, exact, least, of_rows
+):
+    """Solve every row of W on its own entries; returns sweeps, kkt and open rows of all together.
 
     Parameters
     ----------
@@ -90,6 +112,10 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
         H', `padded`.
     tau2 : float
         A row stops when a sweep moves at most this share of its residual, both squared.
+    exact : {NEVER, WHERE_OPEN, ALWAYS}
+        When it goes on by an active set.
+    least : float
+        Pivot, of a matrix whose diagonal is 1, below which the digits of W do not tell a solution.
     of_rows : (m,) float64 array
         Receives the rows' (weighted) sums of squared residuals.
     """
@@ -102,7 +128,7 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
     fits = np.empty(most, W.dtype)
     G, c, w, g = np.zeros((k, k)), np.zeros(k), np.zeros(k), np.zeros(k)
     room = workspace(k), np.zeros((k, k)), np.zeros(k)
-    taken = 0
+    taken = open_rows = 0
     kkt = 0.0
     for i in range(W.shape[0]):
         begin = np.int64(indptr[i])
@@ -130,8 +156,10 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
                 G[t, u] = gram[t, u]
                 G[u, t] = gram[t, u]
         floor = max(left, eps_of(W) * sumsq)
-        done, part = _descend(w, 0, c, G, l1, l2, floor, tau2, sweeps, g, W.itemsize == 8, *room)
+        until = floor, tau2, sweeps, g, exact, least
+        done, part, still = _descend(w, 0, c, G, l1, l2, *until, *room)
         taken += done
+        open_rows += still
         kkt += part
         for t in range(k):
             W[i, t] = w[t]
@@ -141,7 +169,7 @@ def masked_rows(data, indices, indptr, weights, W, Ht, l1, l2, k, tau2, sweeps, 
             fit = np.float64(v[p]) - np.float64(fits[p])
             left += np.float64(s[p]) * fit * fit
         of_rows[i] = left
-    return taken, kkt
+    return taken, kkt, open_rows
 
 
 @kernel
@@ -195,18 +223,21 @@ def masked_columns(data, weights, starts, rows, positions, W, Ht, k, exact, tota
 
 
 @kernel
-def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, exact, new):  # type: ignore[no-untyped-def]
-    """Solve columns of H (slab, k), each with its own W' W; returns kkt at H and the gain.
+def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, exact, least, new):  # type: ignore[no-untyped-def]
+    """Solve columns of H (slab, k), each with its own W' W.
+
+    Returns kkt at H, the gain, and how many columns are open.
 
     Components before ``first`` are fixed.
     ``columns`` are the sums of squares of V's columns; ``new`` (slab, k) receives the solution.
-    Where ``exact``, columns that the sweeps do not solve go on by an active set.
+    Columns go on by an active set as ``exact`` and ``least`` say, as for `masked_rows`.
     """
     k = Ht.shape[1]
     G, g, h = np.zeros((k, k)), np.zeros(k), np.zeros(k)
     room = workspace(k), np.zeros((k, k)), np.zeros(k)
     kkt = 0.0
     gain = 0.0
+    open_columns = 0
     for column in range(Ht.shape[0]):
         position = k
         for t in range(k):
@@ -217,7 +248,7 @@ def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, exact, new):  
         c = wide[column, :k]
         for t in range(k):  # not as slices: their error messages take seconds to compile
             h[t] = Ht[column, t]
-        _, part = _descend(h, first, c, G, l1, l2, 0.0, 0.0, 0, g, False, *room)
+        _, part, _ = _descend(h, first, c, G, l1, l2, 0.0, 0.0, 0, g, NEVER, least, *room)
         kkt += part
         for t in range(k):
             gain += (0.5 * (g[t] + l1 - c[t])) * h[t]
@@ -225,11 +256,12 @@ def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, exact, new):  
         for t in range(k):
             left += h[t] * (g[t] - l1 - c[t])
         floor = max(left, 2.0**-52 * columns[column])
-        _descend(h, first, c, G, l1, l2, floor, tau2, sweeps, g, exact, *room)
+        _, _, still = _descend(h, first, c, G, l1, l2, floor, tau2, sweeps, g, exact, least, *room)
+        open_columns += still
         for t in range(k):
             gain -= (0.5 * (g[t] + l1 - c[t])) * h[t]
             new[column, t] = h[t]
-    return kkt, gain
+    return kkt, gain, open_columns
 
 
 def observed_residual(V: Any, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:

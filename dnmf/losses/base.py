@@ -133,6 +133,9 @@ class Loss(ABC):
         Passes may extrapolate H linearly from the last two.
     shares_product : bool
         V H' and W' V may be computed for several models at once, around `update_rows`.
+    counts_open : bool
+        A pass solves rows of W to a tolerance, so that those that it leaves open are counted.
+        Others take a few steps, of which none is the last.
     compresses : bool
         Passes may leave a compressed V behind, on which H alternates until the next read.
     leaves_out : str or None
@@ -151,6 +154,7 @@ class Loss(ABC):
     unit_norm: ClassVar[bool] = False
     merges: ClassVar[bool] = False
     extrapolates: ClassVar[bool] = False
+    counts_open: ClassVar[bool] = False
     shares_product: ClassVar[bool] = False
     compresses: ClassVar[bool] = False
     leaves_out: ClassVar[str | None] = None

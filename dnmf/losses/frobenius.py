@@ -14,6 +14,7 @@ from dnmf.losses.held_out_rows import HeldOutRows
 from dnmf.losses.least_squares import (
     LeastSquares,
     ridged,
+    rounding_of,
     small_stats,
 )
 from dnmf.losses.values import Block, Factor, HStep, SmallStats
@@ -27,6 +28,7 @@ class Frobenius(LeastSquares):
 
     extrapolates = True
     shares_product = True
+    counts_open = True
     compresses = True
     leaves_out = "bicv"
 
@@ -78,14 +80,14 @@ class Frobenius(LeastSquares):
         A_free = np.ascontiguousarray(A[fixed:, fixed:])
         tau, sweeps = self.limits.H_tau, self.limits.H_sweeps
         given = Ht, target, A_free, columns[1]
-        exact = H.dtype == np.float64
-        found = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps, exact=exact)
+        exact, noise = self.tells(A_free, H.dtype), rounding_of(H.dtype)
+        found = solve_rows(*given, tau=tau, l1=l1, max_sweeps=sweeps, exact=exact, noise=noise)
         gain = found.gain
         if self.parallel(A_free, H.dtype):
-            gain += solve_exactly(Ht, target, A_free, l1, np.arange(Ht.shape[0]))[1]
+            gain += solve_exactly(Ht, target, A_free, l1, np.arange(Ht.shape[0]), noise)[1]
         new = np.ascontiguousarray(np.concatenate([old[:fixed], Ht.T]), dtype=H.dtype)
         share = np.einsum("jc,jc->j", WtV, old)
-        return HStep(new, found.start_kkt, gain, share)
+        return HStep(new, found.start_kkt, gain, share, open_columns=found.open_rows)
 
     def hold_out(self, H: np.ndarray, fold: LeftOut, sparse: bool) -> HeldOut:
         return HeldOutRows.make(self, H, fold, sparse)

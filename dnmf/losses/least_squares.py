@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -163,24 +163,31 @@ class LeastSquares(Loss):
     ) -> RowSolution:
         """Solve rows of a pass in place; G with penalties, ``sumsq`` of the rows of V.
 
-        What sweeps do not solve, since they reach their limit or hardly move, is solved exactly in
-        float64. In float32 V H' has no digits that would tell more.
+        What sweeps do not solve, since they reach their limit or hardly move, is solved exactly.
         """
-        l1, sweeps, exact = self.penalties.l1_W, self.limits.W_sweeps, W.dtype == np.float64
+        l1, sweeps, exact = self.penalties.l1_W, self.limits.W_sweeps, self.tells(G, W.dtype)
         if self.parallel(G, W.dtype):  # a sweep that moves little says nothing
-            solve_exactly(W, VHt, G, l1, np.arange(W.shape[0]))
-            sweeps, exact = 1, False  # which sums up
+            solve_exactly(W, VHt, G, l1, np.arange(W.shape[0]), rounding_of(W.dtype))
+            summed = solve_rows(W, VHt, G, sumsq, tau=tau, l1=l1, max_sweeps=1)
+            return replace(summed, open_rows=0)
         return solve_rows(W, VHt, G, sumsq, tau=tau, l1=l1, max_sweeps=sweeps, exact=exact)
+
+    def tells(self, G: np.ndarray, dtype: np.dtype) -> bool:
+        """Return whether products of this dtype have the digits that an exact step needs.
+
+        Where G is singular to their rounding a solution is one of many, told apart by noise alone.
+        """
+        if dtype == np.float64:
+            return True
+        eps = float(np.finfo(dtype).eps)
+        return self.limits.singular * len(G) * eps < least_curvature(G)
 
     def parallel(self, G: np.ndarray, dtype: np.dtype) -> bool:
         """Return whether components are so nearly parallel that coordinate descent hardly moves.
 
-        In float32 the products with V do not have the digits that would tell more. Where G is
-        singular, as with more components than V's rank, an exact solution is one of many, which
-        may be far away: the descent stays near its start.
+        Where G is singular, as with more components than V's rank, an exact solution is one of
+        many, which may be far away: the descent stays near its start.
         """
-        if dtype != np.float64:
-            return False
         limits, eps = self.limits, float(np.finfo(dtype).eps)
         return limits.singular * len(G) * eps < least_curvature(G) < limits.parallel
 
@@ -189,6 +196,11 @@ class LeastSquares(Loss):
     ) -> np.ndarray:
         """Return H as it is: columns of zeros do no harm, as steps can move them."""
         return H
+
+
+def rounding_of(dtype: np.dtype) -> float:
+    """Return the relative error of products, as an exact step takes it: those of float64 none."""
+    return 0.0 if dtype == np.float64 else float(np.finfo(dtype).eps)
 
 
 def least_curvature(G: np.ndarray) -> float:
@@ -232,4 +244,5 @@ def small_stats(W: np.ndarray, found: RowSolution) -> SmallStats:
         sumsq=found.sumsq,
         kkt=found.kkt,
         sweeps=found.sweeps,
+        open_rows=found.open_rows,
     )

@@ -10,6 +10,8 @@ import scipy
 
 from dnmf.linalg.beta import bounded_steps
 from dnmf.linalg.masked import (
+    ALWAYS,
+    WHERE_OPEN,
     entry_weights,
     masked_columns,
     masked_rows,
@@ -22,7 +24,7 @@ from dnmf.losses.base import HeldOut, LeftOut, Loss
 from dnmf.losses.entrywise import add_block
 from dnmf.losses.exact import Exactly
 from dnmf.losses.kullback_leibler import KullbackLeibler
-from dnmf.losses.least_squares import LeastSquares
+from dnmf.losses.least_squares import LeastSquares, ridged
 from dnmf.losses.nonzeros import tiles
 from dnmf.losses.speckled import Speckled
 from dnmf.losses.values import Block, Factor, HStep, Matrix, SmallStats, Solution
@@ -55,6 +57,7 @@ class MaskedFrobenius(_Observed, LeastSquares):
     """
 
     entrywise = extrapolates = True
+    counts_open = True
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
         G = gram(H.T)  # first: it takes H in float64
@@ -113,14 +116,16 @@ class MaskedFrobenius(_Observed, LeastSquares):
         of_rows = np.empty(W.shape[0])
         penalties = self.penalties
         assert factor.Ht is not None
+        how = self._how(ridged(factor.G, penalties.l2_W), W.dtype)
         for a, tile in tiles(block.V, self.limits.nonzero_tile):
             b = a + tile.shape[0]
             Wp = padded(W[a:b])
             weights = entry_weights(tile)
             csr = tile.data, tile.indices, tile.indptr, weights
-            limits = penalties.l1_W, penalties.l2_W, k, tau * tau, sweeps
-            taken, kkt = masked_rows(*csr, Wp, factor.Ht, *limits, of_rows[a:b])
+            limits = penalties.l1_W, penalties.l2_W, k, tau * tau, sweeps, *how
+            taken, kkt, still = masked_rows(*csr, Wp, factor.Ht, *limits, of_rows[a:b])
             part.sweeps += taken
+            part.open_rows += still
             part.kkt += kkt
             W[a:b] = Wp[:, :k]
             if total is not None:
@@ -150,9 +155,20 @@ class MaskedFrobenius(_Observed, LeastSquares):
         by_columns = np.ascontiguousarray(wide.T)
         limits = self.limits
         how = self.fixed, penalties.l1_H, penalties.l2_H, columns[1]
-        until = limits.H_tau**2, limits.H_sweeps, H.dtype == np.float64
-        kkt, gain = solve_columns(by_columns, old, *how, *until, new)
-        return HStep(np.ascontiguousarray(new.T, H.dtype), kkt, gain, share)
+        how_exact = self._how(ridged(stats.WtW, penalties.l2_H), H.dtype)
+        until = limits.H_tau**2, limits.H_sweeps, *how_exact
+        kkt, gain, still = solve_columns(by_columns, old, *how, *until, new)
+        new_H = np.ascontiguousarray(new.T, H.dtype)
+        return HStep(new_H, kkt, gain, share, open_columns=still)
+
+    def _how(self, G: np.ndarray, dtype: np.dtype) -> tuple[int, float]:
+        """Return when rows go on by an active set, and the least pivot that is no noise.
+
+        Where components are nearly parallel over all of V they are in most rows: sweeps that move
+        little say nothing of those.
+        """
+        noise = 0.0 if dtype == np.float64 else self.limits.singular * len(G) * np.finfo(dtype).eps
+        return ALWAYS if self.parallel(G, dtype) else WHERE_OPEN, float(noise) or -np.inf
 
     def _multiplicative(
         self, wide: np.ndarray, old: np.ndarray, dtype: np.dtype, share: np.ndarray

@@ -136,6 +136,8 @@ class SmallStats:
         Sums of the columns of W, where the loss needs them.
     divergence : float
         The loss without penalties, where it does not follow from the other numbers.
+    open_rows : int
+        Rows of W that were still moving when their solver ended, of least squares.
     """
 
     WtW: np.ndarray
@@ -146,6 +148,7 @@ class SmallStats:
     sumsq: float = 0.0
     kkt: float = 0.0
     sweeps: int = 0
+    open_rows: int = 0
     residual: float | None = None
     candidates: list[Candidate] = field(default_factory=list)
 
@@ -159,6 +162,7 @@ class SmallStats:
         self.sumsq += other.sumsq
         self.kkt += other.kkt
         self.sweeps += other.sweeps
+        self.open_rows += other.open_rows
         if self.residual is not None and other.residual is not None:
             self.residual += other.residual
         both = sorted(self.candidates + other.candidates, key=lambda c: (-c.residual, c.row))
@@ -231,6 +235,8 @@ class HStep:
         should the objective have risen, the pass after takes ``H`` instead.
     extrapolated_gain : float
         How much the objective is expected to fall from the old H to ``extrapolated``.
+    open_columns : int
+        Columns that were still moving when their solver ended, of least squares.
     """
 
     H: np.ndarray
@@ -239,3 +245,4 @@ class HStep:
     share: np.ndarray
     extrapolated: np.ndarray | None = None
     extrapolated_gain: float = 0.0
+    open_columns: int = 0

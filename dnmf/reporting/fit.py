@@ -185,6 +185,8 @@ def fit_facts(fit: Any) -> list[tuple[str, str]]:
     ]
     if apart := (details.get("starts") or {}).get("remark"):
         facts.append(("Starts", apart))
+    if open_rows := fit.open_rows_remark:
+        facts.append(("Open rows", open_rows))
     if clipped := details.get("clipped"):
         facts.append(("Clipped", f"{clipped:,} negative entries of V count as 0"))
     read = sum(int(row.get("bytes_read", 0)) for row in fit.history)

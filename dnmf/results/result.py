@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import RunError
+from dnmf.fitting.open_rows import open_rows_remark
 from dnmf.labels import Labels
 from dnmf.linalg.own_state import own_state
 from dnmf.runs.records import finite
@@ -169,9 +170,22 @@ class Result:
 
     @property
     def open_rows(self) -> int | None:
-        """Rows of W of a transform that are not solved; None for a fit, which counts none."""
+        """Rows of W that are not solved at H.
+
+        Of a fit, those that the pass of its W and H left before they reached its tolerance. None
+        for fits by losses other than least squares, and by ``solver="mu"``: their passes take a
+        few steps of each row, as `dnmf.transform` does not.
+        """
         found = self.details.get("open_rows")
         return None if found is None else int(found)
+
+    @property
+    def open_rows_remark(self) -> str | None:
+        """A sentence about the rows that are not solved; None where there is nothing to say."""
+        if self.details.get("mode") == "transform":
+            return self.stop_reason if self.open_rows else None
+        n = self.shape[0] if self.shape else 0
+        return open_rows_remark(self.open_rows, n, str(self.details.get("stop_kind")))
 
     @property
     def shape(self) -> tuple[int, int] | None:

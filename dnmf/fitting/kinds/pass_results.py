@@ -97,6 +97,7 @@ class ModelEnd:
     entrywise: bool
     kkt: float
     sweeps: float
+    open_rows: int | None
     revived: tuple[int, ...]
     W_norms: tuple[float, ...]
     W_sums: tuple[float, ...] | None
@@ -114,7 +115,7 @@ class SlabEnd:
         The slab that the pass was at, the one after it, and one that may be better, if any.
     WtV : ObjectRef or None
         The slab of W'V, float64, where later passes use it.
-    kkt, gain : float
+    kkt, gain, open_columns
         Fields of `HStep`.
     share : list of float
     peak : list of (float, int)
@@ -128,6 +129,7 @@ class SlabEnd:
     gain: float
     share: list[float]
     peak: list[tuple[float, int]]
+    open_columns: int = 0
     WtV: ObjectRef | None = None
 
 
@@ -142,6 +144,7 @@ class SlabOfModel:
     gain: float
     share: list[float]
     peak: list[tuple[float, int]]
+    open_columns: int = 0
 
 
 def on_all_of_V(model: ModelState, step: float) -> ModelState:
@@ -176,7 +179,15 @@ def figures(found: PassResult) -> dict[str, float]:
         "kkt_W": found.kkt_W / size,
         "kkt_H": found.kkt_H / size,
         "sweeps": found.sweeps,
+        **left_open(found),
     }
+
+
+def left_open(found: PassResult) -> dict[str, int]:
+    """Return how many rows of W and columns of H solvers left, where the loss counts them."""
+    if found.open_rows is None:
+        return {}
+    return {"open_rows": found.open_rows, "open_columns": found.open_columns}
 
 
 def pass_result(
@@ -204,6 +215,8 @@ def pass_result(
         kkt_H=math.sqrt(sum(slab.kkt for slab in slabs)),
         gain=sum(slab.gain for slab in slabs),
         sweeps=end.sweeps,
+        open_rows=end.open_rows,
+        open_columns=sum(slab.open_columns for slab in slabs),
         divergence=end.divergence,
         size=end.size,
         of_means=end.of_means,

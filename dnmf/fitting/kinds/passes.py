@@ -32,6 +32,7 @@ from dnmf.fitting.models.batch import Batch, Model, Sums
 from dnmf.fitting.models.compressing import keeps_spans
 from dnmf.fitting.models.factors import load_rows
 from dnmf.fitting.models.h_step import update_H
+from dnmf.fitting.open_rows import remarks
 from dnmf.fitting.phases import phase_config, sample_serves
 from dnmf.fitting.record import Record, Scan, State
 from dnmf.fitting.stopping import advance
@@ -230,6 +231,7 @@ class PassWork(StepWork):
             entrywise=stats.residual is not None or model.loss.entrywise,
             kkt=stats.kkt,
             sweeps=stats.sweeps / self.rows.starts[-1],
+            open_rows=stats.open_rows if model.loss.counts_open else None,
             revived=tuple(j for j, _ in self._revivals(position, stats, small)),
             W_norms=tuple(np.sqrt(np.diag(stats.WtW)).tolist()),
             W_sums=tuple(sums.tolist()) if isinstance(sums, np.ndarray) else None,
@@ -278,6 +280,7 @@ class PassWork(StepWork):
                 one.gain,
                 one.share,
                 one.peak,
+                one.open_columns,
                 self._put_WtV(i, slab, reduced[i]),
             )
             for i, one in enumerate(found)
@@ -315,6 +318,7 @@ class PassWork(StepWork):
             step.gain if extrapolated is None else step.extrapolated_gain,
             step.share.tolist(),
             [(float(old[j, c]), int(a + c)) for j, c in enumerate(peak)],
+            step.open_columns,
         )
 
     def _revivals(
@@ -377,7 +381,8 @@ class PassWork(StepWork):
             models = tuple(on_all_of_V(model, step) for model in state.models)
             state = replace(state, models=models, phase="full")
         if self.step.over == "all":
-            return replace(record, state=state, history=[*record.history, *rows]), []
+            record = replace(record, state=state, history=[*record.history, *rows])
+            return record, remarks(changed, record.history, self.rows.starts[-1])
         history = [*record.sample_history, *rows]
         return replace(record, state=state, sample_history=history), []
 

@@ -61,6 +61,7 @@ def _joined(parts: list[HStep]) -> HStep:
         np.sum([part.share for part in parts], axis=0),
         _beside(extrapolated) if len(extrapolated) == len(parts) else None,
         sum(part.extrapolated_gain for part in parts),
+        sum(part.open_columns for part in parts),
     )
 
 
