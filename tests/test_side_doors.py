@@ -94,6 +94,7 @@ ROOMS = {
             ("sources/store.py", "(store, LocalStore)"),
             ("sources/store.py", "(store, 'is_folder', False)"),
             ("sources/store.py", "type(store)"),
+            ("sources/store.py", "type(self.store)"),
             ("sources/stored.py", "type(store)"),
         ),
     ),

@@ -12,7 +12,6 @@ from dnmf.errors import DnmfError, InputError
 from dnmf.names import is_url, local_name
 from dnmf.sources.base import Source
 from dnmf.sources.compressed import CompressedArrays, encoding_of
-from dnmf.sources.hdf5.store import Hdf5Store
 from dnmf.sources.store import Location, locate, location_of
 from dnmf.sources.stored_labels import with_stored_labels
 from dnmf.sources.zarr_csc import ZarrCSC
@@ -65,11 +64,8 @@ def _source(location: Location, node: zarr.Array | zarr.Group, note: str = "") -
         X = location.child("X")
         with suppress(FileNotFoundError):
             return _source(X, X.open(), NOTES.get(str(node.attrs.get("note")), NOTE))
-    raise InputError(f"{location.name} is {_kind(node)} group, not a matrix. {_contents(node)}")
-
-
-def _kind(node: zarr.Group) -> str:
-    return "an HDF5" if type(node.store) is Hdf5Store else "a Zarr"
+    what = f"{location.format_name} group"
+    raise InputError(f"{location.name} is {what}, not a matrix. {_contents(node)}")
 
 
 def _contents(group: zarr.Group) -> str:
@@ -100,9 +96,9 @@ def _nothing_at(text: str, location: Location) -> str:
     """Return a sentence about a location without a Zarr node."""
     group = _parent_group(text)
     if group is not None:
-        name, node = group
-        kind = _kind(node)
-        return f"{location.name} does not exist. {name} is {kind} group. {_contents(node)}"
+        above, node = group
+        what = f"{above.name} is {above.format_name} group"
+        return f"{location.name} does not exist. {what}. {_contents(node)}"
     if is_url(text):
         if text.lower().endswith(".zip") and "::" not in text:
             return f"{location.name} is a zip file, not Zarr; give what is in it: zip://::{text}"
@@ -134,7 +130,7 @@ def _hierarchies_in(path: str) -> str:
     return f"; Zarr in it: {', '.join(found[:_MOST_NAMES])}" if found else ""
 
 
-def _parent_group(text: str) -> tuple[str, zarr.Group] | None:
+def _parent_group(text: str) -> tuple[Location, zarr.Group] | None:
     """Return the nearest group above a location without a node; one with arrays, if any has."""
     nearest = None
     parent = text if is_url(text) else os.path.abspath(local_name(text))
@@ -148,7 +144,7 @@ def _parent_group(text: str) -> tuple[str, zarr.Group] | None:
         except (FileNotFoundError, DnmfError):
             continue
         if isinstance(node, zarr.Group):
-            nearest = nearest or (location.name, node)
+            nearest = nearest or (location, node)
             if _contents(node) != NO_ARRAYS:
-                return location.name, node
+                return location, node
     return nearest

@@ -51,6 +51,11 @@ class Location:
         """The location as errors name it."""
         return self.url or f"{self.store}{'/' if self.path else ''}{self.path}"
 
+    @property
+    def format_name(self) -> str:
+        """The format of its files, with an article."""
+        return "an HDF5" if type(self.store) is Hdf5Store else "a Zarr"
+
     def child(self, name: str) -> Location:
         """Return the location of a node of this group."""
         path = f"{self.path}/{name}" if self.path else name
