@@ -18,10 +18,12 @@ from sklearn.utils.validation import validate_data
 from dnmf.errors import OptionError
 from dnmf.interop import as_source, column_labels, label_finder, objects
 from dnmf.launch.columns import in_order
+from dnmf.launch.data import matrix
 from dnmf.sources.base import Source
 from dnmf.sources.checks import masked_array
 from dnmf.sources.formats import PADDED, as_csr
 from dnmf.sources.missing import read_given
+from dnmf.steps.work import Executor
 
 __all__ = [
     "STORED",
@@ -75,7 +77,9 @@ def _only_loads(X: Any) -> bool:
     return bool(X) and hasattr(X, "shape") and X.file.mode != "r"  # closed ones are false
 
 
-def checked_input(model: Any, X: Any, given: Any, weights: Any, reset: bool) -> tuple[Any, str]:
+def checked_input(
+    model: Any, X: Any, given: Any, weights: Any, reset: bool, work: Executor
+) -> tuple[Any, str]:
     """Return V as dnmf reads it and the dtype to compute in; sets or compares the features.
 
     Where entries have weights, the scan finds those that must be finite and are not.
@@ -88,9 +92,13 @@ def checked_input(model: Any, X: Any, given: Any, weights: Any, reset: bool) -> 
     given, weights : matrix
     reset : bool
         Whether X is fitted.
+    work : Executor
+        What will read it.
     """
     find = label_finder(given)
-    V = as_source(X) if is_stored(X) else X
+    V = X
+    if is_stored(X):  # what is computed for its sizes stays in memory for the fit
+        V = matrix(X, None, model.missing, work.dask_client, work)
     named = find or (V.labels if isinstance(V, Source) else None)
     names = None if named is None else named(1)
     knows = model if reset else _without_foreign_names(model, X, names)

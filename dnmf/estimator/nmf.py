@@ -277,7 +277,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self._place(X, out, keep=True) as place,
             shown(self.verbose) as listener,
         ):
-            V, dtype = checked_input(self, X, given, weights, reset=False)
+            V, dtype = checked_input(self, X, given, weights, False, self._executor(X))
             options, H = self._arguments(X, weights, dtype), components_in_order(self, V)
             to = {"out": place, "overwrite": self.overwrite, "on_event": listener}
             result = transformed(V, H, options["executor"], options, **to)
@@ -305,7 +305,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _factorize(self, X: Any, given: Any, W: Any, H: Any, weights: Any, out: Any) -> Result:
         # Of a subclass too, which may name some of them in its own __init__ only.
         check_parameters({name: getattr(self, name) for name in NMF._get_param_names()})
-        V, dtype = checked_input(self, X, given, weights, reset=True)
+        V, dtype = checked_input(self, X, given, weights, True, self._executor(X))
         k, init, init_W = start_of(self, V.shape, np.dtype(dtype), W, rows_in_order(V, H))
         with shown(self.verbose) as listener:
             fitted = api.fit(
