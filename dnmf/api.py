@@ -119,7 +119,7 @@ def fit(
     missing_chunks : {"auto", "fill", "error"}
         Whether chunks that are not stored, of V, weights and starts, count as the fill value, or
         are an error. "auto" accepts them where those that are stored make so many zeros likely.
-        Behind Dask, Zarr arrays of V's shape are seen, but no slices, stacks, persisted arrays.
+        Behind Dask, what tasks read of Zarr arrays is seen, but nothing of persisted arrays.
     sample : float, default 0.2
         Share of the rows that the first read keeps in memory. Starts are compared on it, and the
         best is fitted to it, before the first pass over V; 0 works without a sample.

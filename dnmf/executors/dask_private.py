@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import dask
+from dask._task_spec import Alias, DataNode, Task, TaskRef
 from distributed import Client, get_worker
 from distributed.client import ClosedClientError, FutureCancelledError, FuturesCancelledError
 from distributed.deploy.utils import nprocesses_nthreads
@@ -19,9 +20,13 @@ from distributed.utils import thread_state as thread_of_task
 
 __all__ = [
     "MEMORY_LIMIT",
+    "Alias",
     "ClosedClientError",
+    "DataNode",
     "FutureCancelledError",
     "FuturesCancelledError",
+    "Task",
+    "TaskRef",
     "address_of",
     "holds_a_thread",
     "identity",

@@ -119,15 +119,18 @@ class DaskArraySource(Source):
         return self.block_bytes(0, self.shape[0]) + last
 
     @property
+    def tasks(self) -> Graph:
+        """The tasks that V takes, those that nothing of it needs left out."""
+        return self._plain
+
+    @property
     def array(self) -> da.Array:
         """The array, with chunks that are known and not empty."""
         x = self._array
         if x.chunks == (self._heights, self._widths):
             return x
-        name = f"dnmf-{x.name}"
-        same = {
-            (name, i, j): key for i, line in enumerate(self._keys) for j, key in enumerate(line)
-        }
+        name, lines = f"dnmf-{x.name}", enumerate(self._keys)
+        same = {(name, i, j): key for i, line in lines for j, key in enumerate(line)}
         return da.Array({**self._graph, **same}, name, (self._heights, self._widths), meta=x._meta)
 
     def block_starts(self, block_size: int, itemsize: int, max_rows: int) -> np.ndarray:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
 
+from dnmf.executors.dask_private import Alias, DataNode, Task, TaskRef
+from dnmf.sources.compressed import CompressedArrays, encoding_of
 from dnmf.sources.missing import check_stored
 from dnmf.sources.packing import packed_by
 from dnmf.sources.store import location_of
-from dnmf.sources.stored import StoredArray
+from dnmf.sources.stored import Region, StoredArray
 
 if TYPE_CHECKING:
     from dnmf.interop.dask_array import DaskArraySource
@@ -22,6 +26,9 @@ __all__ = ["check_origins", "paths_read"]
 
 ROWS = 64
 """Rows of chunks that storage is asked about at once."""
+
+DEPTH = 8
+"""Most names and wrappers that an array in a task is behind."""
 
 _INSIDE = ("func", "args", "keywords", "kwargs", "value", "array", "_array")
 """Attributes of tasks, partial functions and lazy arrays (xarray's) behind which arrays are."""
@@ -53,13 +60,13 @@ def paths_read(graph: Mapping[Any, Any]) -> list[str]:
 
 
 def check_origins(source: Source, how: str) -> list[str]:
-    """Ask the storage for the chunks of Zarr arrays that lazy data are read from.
+    """Ask the storage for the chunks of what lazy data are read from.
 
-    Zarr gives a chunk that is not stored as fill values, and Dask and xarray pass them on. Seen
-    are Zarr arrays of the shape of V (or of V') in its graph, as `dask.array.from_zarr` and
-    `xarray.open_zarr` have them, behind functions of entries too. Not seen is what an array of
-    another shape became a part of V (slices, stacks), compressed matrices, and what a cluster or
-    `dask.array.Array.persist` has computed already.
+    Zarr gives a chunk that is not stored as fill values, and Dask and xarray pass them on. Seen is
+    every Zarr array in the graph, for the parts of it that its tasks read (slices, stacks, arrays
+    behind functions and behind xarray), and sparse matrices that AnnData left on storage. Not seen
+    is what a cluster or `dask.array.Array.persist` has computed already, and what functions open
+    themselves.
 
     Parameters
     ----------
@@ -81,40 +88,144 @@ def check_origins(source: Source, how: str) -> list[str]:
     notes: list[str] = []
     lazy = [cast("DaskArraySource", part) for part in source.parts if part.lazy]
     for part in lazy if how != "fill" else []:
-        for array, packed in _origins(part.array.__dask_graph__(), part.shape):
-            rows = range(0, array.shape[0], ROWS * array.chunks[0])
-            columns = (0, array.shape[1])
-            names = [
-                name
-                for start in rows
-                for name in array.unstored(
-                    ((start, min(start + rows.step, array.shape[0])), columns), None, begun=True
-                )
-            ]
+        for origin in origins_in(part.tasks):
+            names, looked_at = origin.unstored()
             if names:
-                where = [array.location.name]
                 # zeros of what is packed tell nothing of the numbers that it stands for
-                judged = "error" if packed else how
-                notes.append(check_stored([array], where, len(names), names, judged))
+                judged = "error" if origin.packed else how
+                given = origin.arrays, [origin.where], len(names), names, judged
+                notes.append(check_stored(*given, looked_at))
     return notes
 
 
-def _origins(graph: Mapping[Any, Any], shape: tuple[int, int]) -> list[tuple[StoredArray, bool]]:
-    """Return the Zarr arrays in a graph that have this shape, in any order of its axes.
+@dataclass
+class Origin:
+    """What tasks read from storage.
 
-    Each with whether it is packed, so that what reads it decodes it.
+    Attributes
+    ----------
+    where : str
+        Its name, for people.
+    arrays : tuple of StoredArray
+        One, or the three of a compressed matrix.
+    packed : bool
+        What reads it decodes it.
+    regions : list of Region
+        Which parts tasks read; none: all of it.
     """
-    found: dict[str, tuple[StoredArray, bool]] = {}
+
+    where: str
+    arrays: tuple[StoredArray, ...]
+    packed: bool = False
+    regions: list[Region] = field(default_factory=list)
+
+    def unstored(self) -> tuple[list[str], int]:
+        """Return the names of chunks that are not stored, and how many were looked for."""
+        names, asked = dict[str, None](), dict[str, None]()
+        for array in self.arrays:
+            whole = tuple((0, size) for size in array.shape)
+            for region in self.regions or [whole]:
+                for part in _bands(region, array.grid[0]):
+                    asked.update(dict.fromkeys(array.names(part)))
+                    names.update(dict.fromkeys(array.unstored(part, None)))
+        return list(names), len(asked)
+
+
+def _bands(region: Region, unit: int) -> Iterator[Region]:
+    """Cut a region so that storage is asked about few rows of chunks at once."""
+    (first, last), *others = region
+    step = ROWS * unit
+    edges = [first, *range((first // step + 1) * step, last, step), last]
+    for start, stop in pairwise(edges):
+        if start < stop:
+            yield ((start, stop), *others)
+
+
+def origins_in(graph: Mapping[Any, Any]) -> list[Origin]:
+    """Return the Zarr arrays and compressed matrices that the tasks of a graph read."""
+    found: dict[str, Origin] = {}
     for item in _walk(graph):
-        if isinstance(item, zarr.Array) and sorted(item.shape) == sorted(shape):
+        if isinstance(item, zarr.Array) and item.ndim and item.dtype.kind in "buif" and item.size:
             location = location_of(item)
             packed = bool(packed_by(location, item))
-            found[location.name] = StoredArray(location, item, packed=True), packed
+            array = StoredArray(location, item, packed=True)
+            found[location.name] = Origin(location.name, (array,), packed)
+        elif isinstance(item, zarr.Group) and encoding_of(item) is not None:
+            location = location_of(item)
+            parts = CompressedArrays.open(location, item)
+            arrays = parts.data, parts.indices, parts.indptr
+            found[location.name] = Origin(location.name, arrays)
+    for name, regions in _regions_read(graph).items():
+        found[name].regions = regions
     return list(found.values())
 
 
+def _regions_read(graph: Mapping[Any, Any]) -> dict[str, list[Region]]:
+    """Return which regions of Zarr arrays tasks read; none of one that is read in another way.
+
+    A task that Dask makes of an array has the array, or its key, and then a tuple of slices.
+    """
+    found: dict[str, list[Region]] = {}
+    unclear: set[str] = set()
+    for item in _walk(graph):
+        args = getattr(item, "args", None)
+        if not isinstance(item, Task) or not isinstance(args, tuple):
+            continue
+        if args and isinstance(args[0], Mapping):  # several tasks as one, which are walked too
+            continue
+        values = [_value(graph, arg) for arg in args]
+        for value, index in pairwise([*values, None]):
+            array = _array_of(value)
+            if array is None:
+                continue
+            name, region = location_of(array).name, _region(array.shape, index)
+            if region is None:
+                unclear.add(name)
+            else:
+                found.setdefault(name, []).append(region)
+    return {name: regions for name, regions in found.items() if name not in unclear}
+
+
+def _value(graph: Mapping[Any, Any], arg: Any) -> Any:
+    """Return what an argument of a task stands for, where that is at hand."""
+    for _ in range(DEPTH):
+        if isinstance(arg, TaskRef):
+            arg = graph.get(arg.key)
+        elif isinstance(arg, Alias):
+            arg = graph.get(arg.target)
+        elif isinstance(arg, DataNode):
+            arg = arg.value
+    return arg
+
+
+def _array_of(value: Any) -> zarr.Array[Any] | None:
+    """Return the Zarr array that a value is, or that xarray has wrapped whole."""
+    for _ in range(DEPTH):
+        if value is None or isinstance(value, zarr.Array):
+            return value
+        if not type(value).__module__.startswith("xarray."):
+            return None
+        index = getattr(getattr(value, "key", None), "tuple", ())
+        if any(part != slice(None) for part in index):  # it has selected something already
+            return None
+        value = getattr(value, "array", None) or getattr(value, "_array", None)
+    return None
+
+
+def _region(shape: tuple[int, ...], index: Any) -> Region | None:
+    """Return the region that a tuple of slices selects; None for anything else."""
+    if not isinstance(index, tuple) or len(index) != len(shape):
+        return None
+    if not all(isinstance(part, slice) for part in index):
+        return None
+    bounds = [part.indices(size) for part, size in zip(index, shape, strict=True)]
+    if any(step != 1 or stop <= start for start, stop, step in bounds):
+        return None
+    return tuple((start, stop) for start, stop, _ in bounds)
+
+
 def _walk(graph: Mapping[Any, Any]) -> Iterator[Any]:
-    """Give the paths and the Zarr arrays in a graph, wherever they are in it."""
+    """Give everything in a graph, wherever it is in it: tasks, paths, arrays."""
     seen: dict[int, Any] = {}  # kept alive: else another object may get the id of one that is gone
     waiting: list[Any] = [graph]
     while waiting:
@@ -122,15 +233,17 @@ def _walk(graph: Mapping[Any, Any]) -> Iterator[Any]:
         if id(item) in seen or isinstance(item, (bytes, int, float, np.ndarray, type)):
             continue
         seen[id(item)] = item
-        if isinstance(item, (str, os.PathLike, zarr.Array)):
-            yield item
-        elif isinstance(item, Mapping):
+        yield item
+        if isinstance(item, (str, os.PathLike, zarr.Array, zarr.Group)):
+            continue
+        if isinstance(item, Mapping):
             waiting.extend(item.values())
         elif isinstance(item, (list, tuple, set, frozenset)):
             waiting.extend(item)
         else:
             # Only what is really there: some objects answer to any name, with ever new ones.
             own = getattr(item, "__dict__", {})
-            waiting += [
-                getattr(item, name) for name in _INSIDE if name in own or hasattr(type(item), name)
-            ]
+            inside = [name for name in _INSIDE if name in own or hasattr(type(item), name)]
+            if type(item).__module__.startswith("anndata."):
+                inside.append("group")
+            waiting += [getattr(item, name, None) for name in inside]

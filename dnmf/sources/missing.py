@@ -136,7 +136,12 @@ def _stretches(source: Source) -> list[int]:
 
 
 def check_stored(
-    arrays: Sequence[StoredArray], where: Sequence[str], count: int, names: Sequence[str], how: str
+    arrays: Sequence[StoredArray],
+    where: Sequence[str],
+    count: int,
+    names: Sequence[str],
+    how: str,
+    total: int | None = None,
 ) -> str:
     """Refuse or remark on missing chunks of one matrix, as `check_missing` does.
 
@@ -150,9 +155,11 @@ def check_stored(
         Of its missing chunks.
     how : str
         As for `check_missing`.
+    total : int, optional
+        How many were looked for, if not all.
     """
-    total = sum(array.objects for array in arrays)
-    text = _counted(arrays, where, count)
+    total = sum(array.objects for array in arrays) if total is None else total
+    text = _counted(arrays, where, count, total)
     if how == "fill" or (how == "auto" and _likely_empty(arrays, total, count)):
         return f"{text}; they count as filled with {arrays[0].fill:g}"
     raise refusal(
@@ -162,14 +169,21 @@ def check_stored(
         names,
         "If they were never written because they hold only the fill value, say so with "
         "missing_chunks='fill' (--missing-chunks fill); else restore them",
+        total,
     )
 
 
 def refusal(
-    arrays: Sequence[StoredArray], where: Sequence[str], count: int, names: Sequence[str], then: str
+    arrays: Sequence[StoredArray],
+    where: Sequence[str],
+    count: int,
+    names: Sequence[str],
+    then: str,
+    total: int | None = None,
 ) -> CorruptDataError:
     """Return the error about missing chunks of one matrix; ``then`` says what to do."""
-    total, location = sum(array.objects for array in arrays), arrays[0].location
+    location = arrays[0].location
+    total = sum(array.objects for array in arrays) if total is None else total
     root = location.name.removesuffix(location.path).rstrip("/")
     more = ", ..." if count > SHOWN else ""
     nothing = (
@@ -178,13 +192,12 @@ def refusal(
         else ""
     )
     return CorruptDataError(
-        f"{_counted(arrays, where, count)}: {', '.join(names[:SHOWN])}{more}. The first one that "
-        f"was looked for is {root}/{names[0]}{nothing}. {then}"
+        f"{_counted(arrays, where, count, total)}: {', '.join(names[:SHOWN])}{more}. The first one "
+        f"that was looked for is {root}/{names[0]}{nothing}. {then}"
     )
 
 
-def _counted(arrays: Sequence[StoredArray], where: Sequence[str], count: int) -> str:
-    total = sum(array.objects for array in arrays)
+def _counted(arrays: Sequence[StoredArray], where: Sequence[str], count: int, total: int) -> str:
     place = next(iter(where), arrays[0].location.name)
     return f"{count:,} of {total:,} chunks of {place} are missing"
 

@@ -257,6 +257,10 @@ class StoredArray:
         ]
         return self._absent(candidates)
 
+    def names(self, region: Region) -> list[str]:
+        """Return the names of the chunks of a region, stored or not."""
+        return [key.path for key, _ in self._chunks_of(region)]
+
     def not_stored(
         self, region: Region, fill_values: int | None = None, begun: bool = False
     ) -> list[str]:

@@ -16,6 +16,10 @@ pytestmark = pytest.mark.timeout(60)
 
 ROOT = Path(__file__).parents[2]
 PARTS = [
+    ("dask._task_spec", "Alias"),
+    ("dask._task_spec", "DataNode"),
+    ("dask._task_spec", "Task"),
+    ("dask._task_spec", "TaskRef"),
     ("distributed.client", "ClosedClientError"),
     ("distributed.client", "FutureCancelledError"),
     ("distributed.client", "FuturesCancelledError"),

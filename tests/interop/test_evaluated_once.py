@@ -391,16 +391,3 @@ def test_the_plan_says_it(V: np.ndarray, make: Any) -> None:
     study = dnmf.plan_many(x, [2, 3], 2, block_size=16_000)
     assert [one.where for one in study.evaluations] == ["memory"]
     assert dnmf.plan(V, 4).to_json()["evaluations"] == []
-
-
-@pytest.mark.parametrize("make", [dense, csr, unknown_rows])
-def test_the_estimator_computes_once(V: np.ndarray, make: Any) -> None:
-    count = Counted()
-    x, same, chunks = make(V, count)
-    model = dnmf.NMF(3, random_state=0, max_iter=3, tol=0)
-    count.calls = 0
-    model.fit(x)
-    assert count.calls == chunks
-    W = model.transform(x)
-    assert count.calls == 2 * chunks
-    np.testing.assert_allclose(W, model.transform(same), rtol=1e-5, atol=1e-7)
