@@ -52,9 +52,14 @@ class Location:
         return self.url or f"{self.store}{'/' if self.path else ''}{self.path}"
 
     @property
+    def in_hdf5(self) -> bool:
+        """Whether it lies in an HDF5 file."""
+        return type(self.store) is Hdf5Store
+
+    @property
     def format_name(self) -> str:
         """The format of its files, with an article."""
-        return "an HDF5" if type(self.store) is Hdf5Store else "a Zarr"
+        return "an HDF5" if self.in_hdf5 else "a Zarr"
 
     def child(self, name: str) -> Location:
         """Return the location of a node of this group."""

@@ -20,6 +20,7 @@ from zarr.storage import LocalStore, StorePath
 from dnmf.errors import CorruptDataError, DnmfError, InputError, TransientError
 from dnmf.sources.blosc import BloscChecked, Damaged
 from dnmf.sources.checks import may_pass, native_dtype
+from dnmf.sources.hdf5.store import Hdf5Store
 from dnmf.sources.packing import check_unpacked
 from dnmf.sources.store import Location, host
 from dnmf.sources.zarr_private import stored_at, sync
@@ -75,7 +76,7 @@ class StoredArray:
         self._fill = 0 if array.fill_value is None else array.fill_value
         # As stored, and what each codec makes of it; numcodecs' filters copy once more inside.
         self._copies = 1 + len(array.compressors) + 2 * len(array.filters)
-        self._copies += getattr(location.store, "copies", 0)  # what a store of files decodes
+        self._copies += Hdf5Store.copies if location.in_hdf5 else 0
         last = [*array.filters, *array.compressors][-1:]
         self._check_blosc = any(type(codec).__name__.startswith("Blosc") for codec in last)
         self._opened: zarr.Array[Any] | None = None
@@ -98,7 +99,7 @@ class StoredArray:
     def layout_text(self) -> str:
         chunks = f"chunks {' x '.join(map(str, self.chunks))}"
         shards = f" in shards {' x '.join(map(str, self.shards))}" if self.shards else ""
-        stored = getattr(self.location.store, "format_name", f"Zarr v{self.zarr_format}")
+        stored = "HDF5" if self.location.in_hdf5 else f"Zarr v{self.zarr_format}"
         return f"{chunks}{shards}, {stored}"
 
     @property

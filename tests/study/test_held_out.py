@@ -15,6 +15,7 @@ from dnmf.linalg import folds
 from dnmf.linalg.folds import COLUMNS, ROWS, fold_of, speckled
 from dnmf.planning.plan import make_plan
 from dnmf.sources import open_source
+from dnmf.study.held_out import HeldOut
 
 
 def planted(n: int = 300, d: int = 40, k: int = 3, noise: float = 0.05) -> np.ndarray:
@@ -166,3 +167,23 @@ def test_a_study_does_not_depend_on_workers(client, tmp_path, holdout: str) -> N
     for one, other in zip(ran[0].results, ran[1].results, strict=True):
         assert one.W[:].tobytes() == other.W[:].tobytes()
         assert one.H[:].tobytes() == other.H[:].tobytes()
+
+
+def test_folds_that_are_far_apart_do_not_tell_k() -> None:
+    """What models of an exact product of k = 4 left, in five folds, was in no order from there on."""
+    errors = np.array(
+        [
+            [2.4e-2, 3.1e-2, 4.5e-2, 4.5e-2, 5.4e-2],
+            [6.5e-5, 1.3e-8, 5.5e-4, 6.4e-5, 1.7e-5],
+            [1.2e-5, 5.6e-8, 1.7e-4, 2.4e-5, 1.4e-5],
+            [5.3e-4, 3.2e-6, 5.9e-4, 7.9e-5, 4.9e-4],
+        ]
+    )
+    assert HeldOut([3, 4, 5, 6], errors).within_one_error[0] == 4
+
+
+def test_a_small_difference_that_all_folds_agree_on_tells_k() -> None:
+    """However small the errors: spectra with little noise may have components of 1e-5 of V."""
+    hard = np.array([1.0, 2.0, 1.5, 0.7, 1.2]) * 1e-6
+    errors = np.array([hard * 1.5, hard, hard * 1.001])
+    assert HeldOut([3, 4, 5], errors, floor=1e-7).within_one_error == [4, 5]

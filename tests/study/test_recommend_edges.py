@@ -47,6 +47,15 @@ def test_an_exact_product_has_its_own_number_of_components():
     assert found.k == 3, str(found)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_exact_products_of_many_ranks(seed):
+    k, rng = 2 + seed % 5, np.random.default_rng(100 + seed)
+    V = rng.gamma(1, size=(200, k)) @ rng.gamma(1, size=(k, 40))
+    found = dnmf.fit_many(V, range(max(1, k - 1), k + 4), 2, max_passes=60).recommend()
+    assert found.k == k, str(found)
+
+
 def test_starts_that_are_all_the_same_are_no_evidence():
     V = nearly_empty()
     with pytest.raises(OptionError, match="same start for every seed"):

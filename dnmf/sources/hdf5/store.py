@@ -47,8 +47,6 @@ class Hdf5Store(Store):
     copies = 2
     """How often a chunk is in memory while it is decoded: as stored, and by each filter."""
 
-    format_name = "HDF5"
-
     def __init__(self, file: str) -> None:
         super().__init__(read_only=True)
         self.file = file
