@@ -170,7 +170,7 @@ def test_a_study_does_not_depend_on_workers(client, tmp_path, holdout: str) -> N
 
 
 def test_folds_that_are_far_apart_do_not_tell_k() -> None:
-    """What models of an exact product of k = 4 left, in five folds, was in no order from there on."""
+    """Models of an exact product of k = 4 had errors in no order from there on, in five folds."""
     errors = np.array(
         [
             [2.4e-2, 3.1e-2, 4.5e-2, 4.5e-2, 5.4e-2],
@@ -186,4 +186,4 @@ def test_a_small_difference_that_all_folds_agree_on_tells_k() -> None:
     """However small the errors: spectra with little noise may have components of 1e-5 of V."""
     hard = np.array([1.0, 2.0, 1.5, 0.7, 1.2]) * 1e-6
     errors = np.array([hard * 1.5, hard, hard * 1.001])
-    assert HeldOut([3, 4, 5], errors, floor=1e-7).within_one_error == [4, 5]
+    assert HeldOut([3, 4, 5], errors, 0.01, 1e-7).within_one_error == [4, 5]
