@@ -69,7 +69,7 @@ def begin(request: Request, executor: Executor) -> Any:
                 laid_out, oriented, need = lay_out(source, request, executor)
             memory = MemoryStore()
             laid_out = replace(laid_out, columns=columns)
-            laid_out = put_start(memory, laid_out, request.given)
+            laid_out = put_start(memory, laid_out, request.given, oriented)
             memory.create(laid_out.to_json())
             _tell(request, executor, laid_out, need, found)
             context = Context(memory, laid_out, oriented)
@@ -86,7 +86,7 @@ def begin(request: Request, executor: Executor) -> Any:
             if here or moves:
                 laid_out, oriented, need = lay_out(source, request, executor)
             laid_out = replace(laid_out, columns=columns)
-            laid_out = put_start(store, laid_out, request.given)
+            laid_out = put_start(store, laid_out, request.given, oriented)
             store.create(laid_out.to_json())
         except BaseException:
             store.discard()

@@ -95,13 +95,9 @@ def go_on(
             f"another out, or overwrite"
         )
     _check_options(store, planned, config)
-    if request is not None and (other := other_starts(planned, request.given)):
-        raise OptionError(
-            f"{store.path} was begun with another array {' and '.join(other)}; resume it with the "
-            f"same one, or start again with overwrite"
-        )
     data = None
     if request is not None:
+        _check_starts(store, planned, request)
         data = matrix(request.V, request.weights, planned.config.missing, None, executor)
         _check_columns(store, planned, data)
     context = _reopen(store, planned, data, executor, found, on_event)
@@ -145,6 +141,20 @@ def _check_options(store: FolderStore, planned: Plan, config: FitConfig | None) 
         raise OptionError(
             f"{store.path} was begun with other options ({'; '.join(wrong)}); resume it with "
             f"the same ones, or start again with overwrite"
+        )
+
+
+def _check_starts(store: FolderStore, planned: Plan, request: Request) -> None:
+    """Refuse other given arrays than those that the run was begun with."""
+    oriented = None
+    if planned.empty_rows:  # of a start the run has what belongs to the rows that it reads
+        V = from_spec(planned.source) if planned.source else matrix(request.V, None, None)
+        oriented = planned.oriented(V)
+    other = other_starts(planned, request.given, oriented)
+    if other:
+        raise OptionError(
+            f"{store.path} was begun with another array {' and '.join(other)}; resume it with the "
+            f"same one, or start again with overwrite"
         )
 
 

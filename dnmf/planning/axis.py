@@ -21,7 +21,8 @@ def choose_axis(
 ) -> tuple[str, Source, list[int]]:
     """Choose rows where a chunk-row fits, else columns where a chunk-column does (rule 8).
 
-    Of columns, and of rows of W that no start is given for, those without entries are left out.
+    Of columns those without entries are left out, where that is worth it: H is 0 there, whatever
+    it starts from.
 
     Parameters
     ----------
@@ -50,8 +51,7 @@ def choose_axis(
     """
     found = []
     choices = [("rows", source)]
-    given = config.init == "custom"  # W too, which may have something where V has nothing
-    transposed = source.transposed() if given else source.filled_columns(times)
+    transposed = source.filled_columns(times)
     if mode == "fit" and transposed is not None:  # a row of W at a fixed H needs its row of V
         choices.append(("columns", transposed))
     for axis, candidate in choices:

@@ -223,7 +223,7 @@ def test_only_many_empty_columns_are_left_out(tmp_path: Path) -> None:
     assert check_missing(source, source.missing_chunks(0, USED, None), "error") == []
     full = open_source(stored(tmp_path / "full", compact()))
     assert make_plan(full, config)[0].empty_rows == 0
-    assert make_plan(wide, config.replace(init="custom"))[0].empty_rows == 0
+    assert make_plan(wide, config.replace(init="custom"))[0].empty_rows == D - USED
     with limits.using(times_used=0):
         assert make_plan(wide, config)[0].empty_rows == 0
 

@@ -13,6 +13,7 @@ from dnmf.fitting.checks import SAFE
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import ObjectRef, Refs, RunStore
 from dnmf.runs.objects import checksum
+from dnmf.sources.base import Source
 
 __all__ = ["Given", "other_starts", "put_start"]
 
@@ -43,11 +44,19 @@ class _Checksums:
         return ObjectRef(name, checksum(array))
 
 
-def other_starts(plan: Plan, given: Given) -> list[str]:
-    """Name the given arrays that are not those that a run in a folder was begun with."""
+def other_starts(plan: Plan, given: Given, oriented: Source | None) -> list[str]:
+    """Name the given arrays that are not those that a run in a folder was begun with.
+
+    Parameters
+    ----------
+    plan : Plan
+    given : Given
+    oriented : Source or None
+        V as the plan reads it; None where it leaves out no rows.
+    """
     store: Any = _Checksums()
     bare = replace(plan, start_H=None, start_W=None, fixed_H=None)
-    made = put_start(store, bare, given)
+    made = put_start(store, bare, given, oriented)
     pairs = {
         "init": (made.start_H, plan.start_H),
         "init_W": (made.start_W, plan.start_W),
@@ -60,8 +69,16 @@ def _sums(refs: Refs | None) -> list[str]:
     return [ref.checksum for ref in refs or ()]
 
 
-def put_start(store: RunStore, plan: Plan, given: Given) -> Plan:
+def put_start(store: RunStore, plan: Plan, given: Given, oriented: Source | None = None) -> Plan:
     """Store the given arrays; the plan that is returned refers to them.
+
+    Parameters
+    ----------
+    store : RunStore
+    plan : Plan
+    given : Given
+    oriented : Source, optional
+        V as the plan reads it, if the plan leaves out rows of it: those of the start are, too.
 
     Raises
     ------
@@ -73,7 +90,7 @@ def put_start(store: RunStore, plan: Plan, given: Given) -> Plan:
         plan = _put_fixed(store, plan, fixed)
     if H is None:
         return plan
-    n, d = plan.shape if plan.axis == "rows" else plan.shape[::-1]
+    n, d = plan.shape_of_V
     k = plan.config.models[0].k
     if H.shape != (k, d):
         raise OptionError(f"H is {_size(H)}, but V has {d} columns: H must be {k} x {d}")
@@ -91,6 +108,9 @@ def put_start(store: RunStore, plan: Plan, given: Given) -> Plan:
     wide = store.put("start/H", _computable(H, plan.dtype, "H"))
     tall = None
     if W is not None:
+        if plan.empty_rows:
+            assert oriented is not None
+            W = W[oriented.numbers()]
         W = _computable(W, plan.dtype, "W")
         tall = tuple(
             store.put(f"start/W-{s}", np.ascontiguousarray(W[a:b]))
@@ -100,7 +120,7 @@ def put_start(store: RunStore, plan: Plan, given: Given) -> Plan:
 
 
 def _put_fixed(store: RunStore, plan: Plan, fixed: np.ndarray) -> Plan:
-    d = plan.shape[1 if plan.axis == "rows" else 0]
+    d = plan.shape_of_V[1]
     if fixed.shape[1] != d:
         raise OptionError(f"fixed_H is {_size(fixed)}, but V has {d} columns")
     if plan.axis == "columns":
