@@ -7,10 +7,13 @@ Warnings are errors in all tests.
 from __future__ import annotations
 
 import locale
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dask
@@ -42,18 +45,33 @@ def buffer_of(entries: int) -> Iterator[None]:
 
 @contextmanager
 def decimal_comma() -> Iterator[None]:
+    """Set a locale with a decimal comma, of the machine or compiled from its sources."""
     before = locale.setlocale(locale.LC_ALL)
-    for name in ("de_DE.UTF-8", "fr_FR.UTF-8", "de_DE.utf8", "fr_FR.utf8"):
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        if not any(map(_set_locale, COMMAS)):
+            compiler = shutil.which("localedef")
+            if compiler is not None:
+                made = [compiler, "-i", "de_DE", "-f", "UTF-8", f"{folder}/de_DE.UTF-8"]
+                subprocess.run(made, capture_output=True, check=False, timeout=60)
+                patch.setenv("LOCPATH", folder)
+            if not _set_locale("de_DE.UTF-8"):
+                pytest.skip("this machine has no locale with a decimal comma, nor its sources")
         try:
-            locale.setlocale(locale.LC_ALL, name)
-        except locale.Error:
-            continue
-        try:
+            assert locale.localeconv()["decimal_point"] == ","
             yield
         finally:
             locale.setlocale(locale.LC_ALL, before)
-        return
-    pytest.skip("this machine has no locale with a decimal comma")
+
+
+COMMAS = ("de_DE.UTF-8", "fr_FR.UTF-8", "de_DE.utf8", "fr_FR.utf8")
+
+
+def _set_locale(name: str) -> bool:
+    try:
+        locale.setlocale(locale.LC_ALL, name)
+    except locale.Error:
+        return False
+    return True
 
 
 STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
