@@ -50,6 +50,8 @@ class Scan:
         The sample holds every row.
     clipped : int
         Negative entries that count as 0.
+    unobserved : int
+        Entries that are missing.
     used : ObjectRef or None
         Numbers of the columns with entries, where steps after the scan go over those alone:
         column_sums, fixed_H and every H of the run then have these columns.
@@ -81,6 +83,7 @@ class Scan:
     fixed_H: Refs | None = None
     resident: bool = False
     clipped: int = 0
+    unobserved: int = 0
     used: ObjectRef | None = None
     used_columns: int = 0
     filled: ObjectRef | None = None

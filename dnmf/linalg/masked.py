@@ -16,6 +16,7 @@ __all__ = [
     "ALWAYS",
     "NEVER",
     "WHERE_OPEN",
+    "entry_residuals",
     "entry_weights",
     "masked_columns",
     "masked_rows",
@@ -262,6 +263,34 @@ def solve_columns(wide, Ht, first, l1, l2, columns, tau2, sweeps, exact, least, 
             gain -= (0.5 * (g[t] + l1 - c[t])) * h[t]
             new[column, t] = h[t]
     return kkt, gain, open_columns
+
+
+@kernel
+def entry_residuals(data, indices, indptr, W, Ht, out):  # type: ignore[no-untyped-def]
+    """Compute v - w h of every stored entry.
+
+    Parameters
+    ----------
+    data, indices, indptr
+        Of CSR.
+    W : (m, kp) array
+        `padded`.
+    Ht : (d, kp) array
+        H', `padded`.
+    out : (nnz,) array
+        Receives them.
+    """
+    kp = W.shape[1]
+    A, fits = np.zeros((GATHER, kp), W.dtype), np.empty(GATHER, W.dtype)
+    for i in range(W.shape[0]):
+        begin = indptr[i]
+        while begin < indptr[i + 1]:
+            size = min(GATHER, indptr[i + 1] - begin)
+            gather(A, Ht, indices, begin, size)
+            dots(fits, A, 0, size, W, i)
+            for p in range(size):
+                out[begin + p] = data[begin + p] - fits[p]
+            begin += size
 
 
 def observed_residual(V: Any, row: int, w: np.ndarray, H: np.ndarray) -> np.ndarray:

@@ -310,6 +310,16 @@ class Loss(ABC):
         """List components that contribute nothing, by default a share below eps."""
         return negligible(stats, G_diagonal, float(np.finfo(dtype).eps) ** 2)
 
+    def compress(
+        self, V: Matrix, W: np.ndarray, factor: Factor, B: np.ndarray, Y: np.ndarray
+    ) -> None:
+        """Put V B' of a block into Y (m, r), once W is solved; where it is not ``VHt`` before."""
+        raise NotImplementedError(f"{type(self).__name__} compresses, but not V of a block")
+
+    def compressed_WtV(self, wide: np.ndarray, WtW: np.ndarray, H: np.ndarray) -> np.ndarray:
+        """Return W' times the V that is compressed, (k, slab), from the statistics of a pass."""
+        return wide
+
     @abstractmethod
     def update_H(
         self, wide: np.ndarray, stats: SmallStats, H: np.ndarray, columns: np.ndarray

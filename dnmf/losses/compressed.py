@@ -175,16 +175,19 @@ class Alternation:
     sums : RoundSums
         Of W of the pass. The model has no minimum along the scale of W's columns, as <C, H> is
         linear: rounds hold their norms.
-    sumsq : float
-        |V|^2.
+    sumsq : float or None
+        |V|^2. None where missing entries are filled (`dnmf.losses.filling`): then it is whatever
+        makes the model's objective at W and H that of the pass.
     columns : (d,) float64 array
         Sums of squares of V's columns.
     each : callable
         Runs parts of the H-step.
     part_bytes : int
         Bytes of H, float64, in one part.
+    exact : float
+        The objective of the pass.
     objective : float
-        At W and H of the pass.
+        Of the model, at W and H of the pass.
     """
 
     loss: Loss
@@ -193,16 +196,20 @@ class Alternation:
     B: np.ndarray
     WtV: np.ndarray
     sums: RoundSums
-    sumsq: float
+    sumsq: float | None
     columns: np.ndarray
     each: Each = map
     part_bytes: int = 1 << 20
+    exact: float = 0.0
     objective: float = field(init=False)
     _C: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.B = self.B * (self.columns > 0)  # H stays 0 where V has nothing
         self._C = self.WtV - self.sums.WtY @ self.B
+        if self.sumsq is None:
+            self.sumsq = 0.0
+            self.sumsq = 2.0 * (self.exact - self._objective(self.sums, self.WtV, self.H))
         self.objective = self._objective(self.sums, self.WtV, self.H)
 
     def run(
@@ -271,6 +278,7 @@ class Alternation:
 
     def _objective(self, sums: RoundSums, T: np.ndarray, H: np.ndarray) -> float:
         """Return the objective of the model; ``T`` is (W'Y) B + C."""
+        assert self.sumsq is not None
         penalties = self.loss.penalties
         products = float(np.sum(sums.WtW * (H @ H.T))) - 2.0 * float(np.sum(T * H))
         of_W = penalties.of_W(float(sums.sums.sum()), float(np.trace(sums.WtW)))

@@ -23,6 +23,7 @@ from dnmf.linalg.tiles import column_order, packed_size, padded, padded_size
 from dnmf.losses.base import HeldOut, LeftOut, Loss
 from dnmf.losses.entrywise import add_block
 from dnmf.losses.exact import Exactly
+from dnmf.losses.filling import filled_rows, filled_WtV
 from dnmf.losses.kullback_leibler import KullbackLeibler
 from dnmf.losses.least_squares import LeastSquares, ridged
 from dnmf.losses.nonzeros import tiles
@@ -56,7 +57,7 @@ class MaskedFrobenius(_Observed, LeastSquares):
     extrapolated one with their diagonals and off-diagonals of rank one.
     """
 
-    entrywise = extrapolates = True
+    entrywise = extrapolates = compresses = True
     counts_open = True
 
     def prepare(self, H: np.ndarray, sparse: bool) -> Factor:
@@ -169,6 +170,14 @@ class MaskedFrobenius(_Observed, LeastSquares):
         """
         noise = 0.0 if dtype == np.float64 else self.limits.singular * len(G) * np.finfo(dtype).eps
         return ALWAYS if self.parallel(G, dtype) else WHERE_OPEN, float(noise) or -np.inf
+
+    def compress(
+        self, V: Matrix, W: np.ndarray, factor: Factor, B: np.ndarray, Y: np.ndarray
+    ) -> None:
+        filled_rows(V, W, factor, B, self.limits.nonzero_tile, Y)
+
+    def compressed_WtV(self, wide: np.ndarray, WtW: np.ndarray, H: np.ndarray) -> np.ndarray:
+        return filled_WtV(wide, WtW, H)
 
     def _multiplicative(
         self, wide: np.ndarray, old: np.ndarray, dtype: np.dtype, share: np.ndarray

@@ -206,6 +206,8 @@ class RoundLimits:
         Rounds compute in float64 where rounding of products is a larger share of the objective.
     most_bytes : int
         Most bytes of the compressed V, and of W, which one task holds.
+    most_unobserved : float
+        Largest share of entries that are missing at which there are rounds.
     """
 
     most: int = 60
@@ -214,6 +216,7 @@ class RoundLimits:
     widest: float = 0.7
     rounded: float = 1e-5
     most_bytes: int = 1024 * MIB
+    most_unobserved: float = 0.06
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dnmf.sources.base import INDEX_BYTES
 if TYPE_CHECKING:
     from dnmf.planning.plan import Plan
 
-__all__ = ["Rounds", "choose_rounds"]
+__all__ = ["Rounds", "choose_rounds", "rounds_after", "rounds_notes"]
 
 READ, PRODUCTS, SPARSE, SWEEPS = 1e9, 2e10, 3e9, 4e9
 """Bytes of V that are read and decoded in a second, wherever V lies, and operations in a second: of
@@ -59,17 +59,40 @@ def choose_rounds(plan: Plan, compresses: bool) -> tuple[Rounds, ...]:
     return tuple(_of_model(plan, compresses, model) for model in plan.config.models)
 
 
+def rounds_after(plan: Plan, unobserved: int) -> tuple[Rounds, ...]:
+    """Return the rounds of each model once the scan has counted the entries that are missing.
+
+    Filled with W H, they hold H where it is: as large as their share is, as much of what rounds
+    gain is still to be gained after them.
+    """
+    n, d = plan.shape_of_V
+    if plan.config.rounds is not None or unobserved <= plan.limits.rounds.most_unobserved * n * d:
+        return plan.rounds
+    why = f"{unobserved / (n * d):.0%} of the entries are missing, of which rounds learn nothing"
+    return tuple(Rounds(why_none=why) if one.most else one for one in plan.rounds)
+
+
+def rounds_notes(plan: Plan, unobserved: int) -> list[str]:
+    """Say that there are no rounds after all."""
+    gone = [
+        after.why_none
+        for before, after in zip(plan.rounds, rounds_after(plan, unobserved), strict=True)
+        if before.most and not after.most
+    ]
+    return [f"no rounds between reads: {why}" for why in dict.fromkeys(gone)]
+
+
 def _of_model(plan: Plan, compresses: bool, model: ModelSpec) -> Rounds:
     config, limits, (n, d), k = plan.config, plan.limits.rounds, plan.shape, model.k
     if config.rounds == 0 or plan.mode != "fit":
         return Rounds()
     if model.fold is not None:
         return Rounds(why_none="not for models that leave out a part of V")
-    if config.masked or not compresses:
+    if config.weights or not compresses:
         what = f"loss {config.loss!r}" + (f" with solver {config.solver!r}" * bool(config.solver))
-        if config.masked:
-            what = "entries that are missing or have weights"
-        return Rounds(why_none=f"not for {what}")
+        return Rounds(why_none=f"not for {'entries that have weights' if config.weights else what}")
+    if config.missing == "zeros":  # few are stored: filled with W H, V would say little else
+        return Rounds(why_none="not where what is not stored is unobserved")
     span = 1 + limits.spans
     if k * span > limits.widest * d:
         return Rounds(why_none=f"{d:,} columns are too few for k = {k}: a round would be a pass")

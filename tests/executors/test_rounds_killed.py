@@ -32,7 +32,7 @@ OPTIONS: dict[str, Any] = {
     "fan_in": 3,
     "slab_size": 8 * 5 * 40,
 }
-LAYOUTS = ("dense", "csr", "columns")
+LAYOUTS = ("dense", "csr", "columns", "missing")
 
 
 def _spectra(n: int = 240, d: int = 80, k: int = 5) -> np.ndarray:
@@ -44,17 +44,20 @@ def _spectra(n: int = 240, d: int = 80, k: int = 5) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """V by chunk-rows, as CSR, and in chunks that only columns can be read by."""
+    """V by chunk-rows, as CSR, in chunks that only columns can be read by, and with gaps."""
     folder, V = tmp_path_factory.mktemp("rounds"), _spectra()
     paths = {name: str(folder / f"{name}.zarr") for name in LAYOUTS}
     zarr.create_array(paths["dense"], data=V, chunks=(20, 80))
     write_compressed(paths["csr"], sp.csr_array(V), 1600)
     zarr.create_array(paths["columns"], data=np.ascontiguousarray(V.T), chunks=(80, 20))
+    gaps = np.random.default_rng(4).random(V.shape) < 0.04
+    zarr.create_array(paths["missing"], data=np.where(gaps, np.float32("nan"), V), chunks=(20, 80))
     return paths
 
 
 def _options(layout: str) -> dict[str, Any]:
-    return {**OPTIONS, **({"max_block": 20 * 80 * 4} if layout == "columns" else {})}
+    own = {"columns": {"max_block": 20 * 80 * 4}, "missing": {"missing": "nan"}}
+    return {**OPTIONS, **own.get(layout, {})}
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ def test_exactly_what_is_zero_stays_zero() -> None:
     [
         ({"loss": "kullback-leibler"}, (3000, 400), 5, "loss 'kullback-leibler'"),
         ({"solver": "mu"}, (3000, 400), 5, "solver 'mu'"),
-        ({"missing": "nan"}, (3000, 400), 5, "missing or have weights"),
+        ({"weights": True}, (3000, 400), 5, "entries that have weights"),
         ({}, (3000, 14), 5, "14 columns are too few"),
         ({}, (10_000_000, 500), 40, "more than 1.1 GB"),
         ({"rounds": 0}, (3000, 400), 5, ""),
@@ -144,6 +144,13 @@ def test_where_there_are_none_the_plan_says_why(
     assert rounds.most == 0
     assert why in rounds.why_none
     assert bool(why) == bool(rounds.why_none)
+
+
+def test_there_are_none_where_what_is_not_stored_is_unobserved() -> None:
+    config = FitConfig((ModelSpec(5, 0),), missing="zeros")
+    rounds = make_plan(open_source(sp.csr_array(np.eye(3000, 400))), config)[0].rounds[0]
+    assert rounds.most == 0
+    assert "what is not stored is unobserved" in rounds.why_none
 
 
 def test_a_number_of_rounds_is_the_most() -> None:

@@ -17,6 +17,7 @@ from dnmf.linalg.matrix import Matrix
 from dnmf.linalg.pick import pick_columns
 from dnmf.planning.narrow import narrowed
 from dnmf.planning.plan import Plan
+from dnmf.planning.rounds import rounds_after
 from dnmf.runs.base import RunStore
 from dnmf.runs.folder import FolderStore
 from dnmf.sources import from_spec
@@ -71,6 +72,12 @@ class Context:
 
     def after(self, scan: Scan) -> Context:
         """Return the run as steps after its scan see it: of the columns with entries, or itself."""
+        found = self._of_columns(scan)
+        rounds = rounds_after(found.plan, scan.unobserved)
+        same = rounds == found.plan.rounds
+        return found if same else replace(found, plan=replace(found.plan, rounds=rounds))
+
+    def _of_columns(self, scan: Scan) -> Context:
         if scan.used is None or self.places is not None:
             return self
         known = self._narrow  # of this scan, unless the run's folder was taken by another run

@@ -12,7 +12,7 @@ __all__ = ["ScanStats"]
 SUMMED = (
     *("bytes_read", "nonzeros", "zero_rows", "total", "sumsq", "bad", "missing", "checksums"),
     *("row_sums", "sample", "sample_rows", "sample_bytes", "sample_sumsq", "bad_weights"),
-    *("clipped", "own", "sample_own"),
+    *("clipped", "unobserved", "own", "sample_own"),
 )
 
 
@@ -48,6 +48,8 @@ class ScanStats:
         What ``bad``, ``first_bad`` and ``largest`` are of entries.
     clipped : int
         Negative entries that count as 0.
+    unobserved : int
+        Entries that are missing.
     """
 
     bytes_read: int = 0
@@ -70,6 +72,7 @@ class ScanStats:
     first_bad_weight: tuple[int, int, float] | None = None
     largest_weight: float = 0.0
     clipped: int = 0
+    unobserved: int = 0
     own: float = 0.0
     sample_own: float = 0.0
 

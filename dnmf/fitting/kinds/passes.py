@@ -281,16 +281,19 @@ class PassWork(StepWork):
                 one.share,
                 one.peak,
                 one.open_columns,
-                self._put_WtV(i, slab, reduced[i]),
+                self._put_WtV(i, slab, reduced[i], one.old, small),
             )
             for i, one in enumerate(found)
         ]
 
-    def _put_WtV(self, position: int, slab: int, WtV: np.ndarray) -> ObjectRef | None:
+    def _put_WtV(
+        self, position: int, slab: int, wide: np.ndarray, H: np.ndarray, small: PassStats
+    ) -> ObjectRef | None:
         """Store W'V of one model, if a later pass may use it."""
-        m = self.step.models[position]
+        m, model = self.step.models[position], self.batch().models[position]
         if not keeps_spans(self.context.plan, m):
             return None
+        WtV = model.loss.compressed_WtV(wide, small.models[position].WtW, H)
         return self.context.store.put(self.step.name("WtV", m, slab), np.ascontiguousarray(WtV))
 
     def _slab_of(

@@ -100,10 +100,11 @@ class RoundsWork(StepWork):
             basis_of(plan, m, store, H, state.spans[1:]),
             read_H(store, state.spans[0]),
             rows.solve(None, np.zeros((len(H), len(H))), np.ones(len(H))),
-            self.rows.sumsq,
+            None if plan.config.masked else self.rows.sumsq,
             self.rows.column_sums()[1],
             each,
             plan.limits.h_part_bytes,
+            pair.objective,
         )
 
         def solve(*of_round: np.ndarray) -> RoundSums:
@@ -137,6 +138,9 @@ class _Rows:
         self.W = [np.array(store.get(ref), dtype) for ref in W]
         self.Y = [store.get(ref) for ref in Y]
         self.sumsq = [work.rows.row_sums(segment)[1] for segment in range(len(W))]
+        if work.context.plan.config.masked:  # what is filled has a size, too
+            of_Y = [np.sum(np.square(Y, dtype=np.float64), axis=1) for Y in self.Y]
+            self.sumsq = [np.maximum(*both) for both in zip(self.sumsq, of_Y, strict=True)]
 
     def solve(self, BHt: np.ndarray | None, G: np.ndarray, scale: np.ndarray) -> RoundSums:
         """Improve all rows of W at an H, from their last state with its columns scaled."""

@@ -22,12 +22,13 @@ from dnmf.fitting.phases import first_phase, start_notes
 from dnmf.fitting.record import Record, Scan, State
 from dnmf.init.random import random_H
 from dnmf.linalg.blas import numeric_fingerprint
-from dnmf.linalg.matrix import bytes_of, join_rows
+from dnmf.linalg.matrix import Matrix, bytes_of, join_rows
 from dnmf.linalg.measure import measure
 from dnmf.linalg.weighted import column_counts
 from dnmf.planning.fingerprint import digest
 from dnmf.planning.narrow import narrowed, worth_narrowing
 from dnmf.planning.plan import Plan
+from dnmf.planning.rounds import rounds_notes
 from dnmf.runs.base import ObjectRef, Refs
 from dnmf.sources.missing import check_missing
 from dnmf.steps.work import Each
@@ -72,6 +73,7 @@ class ScanWork(StepWork):
                 bad_weights=found.bad_weights,
                 largest_weight=found.largest_weight,
                 clipped=clipped,
+                unobserved=_unobserved(V) if self.context.plan.config.missing else 0,
             )
             where = start, columns.column, self.context.source.number
             part.first_bad = moved(found.first_bad, *where)
@@ -145,6 +147,7 @@ class ScanWork(StepWork):
             zero_rows=stats.zero_rows,
             zero_columns=zero_columns,
             clipped=stats.clipped,
+            unobserved=stats.unobserved,
             total=stats.total,
             sumsq=stats.sumsq,
             largest=stats.largest,
@@ -166,6 +169,7 @@ class ScanWork(StepWork):
         how = plan.config.missing_chunks
         notes = check_missing(self.context.source, stats.missing, how)
         notes += [*check_scan(plan, stats, zero_columns), *start_notes(plan, scan)]
+        notes += rounds_notes(plan, scan.unobserved)
         step = plan.limits.stop.first_step
         models = tuple(ModelState(None, H, start_W=plan.start_W, step=step) for H in columns.starts)
         state = State(first_phase(plan, scan), scan, models, numeric=tuple(stats.numeric))
@@ -233,3 +237,8 @@ def _given(plan: Plan) -> dict[str, Refs | None]:
 def _zero_elsewhere(H: np.ndarray, columns: np.ndarray) -> bool:
     """Return whether H is 0 in all but these columns."""
     return bool(np.count_nonzero(H) == np.count_nonzero(H[:, columns]))
+
+
+def _unobserved(V: Matrix) -> int:
+    """Count the entries of a block that are missing: of CSR those that are not stored."""
+    return 0 if isinstance(V, np.ndarray) else V.shape[0] * V.shape[1] - int(V.indptr[-1])

@@ -19,7 +19,7 @@ from dnmf.fitting.models.objective import loss_of
 from dnmf.linalg.products import add_WtV, product_VHt, zero_WtV
 from dnmf.linalg.tiles import padded
 from dnmf.losses.base import HeldOut, Loss
-from dnmf.losses.values import Block, Factor, HeldOutStats, SmallStats
+from dnmf.losses.values import Block, Factor, HeldOutStats, Matrix, SmallStats
 from dnmf.planning.plan import Plan
 from dnmf.runs.base import Reader
 
@@ -79,6 +79,12 @@ class Model:
         else:
             found = self.held_out.update(block, W, self.factor, stats, **how)
             sums.of_fold(i).add(found)
+
+    def compress(self, V: Matrix, W: np.ndarray, Y: np.ndarray | None) -> None:
+        """Compute the compressed V of a block at its W."""
+        assert self.basis is not None
+        assert Y is not None
+        self.loss.compress(V, W, self.factor, self.basis, Y)
 
     def update_rows(
         self, block: Block, W: np.ndarray, VHt: np.ndarray, sums: Sums, i: int, **how: Any
@@ -148,7 +154,7 @@ class Batch:
         self._cuts: dict[int, tuple[int, int, int]] = {}  # number of the stack, first, end
         self._of_WtV: dict[int, tuple[int, int]] = {}  # first and end in its sum of W'V
         self._stacks: list[tuple[np.ndarray, np.ndarray | None]] = []
-        several = len(same) > 1 or any(model.basis is not None for model in self.models)
+        several = len(same) > 1 or any(self.models[i].basis is not None for i in same)
         for stack in self._stacked(same) if several else ():
             ends = np.cumsum([0, *(self.models[i].directions.shape[0] for i in stack)]).tolist()
             for i, (a, b) in zip(stack, pairwise(ends), strict=True):
@@ -219,6 +225,8 @@ class Batch:
             how: Any = {"tau": min(tau, exact), "residual": residual[i]}
             if i not in self._cuts:
                 model.update(block, W, sums, i, **how)
+                if model.basis is not None:
+                    model.compress(block.V, W, Ys[i])
                 continue
             stack, first, end = self._cuts[i]
             C, Y = np.ascontiguousarray(VHt[stack][:, first:end]), Ys[i]
