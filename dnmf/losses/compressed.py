@@ -230,7 +230,7 @@ class Alternation:
         price : float
             What a round takes, as a share of a pass over V with its read.
         """
-        step = _Extrapolation(self.next_H)
+        step = _Extrapolation(self.next_H, self.loss.limits)
         y, kept, scale = self.next_H.copy(), self.next_H, np.ones(len(self.H))
         best, gains, end = self.objective, list[float](), self.objective
         used, refused = 0, False
@@ -258,7 +258,7 @@ class Alternation:
             if self._left_basis(kept) or _little(gains, used, price, self.loss.limits):
                 break
             y = step.further(kept)
-        return RoundsEnd(kept, used, self.objective, end, _rest(gains))
+        return RoundsEnd(kept, used, self.objective, end, _rest(gains, self.loss.limits))
 
     def _left_basis(self, H: np.ndarray) -> bool:
         """Return whether so much of H is in no direction of the basis that the model errs.
@@ -330,33 +330,31 @@ def _little(gains: list[float], used: int, price: float, limits: LossLimits) -> 
 
 TINY = float(np.finfo(np.float64).tiny)
 
-TELLING = 5
-"""Decreases that tell how fast they shrink."""
 
-
-def _rest(gains: list[float]) -> float:
+def _rest(gains: list[float], limits: LossLimits) -> float:
     """Return the sum of the gains to come, if they go on shrinking as the last ones did."""
-    some = [gain for gain in gains[1:] if gain > 0][-TELLING:]
+    some = [gain for gain in gains[1:] if gain > 0][-limits.round_telling :]
     if len(some) < 2:
         return some[-1] if some else 0.0
-    rate = min((some[-1] / some[0]) ** (1 / (len(some) - 1)), 0.98)
+    rate = min((some[-1] / some[0]) ** (1 / (len(some) - 1)), limits.round_slowest)
     return some[-1] * rate / (1 - rate)
 
 
 class _Extrapolation:
     """A step beyond the next H that grows while it helps (Ang and Gillis 2019)."""
 
-    def __init__(self, H: np.ndarray) -> None:
-        self.beta, self.limit, self.last = 0.5, 1.0, H.copy()
+    def __init__(self, H: np.ndarray, limits: LossLimits) -> None:
+        self.beta, self.limit, self.last = limits.round_step, 1.0, H.copy()
+        self.growth, self.shrinking = limits.round_growth, limits.round_shrinking
 
     def further(self, H: np.ndarray) -> np.ndarray:
         """Return H and some of the way that it came."""
         found = np.maximum(0.0, H + self.beta * (H - self.last))
-        self.last, self.limit = H, min(1.0, self.limit * 1.05)
-        self.beta = min(self.limit, self.beta * 1.05)
+        self.last, self.limit = H, min(1.0, self.limit * self.growth)
+        self.beta = min(self.limit, self.beta * self.growth)
         return found
 
     def too_far(self) -> None:
         """Step less far from now on."""
         self.limit = self.beta
-        self.beta /= 1.5
+        self.beta /= self.shrinking

@@ -51,6 +51,14 @@ class LossLimits:
         theirs and that of the read.
     round_outside : float
         Rounds end where a larger share of |H|^2 is outside of the basis.
+    round_step, round_growth, round_shrinking : float
+        How far rounds go beyond their H, as a share of the way that it came: at first; by which
+        factor that, and its bound, grow with every round that helped; what it is divided by after
+        one that did not.
+    round_telling : int
+        So many last gains of rounds tell how fast they shrink.
+    round_slowest : float
+        The slowest rate that gains of rounds are taken to shrink at.
     parallel : float
         Least curvature of G, scaled to a diagonal of 1, below which a pass of least squares in
         float64 solves rows of W and columns of H exactly.
@@ -92,6 +100,11 @@ class LossLimits:
     round_enough: float = 0.02
     round_patience: float = 0.1
     round_outside: float = 0.02
+    round_step: float = 0.5
+    round_growth: float = 1.05
+    round_shrinking: float = 1.5
+    round_telling: int = 5
+    round_slowest: float = 0.98
     parallel: float = 1e-4
     singular: float = 10.0
     solved_sweeps: int = 200
