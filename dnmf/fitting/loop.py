@@ -14,7 +14,7 @@ from dnmf.fitting.data.context import Context
 from dnmf.fitting.kinds.base import Cost, StepWork, make_work
 from dnmf.fitting.record import Record
 from dnmf.fitting.schedule import next_step
-from dnmf.fitting.stopping import stop
+from dnmf.fitting.stopping import left, stop
 from dnmf.linalg.blas import roundings
 from dnmf.steps.events import Committed, Listener, Notice, Progress, Stopped
 from dnmf.steps.work import Executor, Step
@@ -164,9 +164,10 @@ def _end_by_time(process: _Run, record: Record) -> Record:
     state = record.state
     if state.phase != "full" or not process.over():
         return record
-    ended = {
-        m: replace(model, stop=stop("max_time", process.config, model.passes))
-        for m, model in enumerate(state.models)
-        if model.stop is None and model.pair is not None
-    }
+    limits, ended = process.context.plan.limits.stop, {}
+    for m, model in enumerate(state.models):
+        if model.stop is None and model.pair is not None:
+            share = left(model, limits)
+            why = stop("max_time", process.config, model.passes, left=share)
+            ended[m] = replace(model, stop=why)
     return replace(record, state=state.with_models(ended))

@@ -134,8 +134,8 @@ class ModelState:
         Decrease of the objective by the last accepted pass.
     remaining : float or None
         The decrease that is still expected.
-    rho : float or None
-        The last rate of decreases.
+    decreases : tuple of float
+        Those of the last accepted passes, the last one last.
     of_means : float or None
         Divergence of the pass's rows from their column means, where it is known.
     tries : dict of int to int
@@ -166,7 +166,7 @@ class ModelState:
     passes: int = 0
     decrease: float | None = None
     remaining: float | None = None
-    rho: float | None = None
+    decreases: tuple[float, ...] = ()
     of_means: float | None = None
     tries: dict[int, int] = field(default_factory=dict)
     revive: tuple[int, ...] = ()
@@ -194,6 +194,7 @@ class ModelState:
         changed = {
             **{name: optional_refs(value[name]) for name in _REFS_OF_A_MODEL},
             "pair": Pair.from_json(value["pair"]) if value["pair"] else None,
+            "decreases": tuple(value["decreases"]),
             "tries": {int(component): times for component, times in value["tries"]},
             "revive": tuple(value["revive"]),
             "stop": Stop(*value["stop"]) if value["stop"] else None,

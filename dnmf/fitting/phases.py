@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dnmf.config import FitConfig
 from dnmf.fitting.checks import safe_range
 from dnmf.fitting.record import Scan
 from dnmf.init.nndsvd import NNDSVD
+from dnmf.planning.limits import StopLimits
 from dnmf.planning.memory import share_to_race
 from dnmf.planning.narrow import narrowed
 from dnmf.planning.plan import Plan
@@ -19,6 +22,7 @@ __all__ = [
     "sample_serves",
     "start_notes",
     "starts_of",
+    "stop_limits",
 ]
 
 
@@ -41,6 +45,18 @@ def phase_config(plan: Plan, phase: str) -> FitConfig:
     if phase == "full":
         return config
     return config.replace(tol=max(config.tol, limits.sample_tol), max_passes=limits.sample_passes)
+
+
+def stop_limits(plan: Plan, phase: str, model: int) -> StopLimits:
+    """Give the limits by which passes of a model stop in a phase.
+
+    Where nothing is said of an end, the last two rates of decreases do: on the sample, and for
+    models that leave out a part of V, which are judged by what they predict of it.
+    """
+    limits = plan.limits.stop
+    if phase == "full" and plan.config.models[model].fold is None:
+        return limits
+    return replace(limits, telling=0.0)
 
 
 def race_share(plan: Plan, scan: Scan, k: int) -> float:

@@ -9,12 +9,13 @@ import math
 from dataclasses import dataclass, replace
 
 from dnmf.config import FitConfig
+from dnmf.fitting.decreases import expected_decrease
 from dnmf.fitting.model_state import ModelState, Pair, Prospect, Stop
 from dnmf.fitting.record import Refs
 from dnmf.losses.base import rounding_unit
 from dnmf.planning.limits import StopLimits
 
-__all__ = ["PassResult", "advance", "after_rounds", "expected_decrease", "rate", "stop", "worth"]
+__all__ = ["PassResult", "advance", "after_rounds", "left", "stop", "worth"]
 
 EXACT = {"float32": 1e-6, "float64": 1e-8}
 """Relative error at which W H is V: entries of W and H carry no more digits that matter."""
@@ -82,10 +83,12 @@ def advance(
         if not tried or hidden:
             why = "range" if math.isnan(new.objective) else "rounding"
             rejected = replace(rejected, stop=stop(why, config, passes))
-        return _bounded(rejected, config), False
+        return _bounded(rejected, config, limits), False
     decrease = None if old is None else max(old.objective - new.objective, 0.0)
-    rho = rate(decrease, state.decrease, limits.slowest)
-    remaining = expected_decrease(decrease, rho, state.rho, found.gain)
+    decreases = state.decreases if decrease is None else (*state.decreases, decrease)
+    remaining = expected_decrease(decreases, state.accepted + 1, found.gain, limits)
+    if remaining is not None:
+        remaining = min(remaining, max(new.objective, 0.0))  # no objective is below 0
     grown = min(state.cap, state.step * limits.growth) if state.beta else state.step
     tries = dict(state.tries)
     for j in found.revived:
@@ -102,7 +105,7 @@ def advance(
         passes=passes,
         decrease=decrease,
         remaining=remaining,
-        rho=rho,
+        decreases=decreases[-limits.decreases :],
         of_means=found.of_means,
         tries=tries,
         revive=found.revived,
@@ -113,10 +116,8 @@ def advance(
     )
     kind = _why_stop(accepted, found, config, dtype, limits)
     if kind:
-        accepted = replace(
-            accepted, stop=stop(kind, config, passes, dtype, _share(accepted, limits))
-        )
-    return _bounded(accepted, config), True
+        accepted = replace(accepted, stop=stop(kind, config, passes, dtype, left(accepted, limits)))
+    return _bounded(accepted, config, limits), True
 
 
 def _why_stop(
@@ -136,23 +137,26 @@ def _why_stop(
     return None
 
 
-def _bounded(state: ModelState, config: FitConfig) -> ModelState:
+def _bounded(state: ModelState, config: FitConfig, limits: StopLimits) -> ModelState:
     if state.stop is None and state.passes >= config.max_passes:
-        return replace(state, stop=stop("max_passes", config, state.passes))
+        why = stop("max_passes", config, state.passes, left=left(state, limits))
+        return replace(state, stop=why)
     return state
 
 
 _SENTENCES = {
     "converged": (
-        "converged after {passes} passes: the decrease still to be expected is {left:.1e} of "
-        "{what}, not above tol = {tol:g}"
+        "converged after {passes} passes: the decrease still to be expected is {left}, not above "
+        "tol = {tol:g}"
     ),
     "exact": (
         "exact after {passes} passes: W H equals V to rounding (relative error below {exact:g})"
     ),
     "rounding": "converged after {passes} passes: rounding hides any further decrease",
-    "max_passes": "stopped after max_passes = {max_passes} passes, before tol = {tol:g} was met",
-    "max_time": "stopped after max_time = {max_time:g} s and {passes} passes",
+    "max_passes": (
+        "stopped after max_passes = {max_passes} passes, before tol = {tol:g} was met{more}"
+    ),
+    "max_time": "stopped after max_time = {max_time:g} s and {passes} passes{more}",
     "range": (
         "stopped after {passes} passes: the last one left the range of numbers (its objective is "
         "NaN), the one before is the result; compute in float64 (dtype), or scale V"
@@ -165,23 +169,26 @@ def stop(
     config: FitConfig,
     passes: int,
     dtype: str = "float64",
-    left: tuple[float, str] = (0.0, "the objective"),
+    left: tuple[float, str] = (math.inf, "the objective"),
 ) -> Stop:
     """Give the reason of this kind, with its numbers in a sentence.
 
     Parameters
     ----------
     left : (float, str)
-        The decrease that is still to be expected, and what it is a share of.
+        The decrease that is still to be expected, infinite where it is not known, and what it is a
+        share of.
     """
+    share = f"{left[0]:.1e} of {left[1]}"
+    more = f": the decrease still to be expected is {share}" if math.isfinite(left[0]) else ""
     sentence = _SENTENCES[kind].format(
         passes=passes,
         tol=config.tol,
         max_passes=config.max_passes,
         max_time=config.max_time,
         exact=EXACT[dtype],
-        left=left[0],
-        what=left[1],
+        left=share,
+        more=more,
     )
     return Stop(kind, sentence)
 
@@ -197,38 +204,6 @@ def worth(objective: float, of_means: float | None, least: float) -> float:
     if of_means is None:
         return objective
     return min(objective, max(of_means - objective, least * objective))
-
-
-def rate(decrease: float | None, before: float | None, slowest: float) -> float | None:
-    """Return the ratio D_t / D_{t-1}, at most ``slowest``; None before there are two."""
-    if decrease is None or before is None:
-        return None
-    return min(decrease / before, slowest) if before > 0 else 0.0
-
-
-def expected_decrease(
-    decrease: float | None, rho: float | None, before: float | None, gain: float
-) -> float | None:
-    """Return the sum of all decreases to come, if they go on shrinking at their last rate.
-
-    With rho = D_t / D_{t-1} it is D_t rho / (1 - rho): relative to the objective's own course, so
-    that neither scale nor |V|^2 matters. Decreases are noisy: of the last two rates the slower one
-    counts (one that happened to be small ended fits 25 times tol too early). It is at least
-    ``gain``, what the H-step has just promised: crossing a plateau, decreases shrink before they
-    grow (2 of 60 starts on a 6 x 4 matrix of rank 3 stopped there without it).
-
-    Parameters
-    ----------
-    decrease : float or None
-        D_t.
-    rho, before : float or None
-        The last `rate` and the one before it.
-    gain : float
-    """
-    if decrease is None or rho is None:
-        return None
-    slower = max(rho, before or 0.0)
-    return max(decrease * slower / (1 - slower), gain)
 
 
 def _refused(state: ModelState) -> Prospect:
@@ -285,23 +260,24 @@ def after_rounds(
     if tried is None:
         enough = state.accepted >= 3 and state.remaining is not None
         return _ended(state, config, limits) if enough else state
-    left = _left(prospect, predicted + rest, limits)
+    remaining = _remaining(prospect, predicted + rest, limits)
     prospect = replace(prospect, rounds=rounds, predicted=predicted, before=predicted + rest)
-    state = replace(state, extrapolated=tried, prospect=prospect, remaining=left)
+    state = replace(state, extrapolated=tried, prospect=prospect, remaining=remaining)
     return _ended(state, config, limits)
 
 
 def _ended(state: ModelState, config: FitConfig, limits: StopLimits) -> ModelState:
     """Stop where little remains."""
-    left, what = _share(state, limits)
-    if left > config.tol:
+    share = left(state, limits)
+    if share[0] > config.tol:
         return state
-    return replace(state, stop=stop("converged", config, state.passes, left=(left, what)))
+    return replace(state, stop=stop("converged", config, state.passes, left=share))
 
 
-def _share(state: ModelState, limits: StopLimits) -> tuple[float, str]:
+def left(state: ModelState, limits: StopLimits) -> tuple[float, str]:
     """Return what remains as a share, and of what; infinite where it is not known."""
-    assert state.pair is not None
+    if state.pair is None:
+        return math.inf, "the objective"
     objective = state.pair.objective
     value = worth(objective, state.of_means, limits.least_explained)
     what = "the objective" if value == objective else "what is explained"
@@ -310,7 +286,7 @@ def _share(state: ModelState, limits: StopLimits) -> tuple[float, str]:
     return (state.remaining / value if value > 0 else 0.0), what
 
 
-def _left(prospect: Prospect, predicted: float, limits: StopLimits) -> float:
+def _remaining(prospect: Prospect, predicted: float, limits: StopLimits) -> float:
     """Return the decrease still to be expected, of this pass and those after it.
 
     The model sees a valley's length, not the curvature of all directions: its prediction counts

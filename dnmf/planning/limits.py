@@ -156,6 +156,11 @@ class StopLimits:
         How often a dead component is revived.
     slowest : float
         The largest rate of decreases that is believed.
+    telling : float
+        Share of the passes, the last ones, whose decreases tell what is still to come; 0: only the
+        last two rates tell, as on the sample, whose end is not that of the fit.
+    decreases : int
+        So many last decreases are kept.
     sample_tol : float
         Tolerance of passes over the sample, unless that of the fit is larger.
     sample_passes : int
@@ -178,6 +183,8 @@ class StopLimits:
     cap_growth: float = 1.05
     revivals: int = 3
     slowest: float = 0.95
+    telling: float = 0.34
+    decreases: int = 32
     sample_tol: float = 1e-3
     sample_passes: int = 30
     least_explained: float = 0.03

@@ -16,6 +16,7 @@ from dnmf.errors import OptionError
 from dnmf.fitting import loop
 from dnmf.fitting.model_state import ModelState, Pair, Stop
 from dnmf.fitting.record import Record, State
+from dnmf.planning.limits import Limits
 from dnmf.runs.base import ObjectRef
 from dnmf.steps.events import Committed
 from dnmf.testing.layouts import write_dense
@@ -64,13 +65,18 @@ def test_a_model_whose_turn_has_not_come_gets_its_pass(monkeypatch):
     """Groups that memory made take turns: the first one ends, the others have a pass each."""
     models = (_model(pair=True), _model(pair=False), _model(pair=True, why="done"))
     record = Record(state=State(models=models))
-    plan = SimpleNamespace(config=dnmf.config.FitConfig((dnmf.config.ModelSpec(2, 0),)))
+    config = dnmf.config.FitConfig((dnmf.config.ModelSpec(2, 0),))
+    plan = SimpleNamespace(config=config, limits=Limits())
     now = _clock(monkeypatch)
     process = loop._Run(SimpleNamespace(plan=plan), None, lambda event: None, 2.0, "a")
     assert loop._end_by_time(process, record) is record
     now["s"] = 2.0
     stops = [model.stop for model in loop._end_by_time(process, record).state.models]
-    ended = Stop("max_time", "stopped after max_time = 2 s and 3 passes")
+    sentence = (
+        "stopped after max_time = 2 s and 3 passes: the decrease still to be expected is 2.0e-03 "
+        "of the objective"
+    )
+    ended = Stop("max_time", sentence)
     assert stops == [ended, None, Stop("done", "done")]
     sampling = Record(state=State(phase="sample", models=models))
     assert loop._end_by_time(process, sampling) is sampling
@@ -78,7 +84,7 @@ def test_a_model_whose_turn_has_not_come_gets_its_pass(monkeypatch):
 
 def _model(pair: bool, why: str | None = None) -> ModelState:
     found = Pair((), (0,), (), 1.0, ObjectRef("", ""), (1.0,), (0,), (1.0,)) if pair else None
-    return ModelState(found, (), passes=3, stop=Stop(why, why) if why else None)
+    return ModelState(found, (), passes=3, remaining=2e-3, stop=Stop(why, why) if why else None)
 
 
 def _interrupted(matrix: Any, path: Any, **options: Any) -> None:

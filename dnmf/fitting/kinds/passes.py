@@ -33,7 +33,7 @@ from dnmf.fitting.models.compressing import keeps_spans
 from dnmf.fitting.models.factors import load_rows
 from dnmf.fitting.models.h_step import update_H
 from dnmf.fitting.open_rows import remarks
-from dnmf.fitting.phases import phase_config, sample_serves
+from dnmf.fitting.phases import phase_config, sample_serves, stop_limits
 from dnmf.fitting.record import Record, Scan, State
 from dnmf.fitting.stopping import advance
 from dnmf.linalg.blas import numeric_fingerprint
@@ -360,7 +360,8 @@ class PassWork(StepWork):
             found = pass_result(end, of_slabs, W, Y, self.rows.starts)
             if before.pair is None:
                 check_objective(plan, found.pair.objective)
-            changed[model], accepted = advance(before, found, config, plan.dtype, plan.limits.stop)
+            limits = stop_limits(plan, state.phase, model)
+            changed[model], accepted = advance(before, found, config, plan.dtype, limits)
             rows.append(
                 {
                     "model": model,

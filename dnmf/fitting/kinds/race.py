@@ -165,7 +165,8 @@ class RaceWork(StepWork):
             holdout=None,
             batch=False,
         )
-        limits = replace(plan.limits, times_used=0)  # H is to have all columns of these rows
+        # H is to have all columns of these rows, and a race says nothing of the end
+        limits = replace(plan.limits, times_used=0, stop=replace(plan.limits.stop, telling=0.0))
         laid_out, source = make_plan(_source(rows), config, limits=limits)
         store = MemoryStore()
         laid_out = put_start(store, laid_out, Given(H, fixed=self._fixed()))
