@@ -12,6 +12,10 @@ from dnmf.steps.work import Step
 
 __all__ = ["next_step", "wants_residual"]
 
+UNITS = 30
+"""So many units of rounding may hide from an objective that is summed by products: of a piano's
+magnitudes, few of which are large, 23 did, and the objective was told 0.02% too high or too low."""
+
 
 def next_step(plan: Plan, record: Record, attempt: str, publishes: bool) -> Step | None:
     """Give the step after this record; None when nothing is left.
@@ -77,6 +81,6 @@ def wants_residual(plan: Plan, record: Record, state: ModelState) -> bool:
     objective = state.pair.objective
     value = worth(objective, state.of_means, plan.limits.stop.least_explained)
     unit = rounding_unit(scan.sample_sumsq if sampling else scan.sumsq, plan.dtype)
-    near_rounding = objective < 1e3 * unit or config.tol * value < 10 * unit
+    near_rounding = objective < 1e3 * unit or config.tol * value < UNITS * unit
     near_end = state.remaining is not None and state.remaining <= 4 * config.tol * value
     return near_rounding or (near_end and not sampling)
