@@ -175,6 +175,18 @@ def _fit_options(texts: tuple[str, ...]) -> dict[str, Any]:
 
 @benchmark
 @click.option(
+    "--seeds", type=click.IntRange(min=1), help="[default: 4 at quick size, 20 at full size]"
+)
+@click.option("--only", multiple=True, metavar="TEXT", help="Sets whose name has this.")
+def ends(session: Session, seeds: int | None, only: tuple[str, ...]) -> Iterable[Figure]:
+    """Whether "converged" is true: default fits against the same at tol = 1e-9."""
+    from benchmarks import ends
+
+    yield from ends.run(session, seeds, only)
+
+
+@benchmark
+@click.option(
     "--only", "kinds", type=click.Choice(PEERS), multiple=True, help="Which [default: all]."
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True)

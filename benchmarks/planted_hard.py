@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from benchmarks.planted import H_STREAM, UNIT, numbers_of
 
-__all__ = ["Made", "ScaledCounts", "SpectralScene", "TrafficWeeks", "take_out"]
+__all__ = ["HotPixel", "Made", "ScaledCounts", "SpectralScene", "TrafficWeeks", "take_out"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Made:
     Attributes
     ----------
     V : array or CSR
-        float32.
+        float32, but for `HotPixel`.
     H : (k, d) array or None
         The planted column factor, where its rows can be told from one another.
     """
@@ -77,6 +77,27 @@ def _deviations(V: sp.csr_array) -> np.ndarray:
     squares = np.bincount(V.indices, values * values, minlength=d)
     variance = np.maximum(squares - sums * sums / n, 0) / (n - 1)
     return np.where(variance > 0, np.sqrt(np.where(variance > 0, variance, 1)), 1.0)
+
+
+@dataclass(frozen=True)
+class HotPixel:
+    """Counts in which one column is stuck at the largest number that a detector writes.
+
+    Components are nearly parallel once they are normalised: each has to fit that column.
+    """
+
+    n: int
+    d: int
+    k: int
+
+    def make(self, seed: int) -> Made:
+        """Dense, in float64: in float32 that column hides all others."""
+        plan, own = numbers_of(seed, H_STREAM), numbers_of(seed, 0)
+        H = plan.gamma(0.5, size=(self.k, self.d))
+        rates = 3 * _product(own.gamma(0.5, size=(self.n, self.k)), H)
+        V = own.poisson(rates).astype(np.float64)
+        V[:, self.d // 8] = 65535
+        return Made(V)
 
 
 @dataclass(frozen=True)

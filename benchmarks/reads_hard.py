@@ -20,13 +20,14 @@ from benchmarks.figures import Figure
 from benchmarks.problems_hard import HardSet, hard_sets
 from benchmarks.reads_hard_figures import DEFAULT, Measured, SetResult, figures_of, overview
 from benchmarks.reads_picture import draw_courses
-from benchmarks.references import SMALL
+from benchmarks.references import SMALL, sklearn_run
 from benchmarks.session import Session
 from benchmarks.stores import write_csr, write_dense
 from dnmf.errors import OptionError
+from dnmf.linalg.blas import one_thread
 from dnmf.sources import open_source
 
-__all__ = ["run"]
+__all__ = ["Options", "measured", "run"]
 
 SHARE = 0.2
 TIGHT = 1e-9
@@ -37,8 +38,12 @@ PEER_WORK = {"tiny": 1e5, "quick": 1.5e8, "full": 2e9}
 PEER_ITERATIONS = {"tiny": (2, 4), "quick": (150, 4000), "full": (400, 4000)}
 """At least, and at most."""
 
+ABSENT = "no real data (set DNMF_DATA)"
+
 CHUNKS = 16
 """Of rows of a dense V."""
+
+FROBENIUS = "frobenius"
 
 Options = dict[str, Any]
 
@@ -67,6 +72,7 @@ class _Fits:
             objective=default.objective,
             sentence=default.sentence,
             found=None if self.planted is None else components_found(default.H, self.planted),
+            passes=len(default.course.reads),
         )
 
 
@@ -78,9 +84,17 @@ class _Peer:
     k: int
     seed: int
     iterations: int
+    loss: str
 
     def __call__(self) -> Course:
-        return peer_course(self.path, self.k, self.seed, self.iterations)
+        if self.loss == FROBENIUS:
+            return peer_course(self.path, self.k, self.seed, self.iterations)
+        source = open_source(str(self.path))
+        (V,) = source.read_blocks([0, source.shape[0]])
+        times = {"tol": 0, "max_iter": self.iterations}
+        with one_thread():
+            end = sklearn_run(V, self.k, self.seed, self.loss, **times)
+        return Course([2.0 * self.iterations], [end])
 
 
 def _call(task: Any) -> Any:
@@ -128,20 +142,37 @@ def run(
         names = ", ".join(hard.name for hard in hard_sets(session.size))
         raise OptionError(f"no set is named like {' or '.join(only)}; there are: {names}")
     results = []
-    with _pool(session.size) as pool:
-        running = [_begin(session, pool, hard, seeds, ways) for hard in chosen]
-        for waiting in running:
-            if waiting.absent:
-                reason = "no real data (set DNMF_DATA)"
-                name = "reads until the default rule stops, worst seed"
-                yield Figure("reads", waiting.hard.name, name, None, skipped=reason)
-                continue
-            results.append(_end(session, waiting))
-            yield from figures_of(results[-1])
+    for result in measured(session, chosen, seeds, ways, SHARE):
+        if isinstance(result, HardSet):
+            name = "reads until the default rule stops, worst seed"
+            yield Figure("reads", result.name, name, None, skipped=ABSENT)
+        else:
+            results.append(result)
+            yield from figures_of(result)
     session.console.print(overview(results))
     if picture is not None:
         draw_courses(picture, [x for x in results if x.hard.pictured or only])
         session.tell(f"wrote {picture}")
+
+
+def measured(
+    session: Session,
+    sets: list[HardSet],
+    seeds: int,
+    ways: list[Options],
+    share: float | None = None,
+) -> Iterator[SetResult | HardSet]:
+    """Fit every set from every seed; a set whose data are absent comes back itself.
+
+    Parameters
+    ----------
+    share : float, optional
+        Of V as sample; None leaves it to the plan.
+    """
+    with _pool(session.size) as pool:
+        running = [_begin(session, pool, hard, seeds, ways, share) for hard in sets]
+        for waiting in running:
+            yield waiting.hard if waiting.absent else _end(session, waiting)
 
 
 def _pool(size: str) -> Any:
@@ -160,7 +191,12 @@ def _submit(pool: Executor | None, task: Any) -> Future[Any]:
 
 
 def _begin(
-    session: Session, pool: Executor | None, hard: HardSet, seeds: int, ways: list[Options]
+    session: Session,
+    pool: Executor | None,
+    hard: HardSet,
+    seeds: int,
+    ways: list[Options],
+    share: float | None,
 ) -> _Waiting:
     """Make V of every draw, write it, and submit its fits."""
     session.tell(f"making {hard.name}")
@@ -176,7 +212,8 @@ def _begin(
         least, most = PEER_ITERATIONS[session.size]
         iterations = min(max(int(PEER_WORK[session.size] / entries), least), most)
         whole = sp.issparse(made.V) or not np.isnan(made.V).any()
-        common = {"sample_bytes": int(SHARE * open_source(str(path)).nbytes), **hard.options}
+        sampled = {"sample_bytes": int(share * open_source(str(path)).nbytes)} if share else {}
+        common, loss = {**sampled, **hard.options}, hard.options.get("loss", FROBENIUS)
         for seed in range(draw, seeds, hard.draws):
             for way in ways:
                 fits = _Fits(
@@ -184,7 +221,7 @@ def _begin(
                 )
                 waiting.fits.setdefault(_label(way), []).append(_submit(pool, fits))
             if entries <= SMALL and whole:
-                peer = _submit(pool, _Peer(path, hard.k, seed, iterations))
+                peer = _submit(pool, _Peer(path, hard.k, seed, iterations, loss))
                 waiting.peers.append((draw, peer))
     return waiting
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-__all__ = ["air", "documents", "faces", "piano", "single_cells"]
+__all__ = ["air", "documents", "expression", "faces", "piano", "signatures", "single_cells"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,6 +74,22 @@ def air(city: str) -> np.ndarray | None:
     if path is None:
         return None
     return np.genfromtxt(path, delimiter=",", skip_header=1)[:, 1:].astype(np.float32)
+
+
+def expression(name: str) -> np.ndarray | None:
+    """Genes x samples of `leukemia` or `medulloblastoma`. None where absent."""
+    stem = {"leukemia": "ALL_AML", "medulloblastoma": "Medulloblastoma"}[name]
+    path = _file(f"{name}/{stem}_data.txt")
+    return None if path is None else np.loadtxt(path, dtype=np.float32)
+
+
+def signatures() -> np.ndarray | None:
+    """Categories x tumours: counts of mutations of 21 breast cancers. None where absent."""
+    path = _file("brca21/Samples_SBS.txt")
+    if path is None:
+        return None
+    columns = range(1, 22)
+    return np.loadtxt(path, np.float32, skiprows=1, usecols=columns, delimiter="\t")
 
 
 def documents(most: int | None = None) -> sp.csr_array:
