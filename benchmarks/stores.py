@@ -32,7 +32,7 @@ ENTRIES = 1 << 20
 def write_dense(
     path: Path, V: np.ndarray | Planted, chunks: tuple[int, int], codec: str = "uncompressed"
 ) -> Path:
-    """Write a dense matrix as Zarr, unless it is there."""
+    """Write a dense matrix as Zarr, float32 or as an array has it, unless it is there."""
     if _there(path):
         return path
     n, d = V.shape if isinstance(V, np.ndarray) else (V.n, V.d)
@@ -40,7 +40,7 @@ def write_dense(
         path,
         shape=(n, d),
         chunks=(min(chunks[0], n), min(chunks[1], d)),
-        dtype="float32",
+        dtype=V.dtype if isinstance(V, np.ndarray) else "float32",
         compressors=CODECS[codec],
     )
     for start, rows in _whole_chunks(V, array.chunks[0]):

@@ -82,7 +82,7 @@ def advance(
         hidden = rejected.prospect.refused >= limits.refusals and _hidden(state, unit)
         if not tried or hidden:
             why = "range" if math.isnan(new.objective) else "rounding"
-            rejected = replace(rejected, stop=stop(why, config, passes))
+            rejected = replace(rejected, stop=stop(why, config, passes, dtype))
         return _bounded(rejected, config, limits), False
     decrease = None if old is None else max(old.objective - new.objective, 0.0)
     decreases = state.decreases if decrease is None else (*state.decreases, decrease)
@@ -153,6 +153,10 @@ _SENTENCES = {
         "exact after {passes} passes: W H equals V to rounding (relative error below {exact:g})"
     ),
     "rounding": "converged after {passes} passes: rounding hides any further decrease",
+    "rounding in float32": (
+        "stopped after {passes} passes: rounding in float32 hides any further decrease; compute in "
+        "float64 (dtype) to go on"
+    ),
     "max_passes": (
         "stopped after max_passes = {max_passes} passes, before tol = {tol:g} was met{more}"
     ),
@@ -181,7 +185,8 @@ def stop(
     """
     share = f"{left[0]:.1e} of {left[1]}"
     more = f": the decrease still to be expected is {share}" if math.isfinite(left[0]) else ""
-    sentence = _SENTENCES[kind].format(
+    rounded = kind == "rounding" and dtype == "float32"
+    sentence = _SENTENCES[f"{kind} in {dtype}" if rounded else kind].format(
         passes=passes,
         tol=config.tol,
         max_passes=config.max_passes,

@@ -29,7 +29,8 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 def test_it_ends_and_says_why(name: str, seed: int) -> None:
     V, options = CASES[name]
     fit = dnmf.fit(V, 5, seed=seed, **options)
-    assert fit.stop_reason.startswith(("exact after", "converged after"))
+    hidden = "rounding in float32 hides any further decrease" in fit.stop_reason
+    assert hidden or fit.stop_reason.startswith(("exact after", "converged after"))
     assert fit.passes < 50, fit.stop_reason
     assert fit.history[-1]["relative_error"] < 5e-4
 

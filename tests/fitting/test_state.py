@@ -143,7 +143,12 @@ def test_without_extrapolation_a_rise_by_rounding_is_accepted_and_more_ends_the_
     state, accepted = advance(before, found(50.0 + 1.1 * unit, 2), config(), dtype)
     assert not accepted
     assert state.pair.objective == 50.0
-    assert "rounding hides any further decrease" in state.stop.sentence
+    hidden = {
+        "float64": "converged after 2 passes: rounding hides any further decrease",
+        "float32": "stopped after 2 passes: rounding in float32 hides any further decrease; "
+        "compute in float64 (dtype) to go on",
+    }
+    assert state.stop.sentence == hidden[dtype]
 
 
 def test_geometric_decrease_stops_when_what_is_left_is_below_tol():
