@@ -71,10 +71,12 @@ def tail(decreases: Sequence[float], accepted: int, limits: StopLimits) -> float
     if len(numbered) < 2:
         return decreases[-1] * limits.slowest / (1 - limits.slowest)
     begin = min((1 - limits.telling) * accepted, accepted - 1)
-    some = [(math.log(t), math.log(D)) for t, D in numbered if t >= begin and D > 0]
-    if len(some) < 2:
+    positive = [(t, D) for t, D in numbered if t >= begin and D > 0]
+    if len(positive) < 2:
         return 0.0
+    unit = positive[-1][1]  # of V times a power of 2 the ratios are the same to the bit
+    some = [(math.log(t), math.log(min(D / unit, 1e300))) for t, D in positive]
     x, y = (sum(values) / len(some) for values in zip(*some, strict=True))
     slope = sum((a - x) * (b - y) for a, b in some) / sum((a - x) ** 2 for a, _ in some)
-    level = math.exp(y + slope * (math.log(accepted) - x))
+    level = unit * math.exp(min(y + slope * (math.log(accepted) - x), 600.0))
     return level * accepted / max(-slope - 1.0, 1.0)

@@ -317,6 +317,14 @@ def test_few_decreases(decreases, told):
     assert tail(decreases, len(decreases) + 1, LIMITS) == pytest.approx(told)
 
 
+@pytest.mark.parametrize("scale", [2.0**40, 2.0**-300, 2.0**900])
+def test_the_tail_scales_with_v(scale):
+    decreases = [900.0, 7.0, 4.0, 2.5, 1.9, 1.3]
+    scaled = [scale * one for one in decreases]
+    assert tail(scaled, 7, LIMITS) == scale * tail(decreases, 7, LIMITS)
+    assert math.isfinite(tail([1e-300, 1e300, 1e-300, 1e-300], 5, LIMITS))
+
+
 def test_a_valley_after_the_drop_from_the_start_is_not_the_end():
     """An air data set: .3% above the end, the third pass brought a third of the second."""
     falls = [9.5e-5, 3.3e-5, 3.1e-5, 3.0e-5, 2.8e-5, 2.9e-5, 2.8e-5, 2.7e-5]
