@@ -159,8 +159,7 @@ class PassWork(StepWork):
         ]
         self._reach("segment-written", segment=segment)
         digest = numeric_fingerprint()["digest"]
-        of_Vs = bytes_read, [digest], sums.held_out
-        small = PassStats(sums.small, names, *of_Vs, of_Y)
+        small = PassStats(sums.small, names, bytes_read, [digest], sums.held_out, of_Y)
         starts = self.context.plan.slab_starts
         slabs = [
             model.loss.slabs(wide, starts)
@@ -258,9 +257,8 @@ class PassWork(StepWork):
         if len(reduced) == 1:
             found = [self._slab_of(0, a, b, reduced[0], small, each)]
         else:
-            found = list(
-                each(lambda i: self._slab_of(i, a, b, reduced[i], small, map), range(len(reduced)))
-            )
+            several = range(len(reduced))
+            found = list(each(lambda i: self._slab_of(i, a, b, reduced[i], small, map), several))
         old = self._put("H", [slab], [one.old for one in found], axis=0)
         new = self._put("next_H", [slab], [one.next_H for one in found], axis=0)
         tried: list[ObjectRef | None] = [None] * len(found)
@@ -387,8 +385,7 @@ class PassWork(StepWork):
         if self.step.over == "all":
             record = replace(record, state=state, history=[*record.history, *rows])
             return record, remarks(changed, record.history, self.rows.starts[-1])
-        history = [*record.sample_history, *rows]
-        return replace(record, state=state, sample_history=history), []
+        return replace(record, state=state, sample_history=[*record.sample_history, *rows]), []
 
     def _sample_is_done(self, state: State) -> bool:
         plan = self.context.plan
