@@ -19,6 +19,7 @@ from dnmf.cli.main import cli
 from dnmf.errors import CorruptDataError, InputError
 from dnmf.interop import as_source
 from dnmf.sources import Source, from_spec, open_source
+from dnmf.steps.serial import Serial
 from dnmf.testing.source_contract import as_dense, read
 
 S = sp.random(90, 14, 0.3, format="csr", random_state=0, dtype=np.float32)
@@ -204,3 +205,16 @@ def test_what_is_no_hdf5(tmp_path: Path) -> None:
     (tmp_path / "b.h5ad").write_bytes(b"\x89HDF\r\n\x1a\n" + b"damage" * 100)
     with pytest.raises(CorruptDataError, match="cannot be opened as HDF5"):
         open_source(tmp_path / "b.h5ad")
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
+def test_workers_read_it_side_by_side(client: Any, tmp_path: Path, compression: Any) -> None:
+    """Also what only HDF5 can decode, for which a process lets one of its threads in at a time."""
+    annotated(S).write_h5ad(tmp_path / "a.h5ad", compression=compression)
+    options = {"k": 3, "seed": 0, "max_passes": 6, "segments": 5, "block_size": 600, "sample": 0.0}
+    want = dnmf.fit(tmp_path / "a.h5ad", out=tmp_path / "serial", executor=Serial(), **options)
+    found = dnmf.fit(tmp_path / "a.h5ad", out=tmp_path / "out", client=client, **options)
+    np.testing.assert_array_equal(found.H[:], want.H[:])
+    np.testing.assert_array_equal(found.W[:], want.W[:])
+    assert found.column_names == tuple(GENES)
