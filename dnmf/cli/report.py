@@ -62,15 +62,26 @@ def snippet(path: str, fit: bool = True) -> str:
     return f"    import dnmf\n    {line}"
 
 
-def _remark(row: dict[str, Any]) -> str:
-    """Say how many rounds made the H of a pass, and whether it was rejected."""
-    rounds = f"after {row['rounds']} rounds" if row.get("rounds") else ""
+def _remark(row: dict[str, Any], brought: dict[int, float]) -> str:
+    """Say how many rounds made the H of a pass, with what effect, and whether it was rejected."""
+    rounds = ""
+    if row.get("rounds"):
+        rounds = f"after {row['rounds']} rounds, {number_text(row['predicted'], 3)} predicted"
+    if rounds and row["accepted"] and row["pass"] in brought:
+        rounds += f", {number_text(brought[row['pass']], 3)} brought"
     return ", ".join(text for text in (rounds, "" if row["accepted"] else "rejected") if text)
 
 
 def history_table(rows: list[dict[str, Any]]) -> str:
-    """Write one line per pass; the rounds before it are counted, a rejected one is marked."""
+    """Write one line per pass.
+
+    Of the rounds before it their number, and the decrease of the objective that they predicted and
+    that came; a rejected one is marked.
+    """
     head = ("pass", "objective", "relative error", "bytes read", "time", "")
+    from dnmf.plots.fit import decreases
+
+    brought = {row["pass"]: row["brought"] for row in decreases(rows)}
     cells = [
         (
             str(row["pass"]),
@@ -78,7 +89,7 @@ def history_table(rows: list[dict[str, Any]]) -> str:
             number_text(row["relative_error"], 5),
             format_bytes(row["bytes_read"]),
             seconds_text(row["seconds"]),
-            _remark(row),
+            _remark(row, brought),
         )
         for row in rows
     ]

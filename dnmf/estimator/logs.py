@@ -56,7 +56,9 @@ def _row_text(event: Committed, row: dict[str, Any]) -> str:
     """Tell one row of the history: of a pass over X or over a sample of it, or of a start."""
     if "pass" not in row:
         return f"start {row['start']}: objective {row['objective']:.6g} on a part of the sample"
-    rounds = f" after {row['rounds']} rounds" if row.get("rounds") else ""
+    rounds = ""
+    if row.get("rounds"):
+        rounds = f" after {row['rounds']} rounds that predicted {row['predicted']:.3g} less"
     return (
         f"{event.kind} {row['pass']}{rounds}: objective {row['objective']:.6g}, "
         f"relative error {row['relative_error']:.6g}, {row['seconds']:.3g} s"

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 __all__ = [
+    "decreases",
     "draw_images",
     "plot_H",
     "plot_W",
     "plot_features",
     "plot_kkt",
     "plot_objective",
+    "plot_rounds",
     "plot_rows",
     "plot_share",
     "shares",
@@ -73,6 +75,53 @@ def plot_kkt(fit: Any, ax: Axes | None = None) -> Axes:
         ax.legend(frameon=False)
     _whole_numbers(ax)
     return ax
+
+
+def plot_rounds(fit: Any, ax: Axes | None = None) -> Axes:
+    """Draw what rounds between two reads predicted of the next pass, and what it brought.
+
+    Passes that raised the objective brought nothing, and are crosses at what was predicted.
+    """
+    ax = axes_or_new(ax)
+    found = [row for row in decreases(fit.history) if row["predicted"] > 0]
+    kept = [row for row in found if row["accepted"] and row["brought"] > 0]
+    refused = [row for row in found if not row["accepted"]]
+    ax.plot(*_course(found, "predicted"), "o", mfc="none", color=GREY, label="predicted")
+    ax.plot(*_course(kept, "brought"), "o", color=BLUE, ms=4, label="brought")
+    if refused:
+        ax.plot(*_course(refused, "predicted"), "x", color=ORANGE, label="rejected")
+    if found:
+        ax.set_yscale("log")
+        ax.legend(frameon=False)
+    else:
+        ax.text(0.5, 0.5, "no rounds", transform=ax.transAxes, ha="center", color=GREY)
+    ax.set_xlabel("pass over V (number)")
+    ax.set_ylabel(f"decrease of the objective ({_unit(fit)})")
+    _whole_numbers(ax)
+    return ax
+
+
+def decreases(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the passes at what rounds had made: pass, accepted, rounds, predicted, brought.
+
+    Parameters
+    ----------
+    history : sequence of dict
+        Of one model.
+
+    Returns
+    -------
+    list of dict
+        ``predicted`` and ``brought`` are decreases of the objective; what is rejected brings none.
+    """
+    found, best = [], None
+    for row in history:
+        if row.get("rounds") and best is not None:
+            brought = best - row["objective"] if row["accepted"] else 0.0
+            some = {name: row[name] for name in ("pass", "accepted", "rounds", "predicted")}
+            found.append({**some, "brought": brought})
+        best = row["objective"] if row["accepted"] else best
+    return found
 
 
 def plot_H(fit: Any, ax: Axes | None = None, names: Sequence[str] | None = None) -> Axes:

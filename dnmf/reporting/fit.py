@@ -32,7 +32,7 @@ def fit_panels(
     names: Sequence[str] | None = None,
 ) -> list[Panel]:
     """Draw every figure of a fit, in the order of the page; ``found`` is what was read of V."""
-    panels = [_objective(fit), _kkt(fit), _shares(fit)]
+    panels = [_objective(fit), _kkt(fit), *_rounds(fit), _shares(fit)]
     panels += [_heat(fit, names)]
     if shape is not None:
         panels.append(_images(fit, shape))
@@ -75,6 +75,26 @@ def _kkt(fit: Any) -> Panel:
         "magnitude; a gap that stays level says that the fit stopped on its way."
     )
     return draw("Optimality by pass", reading, lambda ax: plots.plot_kkt(fit, ax))
+
+
+def _rounds(fit: Any) -> list[Panel]:
+    """Draw what rounds predicted and what came, where there were some."""
+    found = plots.decreases(fit.history)
+    if not any(row["predicted"] > 0 for row in found):
+        return []
+    total, refused = sum(row["rounds"] for row in found), sum(not row["accepted"] for row in found)
+    reading = (
+        f"Between reads of V, {total:,} rounds went on by a compressed V, and told how much the "
+        f"next pass would gain: the nearer the two are, the better that told. {_rejected(refused)}"
+    )
+    return [draw("Rounds between reads", reading, lambda ax: plots.plot_rounds(fit, ax))]
+
+
+def _rejected(passes: int) -> str:
+    if not passes:
+        return "No pass rejected what they made."
+    count = f"{passes} {'pass' if passes == 1 else 'passes'}"
+    return f"{count} rejected what they made, and went on from the H before."
 
 
 def _shares(fit: Any) -> Panel:

@@ -234,6 +234,24 @@ class Result:
         return plot_kkt(self, ax)
 
     @own_state()
+    def plot_rounds(self, ax: Any = None) -> Any:
+        """Draw what rounds between reads predicted, and what came; needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            To draw on; by default those of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
+        """
+        from dnmf.plots.fit import plot_rounds
+
+        return plot_rounds(self, ax)
+
+    @own_state()
     def plot_H(self, ax: Any = None, names: Sequence[str] | None = None) -> Any:
         """Draw H as a heat map; needs matplotlib.
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import dnmf
+from dnmf.cli.report import history_table
 from dnmf.errors import MissingDependencyError, OptionError
 from dnmf.plots.canvas import bare_figure, thin_ticks
-from dnmf.plots.fit import plot_kkt, plot_rows, plot_W, shares
+from dnmf.plots.fit import decreases, plot_kkt, plot_rounds, plot_rows, plot_W, shares
 
 V = np.random.default_rng(0).gamma(0.5, size=(60, 12))
 
@@ -146,3 +147,31 @@ def test_what_does_not_fit_the_result_is_said(fit: Any) -> None:
     for shape in ("3x4", 12, (3, 4, 1), (3.0, 4.0)):
         with pytest.raises(OptionError, match="give rows and columns of pixels"):
             fit.plot_images(shape, bare_figure(4, 3))
+
+
+def rounds_history() -> list[dict]:
+    """Two passes at what rounds had made, of which the second one raised the objective."""
+    rows = [(1, 10.0, 0, 0.0, True), (2, 7.0, 12, 2.5, True), (3, 8.0, 9, 1.0, False)]
+    names = ("pass", "objective", "rounds", "predicted", "accepted")
+    return [dict(zip(names, row, strict=True)) for row in [*rows, (4, 6.5, 0, 0.0, True)]]
+
+
+def test_rounds_show_what_was_predicted_and_what_came():
+    assert decreases(rounds_history()) == [
+        {"pass": 2, "accepted": True, "rounds": 12, "predicted": 2.5, "brought": 3.0},
+        {"pass": 3, "accepted": False, "rounds": 9, "predicted": 1.0, "brought": 0.0},
+    ]
+    ax = plot_rounds(SimpleNamespace(history=rounds_history(), config={}), axes())
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert drawn == {"predicted": [[2, 2.5], [3, 1]], "brought": [[2, 3]], "rejected": [[3, 1]]}
+    assert ax.get_ylabel() == "decrease of the objective (units of V squared)"
+    none = plot_rounds(SimpleNamespace(history=[], config={}), axes())
+    assert none.texts[0].get_text() == "no rounds"
+
+
+def test_the_table_of_passes_says_it_too():
+    lines = history_table([{**row, "relative_error": 0.1, "bytes_read": 5, "seconds": 1.0}
+                           for row in rounds_history()]).splitlines()  # fmt: skip
+    assert "after 12 rounds, 2.5 predicted, 3 brought" in lines[2]
+    assert "after 9 rounds, 1 predicted, rejected" in lines[3]
+    assert "rounds" not in lines[4]

@@ -276,3 +276,17 @@ def test_the_style_is_not_left_behind(made: Path) -> None:
     dnmf.report(made / "fit", made / "again.html", overwrite=True)
     assert dict(rcParams) == before
     assert (made / "again.html").read_text().count("<svg") == 6
+
+
+def test_rounds_between_reads_are_drawn_where_there_are_some(tmp_path: Path) -> None:
+    x, rng = np.arange(100), np.random.default_rng(0)
+    H = np.exp(-0.5 * ((x - np.linspace(5, 95, 8)[:, None]) / 12) ** 2) + 0.3
+    V = rng.gamma(1.0, size=(300, 8)) @ H * (1 + 0.02 * rng.normal(size=(300, 100)))
+    pages = {}
+    for rounds in (0, 10):
+        fit = dnmf.fit(np.maximum(V, 0), 8, seed=0, max_passes=8, tol=0, rounds=rounds)
+        dnmf.report(fit, tmp_path / f"{rounds}.html")
+        pages[rounds] = (tmp_path / f"{rounds}.html").read_text()
+    assert "Rounds between reads" not in pages[0]
+    assert "Rounds between reads" in pages[10]
+    assert "told how much the next pass would gain" in pages[10].replace("\n", " ")
