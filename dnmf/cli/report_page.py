@@ -46,7 +46,7 @@ class _Shape(click.ParamType):
     "--names",
     type=click.Path(exists=True, dir_okay=False),
     metavar="FILE",
-    help="Text file with the names of the columns of V, one per line.",
+    help="Text file with the names of the columns of V, one per line [default: those of V].",
 )
 @click.option(
     "-k",

@@ -59,7 +59,7 @@ def report(
     shape : (int, int), optional
         Rows and columns of pixels of the images that rows of V are; rows of H are drawn so.
     names : sequence of str, optional
-        Names of the columns of V.
+        Names of the columns of V, by default those that V had, if any.
     k : int, optional
         Which of a study's models are drawn; by default those of the recommended k.
     overwrite : bool
@@ -130,6 +130,7 @@ def _model(
     fit: Result, shape: tuple[int, int] | None, names: Sequence[str] | None
 ) -> dict[str, Any]:
     """Collect what the page shows of one fit; rows of V are read once for it."""
+    names = fit.column_names if names is None else names
     _check(fit, shape, names)
     found = row_errors(fit)
     return {

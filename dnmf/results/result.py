@@ -12,13 +12,14 @@ from dnmf.errors import RunError
 from dnmf.fitting.open_rows import open_rows_remark
 from dnmf.labels import Labels
 from dnmf.linalg.own_state import own_state
+from dnmf.results.drawn import Figures
 from dnmf.runs.records import finite
 
 __all__ = ["Result"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Result:
+class Result(Figures):
     """A factorization V ~ W H, finished or as far as it is committed.
 
     Make one with ``dnmf.fit`` or ``dnmf.open``.
@@ -136,6 +137,26 @@ class Result:
         return self._columns() if callable(self._columns) else self._columns
 
     @own_state()
+    def components(self) -> Any:
+        """Return H by name; needs xarray.
+
+        Returns
+        -------
+        xarray.DataArray
+            (k, d), in memory: dimensions ``component`` (0 to k - 1) and ``column``, with the names of
+            V's columns, or 0 to d - 1 where V had none. ``.to_pandas()`` makes a frame of it,
+            ``.sel(column="LYZ")`` selects a column.
+
+        Raises
+        ------
+        MissingDependencyError
+            xarray is not installed.
+        """
+        from dnmf.results.labelled import labelled_H
+
+        return labelled_H(np.asarray(self.H), self.column_names)
+
+    @own_state()
     def _factor(self, name: str) -> Any:
         found = self._factors.get(name)
         if found is None:
@@ -196,163 +217,6 @@ class Result:
         if {"W", "H"} <= set(self._factors):
             return int(self.W.shape[0]), int(self.H.shape[1])
         return None
-
-    @own_state()
-    def plot_objective(self, ax: Any = None) -> Any:
-        """Draw the objective after every pass; needs matplotlib.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-            To draw on; by default those of a new figure.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-            What was drawn on.
-        """
-        from dnmf.plots.fit import plot_objective
-
-        return plot_objective(self, ax)
-
-    @own_state()
-    def plot_kkt(self, ax: Any = None) -> Any:
-        """Draw how far W and H are from optimal after every pass; needs matplotlib.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-            To draw on; by default those of a new figure.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-            What was drawn on.
-        """
-        from dnmf.plots.fit import plot_kkt
-
-        return plot_kkt(self, ax)
-
-    @own_state()
-    def plot_rounds(self, ax: Any = None) -> Any:
-        """Draw what rounds between reads predicted, and what came; needs matplotlib.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-            To draw on; by default those of a new figure.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-            What was drawn on.
-        """
-        from dnmf.plots.fit import plot_rounds
-
-        return plot_rounds(self, ax)
-
-    @own_state()
-    def plot_H(self, ax: Any = None, names: Sequence[str] | None = None) -> Any:
-        """Draw H as a heat map; needs matplotlib.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-            To draw on; by default those of a new figure.
-        names : sequence of str, optional
-            Of the d columns of V; shown where there are at most 60.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-            What was drawn on.
-        """
-        from dnmf.plots.fit import plot_H
-
-        return plot_H(self, ax, names)
-
-    @own_state()
-    def plot_features(
-        self, component: int, ax: Any = None, names: Sequence[str] | None = None, top: int = 10
-    ) -> Any:
-        """Draw the largest entries of one row of H; needs matplotlib.
-
-        Parameters
-        ----------
-        component : int
-            Of the row, 0 to k - 1.
-        ax : matplotlib.axes.Axes, optional
-            To draw on; by default those of a new figure.
-        names : sequence of str, optional
-            Of the d columns of V.
-        top : int
-            How many entries.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-            What was drawn on.
-        """
-        from dnmf.plots.fit import plot_features
-
-        return plot_features(self, component, ax, names, top)
-
-    @own_state()
-    def plot_images(self, shape: tuple[int, int], figure: Any = None) -> np.ndarray:
-        """Draw rows of H as images; needs matplotlib.
-
-        Parameters
-        ----------
-        shape : (int, int)
-            Rows and columns of pixels, whose product is d.
-        figure : matplotlib.figure.Figure, optional
-            To draw on; by default a new one.
-
-        Returns
-        -------
-        array of matplotlib.axes.Axes
-            What was drawn on.
-        """
-        from dnmf.plots.canvas import new_figure
-        from dnmf.plots.fit import draw_images
-
-        return draw_images(self, shape, new_figure() if figure is None else figure)
-
-    @own_state()
-    def plot_W(self, ax: Any = None) -> Any:
-        """Draw how W is spread over rows, component by component; needs matplotlib.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-            To draw on; by default those of a new figure.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-            What was drawn on.
-        """
-        from dnmf.plots.fit import plot_W
-
-        return plot_W(self, ax)
-
-    @own_state()
-    def plot_share(self, ax: Any = None) -> Any:
-        """Draw how much each component makes up; needs matplotlib.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-            To draw on; by default those of a new figure.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-            What was drawn on.
-        """
-        from dnmf.plots.fit import plot_share
-
-        return plot_share(self, ax)
 
     def inspect(self) -> dict[str, Any]:
         """Tell all there is to know besides W and H, as JSON.
