@@ -143,8 +143,8 @@ class Result(Figures):
         Returns
         -------
         xarray.DataArray
-            (k, d), in memory: dimensions ``component`` (0 to k - 1) and ``column``, with the names of
-            V's columns, or 0 to d - 1 where V had none. ``.to_pandas()`` makes a frame of it,
+            (k, d), in memory: dimensions ``component`` (0 to k - 1) and ``column``, with the names
+            of V's columns, or 0 to d - 1 where V had none. ``.to_pandas()`` makes a frame of it,
             ``.sel(column="LYZ")`` selects a column.
 
         Raises
