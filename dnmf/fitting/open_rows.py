@@ -9,8 +9,9 @@ from dnmf.fitting.model_state import ModelState
 
 __all__ = ["open_rows_of", "open_rows_remark", "remarks"]
 
-AT_THE_LIMIT = ("exact", "rounding")
-"""Ends of a fit at which digits of the dtype tell no better W."""
+SAYS_DONE = "converged"
+"""The end of a fit that claims that it is one. Others say that passes are missing, or that the
+dtype has no digits for a better W."""
 
 
 def open_rows_of(history: Iterable[dict[str, Any]]) -> int | None:
@@ -37,7 +38,7 @@ def open_rows_remark(count: int | None, rows: int, kind: str) -> str | None:
     kind : str
         Why the fit stopped, as `Stop` has it.
     """
-    if not count or kind in AT_THE_LIMIT:
+    if not count or kind != SAYS_DONE:
         return None
     return (
         f"{count:,} of {rows:,} rows of W are not solved at H: components are so nearly parallel "
