@@ -176,7 +176,7 @@ class Alternation:
         Of W of the pass. The model has no minimum along the scale of W's columns, as <C, H> is
         linear: rounds hold their norms.
     sumsq : float or None
-        |V|^2. None where missing entries are filled (`dnmf.losses.filling`): then it is whatever
+        |V|^2. None where V is completed (`dnmf.losses.completion`): then it is whatever
         makes the model's objective at W and H that of the pass.
     columns : (d,) float64 array
         Sums of squares of V's columns.

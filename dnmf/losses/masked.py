@@ -21,9 +21,9 @@ from dnmf.linalg.masked import (
 from dnmf.linalg.products import gram
 from dnmf.linalg.tiles import column_order, packed_size, padded, padded_size
 from dnmf.losses.base import HeldOut, LeftOut, Loss
+from dnmf.losses.completion import completed_rows, completed_WtV
 from dnmf.losses.entrywise import add_block
 from dnmf.losses.exact import Exactly
-from dnmf.losses.filling import filled_rows, filled_WtV
 from dnmf.losses.kullback_leibler import KullbackLeibler
 from dnmf.losses.least_squares import LeastSquares, ridged
 from dnmf.losses.nonzeros import tiles
@@ -174,10 +174,10 @@ class MaskedFrobenius(_Observed, LeastSquares):
     def compress(
         self, V: Matrix, W: np.ndarray, factor: Factor, B: np.ndarray, Y: np.ndarray
     ) -> None:
-        filled_rows(V, W, factor, B, self.limits.nonzero_tile, Y)
+        completed_rows(V, W, factor, B, self.limits.nonzero_tile, Y)
 
     def compressed_WtV(self, wide: np.ndarray, WtW: np.ndarray, H: np.ndarray) -> np.ndarray:
-        return filled_WtV(wide, WtW, H)
+        return completed_WtV(wide, WtW, H)
 
     def _multiplicative(
         self, wide: np.ndarray, old: np.ndarray, dtype: np.dtype, share: np.ndarray

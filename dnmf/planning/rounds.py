@@ -62,7 +62,7 @@ def choose_rounds(plan: Plan, compresses: bool) -> tuple[Rounds, ...]:
 def rounds_after(plan: Plan, unobserved: int) -> tuple[Rounds, ...]:
     """Return the rounds of each model once the scan has counted the entries that are missing.
 
-    Filled with W H, they hold H where it is: as large as their share is, as much of what rounds
+    V completed with W H holds H where it is: as large as their share is, as much of what rounds
     gain is still to be gained after them.
     """
     n, d = plan.shape_of_V
@@ -91,7 +91,7 @@ def _of_model(plan: Plan, compresses: bool, model: ModelSpec) -> Rounds:
     if config.weights or not compresses:
         what = f"loss {config.loss!r}" + (f" with solver {config.solver!r}" * bool(config.solver))
         return Rounds(why_none=f"not for {'entries that have weights' if config.weights else what}")
-    if config.missing == "zeros":  # few are stored: filled with W H, V would say little else
+    if config.missing == "zeros":  # few are stored: completed, V would say little but W H
         return Rounds(why_none="not where what is not stored is unobserved")
     span = 1 + limits.spans
     if k * span > limits.widest * d:

@@ -138,7 +138,7 @@ class _Rows:
         self.W = [np.array(store.get(ref), dtype) for ref in W]
         self.Y = [store.get(ref) for ref in Y]
         self.sumsq = [work.rows.row_sums(segment)[1] for segment in range(len(W))]
-        if work.context.plan.config.masked:  # what is filled has a size, too
+        if work.context.plan.config.masked:  # what V is completed with has a size, too
             of_Y = [np.sum(np.square(Y, dtype=np.float64), axis=1) for Y in self.Y]
             self.sumsq = [np.maximum(*both) for both in zip(self.sumsq, of_Y, strict=True)]
 

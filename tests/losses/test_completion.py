@@ -1,4 +1,4 @@
-"""V whose missing entries are filled with W H: its products, and what it is for."""
+"""V completed with W H where it is missing: its products, and what it is for."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def observed(V: np.ndarray, seen: np.ndarray) -> sp.csr_array:
 
 
 def a_pass(loss: MaskedFrobenius, dtype: str = "float64"):
-    """Solve W at H and return everything that a pass leaves, with V filled."""
+    """Solve W at H and return everything that a pass leaves, with V completed."""
     V, seen, W, H = problem(dtype)
     factor, stats = loss.prepare(H, True), loss.empty(K, D, np.dtype(dtype), True)
     S = observed(V, seen)
@@ -45,18 +45,18 @@ def a_pass(loss: MaskedFrobenius, dtype: str = "float64"):
 
 @pytest.mark.parametrize("curvature_bytes", [1 << 28, 0])
 @pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-12), ("float32", 1e-4)])
-def test_products_are_those_of_the_filled_matrix(
+def test_products_are_those_of_the_completed_matrix(
     dtype: str, rtol: float, curvature_bytes: int
 ) -> None:
     loss = MaskedFrobenius(limits=LossLimits(curvature_bytes=curvature_bytes, nonzero_tile=50))
-    S, _, filled, W, H, factor, small, wide = a_pass(loss, dtype)
+    S, _, completed, W, H, factor, small, wide = a_pass(loss, dtype)
     assert (wide.shape[0] == K + packed_size(K)) == bool(curvature_bytes) or packed_size(K) <= 2 * K
     B = np.linalg.qr(np.random.default_rng(1).random((D, 7)))[0].T.astype(dtype)
     Y = np.empty((N, 7), dtype)
     loss.compress(S, W, factor, B, Y)
-    np.testing.assert_allclose(Y, filled.astype(float) @ B.T, rtol=rtol, atol=10 * rtol)
+    np.testing.assert_allclose(Y, completed.astype(float) @ B.T, rtol=rtol, atol=10 * rtol)
     WtV = loss.compressed_WtV(wide, small.WtW, H)
-    np.testing.assert_allclose(WtV, W.T.astype(float) @ filled, rtol=rtol, atol=100 * rtol)
+    np.testing.assert_allclose(WtV, W.T.astype(float) @ completed, rtol=rtol, atol=100 * rtol)
 
 
 def masked_objective(V, seen, W, H, penalties) -> float:

@@ -1,4 +1,4 @@
-"""Missing entries between two reads: V as W H of the pass fills it.
+"""Missing entries between two reads: V as W H of the pass completes it.
 
 Where V is observed V~ is V, elsewhere it is W H at the pair of the pass. For every other pair
 1/2 |V~ - W H|^2 is at least the loss over observed entries, and at this one they are equal, with
@@ -18,10 +18,10 @@ from dnmf.linalg.tiles import packed_size, padded
 from dnmf.losses.nonzeros import tiles
 from dnmf.losses.values import Factor, Matrix
 
-__all__ = ["filled_WtV", "filled_rows"]
+__all__ = ["completed_WtV", "completed_rows"]
 
 
-def filled_rows(
+def completed_rows(
     V: Matrix,
     W: np.ndarray,
     factor: Factor,
@@ -57,7 +57,7 @@ def filled_rows(
         Y[a:b] += product_VHt(R, B, Bt)
 
 
-def filled_WtV(wide: np.ndarray, WtW: np.ndarray, H: np.ndarray) -> np.ndarray:
+def completed_WtV(wide: np.ndarray, WtW: np.ndarray, H: np.ndarray) -> np.ndarray:
     """Return W'V~ of some columns.
 
     Parameters
