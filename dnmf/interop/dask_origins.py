@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_origins", "paths_read"]
 
-ROWS = 64
-"""Rows of chunks that storage is asked about at once."""
-
 DEPTH = 8
 """Most names and wrappers that an array in a task is behind."""
 
@@ -121,24 +118,12 @@ class Origin:
 
     def unstored(self) -> tuple[list[str], int]:
         """Return the names of chunks that are not stored, and how many were looked for."""
-        names, asked = dict[str, None](), dict[str, None]()
+        names, count = list[str](), 0
         for array in self.arrays:
             whole = tuple((0, size) for size in array.shape)
-            for region in self.regions or [whole]:
-                for part in _bands(region, array.grid[0]):
-                    asked.update(dict.fromkeys(array.names(part)))
-                    names.update(dict.fromkeys(array.unstored(part, None)))
-        return list(names), len(asked)
-
-
-def _bands(region: Region, unit: int) -> Iterator[Region]:
-    """Cut a region so that storage is asked about few rows of chunks at once."""
-    (first, last), *others = region
-    step = ROWS * unit
-    edges = [first, *range((first // step + 1) * step, last, step), last]
-    for start, stop in pairwise(edges):
-        if start < stop:
-            yield ((start, stop), *others)
+            absent, asked = array.absent(self.regions or [whole])
+            names, count = names + absent, count + asked
+        return names, count
 
 
 def origins_in(graph: Mapping[Any, Any]) -> list[Origin]:
@@ -156,46 +141,80 @@ def origins_in(graph: Mapping[Any, Any]) -> list[Origin]:
             arrays = parts.data, parts.indices, parts.indptr
             found[location.name] = Origin(location.name, arrays)
     for name, regions in _regions_read(graph).items():
-        found[name].regions = regions
+        if name in found:
+            found[name].regions = regions
     return list(found.values())
 
 
 def _regions_read(graph: Mapping[Any, Any]) -> dict[str, list[Region]]:
-    """Return which regions of Zarr arrays tasks read; none of one that is read in another way.
+    """Return which regions of Zarr arrays tasks read, of those whose every reader is understood.
 
-    A task that Dask makes of an array has the array, or its key, and then a tuple of slices.
+    A task that Dask makes of an array has its key, and then a tuple of slices; a task that others
+    were fused into gives both to one of them.
     """
+    at = ((key, _array_at(graph, key)) for key in graph)
+    arrays = {key: array for key, array in at if array is not None}
+    names = {key: location_of(array).name for key, array in arrays.items()}
     found: dict[str, list[Region]] = {}
-    unclear: set[str] = set()
-    for item in _walk(graph):
-        args = getattr(item, "args", None)
-        if not isinstance(item, Task) or not isinstance(args, tuple):
+    others = {key: node for key, node in graph.items() if key not in arrays}
+    inside = (item for item in _walk(others) if isinstance(item, zarr.Array))
+    unclear = {location_of(array).name for array in inside}
+    for node in graph.values():
+        needed = set(getattr(node, "dependencies", arrays)) & arrays.keys()
+        if not needed or isinstance(node, (Alias, zarr.Array, DataNode)):
             continue
-        if args and isinstance(args[0], Mapping):  # several tasks as one, which are walked too
-            continue
-        values = [_value(graph, arg) for arg in args]
-        for value, index in pairwise([*values, None]):
-            array = _array_of(value)
-            if array is None:
-                continue
-            name, region = location_of(array).name, _region(array.shape, index)
-            if region is None:
-                unclear.add(name)
-            else:
-                found.setdefault(name, []).append(region)
+        seen = list(_reads(node, {key: _Key(key) for key in needed}))
+        for key in needed:
+            regions = [_region(arrays[key].shape, index) for one, index in seen if one == key]
+            if not regions or None in regions:
+                unclear.add(names[key])
+            found.setdefault(names[key], []).extend(part for part in regions if part is not None)
     return {name: regions for name, regions in found.items() if name not in unclear}
 
 
-def _value(graph: Mapping[Any, Any], arg: Any) -> Any:
-    """Return what an argument of a task stands for, where that is at hand."""
+@dataclass(frozen=True)
+class _Key:
+    """An argument that stands for an array, by its key in the graph."""
+
+    key: Any
+
+
+def _array_at(graph: Mapping[Any, Any], key: Any) -> zarr.Array[Any] | None:
+    """Return the Zarr array at a key of a graph, or None."""
+    node = graph[key]
     for _ in range(DEPTH):
-        if isinstance(arg, TaskRef):
-            arg = graph.get(arg.key)
-        elif isinstance(arg, Alias):
-            arg = graph.get(arg.target)
-        elif isinstance(arg, DataNode):
-            arg = arg.value
-    return arg
+        if isinstance(node, Alias):
+            node = graph.get(node.target)
+    return _array_of(node.value if isinstance(node, DataNode) else node)
+
+
+def _reads(node: Any, known: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield keys of arrays that a task reads, each with what follows it in a call.
+
+    Parameters
+    ----------
+    node : Task, or another node of a graph, of which nothing is known
+    known : mapping
+        What names of arguments stand for.
+    """
+    if not isinstance(node, Task) or not isinstance(node.args, tuple):
+        return
+    values = [_value(arg, known) for arg in node.args]
+    if values and isinstance(values[0], Mapping):  # tasks that were fused, names, and their values
+        inner = dict(zip(values[2], values[3:], strict=False)) if len(values) > 2 else {}
+        for task in values[0].values():
+            yield from _reads(task, inner)
+        return
+    for value, index in pairwise([*values, None]):
+        if isinstance(value, _Key):
+            yield value.key, index
+
+
+def _value(arg: Any, known: Mapping[Any, Any]) -> Any:
+    """Return what an argument of a task stands for, where that is at hand."""
+    if isinstance(arg, TaskRef):
+        return known.get(arg.key, arg)
+    return arg.value if isinstance(arg, DataNode) else arg
 
 
 def _array_of(value: Any) -> zarr.Array[Any] | None:

@@ -30,6 +30,9 @@ __all__ = ["Region", "StoredArray", "expect_files"]
 EXPECTED = 1 << 20
 """Decoded bytes of a stored object from which on asking for it early is worth opening it twice."""
 
+ASKED = 4096
+"""Chunks that storage is asked about at once."""
+
 Region = tuple[tuple[int, int], ...]
 """Start and stop along every dimension."""
 
@@ -258,9 +261,15 @@ class StoredArray:
         ]
         return self._absent(candidates)
 
-    def names(self, region: Region) -> list[str]:
-        """Return the names of the chunks of a region, stored or not."""
-        return [key.path for key, _ in self._chunks_of(region)]
+    def absent(self, regions: Iterable[Region]) -> tuple[list[str], int]:
+        """Name the chunks of some regions that are not stored; return also how many there are.
+
+        Storage is asked about each of them once.
+        """
+        keys = {key.path: key for region in regions for key, _ in self._chunks_of(region)}
+        asked = list(keys.values())
+        groups = (asked[a : a + ASKED] for a in range(0, len(asked), ASKED))
+        return [name for group in groups for name in self._absent(group)], len(asked)
 
     def not_stored(
         self, region: Region, fill_values: int | None = None, begun: bool = False

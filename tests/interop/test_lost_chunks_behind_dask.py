@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -70,6 +71,28 @@ def test_of_a_slice_only_its_own_chunks_count(tmp_path: Path, take: slice) -> No
     x = da.from_zarr(store(tmp_path))[take]
     want = dnmf.fit(V[take], 2, **FIT).H
     np.testing.assert_allclose(dnmf.fit(x, 2, **FIT).H, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("take", [slice(0, 30), slice(40, 60)])
+def test_of_a_function_of_a_slice_too(tmp_path: Path, take: slice) -> None:
+    """Whose tasks Dask fuses into one."""
+    x = (da.from_zarr(store(tmp_path)) * 2)[take]
+    want = dnmf.fit(2 * V[take], 2, **FIT).H
+    np.testing.assert_allclose(dnmf.fit(x, 2, **FIT).H, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_each_reader_of_an_array_counts(tmp_path: Path, inline: bool) -> None:
+    """One that is understood does not hide another one."""
+    z = store(tmp_path)
+    plain = da.from_array(z, chunks=(10, 14), inline_array=inline)
+    picked = da.from_delayed(dask.delayed(lambda a: a[25:45])(z), (20, 14), dtype=float)
+    for x in (
+        da.concatenate([plain[:10], (plain * 2)[28:45]]),
+        da.concatenate([plain[:10], picked]),
+    ):
+        with pytest.raises(CorruptDataError, match=r"are missing: c/3/0"):
+            dnmf.fit(x, 2, **FIT)
 
 
 def test_they_are_counted_among_those_that_are_read(tmp_path: Path) -> None:
