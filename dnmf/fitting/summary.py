@@ -10,10 +10,10 @@ import numpy as np
 from dnmf.fitting.data.context import Context
 from dnmf.fitting.kinds.publish import published
 from dnmf.fitting.models.final import FinalFactors, component_order
-from dnmf.fitting.open_rows import open_rows_of
 from dnmf.fitting.record import Record
 from dnmf.fitting.starts.agreement import agreement, remark
 from dnmf.fitting.stopping import worth
+from dnmf.fitting.unsolved import open_rows_of
 from dnmf.linalg.blas import numeric_fingerprint, roundings
 from dnmf.planning.memory import predict_memory
 from dnmf.planning.plan import Plan

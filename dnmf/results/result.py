@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dnmf.errors import RunError
-from dnmf.fitting.open_rows import open_rows_remark
+from dnmf.fitting.unsolved import open_rows_remark
 from dnmf.labels import Labels
 from dnmf.linalg.own_state import own_state
 from dnmf.results.drawn import Figures

@@ -32,10 +32,10 @@ from dnmf.fitting.models.batch import Batch, Model, Sums
 from dnmf.fitting.models.compressing import keeps_spans
 from dnmf.fitting.models.factors import load_rows
 from dnmf.fitting.models.h_step import update_H
-from dnmf.fitting.open_rows import remarks
 from dnmf.fitting.phases import phase_config, sample_serves, stop_limits
 from dnmf.fitting.record import Record, Scan, State
 from dnmf.fitting.stopping import advance
+from dnmf.fitting.unsolved import remarks
 from dnmf.linalg.blas import numeric_fingerprint
 from dnmf.linalg.pick import few_filled_rows, pick_rows, put_rows
 from dnmf.losses.values import Block, Candidate, SmallStats
